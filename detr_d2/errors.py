@@ -1,0 +1,58 @@
+"""Errors that the user can mend, and how a command line shows them.
+
+A :class:`UserError` says what came, what is allowed and what to do. Each concrete error also is the built-in error
+that a caller would expect (``ValueError``, ``KeyError``, ``FileNotFoundError``, ``ImportError``).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+#: What a command exits with when the user has something to mend; the same as argparse's own.
+USER_ERROR_EXIT_CODE = 2
+
+
+class UserError(Exception):
+    """Something that the user can mend: data, a config, weights, a path, the installation."""
+
+    def __str__(self) -> str:
+        """The plain message; ``KeyError`` would put it in quotes, ``OSError`` would look for an errno."""
+        return " ".join(str(part) for part in self.args)
+
+
+class BackendError(UserError, ImportError):
+    """No ``detectron2`` can be chosen, or the one asked for isn't there."""
+
+
+class DatasetError(UserError, KeyError, ValueError):
+    """A dataset is unknown, contradicts itself, or is registered twice in different ways."""
+
+
+class ConfigError(UserError, KeyError, ValueError):
+    """A config key is misspelt, has a value that isn't allowed, or asks for something the machine lacks."""
+
+
+class WeightsError(UserError, ValueError):
+    """Weights can't be read, or belong to another model or to other categories."""
+
+
+class MissingFileError(UserError, FileNotFoundError):
+    """A file isn't there; the message names the paths tried and how to get it."""
+
+
+def run_command(main: Callable[[], int | None]) -> int:
+    """Runs a command line's ``main`` and turns a mistake of the user into one clear message.
+
+    Args:
+        main: does the work and returns an exit code; ``None`` counts as 0.
+
+    Returns:
+        The exit code, for ``sys.exit``: what ``main`` returned, or 2 after a :class:`UserError`, whose message then
+        stands on stderr. Every other error keeps its traceback.
+    """
+    try:
+        return main() or 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USER_ERROR_EXIT_CODE
