@@ -1,4 +1,4 @@
-"""What every test needs: detr_d2 imported before any detectron2, one thread, no windows, the real data if it is there."""
+"""What every test needs: detr_d2 imported before any detectron2, one thread, no windows, and real data if there is."""
 
 from __future__ import annotations
 

@@ -1,0 +1,70 @@
+"""The command ``detr-d2``: everything that isn't training.
+
+Each subcommand is a module with ``add_arguments(parser)`` and ``run(args) -> int``; only the chosen one is imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import detr_d2
+
+
+class Command(NamedTuple):
+    """A subcommand: the module that does the work, and the line that ``detr-d2 --help`` shows."""
+
+    module: str
+    help: str
+
+
+COMMANDS = {
+    "env": Command("detr_d2.environment", "show versions, the detectron2 in use, devices and datasets"),
+    "yard": Command("detr_d2.data.yard_command", "make a small panoptic dataset of construction yards"),
+}
+
+EPILOG = """\
+examples:
+  detr-d2 env
+  detr-d2 yard datasets/yard --train 600 --val 60
+
+'detr-d2 COMMAND --help' explains a command. To train, run train_net.py.
+"""
+
+
+def build_parser(chosen: str | None) -> argparse.ArgumentParser:
+    """The command line's parser, with the arguments of the chosen subcommand only."""
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="detr-d2",
+        description="DETR and its panoptic mask head on Detectron2: tools around training.",
+        epilog=EPILOG,
+        formatter_class=layout,
+    )
+    parser.add_argument("--version", action="version", version=f"detr_d2 {detr_d2.__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, command in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=command.help, formatter_class=layout)
+        if name == chosen:
+            module = importlib.import_module(command.module)
+            module.add_arguments(subparser)
+            subparser.set_defaults(run=module.run)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the subcommand that the arguments name.
+
+    Args:
+        arguments: as in ``sys.argv[1:]``, which is the default.
+
+    Returns:
+        The exit code.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    chosen = next((word for word in words if not word.startswith("-")), None)
+    args = build_parser(chosen).parse_args(words)
+    return args.run(args)
