@@ -13,7 +13,7 @@ QUICKSTART_ARGS ?=
 PYTEST_ARGS ?=
 
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS)
+PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check $(PIP_ARGS)
 INSTALLED := .venv/installed.stamp
 INSTALLED_TEST := .venv/installed-test.stamp
 INSTALLED_DEV := .venv/installed-dev.stamp
@@ -21,6 +21,7 @@ INSTALLED_DEV := .venv/installed-dev.stamp
 .DEFAULT_GOAL := help
 .PHONY: help install quickstart test lint bench clean
 .DELETE_ON_ERROR:
+.NOTPARALLEL:  # two pips in one .venv don't go together
 
 help:  ## list the targets
 	@echo "make TARGET, where TARGET is one of:"
