@@ -1,0 +1,1 @@
+"""Categories, datasets and how their pictures reach the model."""

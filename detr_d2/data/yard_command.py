@@ -1,0 +1,89 @@
+"""``detr-d2 yard``: write a dataset of made-up construction-yard scenes."""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+from tqdm import tqdm
+
+from ..errors import DatasetError
+from .yard import MAX_SIDE, MIN_HEIGHT, MIN_WIDTH, STUFF, THINGS
+from .yard_dataset import write_yard
+
+_EPILOG = f"""\
+example:
+  detr-d2 yard datasets/yard --train 600 --val 60 --size 160x128 --seed 0
+
+OUT gets images/, panoptic/, panoptic_train.json, panoptic_val.json, instances_train.json,
+instances_val.json and register.yaml. Use it in a config with
+  DATASETS:
+    REGISTER: ["OUT/register.yaml"]
+    TRAIN: ["yard_train"]
+    TEST: ["yard_val"]
+
+things: {", ".join(THINGS)}
+stuff:  {", ".join(STUFF)}
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command and its arguments to ``parser``."""
+    parser.description = "Write a dataset of made-up construction-yard scenes, as COCO panoptic data with pictures."
+    parser.epilog = _EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("out", metavar="OUT", help="folder to write; a yard dataset that is there is replaced")
+    parser.add_argument("--train", type=_count, default=600, metavar="N", help="training scenes (default: 600)")
+    parser.add_argument("--val", type=_count, default=60, metavar="N", help="validation scenes (default: 60)")
+    parser.add_argument(
+        "--size", type=_size, default=(160, 128), metavar="WxH", help="of each picture, in pixels (default: 160x128)"
+    )
+    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="another seed, other scenes (default: 0)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the dataset that ``args`` describe and say where it is."""
+    width, height = args.size
+    try:
+        folder = write_yard(
+            args.out,
+            train=args.train,
+            val=args.val,
+            width=width,
+            height=height,
+            seed=args.seed,
+            progress=lambda numbers, split: tqdm(numbers, desc=f"{split:5}", unit="scene"),
+        )
+    except OSError as error:
+        raise DatasetError(
+            f"{args.out} can't be written: {error}. Nothing was left there; name another folder."
+        ) from error
+    print(f"{args.train} training and {args.val} validation scenes of {width}x{height} pixels: {folder}")
+    print(f"use them:  DATASETS.REGISTER \"['{folder / 'register.yaml'}']\"  (names: yard_train, yard_val)")
+    return 0
+
+
+def _count(text: str) -> int:
+    return _whole_number(text, least=1, most=1_000_000)
+
+
+def _seed(text: str) -> int:
+    return _whole_number(text, least=0, most=2**32 - 1)
+
+
+def _whole_number(text: str, least: int, most: int) -> int:
+    if not re.fullmatch(r"[0-9]{1,10}", text) or not least <= int(text) <= most:
+        raise argparse.ArgumentTypeError(f"{text!r} isn't a whole number from {least} to {most}")
+    return int(text)
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([0-9]{1,5})[xX×]([0-9]{1,5})", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r} isn't a size; write WIDTHxHEIGHT, such as 160x128")
+    width, height = int(match[1]), int(match[2])
+    if width < MIN_WIDTH or height < MIN_HEIGHT or max(width, height) > MAX_SIDE:
+        raise argparse.ArgumentTypeError(
+            f"{text} is outside of what is allowed: {MIN_WIDTH}x{MIN_HEIGHT} to {MAX_SIDE}x{MAX_SIDE}"
+        )
+    return width, height
