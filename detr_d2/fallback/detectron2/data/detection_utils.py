@@ -1,0 +1,135 @@
+"""An independently written subset of Detectron2's API; not Detectron2. The steps that mappers are made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pycocotools.mask as coco_mask
+import torch
+from PIL import Image
+
+from detectron2.structures import BitMasks, Boxes, BoxMode, Instances
+from detectron2.structures.masks import polygons_to_bitmask
+from detectron2.utils.file_io import PathManager
+
+from . import transforms as T
+
+_EXIF_ORIENTATION = 274
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class SizeMismatchError(ValueError):
+    """A picture isn't as large as its dataset says."""
+
+
+def read_image(file_name: str, format: str | None = None) -> np.ndarray:
+    """Read a picture, turned upright as its EXIF data say.
+
+    Args:
+        format: "BGR" or a mode of PIL such as "RGB" or "L"; None keeps the file's.
+
+    Returns:
+        (H, W, C) uint8, also for "L"; without a format, an array as PIL makes it.
+    """
+    with PathManager.open(file_name, "rb") as file:
+        picture = _upright(Image.open(file))
+        array = np.asarray(picture.convert("RGB" if format == "BGR" else format) if format else picture)
+    if format == "BGR":
+        return array[:, :, ::-1]
+    return array[:, :, None] if format == "L" else array
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    try:
+        orientation = picture.getexif().get(_EXIF_ORIENTATION)
+    except Exception:  # PIL raises all sorts of errors on damaged EXIF data, which are no reason to lose the picture.
+        return picture
+    return picture.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else picture
+
+
+def check_image_size(dataset_dict: dict[str, Any], image: np.ndarray) -> None:
+    """SizeMismatchError if the dict's "width" and "height" aren't the picture's; those that are missing are set."""
+    height, width = image.shape[:2]
+    expected = (dataset_dict.setdefault("width", width), dataset_dict.setdefault("height", height))
+    if expected != (width, height):
+        raise SizeMismatchError(
+            f"Mismatched image shape for image {dataset_dict.get('file_name', '')}, got {(width, height)}, "
+            f"expect {expected}. Please check the width/height in your annotation."
+        )
+
+
+def transform_instance_annotations(
+    annotation: dict[str, Any], transforms: Any, image_size: tuple[int, int]
+) -> dict[str, Any]:
+    """Transform, in place, the box and the segmentation of one annotation.
+
+    Args:
+        annotation: "bbox", "bbox_mode", and maybe "segmentation": polygons or an RLE, which becomes an (H, W) array.
+        transforms: a transform or a list of them.
+        image_size: (height, width) after it; boxes are clipped to it.
+    """
+    if isinstance(transforms, (tuple, list)):
+        transforms = T.TransformList(transforms)
+    height, width = image_size
+    box = BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
+    box = transforms.apply_box(np.array([box]))[0].clip(min=0)
+    annotation.update(bbox=np.minimum(box, [width, height, width, height]), bbox_mode=BoxMode.XYXY_ABS)
+    segmentation = annotation.get("segmentation")
+    if isinstance(segmentation, list):
+        polygons = transforms.apply_polygons([np.asarray(polygon).reshape(-1, 2) for polygon in segmentation])
+        annotation["segmentation"] = [polygon.reshape(-1) for polygon in polygons]
+    elif isinstance(segmentation, dict):
+        annotation["segmentation"] = transforms.apply_segmentation(coco_mask.decode(segmentation))
+    elif "segmentation" in annotation:
+        raise ValueError(f"Cannot transform segmentation of type {type(segmentation)}, only polygons and RLE dicts.")
+    return annotation
+
+
+def annotations_to_instances(
+    annos: list[dict[str, Any]], image_size: tuple[int, int], mask_format: str = "polygon"
+) -> Instances:
+    """Annotations of one picture of (height, width) as ``gt_boxes``, ``gt_classes`` and, if known, ``gt_masks``.
+
+    Raises:
+        ValueError: a segmentation of an unknown type, or masks in a format other than "bitmask".
+    """
+    boxes = [BoxMode.convert(entry["bbox"], entry["bbox_mode"], BoxMode.XYXY_ABS) for entry in annos]
+    instances = Instances(image_size)
+    instances.gt_boxes = Boxes(np.stack(boxes) if boxes else np.zeros((0, 4)))
+    instances.gt_classes = torch.tensor([int(entry["category_id"]) for entry in annos], dtype=torch.int64)
+    if annos and "segmentation" in annos[0]:
+        if mask_format != "bitmask":
+            raise ValueError(f"Without Detectron2 masks have the format 'bitmask' only, not {mask_format!r}.")
+        instances.gt_masks = BitMasks(np.stack([_to_mask(entry["segmentation"], image_size) for entry in annos]))
+    return instances
+
+
+def _to_mask(segmentation: Any, image_size: tuple[int, int]) -> np.ndarray:
+    if isinstance(segmentation, list):
+        return polygons_to_bitmask(segmentation, *image_size)
+    if isinstance(segmentation, dict):
+        return coco_mask.decode(segmentation)
+    if isinstance(segmentation, np.ndarray):
+        return segmentation
+    raise ValueError(f"Cannot convert segmentation of type {type(segmentation)}, only polygons, RLE dicts and arrays.")
+
+
+def filter_empty_instances(
+    instances: Instances, by_box: bool = True, by_mask: bool = True, box_threshold: float = 1e-5
+) -> Instances:
+    """Instances whose box has sides over ``box_threshold`` pixels and whose mask, if there is one, isn't empty."""
+    keep = torch.ones(len(instances), dtype=torch.bool)
+    if by_box:
+        keep &= instances.gt_boxes.nonempty(threshold=box_threshold)
+    if by_mask and instances.has("gt_masks"):
+        keep &= instances.gt_masks.nonempty()
+    return instances[keep]

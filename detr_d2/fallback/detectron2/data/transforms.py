@@ -1,0 +1,236 @@
+"""An independently written subset of Detectron2's API; not Detectron2.
+
+An augmentation looks at its input and chooses, often by chance (``numpy.random``), a transform, which is then applied
+to the picture and to all that belongs to it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from fvcore.transforms.transform import (
+    CropTransform,
+    HFlipTransform,
+    NoOpTransform,
+    Transform,
+    TransformList,
+    VFlipTransform,
+)
+from PIL import Image
+from torch.nn import functional
+
+_INTERPOLATION = {
+    Image.Resampling.NEAREST: "nearest",
+    Image.Resampling.BILINEAR: "bilinear",
+    Image.Resampling.BICUBIC: "bicubic",
+}
+
+
+class ResizeTransform(Transform):
+    """Resize from (h, w) to (new_h, new_w) pixels: uint8 through PIL, other types through torch.
+
+    Args:
+        interp: one of PIL's methods, bilinear by default. Segmentations always take the nearest pixel.
+    """
+
+    def __init__(self, h: int, w: int, new_h: int, new_w: int, interp: int | None = None) -> None:
+        super().__init__()
+        self.h, self.w, self.new_h, self.new_w = h, w, new_h, new_w
+        self.interp = Image.Resampling.BILINEAR if interp is None else Image.Resampling(interp)
+
+    def apply_image(self, img: np.ndarray, interp: int | None = None) -> np.ndarray:
+        """Resize an (H, W), (H, W, C) or (H, W, N, C) array."""
+        assert img.shape[:2] == (self.h, self.w), f"expected a size of {(self.h, self.w)}, got {img.shape[:2]}"
+        assert img.ndim <= 4, img.shape
+        method = self.interp if interp is None else Image.Resampling(interp)
+        if img.dtype == np.uint8:
+            is_single = img.ndim > 2 and img.shape[2] == 1
+            picture = Image.fromarray(img[:, :, 0] if is_single else img)
+            resized = np.asarray(picture.resize((self.new_w, self.new_h), method))
+            return resized[:, :, None] if is_single else resized
+        channels = torch.from_numpy(np.ascontiguousarray(img)).view(1, self.h, self.w, -1).permute(0, 3, 1, 2)
+        mode = _INTERPOLATION[method]
+        align_corners = None if mode == "nearest" else False
+        channels = functional.interpolate(channels, (self.new_h, self.new_w), mode=mode, align_corners=align_corners)
+        return channels[0].permute(1, 2, 0).reshape(self.new_h, self.new_w, *img.shape[2:]).numpy()
+
+    def apply_coords(self, coords: np.ndarray) -> np.ndarray:
+        """Scale (N, 2) float x and y, in place."""
+        coords[:, 0] = coords[:, 0] * (self.new_w * 1.0 / self.w)
+        coords[:, 1] = coords[:, 1] * (self.new_h * 1.0 / self.h)
+        return coords
+
+    def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
+        """Resize labels, each pixel taking the nearest one's."""
+        return self.apply_image(segmentation, interp=Image.Resampling.NEAREST)
+
+    def inverse(self) -> Transform:
+        """The transform back to the first size."""
+        return ResizeTransform(self.new_h, self.new_w, self.h, self.w, self.interp)
+
+
+class AugInput:
+    """A picture (H, W) or (H, W, C), its boxes (N, 4) as left, top, right, bottom in pixels, and labels (H, W)."""
+
+    def __init__(
+        self, image: np.ndarray, *, boxes: np.ndarray | None = None, sem_seg: np.ndarray | None = None
+    ) -> None:
+        self.image = image
+        self.boxes = boxes
+        self.sem_seg = sem_seg
+
+    def transform(self, tfm: Transform) -> None:
+        """Replace each attribute by its transformed value."""
+        self.image = tfm.apply_image(self.image)
+        if self.boxes is not None:
+            self.boxes = tfm.apply_box(self.boxes)
+        if self.sem_seg is not None:
+            self.sem_seg = tfm.apply_segmentation(self.sem_seg)
+
+
+class Augmentation:
+    """Base of all augmentations: a subclass has ``get_transform(self, image)``.
+
+    With several parameters, those are named as the attributes of the input that it wants.
+    """
+
+    def get_transform(self, *args: Any) -> Transform:
+        """Choose the transform for these inputs."""
+        raise NotImplementedError
+
+    def __call__(self, aug_input: Any) -> Transform:
+        """Choose a transform, apply it to ``aug_input`` in place and return it."""
+        names = list(inspect.signature(self.get_transform).parameters)
+        wanted = names if len(names) > 1 else ["image"]
+        transform = self.get_transform(*(getattr(aug_input, name) for name in wanted))
+        assert isinstance(transform, Transform), f"{type(self)}.get_transform must return a Transform, got {transform}."
+        aug_input.transform(transform)
+        return transform
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
+
+
+class _Fixed(Augmentation):
+    """A transform that is always chosen."""
+
+    def __init__(self, tfm: Transform) -> None:
+        self.tfm = tfm
+
+    def get_transform(self, image: np.ndarray) -> Transform:
+        return self.tfm
+
+
+class AugmentationList(Augmentation):
+    """Augmentations or transforms, one after the other; each sees what the one before it made."""
+
+    def __init__(self, augs: Sequence[Transform | Augmentation]) -> None:
+        self.augs = [aug if isinstance(aug, Augmentation) else _Fixed(aug) for aug in augs]
+
+    def __call__(self, aug_input: Any) -> TransformList:
+        return TransformList([aug(aug_input) for aug in self.augs])
+
+
+class RandomApply(Augmentation):
+    """An augmentation or transform that is applied with a probability of ``prob``."""
+
+    def __init__(self, tfm_or_aug: Transform | Augmentation, prob: float = 0.5) -> None:
+        self.aug = tfm_or_aug if isinstance(tfm_or_aug, Augmentation) else _Fixed(tfm_or_aug)
+        self.prob = prob
+
+    def __call__(self, aug_input: Any) -> Transform:
+        return self.aug(aug_input) if np.random.uniform() < self.prob else NoOpTransform()
+
+
+class RandomFlip(Augmentation):
+    """Mirror the picture with a probability of ``prob``: left and right, or top and bottom; ValueError for both."""
+
+    def __init__(self, prob: float = 0.5, *, horizontal: bool = True, vertical: bool = False) -> None:
+        if horizontal == vertical:
+            raise ValueError(f"Set one of horizontal and vertical, not both or none; both are {horizontal}.")
+        self.prob, self.horizontal = prob, horizontal
+
+    def get_transform(self, image: np.ndarray) -> Transform:
+        if np.random.uniform() >= self.prob:
+            return NoOpTransform()
+        return HFlipTransform(image.shape[1]) if self.horizontal else VFlipTransform(image.shape[0])
+
+
+class ResizeShortestEdge(Augmentation):
+    """Resize so that the shorter side has a chosen length, but the longer one at most ``max_size``.
+
+    Args:
+        short_edge_length: a length in pixels, the lengths to choose from ("choice"), or the least and the greatest
+            one ("range"). 0 leaves the picture as it is.
+        interp: one of PIL's methods.
+    """
+
+    def __init__(
+        self,
+        short_edge_length: int | Sequence[int],
+        max_size: int = sys.maxsize,
+        sample_style: str = "range",
+        interp: int = Image.Resampling.BILINEAR,
+    ) -> None:
+        assert sample_style in ("range", "choice"), sample_style
+        lengths = [short_edge_length] * 2 if isinstance(short_edge_length, int) else list(short_edge_length)
+        assert sample_style == "choice" or len(lengths) == 2, f"'range' takes two values, got {lengths}."
+        self.short_edge_length, self.max_size, self.sample_style, self.interp = lengths, max_size, sample_style, interp
+
+    def get_transform(self, image: np.ndarray) -> Transform:
+        lengths, (height, width) = self.short_edge_length, image.shape[:2]
+        is_range = self.sample_style == "range"
+        size = np.random.randint(lengths[0], lengths[1] + 1) if is_range else np.random.choice(lengths)
+        if size == 0:
+            return NoOpTransform()
+        new_height, new_width = self.get_output_shape(height, width, size, self.max_size)
+        return ResizeTransform(height, width, new_height, new_width, self.interp)
+
+    @staticmethod
+    def get_output_shape(oldh: int, oldw: int, short_edge_length: int, max_size: int) -> tuple[int, int]:
+        """(height, width) after the resize of a picture of (oldh, oldw)."""
+        size = short_edge_length * 1.0
+        scale = size / min(oldh, oldw)
+        height, width = (size, scale * oldw) if oldh < oldw else (scale * oldh, size)
+        if max(height, width) > max_size:
+            shrink = max_size / max(height, width)
+            height, width = height * shrink, width * shrink
+        return int(height + 0.5), int(width + 0.5)
+
+
+class RandomCrop(Augmentation):
+    """Cut out a rectangle at a random place.
+
+    Args:
+        crop_type: what ``crop_size`` means: "relative": fractions of height and width; "relative_range": the least
+            fractions, the greatest being 1; "absolute": height and width in pixels; "absolute_range": least and
+            greatest length of both sides in pixels. A picture that is smaller keeps its size.
+    """
+
+    def __init__(self, crop_type: str, crop_size: Any) -> None:
+        assert crop_type in ("relative_range", "relative", "absolute", "absolute_range"), crop_type
+        self.crop_type = crop_type
+        self.crop_size = crop_size
+
+    def get_transform(self, image: np.ndarray) -> Transform:
+        height, width = self._crop_size(*image.shape[:2])
+        top = np.random.randint(image.shape[0] - height + 1)
+        left = np.random.randint(image.shape[1] - width + 1)
+        return CropTransform(left, top, width, height)
+
+    def _crop_size(self, height: int, width: int) -> tuple[int, int]:
+        first, second = self.crop_size
+        if self.crop_type == "absolute":
+            return min(int(first), height), min(int(second), width)
+        if self.crop_type == "absolute_range":
+            crop_height = np.random.randint(min(height, first), min(height, second) + 1)
+            return crop_height, np.random.randint(min(width, first), min(width, second) + 1)
+        if self.crop_type == "relative_range":
+            least = np.asarray(self.crop_size, dtype=np.float32)
+            first, second = least + np.random.rand(2) * (1 - least)
+        return int(height * first + 0.5), int(width * second + 0.5)
