@@ -1,0 +1,143 @@
+"""Every configuration key that this project adds to Detectron2's."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+
+from yaml import YAMLError
+
+from detr_d2.errors import ConfigError, MissingFileError
+
+from detectron2.config import CfgNode, get_cfg
+
+
+def load_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
+    """Detectron2's defaults, this project's, a yaml file, then ``KEY VALUE`` pairs.
+
+    Args:
+        config_file: a yaml file, which may name another as ``_BASE_``; empty: defaults only.
+        overrides: keys and values in turn, as they come from a command line.
+
+    Raises:
+        MissingFileError: there is no such file.
+        ConfigError: a key is unknown (the nearest ones are offered), or a value has another type.
+    """
+    cfg = get_cfg()
+    add_detr_config(cfg)
+    if config_file and not Path(config_file).is_file():
+        raise MissingFileError(
+            f"There is no config file {config_file!r} (looked in {Path.cwd()}). "
+            "Those of this project are in configs/, for example configs/detr_panoptic_R50.yaml."
+        )
+    try:
+        if config_file:
+            cfg.merge_from_file(config_file)
+        cfg.merge_from_list(list(overrides))
+    except (KeyError, ValueError, AssertionError, YAMLError) as error:
+        message = str(error.args[0]) if error.args else repr(error)
+        raise ConfigError(f"The configuration can't be used: {message}.{_nearest_keys(message, cfg)}") from error
+    return cfg
+
+
+def _nearest_keys(message: str, cfg: CfgNode) -> str:
+    """The end of an error about an unknown key: what it may have been meant to be."""
+    unknown = message.rsplit(" ", 1)[-1]
+    keys = _all_keys(cfg)
+    near = difflib.get_close_matches(unknown, keys, n=3, cutoff=0.6)
+    leaf = unknown.rsplit(".", 1)[-1]
+    near += [key for key in keys if key.rsplit(".", 1)[-1] == leaf and key not in near][:3]
+    return f" Did you mean {' or '.join(near)}?" if near and unknown not in keys else ""
+
+
+def _all_keys(cfg: CfgNode, prefix: str = "") -> list[str]:
+    keys = []
+    for key, value in cfg.items():
+        keys += _all_keys(value, f"{prefix}{key}.") if isinstance(value, CfgNode) else [prefix + key]
+    return keys
+
+
+def add_detr_config(cfg: CfgNode) -> None:
+    """Add this project's keys, with the published values of DETR as defaults, to a Detectron2 config.
+
+    Args:
+        cfg: what ``detectron2.config.get_cfg()`` returned; changed in place, as Detectron2's projects do.
+    """
+    _add_data_keys(cfg)
+    _add_solver_keys(cfg)
+    _add_model_keys(cfg)
+    _add_test_keys(cfg)
+
+
+def _add_data_keys(cfg: CfgNode) -> None:
+    # Your own datasets. Each entry is either a mapping with the arguments of `detr_d2.data.register`
+    # (name, images, panoptic_json, panoptic_root, instances_json) or the path of a yaml file that holds a list of such.
+    cfg.DATASETS.REGISTER = []
+
+    # DETR's random crop: with PROB, the picture is first resized so that its short side is one of RESIZE_SIZES, then a
+    # window whose sides lie in MIN_SIZE..MAX_SIZE is cut out, and only then comes the usual resize (INPUT.MIN_SIZE_TRAIN).
+    cfg.INPUT.DETR_CROP = CfgNode()
+    cfg.INPUT.DETR_CROP.ENABLED = True
+    cfg.INPUT.DETR_CROP.PROB = 0.5
+    cfg.INPUT.DETR_CROP.RESIZE_SIZES = [400, 500, 600]  # pixels; an empty list: no resize before the crop
+    cfg.INPUT.DETR_CROP.MIN_SIZE = 384  # pixels
+    cfg.INPUT.DETR_CROP.MAX_SIZE = 600  # pixels
+
+
+def _add_solver_keys(cfg: CfgNode) -> None:
+    # "ADAMW" (as DETR) or "SGD".
+    cfg.SOLVER.OPTIMIZER = "ADAMW"
+    # The backbone's learning rate is BASE_LR times this.
+    cfg.SOLVER.BACKBONE_MULTIPLIER = 0.1
+    # SOLVER.CLIP_GRADIENTS.CLIP_TYPE may be "full_model" here: the norm is taken over all parameters together, as in DETR.
+
+
+def _add_model_keys(cfg: CfgNode) -> None:
+    cfg.MODEL.DETR = CfgNode()
+    detr = cfg.MODEL.DETR
+
+    # Transformer (the paper's values).
+    detr.HIDDEN_DIM = 256
+    detr.NHEADS = 8
+    detr.DIM_FEEDFORWARD = 2048
+    detr.ENC_LAYERS = 6
+    detr.DEC_LAYERS = 6
+    detr.DROPOUT = 0.1
+    detr.PRE_NORM = False  # True: layer norm before attention and feed-forward
+    detr.NUM_QUERIES = 100  # at most so many segments in one picture
+
+    # Hungarian matching: what a prediction costs against a ground-truth segment.
+    detr.COST_CLASS = 1.0
+    detr.COST_L1 = 5.0
+    detr.COST_GIOU = 2.0
+
+    # Losses.
+    detr.CLASS_WEIGHT = 1.0
+    detr.L1_WEIGHT = 5.0
+    detr.GIOU_WEIGHT = 2.0
+    detr.MASK_WEIGHT = 1.0  # focal loss of the masks
+    detr.DICE_WEIGHT = 1.0
+    detr.NO_OBJECT_WEIGHT = 0.1  # weight of the class "no object" in the cross entropy
+    detr.FOCAL_ALPHA = 0.25
+    detr.FOCAL_GAMMA = 2.0
+    detr.DEEP_SUPERVISION = True  # losses after every decoder layer, not only the last
+
+    # Masks. Stage 1 (boxes): MASK_ON False. Stage 2: MASK_ON True and FREEZE_DETECTOR True, with the stage-1 checkpoint in
+    # MODEL.WEIGHTS. Joint training: MASK_ON True and FREEZE_DETECTOR False.
+    detr.MASK_ON = False
+    detr.FREEZE_DETECTOR = False
+    # Masks are computed for as many queries at once as fit into so many bytes; at least one. Inference only.
+    detr.MASK_CHUNK_BYTES = 64 * 2**20
+
+    # Inference. The values travel with the config; thresholds are on the class probability.
+    detr.SCORE_THRESHOLD = 0.85  # a query below it is no segment of the panoptic map
+    detr.MIN_SEGMENT_AREA = 4  # pixels of the original picture; smaller segments are dropped
+    detr.INSTANCE_SCORE_THRESHOLD = 0.05  # a thing below it is no instance
+    detr.PANOPTIC_ON = True  # return "panoptic_seg" (needs MASK_ON)
+    detr.INSTANCE_ON = True  # return "instances"
+
+
+def _add_test_keys(cfg: CfgNode) -> None:
+    # "detr_d2": panoptic quality computed in memory; "coco": Detectron2's COCOPanopticEvaluator, which needs panopticapi.
+    cfg.TEST.PANOPTIC_EVALUATOR = "detr_d2"

@@ -1,0 +1,317 @@
+"""DETR as a Detectron2 meta-architecture: the one class that speaks both languages."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from detr_d2.checkpoint import model_categories
+from detr_d2.data import Category
+from detr_d2.modeling import (
+    AttentionMaps,
+    Detr,
+    HungarianMatcher,
+    MaskHead,
+    SetCriterion,
+    Target,
+    Transformer,
+    kept_queries,
+    panoptic_map,
+    predict_masks,
+    upsample_mask,
+)
+from detr_d2.modeling.box_ops import box_cxcywh_to_xyxy, box_xyxy_to_cxcywh
+
+from detectron2.config import CfgNode, configurable
+from detectron2.modeling import META_ARCH_REGISTRY, build_backbone, detector_postprocess
+from detectron2.structures import Boxes, ImageList, Instances
+from detectron2.utils import comm
+from detectron2.utils.events import get_event_storage
+
+BatchedInputs = list[dict[str, Any]]
+
+
+@META_ARCH_REGISTRY.register()
+class DetrPanoptic(nn.Module):
+    """DETR with or without its mask head: Detectron2's batched inputs to losses or to results.
+
+    Args:
+        detr: backbone, transformer and heads.
+        criterion: matching and losses.
+        loss_weights: what loss_ce, loss_bbox, loss_giou, loss_mask and loss_dice count.
+        categories: the classes in contiguous order, of which ``is_thing`` is used here; checkpoints keep them all.
+        pixel_mean: of the three channels, in the order and scale (0 to 255) of the input pictures.
+        pixel_std: likewise.
+        bbox_attention: attention maps; None with ``mask_head`` None: boxes only.
+        mask_head: attention maps to masks.
+        freeze_detector: train the mask head alone; the detector keeps its weights and its batch statistics, without dropout.
+        mask_chunk_bytes: see ``detr_d2.modeling.predict_masks``; used at inference.
+        score_threshold: of the panoptic map's segments.
+        min_segment_area: in pixels of the original picture.
+        instance_score_threshold: of the instances.
+        panoptic_on: return "panoptic_seg" where there is a mask head.
+        instance_on: return "instances".
+
+    Raises:
+        ValueError: only one of ``bbox_attention`` and ``mask_head``; or a frozen detector and nothing left to train.
+    """
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
+    is_thing: Tensor
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        detr: Detr,
+        criterion: SetCriterion,
+        loss_weights: dict[str, float],
+        categories: list[Category],
+        pixel_mean: list[float],
+        pixel_std: list[float],
+        bbox_attention: AttentionMaps | None = None,
+        mask_head: MaskHead | None = None,
+        freeze_detector: bool = False,
+        mask_chunk_bytes: int | None = None,
+        score_threshold: float = 0.85,
+        min_segment_area: int = 4,
+        instance_score_threshold: float = 0.05,
+        panoptic_on: bool = True,
+        instance_on: bool = True,
+    ) -> None:
+        super().__init__()
+        if (bbox_attention is None) != (mask_head is None):
+            raise ValueError("Give both bbox_attention and mask_head, or neither.")
+        if freeze_detector and mask_head is None:
+            raise ValueError(
+                "MODEL.DETR.FREEZE_DETECTOR without MODEL.DETR.MASK_ON leaves nothing to train; change one."
+            )
+        self.detr = detr
+        self.bbox_attention = bbox_attention
+        self.mask_head = mask_head
+        self.criterion = criterion
+        self.categories = categories
+        self.loss_weights = loss_weights
+        self.freeze_detector = freeze_detector
+        self.mask_chunk_bytes = mask_chunk_bytes
+        self.score_threshold = score_threshold
+        self.min_segment_area = min_segment_area
+        self.instance_score_threshold = instance_score_threshold
+        self.panoptic_on = panoptic_on
+        self.instance_on = instance_on
+        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), persistent=False)
+        is_thing = torch.tensor([category.is_thing for category in categories], dtype=torch.bool)
+        self.register_buffer("is_thing", is_thing, persistent=False)
+        if freeze_detector:
+            self.detr.requires_grad_(False)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Build every part from a Detectron2 config; the classes are those of the registered dataset."""
+        options = cfg.MODEL.DETR
+        categories = model_categories(cfg)
+        backbone = build_backbone(cfg)
+        shapes = backbone.output_shape()
+        transformer = Transformer(
+            d_model=options.HIDDEN_DIM,
+            nhead=options.NHEADS,
+            num_encoder_layers=options.ENC_LAYERS,
+            num_decoder_layers=options.DEC_LAYERS,
+            dim_feedforward=options.DIM_FEEDFORWARD,
+            dropout=options.DROPOUT,
+            normalize_before=options.PRE_NORM,
+        )
+        parts: dict[str, Any] = {}
+        if options.MASK_ON:
+            width, heads = options.HIDDEN_DIM, options.NHEADS
+            fpn_dims = [shapes[name].channels for name in ("res4", "res3", "res2")]
+            parts["bbox_attention"] = AttentionMaps(width, width, heads)
+            parts["mask_head"] = MaskHead(width + heads, fpn_dims, width)
+        return parts | {
+            "detr": Detr(
+                backbone,
+                shapes["res5"].channels,
+                transformer,
+                num_classes=len(categories),
+                num_queries=options.NUM_QUERIES,
+                aux_loss=options.DEEP_SUPERVISION,
+            ),
+            "criterion": SetCriterion(
+                len(categories),
+                HungarianMatcher(options.COST_CLASS, options.COST_L1, options.COST_GIOU),
+                no_object_weight=options.NO_OBJECT_WEIGHT,
+                focal_alpha=options.FOCAL_ALPHA,
+                focal_gamma=options.FOCAL_GAMMA,
+            ),
+            "loss_weights": {
+                "loss_ce": options.CLASS_WEIGHT,
+                "loss_bbox": options.L1_WEIGHT,
+                "loss_giou": options.GIOU_WEIGHT,
+                "loss_mask": options.MASK_WEIGHT,
+                "loss_dice": options.DICE_WEIGHT,
+            },
+            "categories": categories,
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+            "freeze_detector": options.FREEZE_DETECTOR,
+            "mask_chunk_bytes": options.MASK_CHUNK_BYTES,
+            "score_threshold": options.SCORE_THRESHOLD,
+            "min_segment_area": options.MIN_SEGMENT_AREA,
+            "instance_score_threshold": options.INSTANCE_SCORE_THRESHOLD,
+            "panoptic_on": options.PANOPTIC_ON,
+            "instance_on": options.INSTANCE_ON,
+        }
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's tensors are."""
+        return self.pixel_mean.device
+
+    def train(self, mode: bool = True) -> DetrPanoptic:
+        """As ``nn.Module.train``, but a frozen detector stays in evaluation mode."""
+        super().train(mode)
+        if self.freeze_detector:
+            self.detr.eval()
+        return self
+
+    def forward(self, batched_inputs: BatchedInputs) -> dict[str, Tensor] | BatchedInputs:
+        """
+        Args:
+            batched_inputs: one dict a picture: "image" (3, H, W) in 0..255; in training "instances" with gt_classes,
+                gt_boxes and, with a mask head, gt_masks; at inference "height" and "width" of the original picture.
+
+        Returns:
+            In training a dict of weighted losses. At inference one dict a picture: "instances" (boxes, scores, classes
+            and masks of things, in the original picture) and "panoptic_seg" (a map of segment ids, 0 is void, and a list
+            of segments with id, isthing, category_id, score and area).
+        """
+        images, padding_mask = self._preprocess(batched_inputs)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_detector):
+            outputs = self.detr(images.tensor, padding_mask)
+        if self.training:
+            return self._losses(outputs, self._targets(batched_inputs, images.image_sizes))
+        return self._results(outputs, batched_inputs, images)
+
+    def _preprocess(self, batched_inputs: BatchedInputs) -> tuple[ImageList, Tensor]:
+        """Normalise, pad on the right and at the bottom, and say where padding is (B, H, W)."""
+        pictures = [(item["image"].to(self.device) - self.pixel_mean) / self.pixel_std for item in batched_inputs]
+        images = ImageList.from_tensors(pictures)
+        padding_mask = torch.ones(len(images), *images.tensor.shape[-2:], dtype=torch.bool, device=self.device)
+        for i, (height, width) in enumerate(images.image_sizes):
+            padding_mask[i, :height, :width] = False
+        return images, padding_mask
+
+    def _targets(self, batched_inputs: BatchedInputs, image_sizes: list[tuple[int, int]]) -> list[Target]:
+        """Detectron2's ``Instances`` to DETR's targets."""
+        targets = []
+        for item, (height, width) in zip(batched_inputs, image_sizes, strict=True):
+            truth = item["instances"].to(self.device)
+            size = torch.tensor([width, height, width, height], dtype=torch.float32, device=self.device)
+            target = {"labels": truth.gt_classes, "boxes": box_xyxy_to_cxcywh(truth.gt_boxes.tensor / size)}
+            if self.mask_head is not None:
+                target["masks"] = truth.gt_masks.tensor
+            targets.append(target)
+        return targets
+
+    def _losses(self, outputs: dict[str, Any], targets: list[Target]) -> dict[str, Tensor]:
+        """Weighted losses; the unweighted ones and DETR's other figures go to the log."""
+        if self.freeze_detector:
+            outputs = outputs | {"aux_outputs": []}  # they could teach nothing
+        predict = None if self.mask_head is None else partial(self._predict_masks, outputs, None)
+        losses, figures = self.criterion(outputs, targets, self._mean_num_boxes(targets), predict)
+        _log_scalars({f"{name}_unscaled": value for name, value in losses.items()} | figures)
+        return {
+            name: value * self.loss_weights["_".join(name.split("_")[:2])]
+            for name, value in losses.items()
+            if value.requires_grad or not self.freeze_detector
+        }
+
+    def _predict_masks(
+        self, outputs: dict[str, Any], max_bytes: int | None, batch_index: Tensor, query_index: Tensor
+    ) -> Tensor:
+        assert self.bbox_attention is not None and self.mask_head is not None
+        return predict_masks(self.bbox_attention, self.mask_head, outputs, batch_index, query_index, max_bytes)
+
+    def _mean_num_boxes(self, targets: list[Target]) -> float:
+        """Targets a process has on average, at least 1, so that the losses' scale is that of the whole batch."""
+        count = torch.tensor(float(sum(len(target["labels"]) for target in targets)), device=self.device)
+        if comm.get_world_size() > 1:
+            torch.distributed.all_reduce(count)
+        return max(count.item() / comm.get_world_size(), 1.0)
+
+    def _results(self, outputs: dict[str, Any], batched_inputs: BatchedInputs, images: ImageList) -> BatchedInputs:
+        """One dict of Detectron2's results for each picture."""
+        padded_size = (int(images.tensor.shape[-2]), int(images.tensor.shape[-1]))
+        results = []
+        for i, (item, image_size) in enumerate(zip(batched_inputs, images.image_sizes, strict=True)):
+            output_size = (item.get("height", image_size[0]), item.get("width", image_size[1]))
+            results.append(self._picture_result(outputs, i, (padded_size, image_size, output_size)))
+        return results
+
+    def _picture_result(
+        self, outputs: dict[str, Any], i: int, sizes: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+    ) -> dict[str, Any]:
+        """Picture i's result; ``sizes`` are those of the batch's tensor, of the picture in it and of the original."""
+        result: dict[str, Any] = {}
+        kept, scores, classes = kept_queries(outputs["pred_logits"][i], self.score_threshold)
+        if self.instance_on:
+            result["instances"] = self._boxes(outputs, i, *sizes[1:])
+        if self.mask_head is None:
+            return result
+        shown = result["instances"].query_index if self.instance_on else kept[:0]
+        needed = torch.cat([kept if self.panoptic_on else kept[:0], shown]).unique()
+        masks = self._predict_masks(outputs, self.mask_chunk_bytes, torch.full_like(needed, i), needed)
+        if self.instance_on:
+            chosen = torch.searchsorted(needed, shown)
+            result["instances"].pred_masks = _instance_masks(masks, chosen, *sizes)
+        if self.panoptic_on:
+            chosen = torch.searchsorted(needed, kept)
+            result["panoptic_seg"] = panoptic_map(
+                masks[chosen], scores, classes, self.is_thing, *sizes, min_area=self.min_segment_area
+            )
+        return result
+
+    def _boxes(
+        self, outputs: dict[str, Any], i: int, image_size: tuple[int, int], output_size: tuple[int, int]
+    ) -> Instances:
+        """Picture i's things above the threshold, best first, in the original picture's pixels."""
+        scores, classes = outputs["pred_logits"][i].float().softmax(-1)[:, :-1].max(-1)
+        chosen = (self.is_thing[classes] & (scores > self.instance_score_threshold)).nonzero()[:, 0]
+        chosen = chosen[scores[chosen].argsort(descending=True, stable=True)]
+        size = scores.new_tensor([image_size[1], image_size[0], image_size[1], image_size[0]])
+        instances = Instances(image_size)
+        instances.pred_boxes = Boxes(box_cxcywh_to_xyxy(outputs["pred_boxes"][i, chosen].float()) * size)
+        instances.scores, instances.pred_classes, instances.query_index = scores[chosen], classes[chosen], chosen
+        return detector_postprocess(instances, *output_size)
+
+
+def _instance_masks(
+    logits: Tensor,
+    chosen: Tensor,
+    padded_size: tuple[int, int],
+    image_size: tuple[int, int],
+    output_size: tuple[int, int],
+) -> Tensor:
+    """The chosen of (N, h, w) logits as bool masks of the original size, one at a time to keep the floats few."""
+    masks = torch.zeros(len(chosen), *output_size, dtype=torch.bool, device=logits.device)
+    for i, mask in enumerate(chosen.tolist()):
+        inside = upsample_mask(logits[mask : mask + 1], padded_size, image_size) > 0
+        masks[i] = F.interpolate(inside[None].float(), size=output_size, mode="nearest")[0, 0] > 0
+    return masks
+
+
+def _log_scalars(scalars: dict[str, Tensor]) -> None:
+    """To the trainer's event storage; without a trainer there is none and nothing to log to."""
+    try:
+        storage = get_event_storage()
+    except AssertionError:
+        return
+    values = torch.stack([value.detach().float() for value in scalars.values()]).tolist()
+    for name, value in zip(scalars, values, strict=True):
+        storage.put_scalar(name, value)

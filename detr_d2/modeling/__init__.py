@@ -1,0 +1,24 @@
+"""The paper in pure torch: nothing here knows Detectron2, so that it can be lifted out and used alone."""
+
+from .criterion import SetCriterion
+from .detr import Detr
+from .mask_head import AttentionMaps, MaskHead, predict_masks
+from .matcher import HungarianMatcher, Target
+from .panoptic import kept_queries, panoptic_map, upsample_mask
+from .position_encoding import PositionEmbeddingSine
+from .transformer import Transformer
+
+__all__ = [
+    "AttentionMaps",
+    "Detr",
+    "HungarianMatcher",
+    "MaskHead",
+    "PositionEmbeddingSine",
+    "SetCriterion",
+    "Target",
+    "Transformer",
+    "kept_queries",
+    "panoptic_map",
+    "predict_masks",
+    "upsample_mask",
+]

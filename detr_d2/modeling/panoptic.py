@@ -1,0 +1,124 @@
+"""From a picture's kept queries to one panoptic map and its segments.
+
+Source: Carion et al. 2020, "End-to-End Object Detection with Transformers", section 4.2; here stuff of one class is
+merged before small segments are dropped, so that no stuff class appears twice.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+VOID = 0
+
+
+def kept_queries(pred_logits: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The queries that are segments: their best class isn't no-object and its probability is above the threshold.
+
+    Args:
+        pred_logits: (Q, K+1) of one picture.
+        threshold: probability, 0 to 1.
+
+    Returns:
+        query_index (N,) int64 in rising order, scores (N,) and classes (N,) int64.
+    """
+    scores, classes = pred_logits.float().softmax(-1).max(-1)
+    kept = ((classes != pred_logits.shape[-1] - 1) & (scores > threshold)).nonzero()[:, 0]
+    return kept, scores[kept], classes[kept]
+
+
+def upsample_mask(logits: Tensor, padded_size: tuple[int, int], image_size: tuple[int, int]) -> Tensor:
+    """(N, h, w) mask logits at stride 4 of the padded tensor to (N, H, W), the unpadded picture at network size."""
+    large = F.interpolate(logits[:, None].float(), size=padded_size, mode="bilinear", align_corners=False)
+    return large[:, 0, : image_size[0], : image_size[1]]
+
+
+def panoptic_map(
+    mask_logits: Tensor,
+    scores: Tensor,
+    classes: Tensor,
+    is_thing: Tensor,
+    padded_size: tuple[int, int],
+    image_size: tuple[int, int],
+    output_size: tuple[int, int],
+    min_area: int = 4,
+) -> tuple[Tensor, list[dict[str, Any]]]:
+    """Give each pixel to the segment with the highest logit; merge stuff of one class; drop what is too small.
+
+    Args:
+        mask_logits: (N, h, w) of the kept queries, at stride 4 of the padded tensor.
+        scores: (N,) class probabilities.
+        classes: (N,) contiguous class ids.
+        is_thing: (K,) bool.
+        padded_size: height and width of the batch's tensor.
+        image_size: of the unpadded picture in it.
+        output_size: of the original picture, which the map has.
+        min_area: a segment with fewer pixels in the map is dropped and its pixels go to the next best; repeated until
+            none is left.
+
+    Returns:
+        The map (H, W) int32, where 0 is void, and its segments, in the map's id order 1, 2, …: id, isthing, category_id
+        (contiguous), score (of a merged stuff segment: the highest) and area. Ids, areas and map agree.
+    """
+    group = _merge_stuff(classes, is_thing)
+    alive = torch.arange(len(classes), device=classes.device)
+    while True:
+        owner = _owners(mask_logits[alive], padded_size, image_size, output_size)
+        segment = group[alive][owner] if len(alive) else owner
+        area = torch.bincount(segment.flatten(), minlength=len(classes))
+        too_small = area[group[alive]] < min_area
+        if not bool(too_small.any()):
+            break
+        alive = alive[~too_small]
+    if len(alive) == 0:
+        return torch.full(output_size, VOID, dtype=torch.int32, device=classes.device), []
+    return _number_segments(segment, area, group, scores, classes, is_thing, alive)
+
+
+def _merge_stuff(classes: Tensor, is_thing: Tensor) -> Tensor:
+    """(N,) for each query the first query of its segment: itself for things, the first of its class for stuff."""
+    same = (classes[:, None] == classes[None]) & ~is_thing[classes][:, None]
+    same.fill_diagonal_(True)
+    return same.int().argmax(1)
+
+
+def _owners(
+    mask_logits: Tensor, padded_size: tuple[int, int], image_size: tuple[int, int], output_size: tuple[int, int]
+) -> Tensor:
+    """(H, W) int64: the mask with the highest logit at each pixel, first one wins ties.
+
+    One mask at a time, so that there never is a stack of full-size masks in memory.
+    """
+    owner = torch.zeros(image_size, dtype=torch.int64, device=mask_logits.device)
+    best = owner.new_full(image_size, float("-inf"), dtype=torch.float32)
+    for i in range(len(mask_logits)):
+        mask = upsample_mask(mask_logits[i : i + 1], padded_size, image_size)[0]
+        owner[mask > best] = i
+        best = torch.maximum(best, mask)
+    if image_size == output_size:
+        return owner
+    return F.interpolate(owner[None, None].float(), size=output_size, mode="nearest")[0, 0].long()
+
+
+def _number_segments(
+    segment: Tensor, area: Tensor, group: Tensor, scores: Tensor, classes: Tensor, is_thing: Tensor, alive: Tensor
+) -> tuple[Tensor, list[dict[str, Any]]]:
+    """Replace queries by ids 1, 2, … and describe each."""
+    new_id = torch.zeros(len(classes), dtype=torch.int32, device=classes.device)
+    segments_info: list[dict[str, Any]] = []
+    for query in group[alive].unique().tolist():
+        new_id[query] = len(segments_info) + 1
+        category = int(classes[query])
+        segments_info.append(
+            {
+                "id": len(segments_info) + 1,
+                "isthing": bool(is_thing[category]),
+                "category_id": category,
+                "score": float(scores[alive][group[alive] == query].max()),
+                "area": int(area[query]),
+            }
+        )
+    return new_id[segment], segments_info

@@ -1,0 +1,102 @@
+"""The optimizer: the backbone at its own rate, and gradients clipped over the whole model.
+
+Source: Carion et al. 2020, "End-to-End Object Detection with Transformers", appendix A.4.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from detr_d2.errors import ConfigError
+
+from detectron2.config import CfgNode
+
+OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {"ADAMW": torch.optim.AdamW, "SGD": torch.optim.SGD}
+
+
+def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+    """Build the optimizer of ``SOLVER.OPTIMIZER`` with Detectron2's solver keys.
+
+    Args:
+        cfg: reads SOLVER.OPTIMIZER, BASE_LR, BACKBONE_MULTIPLIER, WEIGHT_DECAY, WEIGHT_DECAY_NORM, MOMENTUM and
+            CLIP_GRADIENTS, whose CLIP_TYPE may be "value", "norm" (each tensor alone) or "full_model".
+        model: parameters with ``requires_grad`` False are left out.
+
+    Raises:
+        ConfigError: an unknown optimizer or clip type, or nothing to train.
+    """
+    name = cfg.SOLVER.OPTIMIZER
+    if name not in OPTIMIZERS:
+        raise ConfigError(f"SOLVER.OPTIMIZER is {name!r}; allowed are {', '.join(OPTIMIZERS)}.")
+    groups = parameter_groups(cfg, model)
+    if not groups:
+        raise ConfigError(
+            "No parameter of the model is left to train; see MODEL.DETR.FREEZE_DETECTOR and MODEL.DETR.MASK_ON."
+        )
+    options: dict[str, Any] = {"lr": cfg.SOLVER.BASE_LR}
+    if name == "SGD":
+        options["momentum"] = cfg.SOLVER.MOMENTUM
+    cls = OPTIMIZERS[name]
+    if cfg.SOLVER.CLIP_GRADIENTS.ENABLED:
+        cls = _with_clipping(cls, _clipping(cfg.SOLVER.CLIP_GRADIENTS))
+    return cls(groups, **options)  # type: ignore[arg-type]
+
+
+def parameter_groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any]]:
+    """Trainable parameters by learning rate and weight decay, so that the optimizer updates each group at once."""
+    solver = cfg.SOLVER
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    seen: set[nn.Parameter] = set()
+    for module_name, module in model.named_modules():
+        is_norm = isinstance(module, nn.modules.batchnorm._NormBase | nn.GroupNorm | nn.LayerNorm)
+        for parameter in module.parameters(recurse=False):
+            if not parameter.requires_grad or parameter in seen:
+                continue
+            seen.add(parameter)
+            is_backbone = "backbone" in module_name.split(".")
+            rate = solver.BASE_LR * (solver.BACKBONE_MULTIPLIER if is_backbone else 1.0)
+            # As in Detectron2, None gives norms the weight decay of everything else.
+            decay = solver.WEIGHT_DECAY
+            if is_norm and solver.WEIGHT_DECAY_NORM is not None:
+                decay = solver.WEIGHT_DECAY_NORM
+            groups.setdefault((rate, decay), []).append(parameter)
+    return [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()]
+
+
+Clip = Callable[[list[nn.Parameter]], None]
+
+
+def _clipping(options: CfgNode) -> Clip:
+    """What is done with all parameters' gradients before a step."""
+    value, norm_type = options.CLIP_VALUE, options.NORM_TYPE
+
+    def clip_full_model(parameters: list[nn.Parameter]) -> None:
+        torch.nn.utils.clip_grad_norm_(parameters, value, norm_type)
+
+    def clip_each(parameters: list[nn.Parameter]) -> None:
+        for parameter in parameters:
+            torch.nn.utils.clip_grad_norm_(parameter, value, norm_type)
+
+    def clip_values(parameters: list[nn.Parameter]) -> None:
+        torch.nn.utils.clip_grad_value_(parameters, value)
+
+    kinds: dict[str, Clip] = {"full_model": clip_full_model, "norm": clip_each, "value": clip_values}
+    if options.CLIP_TYPE not in kinds:
+        raise ConfigError(f"SOLVER.CLIP_GRADIENTS.CLIP_TYPE is {options.CLIP_TYPE!r}; allowed are {', '.join(kinds)}.")
+    return kinds[options.CLIP_TYPE]
+
+
+def _with_clipping(cls: type[torch.optim.Optimizer], clip: Clip) -> type[torch.optim.Optimizer]:
+    """A subclass whose ``step`` clips first; a class, as Detectron2's AMP trainer and hooks expect an optimizer."""
+
+    def step(self: torch.optim.Optimizer, closure: Any = None) -> Any:
+        clip(list(itertools.chain(*(group["params"] for group in self.param_groups))))
+        return super(clipped, self).step(closure)
+
+    clipped = type(f"{cls.__name__}WithClipping", (cls,), {"step": step})
+    return clipped

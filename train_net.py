@@ -1,0 +1,101 @@
+#!/usr/bin/env python
+"""Train DETR, or evaluate it, as every Detectron2 project does.
+
+python train_net.py --config-file configs/detr_R50.yaml --num-gpus 1
+python train_net.py --config-file configs/detr_panoptic_R50.yaml MODEL.WEIGHTS output/detr_R50/model_final.pth
+python train_net.py --config-file configs/detr_panoptic_R50.yaml --eval-only MODEL.WEIGHTS output/detr_panoptic_R50/model_final.pth
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import weakref
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+import detr_d2  # noqa: F401  # isort: skip  # chooses the detectron2 that the next lines import
+from detr_d2.checkpoint import DetrCheckpointer
+from detr_d2.config import load_config
+from detr_d2.data import DetrPanopticDatasetMapper, register_from_config
+from detr_d2.errors import run_command
+from detr_d2.evaluation import build_evaluator
+from detr_d2.solver import build_optimizer
+
+from detectron2.config import CfgNode
+from detectron2.data import build_detection_test_loader, build_detection_train_loader
+from detectron2.engine import DefaultTrainer, HookBase, default_argument_parser, default_setup, launch
+from detectron2.evaluation import DatasetEvaluators, verify_results
+from detectron2.utils import comm
+
+
+class Trainer(DefaultTrainer):
+    """Detectron2's trainer with this project's mapper, optimizer, evaluators and checkpoints."""
+
+    def build_hooks(self) -> list[HookBase | None]:
+        # Before the hooks, as they keep the checkpointer they find.
+        self.checkpointer = DetrCheckpointer(
+            self.model, self.cfg.OUTPUT_DIR, fine_tune=True, trainer=weakref.proxy(self)
+        )
+        return super().build_hooks()
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode) -> Iterable[Any]:
+        return build_detection_train_loader(cfg, mapper=DetrPanopticDatasetMapper(cfg, is_train=True))
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable[Any]:
+        return build_detection_test_loader(cfg, dataset_name, mapper=DetrPanopticDatasetMapper(cfg, is_train=False))
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+        return build_optimizer(cfg, model)
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str, output_folder: str | None = None) -> DatasetEvaluators:
+        folder = output_folder or os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
+        return build_evaluator(cfg, dataset_name, folder)
+
+
+def setup(args: argparse.Namespace) -> CfgNode:
+    """Read the config, register its datasets, and start logging."""
+    cfg = load_config(args.config_file, args.opts)
+    cfg.freeze()
+    default_setup(cfg, args)
+    register_from_config(cfg)
+    return cfg
+
+
+def main(args: argparse.Namespace) -> dict[str, Any] | None:
+    cfg = setup(args)
+    if args.eval_only:
+        model = Trainer.build_model(cfg)
+        DetrCheckpointer(model, save_dir=cfg.OUTPUT_DIR).resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
+        results: dict[str, Any] = Trainer.test(cfg, model)
+        if comm.is_main_process():
+            verify_results(cfg, results)
+        return results
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=args.resume)
+    return trainer.train()  # type: ignore[no-any-return]
+
+
+def invoke_main() -> int:
+    args = default_argument_parser(epilog=__doc__).parse_args()
+    launch(
+        main,
+        args.num_gpus,
+        num_machines=args.num_machines,
+        machine_rank=args.machine_rank,
+        dist_url=args.dist_url,
+        args=(args,),
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(invoke_main))
