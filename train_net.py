@@ -3,7 +3,7 @@
 
 python train_net.py --config-file configs/detr_R50.yaml --num-gpus 1
 python train_net.py --config-file configs/detr_panoptic_R50.yaml MODEL.WEIGHTS output/detr_R50/model_final.pth
-python train_net.py --config-file configs/detr_panoptic_R50.yaml --eval-only MODEL.WEIGHTS output/detr_panoptic_R50/model_final.pth
+python train_net.py --config-file configs/detr_panoptic_R50.yaml --eval-only MODEL.WEIGHTS model_final.pth
 """
 
 from __future__ import annotations

@@ -76,7 +76,8 @@ def _add_data_keys(cfg: CfgNode) -> None:
     cfg.DATASETS.REGISTER = []
 
     # DETR's random crop: with PROB, the picture is first resized so that its short side is one of RESIZE_SIZES, then a
-    # window whose sides lie in MIN_SIZE..MAX_SIZE is cut out, and only then comes the usual resize (INPUT.MIN_SIZE_TRAIN).
+    # window whose sides lie in MIN_SIZE..MAX_SIZE is cut out, and only then comes the usual resize to one of
+    # INPUT.MIN_SIZE_TRAIN.
     cfg.INPUT.DETR_CROP = CfgNode()
     cfg.INPUT.DETR_CROP.ENABLED = True
     cfg.INPUT.DETR_CROP.PROB = 0.5
@@ -90,7 +91,7 @@ def _add_solver_keys(cfg: CfgNode) -> None:
     cfg.SOLVER.OPTIMIZER = "ADAMW"
     # The backbone's learning rate is BASE_LR times this.
     cfg.SOLVER.BACKBONE_MULTIPLIER = 0.1
-    # SOLVER.CLIP_GRADIENTS.CLIP_TYPE may be "full_model" here: the norm is taken over all parameters together, as in DETR.
+    # SOLVER.CLIP_GRADIENTS.CLIP_TYPE may be "full_model" here: the norm is that of all gradients together, as in DETR.
 
 
 def _add_model_keys(cfg: CfgNode) -> None:
@@ -123,8 +124,8 @@ def _add_model_keys(cfg: CfgNode) -> None:
     detr.FOCAL_GAMMA = 2.0
     detr.DEEP_SUPERVISION = True  # losses after every decoder layer, not only the last
 
-    # Masks. Stage 1 (boxes): MASK_ON False. Stage 2: MASK_ON True and FREEZE_DETECTOR True, with the stage-1 checkpoint in
-    # MODEL.WEIGHTS. Joint training: MASK_ON True and FREEZE_DETECTOR False.
+    # Masks. Stage 1 (boxes): MASK_ON False. Stage 2: MASK_ON True and FREEZE_DETECTOR True, with the stage-1 checkpoint
+    # in MODEL.WEIGHTS. Joint training: MASK_ON True and FREEZE_DETECTOR False.
     detr.MASK_ON = False
     detr.FREEZE_DETECTOR = False
     # Masks are computed for as many queries at once as fit into so many bytes; at least one. Inference only.
@@ -139,5 +140,5 @@ def _add_model_keys(cfg: CfgNode) -> None:
 
 
 def _add_test_keys(cfg: CfgNode) -> None:
-    # "detr_d2": panoptic quality computed in memory; "coco": Detectron2's COCOPanopticEvaluator, which needs panopticapi.
+    # "detr_d2": panoptic quality computed in memory; "coco": Detectron2's COCOPanopticEvaluator (needs panopticapi).
     cfg.TEST.PANOPTIC_EVALUATOR = "detr_d2"

@@ -48,7 +48,8 @@ class DetrPanoptic(nn.Module):
         pixel_std: likewise.
         bbox_attention: attention maps; None with ``mask_head`` None: boxes only.
         mask_head: attention maps to masks.
-        freeze_detector: train the mask head alone; the detector keeps its weights and its batch statistics, without dropout.
+        freeze_detector: train the mask head alone; the detector keeps its weights and batch statistics, and has no
+            dropout.
         mask_chunk_bytes: see ``detr_d2.modeling.predict_masks``; used at inference.
         score_threshold: of the panoptic map's segments.
         min_segment_area: in pixels of the original picture.
@@ -88,9 +89,7 @@ class DetrPanoptic(nn.Module):
         if (bbox_attention is None) != (mask_head is None):
             raise ValueError("Give both bbox_attention and mask_head, or neither.")
         if freeze_detector and mask_head is None:
-            raise ValueError(
-                "MODEL.DETR.FREEZE_DETECTOR without MODEL.DETR.MASK_ON leaves nothing to train; change one."
-            )
+            raise ValueError("MODEL.DETR.FREEZE_DETECTOR without MODEL.DETR.MASK_ON leaves nothing to train.")
         self.detr = detr
         self.bbox_attention = bbox_attention
         self.mask_head = mask_head
@@ -188,8 +187,8 @@ class DetrPanoptic(nn.Module):
 
         Returns:
             In training a dict of weighted losses. At inference one dict a picture: "instances" (boxes, scores, classes
-            and masks of things, in the original picture) and "panoptic_seg" (a map of segment ids, 0 is void, and a list
-            of segments with id, isthing, category_id, score and area).
+            and masks of things, in the original picture) and "panoptic_seg" (a map of segment ids, 0 is void, and a
+            list of segments with id, isthing, category_id, score and area).
         """
         images, padding_mask = self._preprocess(batched_inputs)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_detector):

@@ -36,7 +36,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     groups = parameter_groups(cfg, model)
     if not groups:
         raise ConfigError(
-            "No parameter of the model is left to train; see MODEL.DETR.FREEZE_DETECTOR and MODEL.DETR.MASK_ON."
+            "Nothing of the model is left to train; see MODEL.DETR.FREEZE_DETECTOR and MODEL.DETR.MASK_ON."
         )
     options: dict[str, Any] = {"lr": cfg.SOLVER.BASE_LR}
     if name == "SGD":

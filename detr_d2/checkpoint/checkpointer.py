@@ -132,7 +132,7 @@ class DetrCheckpointer(DetectionCheckpointer):
             )
 
     def _log_incompatible_keys(self, incompatible: Any) -> None:
-        """One short table: for each part of the model, how many tensors came from the file and what became of the rest."""
+        """One short table: for each part of the model, how many tensors came from the file, and what of the rest."""
         wrong_shape = {name: (found, wanted) for name, found, wanted in incompatible.incorrect_shapes}
         missing = set(incompatible.missing_keys) - set(wrong_shape)
         parts: dict[str, Counter[str]] = {}

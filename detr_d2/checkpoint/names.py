@@ -46,8 +46,8 @@ def convert_names(weights: Mapping[str, Value]) -> tuple[dict[str, Value], str]:
             torchvision or Detectron2).
 
     Returns:
-        The same values under this project's names, and what they are: "detr_d2", "published DETR", "torchvision ResNet",
-        "Detectron2 ResNet" or "unknown" (names are then unchanged).
+        The same values under this project's names, and what they are: "detr_d2", "published DETR",
+        "torchvision ResNet", "Detectron2 ResNet" or "unknown" (names are then unchanged).
     """
     origin = _recognise(weights)
     if origin == "published DETR":

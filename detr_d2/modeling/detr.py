@@ -6,6 +6,7 @@ Parameter names are those of the published checkpoints.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -92,7 +93,7 @@ class MLP(nn.Module):
     def __init__(self, input_dim: int, hidden_dim: int, output_dim: int, num_layers: int) -> None:
         super().__init__()
         widths = [input_dim] + [hidden_dim] * (num_layers - 1) + [output_dim]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(widths))
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., input_dim) to (..., output_dim)."""

@@ -1,6 +1,7 @@
 """Where a place of the feature map lies, as sines and cosines.
 
-Source: Carion et al. 2020, "End-to-End Object Detection with Transformers", appendix A.4; Vaswani et al. 2017, section 3.5.
+Source: Carion et al. 2020, "End-to-End Object Detection with Transformers", appendix A.4;
+Vaswani et al. 2017, "Attention Is All You Need", section 3.5.
 """
 
 from __future__ import annotations
@@ -26,9 +27,7 @@ class PositionEmbeddingSine(nn.Module):
     def __init__(self, num_pos_feats: int = 128, temperature: float = 10000.0, scale: float = 2 * math.pi) -> None:
         super().__init__()
         if num_pos_feats % 2:
-            raise ValueError(
-                f"num_pos_feats={num_pos_feats} is odd; sines and cosines come in pairs, so give an even number."
-            )
+            raise ValueError(f"num_pos_feats={num_pos_feats} is odd; sines and cosines come in pairs.")
         self.num_pos_feats = num_pos_feats
         self.temperature = temperature
         self.scale = scale
