@@ -71,7 +71,8 @@ class COCOEvaluator(DatasetEvaluator):
             return {}
         found = list(itertools.chain(*(p["instances"] for p in predictions)))
         to_dataset_id = {v: k for k, v in self._metadata.get("thing_dataset_id_to_contiguous_id", {}).items()}
-        found = [{**f, "category_id": to_dataset_id.get(f["category_id"], f["category_id"])} for f in found]
+        if to_dataset_id:
+            found = [{**f, "category_id": to_dataset_id[f["category_id"]]} for f in found]
         if self._output_dir:
             PathManager.mkdirs(self._output_dir)
             with PathManager.open(os.path.join(self._output_dir, "coco_instances_results.json"), "w") as file:

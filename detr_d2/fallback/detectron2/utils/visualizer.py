@@ -32,7 +32,7 @@ class VisImage:
         self.scale, (self.height, self.width) = scale, img.shape[:2]
         self.fig = Figure(frameon=False)
         # A hundredth of a pixel more keeps matplotlib from rounding down.
-        self.fig.set_size_inches((np.array([self.width, self.height]) * scale + 1e-2) / self.fig.dpi)
+        self.fig.set_size_inches(*((side * scale + 1e-2) / self.fig.dpi for side in (self.width, self.height)))
         self.canvas = FigureCanvasAgg(self.fig)
         self.ax = self.fig.add_axes((0, 0, 1, 1))
         self.ax.axis("off")
@@ -67,7 +67,7 @@ class Visualizer:
         """Boxes, masks, names and scores, as far as ``predictions`` has them."""
         fields = predictions.to("cpu").get_fields()
         masks = np.asarray(fields["pred_masks"]) if "pred_masks" in fields else None
-        self._grey_outside(np.zeros(self.img.shape[:2], bool) if masks is None else masks.any(0))
+        self._grey_outside(np.zeros(self.img.shape[:2], bool) if masks is None else masks.any(axis=0))
         boxes = fields["pred_boxes"].tensor.tolist() if "pred_boxes" in fields else None
         labels = self._labels(fields["pred_classes"].tolist(), fields["scores"].tolist())
         colors = self._colors(fields["pred_classes"].tolist()) if self._mode == ColorMode.SEGMENTATION else None
@@ -135,12 +135,16 @@ class Visualizer:
         self.draw_text(text, position, font_size=growth / 2 * self._font_size, color=color, horizontal_alignment=side)
 
     def draw_text(
-        self, text: str, position: Any, *, font_size: Any = None, color: Any = "g", **kwargs: Any
+        self, text: str, position: Any, *, font_size: Any = None, color: Any = "g", horizontal_alignment: str = "center"
     ) -> VisImage:
         """Light text on a dark plate, its top at ``position`` (x, y)."""
-        style = {"bbox": {"fc": "black", "alpha": 0.8, "pad": 0.7, "ec": "none"}, "va": "top", "zorder": 10}
-        style |= {"size": (font_size or self._font_size) * self.output.scale, "horizontalalignment": "center"} | kwargs
-        self.output.ax.text(*position, text, color=[0.2 + 0.8 * c for c in to_rgb(color)], **style)
+        style: dict[str, Any] = {
+            "bbox": {"fc": "black", "alpha": 0.8, "pad": 0.7, "ec": "none"},
+            "va": "top",
+            "zorder": 10,
+        }
+        style |= {"size": (font_size or self._font_size) * self.output.scale, "ha": horizontal_alignment}
+        self.output.ax.text(position[0], position[1], text, color=[0.2 + 0.8 * c for c in to_rgb(color)], **style)
         return self.output
 
     def draw_box(self, box_coord: Any, alpha: float = 0.5, edge_color: Any = "g") -> VisImage:
@@ -188,7 +192,7 @@ class Visualizer:
         colors = self.metadata.get("thing_colors")
         return list(np.clip(np.array([colors[c] for c in classes]) / 255 + steps, 0, 1)) if colors and classes else None
 
-    def _grey_outside(self, mask: np.ndarray) -> None:
+    def _grey_outside(self, mask: Any) -> None:
         if self._mode == ColorMode.IMAGE_BW:
             self.img[~mask] = self.img[~mask].mean(axis=1, keepdims=True)
             self.output.pixels.set_data(self.img)
