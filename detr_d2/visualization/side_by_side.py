@@ -1,0 +1,124 @@
+"""Picture, truth and prediction in one row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from detr_d2.errors import DatasetError
+from detr_d2.visualization.files import save_picture
+from detr_d2.visualization.label_layout import text_font
+from detr_d2.visualization.panoptic import draw_instances, draw_panoptic, enlargement, resize_image
+
+from detectron2.data.detection_utils import read_image
+
+#: Larger pictures are shrunk for a row of three; they can be looked at in full size one by one.
+MAX_LONG_SIDE = 960
+_GAP = 8  # pixels between panels
+_TITLE_PIXELS = 18
+_BACKGROUND = (255, 255, 255)
+_TITLE_COLOR = (20, 20, 20)
+
+DatasetDict = Mapping[str, Any]
+Prediction = Mapping[str, Any]
+
+
+def draw_side_by_side(
+    dataset_dict: DatasetDict, prediction: Prediction, metadata: Any, score_threshold: float = 0.5
+) -> np.ndarray:
+    """One row of picture, truth and prediction, each with its title.
+
+    Args:
+        dataset_dict: of one picture: "file_name", "pan_seg_file_name" and "segments_info" with contiguous category ids.
+        prediction: the model's result for it at the picture's own size: "panoptic_seg", or, without a mask head,
+            "instances".
+        metadata: Detectron2's ``Metadata`` of the dataset.
+        score_threshold: where only "instances" are there, boxes with a lower score aren't drawn.
+
+    Returns:
+        (H, W, 3) uint8, RGB. Each panel's long side has 480 to 960 pixels.
+
+    Raises:
+        DatasetError: the truth's PNG isn't as large as its picture.
+    """
+    image = read_image(dataset_dict["file_name"], format="RGB")
+    height, width = image.shape[:2]
+    scale = min(float(enlargement(height, width)), MAX_LONG_SIDE / max(height, width))
+    panels = {
+        Path(dataset_dict["file_name"]).name: resize_image(image, scale),
+        "truth": _draw_truth(image, dataset_dict, metadata, scale),
+        "prediction": draw_prediction(image, prediction, metadata, scale, score_threshold),
+    }
+    return _in_a_row(list(panels.values()), list(panels))
+
+
+def draw_prediction(
+    image_rgb: np.ndarray, prediction: Prediction, metadata: Any, scale: float = 1.0, score_threshold: float = 0.5
+) -> np.ndarray:
+    """A model's result over its picture: the panoptic map, or boxes where the model has no mask head.
+
+    Args and Returns: as :func:`draw_panoptic` and :func:`draw_instances`.
+    """
+    if "panoptic_seg" in prediction:
+        panoptic_map, segments_info = prediction["panoptic_seg"]
+        return draw_panoptic(image_rgb, panoptic_map, segments_info, metadata, scale)
+    return draw_instances(image_rgb, prediction["instances"], metadata, scale, score_threshold)
+
+
+def save_side_by_side(
+    predict: Callable[[np.ndarray], Prediction],
+    dataset_dicts: Iterable[DatasetDict],
+    metadata: Any,
+    output_dir: str | Path,
+    score_threshold: float = 0.5,
+) -> list[Path]:
+    """Predicts pictures of a dataset and writes a row of picture, truth and prediction for each.
+
+    Args:
+        predict: a ``DetrPredictor``, or what is called likewise: (H, W, 3) uint8 BGR to the model's result.
+        dataset_dicts: the pictures, see :func:`draw_side_by_side`.
+        metadata: Detectron2's ``Metadata`` of the dataset.
+        output_dir: the folder to write to; made if it isn't there.
+        score_threshold: see :func:`draw_side_by_side`.
+
+    Returns:
+        The files written, named as the pictures, in ``.png``.
+    """
+    written = []
+    for dataset_dict in dataset_dicts:
+        prediction = predict(read_image(dataset_dict["file_name"], format="BGR"))
+        row = draw_side_by_side(dataset_dict, prediction, metadata, score_threshold)
+        written.append(save_picture(row, Path(output_dir) / f"{Path(dataset_dict['file_name']).stem}.png"))
+    return written
+
+
+def _draw_truth(image: np.ndarray, dataset_dict: DatasetDict, metadata: Any, scale: float) -> np.ndarray:
+    with Image.open(dataset_dict["pan_seg_file_name"]) as file:
+        red, green, blue = np.moveaxis(np.asarray(file.convert("RGB"), dtype=np.int64), -1, 0)
+    ids = red + 256 * green + 256**2 * blue
+    if ids.shape != image.shape[:2]:
+        raise DatasetError(
+            f"{dataset_dict['pan_seg_file_name']} has {ids.shape[1]}x{ids.shape[0]} pixels, its picture "
+            f"{dataset_dict['file_name']} {image.shape[1]}x{image.shape[0]}; both must be equal. Export the masks anew."
+        )
+    return draw_panoptic(image, ids, dataset_dict["segments_info"], metadata, scale)
+
+
+def _in_a_row(panels: Sequence[np.ndarray], titles: Sequence[str]) -> np.ndarray:
+    height, width = panels[0].shape[:2]
+    title_height = 2 * _TITLE_PIXELS
+    size = (len(panels) * (width + _GAP) + _GAP, height + title_height + _GAP)
+    figure = Image.new("RGB", size, _BACKGROUND)
+    draw = ImageDraw.Draw(figure)
+    font = text_font(_TITLE_PIXELS)
+    for index, (panel, title) in enumerate(zip(panels, titles)):
+        left = _GAP + index * (width + _GAP)
+        while font.getlength(title) > width and len(title) > 1:
+            title = title[:-2] + "…"
+        draw.text((left + width / 2, title_height / 2), title, _TITLE_COLOR, font, anchor="mm")
+        figure.paste(Image.fromarray(panel), (left, title_height))
+    return np.asarray(figure)

@@ -1,0 +1,319 @@
+"""Pictures can be read and have the promised sizes; curves survive what killed runs leave behind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from detr_d2.errors import DatasetError, MissingFileError
+from detr_d2.visualization import (
+    draw_curves,
+    draw_instances,
+    draw_panoptic,
+    draw_prediction,
+    draw_side_by_side,
+    enlargement,
+    read_metrics,
+    save_picture,
+    save_side_by_side,
+)
+from detr_d2.visualization.class_style import ClassStyle, class_style
+from detr_d2.visualization.label_layout import place_labels, text_size
+
+from detectron2.data import MetadataCatalog
+from detectron2.structures import Boxes, Instances
+
+NAMES = ["brick", "pipe", "sky", "ground"]
+COLORS = [(200, 40, 30), (60, 180, 200), (90, 160, 240), (130, 100, 60)]
+
+
+@pytest.fixture
+def metadata() -> Any:
+    name = "visualization_test"
+    if name in MetadataCatalog.list():
+        MetadataCatalog.remove(name)
+    return MetadataCatalog.get(name).set(
+        thing_classes=NAMES, stuff_classes=NAMES, thing_colors=COLORS, stuff_colors=COLORS
+    )
+
+
+@pytest.fixture
+def scene() -> tuple[np.ndarray, np.ndarray, list[dict[str, Any]]]:
+    """A grey picture of 96x120: sky above, ground below, one brick; a column of void."""
+    ids = np.full((96, 120), 2, dtype=np.int32)
+    ids[:48] = 1
+    ids[55:85, 30:70] = 3
+    ids[:, 115:] = 0
+    segments = [
+        {"id": 1, "category_id": 2, "isthing": False, "score": 0.99},
+        {"id": 2, "category_id": 3, "isthing": False, "score": 0.98},
+        {"id": 3, "category_id": 0, "isthing": True, "score": 0.91},
+    ]
+    return np.full((96, 120, 3), 128, dtype=np.uint8), ids, segments
+
+
+@pytest.fixture
+def dataset_dict(tmp_path: Path, scene: tuple) -> dict[str, Any]:
+    image, ids, segments = scene
+    Image.fromarray(image).save(tmp_path / "scene.jpg")
+    Image.fromarray(np.stack([ids, ids * 0, ids * 0], -1).astype(np.uint8)).save(tmp_path / "scene.png")
+    return {
+        "file_name": str(tmp_path / "scene.jpg"),
+        "pan_seg_file_name": str(tmp_path / "scene.png"),
+        "segments_info": [{key: value for key, value in segment.items() if key != "score"} for segment in segments],
+    }
+
+
+@pytest.mark.parametrize(("scale", "size"), [(1, (96, 120)), (4, (384, 480)), (0.5, (48, 60))])
+def test_panoptic_picture_has_the_scaled_size(scene: tuple, metadata: Any, scale: float, size: tuple[int, int]) -> None:
+    drawn = draw_panoptic(*scene, metadata, scale)
+
+    assert drawn.shape == (*size, 3)
+    assert drawn.dtype == np.uint8
+
+
+def test_panoptic_picture_shows_the_colours_of_the_metadata_and_leaves_void_bare(scene: tuple, metadata: Any) -> None:
+    drawn = draw_panoptic(*scene, metadata, 4).astype(int)
+
+    # Away from borders and names: a mix of the grey picture and the class's colour.
+    assert drawn[30, 20, 2] - drawn[30, 20, 0] > 50  # sky: blue over red
+    brick = drawn[4 * 82, 4 * 33]
+    assert brick[0] - brick[1] > 50 and brick[0] - brick[2] > 50
+    np.testing.assert_allclose(drawn[370, 475], 128, atol=2)
+
+
+def test_panoptic_drawing_is_the_same_each_time_and_leaves_its_arguments_alone(scene: tuple, metadata: Any) -> None:
+    image, ids, segments = scene
+    before = image.copy(), ids.copy(), json.dumps(segments)
+
+    first = draw_panoptic(image, torch.from_numpy(ids), segments, metadata, 2)
+    second = draw_panoptic(image, ids, segments, metadata, 2)
+
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_array_equal(image, before[0])
+    np.testing.assert_array_equal(ids, before[1])
+    assert json.dumps(segments) == before[2]
+
+
+def test_panoptic_drawing_separates_neighbours_of_one_class(metadata: Any) -> None:
+    ids = np.ones((60, 80), dtype=np.int32)
+    ids[:, 40:] = 2
+    segments = [{"id": i, "category_id": 0, "isthing": True} for i in (1, 2)]
+
+    drawn = draw_panoptic(np.zeros((60, 80, 3), dtype=np.uint8), ids, segments, metadata, 4)
+
+    assert drawn[10, 158:163].min(axis=-1).max() > 180, "a light line between them"
+    assert drawn[10, 100].max() < 150
+
+
+def test_panoptic_drawing_takes_a_picture_without_segments(metadata: Any) -> None:
+    image = np.full((40, 50, 3), 77, dtype=np.uint8)
+
+    drawn = draw_panoptic(image, np.zeros((40, 50), dtype=np.int32), [], metadata)
+
+    np.testing.assert_allclose(drawn.astype(int), 77, atol=1)
+
+
+def test_panoptic_drawing_refuses_a_map_of_another_size(metadata: Any) -> None:
+    with pytest.raises(ValueError, match="sizes must be equal"):
+        draw_panoptic(np.zeros((4, 5, 3), dtype=np.uint8), np.zeros((5, 4), dtype=int), [], metadata)
+
+
+def test_instances_below_the_score_are_not_drawn(metadata: Any) -> None:
+    image = np.full((200, 300, 3), 100, dtype=np.uint8)
+    instances = Instances((200, 300))
+    instances.pred_boxes = Boxes(torch.tensor([[20.0, 60.0, 120.0, 150.0], [180.0, 60.0, 280.0, 150.0]]))
+    instances.scores = torch.tensor([0.9, 0.4])
+    instances.pred_classes = torch.tensor([0, 1])
+
+    drawn = draw_instances(image, instances, metadata, scale=2, min_score=0.5)
+
+    assert drawn.shape == (400, 600, 3)
+    assert (drawn[:, :280] != 100).any()
+    assert (drawn[:, 320:] == 100).all()
+
+
+def test_prediction_without_a_mask_head_is_drawn_as_boxes(metadata: Any) -> None:
+    empty = Instances((30, 40))
+    empty.pred_boxes, empty.scores = Boxes(torch.zeros(0, 4)), torch.zeros(0)
+    empty.pred_classes = torch.zeros(0, dtype=torch.int64)
+    image = np.full((30, 40, 3), 9, dtype=np.uint8)
+
+    np.testing.assert_allclose(draw_prediction(image, {"instances": empty}, metadata).astype(int), 9, atol=1)
+
+
+@pytest.mark.parametrize(("size", "factor"), [((128, 160), 3), ((480, 300), 1), ((3000, 4000), 1), ((1, 1), 480)])
+def test_enlargement_is_the_least_whole_factor(size: tuple[int, int], factor: int) -> None:
+    assert enlargement(*size) == factor
+
+
+def test_side_by_side_holds_three_panels_of_a_readable_size(dataset_dict: dict, scene: tuple, metadata: Any) -> None:
+    row = draw_side_by_side(dataset_dict, {"panoptic_seg": (torch.from_numpy(scene[1]), scene[2])}, metadata)
+
+    assert row.shape[1] > 3 * 480
+    assert row.shape[0] > 384
+    assert row[:36].min() < 100 and row[2].min() == 255, "titles are dark on white"
+
+
+def test_side_by_side_names_a_truth_of_another_size(dataset_dict: dict, scene: tuple, metadata: Any) -> None:
+    Image.new("RGB", (7, 5)).save(dataset_dict["pan_seg_file_name"])
+
+    with pytest.raises(DatasetError, match=r"scene\.png has 7x5 pixels.*scene\.jpg 120x96"):
+        draw_side_by_side(dataset_dict, {"panoptic_seg": (scene[1], scene[2])}, metadata)
+
+
+def test_side_by_side_files_are_named_as_their_pictures(
+    dataset_dict: dict, scene: tuple, metadata: Any, tmp_path: Path
+) -> None:
+    def predict(image_bgr: np.ndarray) -> dict[str, Any]:
+        assert image_bgr.shape == (96, 120, 3)
+        return {"panoptic_seg": (torch.from_numpy(scene[1]), scene[2])}
+
+    written = save_side_by_side(predict, [dataset_dict], metadata, tmp_path / "new" / "folder")
+
+    assert written == [tmp_path / "new" / "folder" / "scene.png"]
+    assert Image.open(written[0]).width > 3 * 480
+
+
+def test_saved_picture_is_whole_or_absent(tmp_path: Path) -> None:
+    picture = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    save_picture(picture, tmp_path / "a.png")
+
+    with pytest.raises(TypeError):
+        save_picture(np.zeros((2, 2, 7)), tmp_path / "b.png")
+    with pytest.raises(ValueError, match=r"'\.txt'; pictures are written as \.png"):
+        save_picture(picture, tmp_path / "c.txt")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "a.png")), picture)
+
+
+def test_class_without_name_and_colour_is_its_number() -> None:
+    style = class_style(SimpleNamespace(get=lambda key, default: default), 7, is_thing=True)
+
+    assert style.name == "7"
+    assert all(0 <= value <= 1 for value in style.color)
+
+
+@pytest.mark.parametrize("color", [(0, 0, 0), (0, 0, 1), (1, 0, 0), (1, 1, 0), (1, 1, 1)])
+def test_text_colour_can_be_read_on_a_dark_ground(color: tuple[float, float, float]) -> None:
+    red, green, blue = ClassStyle("x", color).text_color
+
+    assert 0.7 < 0.299 * red + 0.587 * green + 0.114 * blue <= 1.001
+
+
+def test_labels_stay_inside_and_do_not_cover_each_other() -> None:
+    masks = [np.zeros((30, 40), dtype=bool) for _ in range(4)]
+    masks[0][:2, :2] = masks[1][28:, 38:] = masks[2][10:30] = masks[3][10:30] = True
+
+    places = place_labels(["corner"] * 2 + ["ground"] * 2, masks, 10, (300, 400), 14)
+
+    rectangles = [place for place in places if place is not None]
+    assert len(rectangles) == 4
+    for i, one in enumerate(rectangles):
+        assert one.left >= 0 and one.top >= 0 and one.right <= 400 and one.bottom <= 300
+        assert all(one.overlap(other) == 0 for other in rectangles[:i])
+
+
+def test_label_without_a_free_place_is_left_out() -> None:
+    mask = np.ones((2, 8), dtype=bool)
+    width, height = text_size("ground 99%", 14)
+
+    places = place_labels(["ground 99%"] * 2, [mask, mask], 10, (int(height), int(width)), 14)
+
+    assert places[0] is not None
+    assert places[1] is None
+
+
+def write_metrics(path: Path, *records: dict[str, Any] | str) -> Path:
+    lines = [record if isinstance(record, str) else json.dumps(record) for record in records]
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_metrics_leave_out_partial_lines_and_what_is_no_number(tmp_path: Path) -> None:
+    file = write_metrics(
+        tmp_path / "metrics.json",
+        {"iteration": 19, "total_loss": 3.0, "lr": 0.1},
+        {"iteration": 39, "total_loss": float("nan"), "lr": float("inf"), "note": "text"},
+        "[1, 2]",
+        {"total_loss": 5.0},
+        {"iteration": 59, "total_loss": 2.0},
+        '{"iteration": 79, "total_lo',
+    )
+
+    assert read_metrics(file) == {"total_loss": {19: 3.0, 59: 2.0}, "lr": {19: 0.1}}
+    assert read_metrics(tmp_path) == read_metrics(file), "the folder will do"
+
+
+def test_metrics_of_a_restarted_run_are_the_last_ones(tmp_path: Path) -> None:
+    file = write_metrics(
+        tmp_path / "metrics.json",
+        {"iteration": 19, "total_loss": 3.0},
+        {"iteration": 39, "total_loss": 2.0},
+        {"iteration": 39, "panoptic_seg/PQ": 50.0},
+        {"iteration": 59, "total_loss": 1.0},
+        {"iteration": 39, "total_loss": 2.5},
+    )
+
+    assert read_metrics(file) == {"total_loss": {19: 3.0, 39: 2.5}}
+
+
+def test_metrics_of_one_iteration_may_come_in_two_lines(tmp_path: Path) -> None:
+    file = write_metrics(
+        tmp_path / "metrics.json",
+        {"iteration": 60, "panoptic_seg/PQ": 50.0},
+        {"iteration": 59, "total_loss": 1.0},
+    )
+
+    assert read_metrics(file) == {"panoptic_seg/PQ": {60: 50.0}, "total_loss": {59: 1.0}}
+
+
+def test_metrics_that_are_absent_or_empty_are_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError, match=r"metrics\.json isn't there"):
+        read_metrics(tmp_path)
+    with pytest.raises(DatasetError, match="holds no metrics"):
+        read_metrics(write_metrics(tmp_path / "metrics.json", "nothing"))
+
+
+def test_curves_of_two_stages_are_one_picture(tmp_path: Path) -> None:
+    first = {"total_loss": 3.0, "loss_ce": 1.0, "loss_bbox": 1.0, "loss_giou": 1.0, "loss_ce_0": 9.0, "lr": 1e-3}
+    second = {"total_loss": 3.0, "loss_mask": 1.0, "loss_dice": 2.0, "lr": 1e-3}
+    quality = {"panoptic_seg/PQ": 50.0, "panoptic_seg/PQ_th": 40.0, "panoptic_seg/PQ_st": 90.0}
+    stage1 = write_metrics(tmp_path / "1.json", *({"iteration": i, **first} for i in (19, 39)))
+    stage2 = write_metrics(
+        tmp_path / "2.json", *({"iteration": i, **second} for i in (19, 39)), {"iteration": 40, **quality}
+    )
+
+    output = draw_curves({"stage 1": stage1, "stage 2": stage2}, tmp_path / "pictures" / "curves.png")
+
+    with Image.open(output) as picture:
+        both = picture.size
+    with Image.open(draw_curves({"stage 1": stage1}, tmp_path / "one.png")) as picture:
+        one = picture.size
+    assert both[0] > one[0], "masks and PQ have columns of their own"
+    assert both[1] == 2 * one[1]
+
+
+def test_curves_of_several_test_sets_and_of_one_value_are_drawn(tmp_path: Path) -> None:
+    file = write_metrics(
+        tmp_path / "m.json",
+        {"iteration": 9, "yard_val/panoptic_seg/PQ": 50.0, "other/panoptic_seg/PQ": 60.0},
+    )
+
+    assert draw_curves({"run": file}, tmp_path / "c.png").is_file()
+
+
+def test_curves_without_anything_to_draw_say_so(tmp_path: Path) -> None:
+    file = write_metrics(tmp_path / "m.json", {"iteration": 9, "eta_seconds": 50.0})
+
+    with pytest.raises(DatasetError, match="has losses, lr or PQ"):
+        draw_curves({"run": file}, tmp_path / "c.png")
+    assert not (tmp_path / "c.png").exists()
