@@ -1,0 +1,90 @@
+"""COCO instances ground truth for box AP, of any registered dataset.
+
+Detectron2's ``COCOEvaluator`` expects the metadata's ``thing_classes`` to be the classes of the instances file, in the
+order of their ids; this project's metadata lists stuff there as well, in the order of the panoptic file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from detr_d2.data import Category
+from detr_d2.evaluation.ground_truth import read_panoptic_png
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+
+def things_as_coco(records: Iterable[Mapping[str, Any]], categories: Iterable[Category]) -> dict[str, Any]:
+    """The things of a panoptic dataset as COCO instances, crowds included, boxes only.
+
+    Args:
+        records: the dataset's dicts, with ``segments_info``.
+        categories: of the dataset, by contiguous id.
+
+    Returns:
+        A COCO instances file's content; boxes are the panoptic file's, or the PNG's where it has none.
+    """
+    by_label = list(categories)
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for record in records:
+        images.append({key: record[key] for key in ("file_name", "height", "width")} | {"id": record["image_id"]})
+        for segment in (s for s in record["segments_info"] if s["isthing"]):
+            box, area = segment.get("bbox"), segment.get("area")
+            if box is None or area is None:
+                mask = read_panoptic_png(record["pan_seg_file_name"]) == segment["id"]
+                box, area = _box_of(mask), int(mask.sum())
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": record["image_id"],
+                    "category_id": by_label[segment["category_id"]].id,
+                    "bbox": [float(value) for value in box],
+                    "area": float(area),
+                    "iscrowd": int(segment.get("iscrowd", 0)),
+                }
+            )
+    kinds = [{"id": category.id, "name": category.name} for category in by_label if category.is_thing]
+    return {"info": {}, "images": images, "annotations": annotations, "categories": kinds}
+
+
+def write_things(dataset_name: str, categories: Iterable[Category], path: str) -> None:
+    """Write :func:`things_as_coco` of a registered dataset, beside and then renamed."""
+    content = things_as_coco(DatasetCatalog.get(dataset_name), categories)
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    with open(path + ".partial", "w", encoding="utf-8") as file:
+        json.dump(content, file)
+    os.replace(path + ".partial", path)
+
+
+def register_box_metadata(dataset_name: str, categories: Iterable[Category], json_file: str) -> str:
+    """Metadata as Detectron2's ``COCOEvaluator`` needs it.
+
+    Returns:
+        The name under which it is in the ``MetadataCatalog``.
+    """
+    with open(json_file, encoding="utf-8") as file:
+        names = {entry["id"]: entry["name"] for entry in json.load(file)["categories"]}
+    name = f"{dataset_name}/boxes"
+    MetadataCatalog.pop(name, None)
+    MetadataCatalog.get(name).set(
+        json_file=json_file,
+        thing_classes=[names[dataset_id] for dataset_id in sorted(names)],
+        thing_dataset_id_to_contiguous_id={c.id: label for label, c in enumerate(categories) if c.is_thing},
+        evaluator_type="coco",
+    )
+    return name
+
+
+def _box_of(mask: np.ndarray) -> tuple[float, float, float, float]:
+    """x, y, width and height of the pixels of a mask (H, W); zeros for an empty one."""
+    rows, columns = np.nonzero(mask)
+    if not len(rows):
+        return 0.0, 0.0, 0.0, 0.0
+    x, y = int(columns.min()), int(rows.min())
+    return x, y, int(columns.max()) + 1 - x, int(rows.max()) + 1 - y

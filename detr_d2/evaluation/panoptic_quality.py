@@ -1,0 +1,163 @@
+"""Panoptic quality: how well predicted segments cover the true ones, class by class.
+
+Source: Kirillov et al. 2019, "Panoptic Segmentation", section 4. Void, crowds and the order of sums as in COCO's
+panopticapi, so that the numbers are the same to the last digit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+#: Panoptic id of pixels without a label.
+VOID = 0
+
+Segment = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Quality:
+    """PQ = SQ * RQ of one class, or the means over ``n`` classes; NaN where there is nothing to judge."""
+
+    pq: float
+    sq: float
+    rq: float
+    n: int
+
+
+class PanopticQuality:
+    """Sums up, picture by picture, what panoptic quality needs: four numbers a class.
+
+    Args:
+        num_classes: contiguous class ids are 0 ... num_classes - 1.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        self.iou = np.zeros(num_classes, dtype=np.float64)
+        self.true_positives = np.zeros(num_classes, dtype=np.int64)
+        self.false_positives = np.zeros(num_classes, dtype=np.int64)
+        self.false_negatives = np.zeros(num_classes, dtype=np.int64)
+
+    def update(
+        self,
+        true_map: np.ndarray,
+        true_segments: Sequence[Segment],
+        predicted_map: np.ndarray,
+        predicted_segments: Sequence[Segment],
+    ) -> None:
+        """Add one picture.
+
+        Args:
+            true_map: (H, W) integers, the segment id of each pixel, 0 is void.
+            true_segments: each with "id", "category_id" (contiguous) and "iscrowd".
+            predicted_map: (H, W) integers, as ``true_map``.
+            predicted_segments: each with "id" and "category_id" (contiguous).
+
+        Raises:
+            ValueError: the maps' sizes differ, or the prediction's ids in map and segments do.
+        """
+        if true_map.shape != predicted_map.shape:
+            raise ValueError(
+                f"the predicted map is {_size(predicted_map)}, the true one {_size(true_map)} (height x width); "
+                "predict at the size of the original picture."
+            )
+        true_class = {s["id"]: s["category_id"] for s in true_segments if not s.get("iscrowd")}
+        # Of several crowds of a class only the last counts, as in panopticapi.
+        crowd_of_class = {s["category_id"]: s["id"] for s in true_segments if s.get("iscrowd")}
+        predicted_class = {s["id"]: s["category_id"] for s in predicted_segments}
+        overlaps = _Overlaps(true_map, predicted_map)
+        _require_agreement(predicted_class, overlaps.predicted_areas, len(self.iou))
+
+        matches = overlaps.matches(true_class, predicted_class)
+        for true_id, iou in matches.values():
+            self.iou[true_class[true_id]] += iou
+            self.true_positives[true_class[true_id]] += 1
+        for true_id in true_class.keys() - {true_id for true_id, _ in matches.values()}:
+            self.false_negatives[true_class[true_id]] += 1
+        for predicted_id in predicted_class.keys() - matches.keys():
+            label = predicted_class[predicted_id]
+            ignored = overlaps.pixels(VOID, predicted_id) + overlaps.pixels(crowd_of_class.get(label, -1), predicted_id)
+            if ignored / overlaps.predicted_areas[predicted_id] <= 0.5:
+                self.false_positives[label] += 1
+
+    def merge(self, other: PanopticQuality) -> None:
+        """Add the pictures of another part of the dataset."""
+        self.iou += other.iou
+        self.true_positives += other.true_positives
+        self.false_positives += other.false_positives
+        self.false_negatives += other.false_negatives
+
+    def of_class(self, label: int) -> Quality:
+        """Quality of one class; ``n`` is 0 where it is neither in the truth nor predicted."""
+        tp, fp, fn = (int(counts[label]) for counts in self._counts())
+        if tp + fp + fn == 0:
+            return Quality(math.nan, math.nan, math.nan, 0)
+        iou, denominator = float(self.iou[label]), tp + 0.5 * fp + 0.5 * fn
+        return Quality(iou / denominator, iou / tp if tp else 0.0, tp / denominator, 1)
+
+    def average(self, labels: Sequence[int]) -> Quality:
+        """Means over those of the classes that are in the truth or were predicted."""
+        present = [quality for quality in map(self.of_class, labels) if quality.n]
+        if not present:
+            return Quality(math.nan, math.nan, math.nan, 0)
+        n = len(present)
+        return Quality(
+            sum(q.pq for q in present) / n, sum(q.sq for q in present) / n, sum(q.rq for q in present) / n, n
+        )
+
+    def _counts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return self.true_positives, self.false_positives, self.false_negatives
+
+
+class _Overlaps:
+    """Pixels of each pair (true id, predicted id), in the order of the ids, from one joint histogram."""
+
+    def __init__(self, true_map: np.ndarray, predicted_map: np.ndarray) -> None:
+        if predicted_map.size and predicted_map.min() < 0:
+            raise ValueError(f"the predicted map has the id {predicted_map.min()}; ids are 0 (void) and above.")
+        joint, counts = np.unique(true_map.astype(np.int64) << 32 | predicted_map.astype(np.int64), return_counts=True)
+        self.pairs: dict[tuple[int, int], int] = {}
+        self.true_areas: dict[int, int] = defaultdict(int)
+        self.predicted_areas: dict[int, int] = defaultdict(int)
+        for pair, count in zip(joint.tolist(), counts.tolist()):
+            true_id, predicted_id = pair >> 32, pair & 0xFFFFFFFF
+            self.pairs[true_id, predicted_id] = count
+            self.true_areas[true_id] += count
+            self.predicted_areas[predicted_id] += count
+
+    def pixels(self, true_id: int, predicted_id: int) -> int:
+        return self.pairs.get((true_id, predicted_id), 0)
+
+    def matches(
+        self, true_class: Mapping[int, int], predicted_class: Mapping[int, int]
+    ) -> dict[int, tuple[int, float]]:
+        """{predicted id: (true id, iou)} of the pairs of one class whose iou is above 0.5; void pixels don't count."""
+        found = {}
+        for (true_id, predicted_id), overlap in self.pairs.items():
+            if true_id in true_class and true_class[true_id] == predicted_class.get(predicted_id):
+                areas = self.predicted_areas[predicted_id] + self.true_areas[true_id]
+                iou = overlap / (areas - overlap - self.pixels(VOID, predicted_id))
+                if iou > 0.5:
+                    found[predicted_id] = true_id, iou
+        return found
+
+
+def _require_agreement(predicted_class: Mapping[int, int], areas: Mapping[int, int], num_classes: int) -> None:
+    """A prediction's segments are those of its map."""
+    unlisted = sorted(areas.keys() - predicted_class.keys() - {VOID})
+    unseen = sorted(predicted_class.keys() - (areas.keys() - {VOID}))
+    unknown = sorted({label for label in predicted_class.values() if not 0 <= label < num_classes})
+    if unlisted or unseen or unknown:
+        raise ValueError(
+            f"a predicted panoptic map contradicts its segments_info: ids only in the map {unlisted}, only in "
+            f"segments_info {unseen} (0 is void), classes outside of 0 ... {num_classes - 1} {unknown}."
+        )
+
+
+def _size(array: np.ndarray) -> str:
+    return " x ".join(map(str, array.shape))
