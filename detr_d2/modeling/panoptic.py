@@ -63,19 +63,16 @@ def panoptic_map(
         The map (H, W) int32, where 0 is void, and its segments, in the map's id order 1, 2, …: id, isthing, category_id
         (contiguous), score (of a merged stuff segment: the highest) and area. Ids, areas and map agree.
     """
-    group = _merge_stuff(classes, is_thing)
     alive = torch.arange(len(classes), device=classes.device)
-    while True:
-        owner = _owners(mask_logits[alive], padded_size, image_size, output_size)
-        segment = group[alive][owner] if len(alive) else owner
-        area = torch.bincount(segment.flatten(), minlength=len(classes))
-        too_small = area[group[alive]] < min_area
+    while len(alive):
+        group = _merge_stuff(classes[alive], is_thing)
+        segment = group[_owners(mask_logits[alive], padded_size, image_size, output_size)]
+        area = torch.bincount(segment.flatten(), minlength=len(alive))
+        too_small = area[group] < min_area
         if not bool(too_small.any()):
-            break
+            return _number_segments(segment, area, group, scores[alive], classes[alive], is_thing)
         alive = alive[~too_small]
-    if len(alive) == 0:
-        return torch.full(output_size, VOID, dtype=torch.int32, device=classes.device), []
-    return _number_segments(segment, area, group, scores, classes, is_thing, alive)
+    return torch.full(output_size, VOID, dtype=torch.int32, device=classes.device), []
 
 
 def _merge_stuff(classes: Tensor, is_thing: Tensor) -> Tensor:
@@ -104,12 +101,12 @@ def _owners(
 
 
 def _number_segments(
-    segment: Tensor, area: Tensor, group: Tensor, scores: Tensor, classes: Tensor, is_thing: Tensor, alive: Tensor
+    segment: Tensor, area: Tensor, group: Tensor, scores: Tensor, classes: Tensor, is_thing: Tensor
 ) -> tuple[Tensor, list[dict[str, Any]]]:
     """Replace queries by ids 1, 2, … and describe each."""
     new_id = torch.zeros(len(classes), dtype=torch.int32, device=classes.device)
     segments_info: list[dict[str, Any]] = []
-    for query in group[alive].unique().tolist():
+    for query in group.unique().tolist():
         new_id[query] = len(segments_info) + 1
         category = int(classes[query])
         segments_info.append(
@@ -117,7 +114,7 @@ def _number_segments(
                 "id": len(segments_info) + 1,
                 "isthing": bool(is_thing[category]),
                 "category_id": category,
-                "score": float(scores[alive][group[alive] == query].max()),
+                "score": float(scores[group == query].max()),
                 "area": int(area[query]),
             }
         )

@@ -1,0 +1,111 @@
+"""The panoptic map: it partitions the picture, and its segments say what is in it."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from detr_d2.modeling.panoptic import kept_queries, panoptic_map
+
+IS_THING = torch.tensor([True, True, False, False])
+
+
+def _map(logits, classes, scores=None, output_size=None, min_area=4):
+    height, width = logits.shape[-2] * 4, logits.shape[-1] * 4
+    classes = torch.tensor(classes, dtype=torch.int64)
+    scores = torch.full((len(classes),), 0.9) if scores is None else torch.tensor(scores)
+    size = (height, width)
+    return panoptic_map(logits, scores, classes, IS_THING, size, size, output_size or size, min_area)
+
+
+def _halves() -> torch.Tensor:
+    """Three masks: left half, right half, and a speck in the corner that wins its place."""
+    logits = torch.full((3, 8, 8), -5.0)
+    logits[0, :, :4], logits[1, :, 4:] = 5.0, 5.0
+    return logits
+
+
+def test_kept_queries_are_above_the_threshold_and_not_no_object():
+    probability = torch.tensor([[0.9, 0.05, 0.05], [0.5, 0.4, 0.1], [0.05, 0.05, 0.9], [0.04, 0.95, 0.01]])
+
+    kept, scores, classes = kept_queries(probability.log(), 0.85)
+
+    assert kept.tolist() == [0, 3] and classes.tolist() == [0, 1]
+    torch.testing.assert_close(scores, torch.tensor([0.9, 0.95]))
+
+
+def test_stuff_of_one_class_is_one_segment_and_things_are_not_merged():
+    logits = _halves()[:2]
+
+    _, stuff = _map(logits, [2, 2], scores=[0.9, 0.95])
+    _, things = _map(logits, [1, 1])
+
+    assert [(s["category_id"], s["isthing"], s["area"]) for s in stuff] == [(2, False, 32 * 32)]
+    assert stuff[0]["score"] == pytest.approx(0.95)
+    assert [s["area"] for s in things] == [16 * 32, 16 * 32]
+
+
+def test_two_small_pieces_of_stuff_survive_together():
+    logits = torch.full((3, 8, 8), -5.0)
+    logits[0] = 0.0
+    logits[1, 0, 0], logits[2, 7, 7] = 5.0, 5.0
+    area = [s["area"] for s in _map(logits, [0, 2, 2], min_area=1)[1] if not s["isthing"]][0]
+
+    _, together = _map(logits, [0, 2, 2], min_area=area)
+    _, apart = _map(logits, [0, 1, 1], min_area=area)
+
+    assert [s["area"] for s in together if s["category_id"] == 2] == [area]
+    assert [s["category_id"] for s in apart] == [0]
+
+
+def test_small_segment_is_dropped_and_its_pixels_go_to_the_next_best():
+    logits = _halves()
+    logits[2, 0, 0] = 9.0
+
+    kept, with_speck = _map(logits, [0, 1, 1], min_area=1)
+    dropped, without = _map(logits, [0, 1, 1], min_area=200)
+
+    assert len(with_speck) == 3 and len(without) == 2
+    assert kept[0, 0] == 3 and dropped[0, 0] == 1
+
+
+def test_map_of_nothing_is_void():
+    panoptic, segments = _map(torch.zeros(0, 8, 8), [], output_size=(5, 9))
+
+    assert panoptic.shape == (5, 9) and panoptic.dtype == torch.int32
+    assert not panoptic.any() and segments == []
+
+
+def test_all_segments_too_small_is_void():
+    panoptic, segments = _map(_halves(), [0, 1, 1], min_area=10**6)
+
+    assert not panoptic.any() and segments == []
+
+
+def test_padding_is_cut_off_before_the_map_is_resized():
+    logits = torch.full((2, 8, 8), -5.0)
+    logits[0, :4, :4], logits[1, 4:], logits[1, :, 4:] = 5.0, 5.0, 5.0  # the second lives in the padding
+
+    panoptic, segments = panoptic_map(
+        logits, torch.ones(2), torch.tensor([0, 1]), IS_THING, (32, 32), (15, 15), (30, 45), min_area=1
+    )
+
+    assert panoptic.shape == (30, 45) and [s["category_id"] for s in segments] == [0]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.integers(0, 7), st.integers(1, 30), st.tuples(st.integers(1, 40), st.integers(1, 40)))
+def test_ids_partition_the_picture_and_agree_with_the_segments(seed, count, min_area, output_size):
+    torch.manual_seed(seed)
+    logits, classes = torch.randn(count, 6, 5) * 3, torch.randint(len(IS_THING), (count,)).tolist()
+
+    panoptic, segments = _map(logits, classes, output_size=output_size, min_area=min_area)
+
+    assert panoptic.shape == output_size
+    areas = {int(i): int((panoptic == i).sum()) for i in panoptic.unique() if i != 0}
+    assert areas == {s["id"]: s["area"] for s in segments}
+    assert [s["id"] for s in segments] == list(range(1, len(segments) + 1))
+    assert all(s["area"] >= min_area for s in segments)
+    stuff = [s["category_id"] for s in segments if not s["isthing"]]
+    assert len(stuff) == len(set(stuff))
+    assert not segments or bool((panoptic > 0).all())
