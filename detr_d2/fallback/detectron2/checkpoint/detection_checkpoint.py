@@ -10,36 +10,28 @@ import torch
 from fvcore.common.checkpoint import Checkpointer
 from torch import nn
 
+from detr_d2.errors import WeightsError
+
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 
-_NUMPY_MODULES = ("numpy", "numpy.core.multiarray", "numpy._core.multiarray", "numpy._core.numeric")
-_ALLOWED = {(module, name) for module in _NUMPY_MODULES for name in ("_reconstruct", "scalar", "ndarray", "dtype")}
-_ALLOWED |= {("numpy._core.numeric", "_frombuffer"), ("numpy.core.numeric", "_frombuffer")}
-_ALLOWED |= {("collections", "OrderedDict"), ("_codecs", "encode")}
+_ALLOWED = {"_reconstruct", "_frombuffer", "scalar", "ndarray", "dtype", "OrderedDict", "encode"}
 
 
 class _ArrayUnpickler(pickle.Unpickler):
     """Reads numpy arrays in plain containers, and runs nothing that a file might bring along."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(
-                f"the file holds a '{module}.{name}'; allowed are numpy arrays. Use weights from a source you trust."
-            )
+        if name not in _ALLOWED or module.split(".")[0] not in ("numpy", "collections", "_codecs"):
+            raise WeightsError(f"The file holds a {module}.{name}; a .pkl file may hold numpy arrays only.")
         return super().find_class(module, name)
 
 
 class DetectionCheckpointer(Checkpointer):
-    """Saves and loads a model and other things with a state, as ``.pth``; also reads the model zoo's ``.pkl``.
+    """Saves and loads a model and ``checkpointables``, whatever has a state, as ``.pth``; reads the zoo's ``.pkl``.
 
-    A file's names are matched by their endings where it asks for it ("matching_heuristics", or the same in the path:
-    ``weights.pth?matching_heuristics=True``), so that a backbone's weights find their place in a whole model.
-
-    Args:
-        save_dir: where ``save`` writes and where ``last_checkpoint`` is looked for.
-        save_to_disk: default: only in the main process.
-        checkpointables: by name, what has ``state_dict`` and ``load_state_dict``.
+    Names are matched by their endings where a file says "matching_heuristics", or a path ends in
+    ``?matching_heuristics=True``, so that a backbone's weights find their place in a whole model.
     """
 
     def __init__(
@@ -48,21 +40,13 @@ class DetectionCheckpointer(Checkpointer):
         to_disk = comm.is_main_process() if save_to_disk is None else save_to_disk
         super().__init__(model, save_dir, save_to_disk=to_disk, **checkpointables)
         self.path_manager = PathManager
-        self._match_endings = False
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
-        """Load the weights at ``path`` ("" loads nothing) and the named checkpointables (default: all the file has).
-
-        Returns:
-            What else the file holds, such as "iteration".
-        """
+        """Load the weights ("" loads none) and the named checkpointables, by default all; return what else there is."""
         url = urlparse(path or "")
-        query = parse_qs(url.query)
-        self._match_endings = query.pop("matching_heuristics", []) == ["True"]
-        if query:
-            raise ValueError(
-                f"'{path}' asks for {sorted(query)}; the only thing to ask for is matching_heuristics=True."
-            )
+        self._match_endings = parse_qs(url.query) == {"matching_heuristics": ["True"]}
+        if url.query and not self._match_endings:
+            raise WeightsError(f"'{path}': after '?' only matching_heuristics=True is allowed.")
         return super().load(url._replace(query="").geturl() if url.query else path, checkpointables)
 
     def _load_file(self, filename: str) -> dict[str, Any]:
@@ -70,7 +54,7 @@ class DetectionCheckpointer(Checkpointer):
             with PathManager.open(filename, "rb") as file:
                 loaded = _ArrayUnpickler(file, encoding="latin1").load()
             if "model" not in loaded or "__author__" not in loaded:
-                raise ValueError(f"{filename} isn't of Detectron2's model zoo.")
+                raise WeightsError(f"{filename} isn't of Detectron2's model zoo: it lacks 'model' or '__author__'.")
             return loaded
         loaded = torch.load(filename, map_location="cpu", weights_only=True)
         loaded = loaded if "model" in loaded else {"model": loaded}
@@ -81,27 +65,23 @@ class DetectionCheckpointer(Checkpointer):
             self._convert_ndarray_to_tensor(checkpoint["model"])
             checkpoint["model"] = self._match_names(checkpoint["model"])
         incompatible = super()._load_model(checkpoint)
-        # Old files lack these two; the config has set them.
-        own = dict(self.model.named_buffers(recurse=False))
-        normalisation = [name for name in ("pixel_mean", "pixel_std") if name in own]
-        incompatible.missing_keys[:] = [name for name in incompatible.missing_keys if name not in normalisation]
+        for name in {"pixel_mean", "pixel_std"}.intersection(incompatible.missing_keys):
+            incompatible.missing_keys.remove(name)  # old files lack them, and the config has set them
         return incompatible
 
     def _match_names(self, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """``weights`` under the model's names: each takes the longest name that equals it or its dotted ending."""
+        """``weights`` under the model's names: each of these takes the longest name that is its dotted ending."""
         matched: dict[str, str] = {}
-        for name, value in sorted(self.model.state_dict().items()):
+        for name, value in self.model.state_dict().items():
             parts = name.split(".")
             endings = (".".join(parts[start:]) for start in range(len(parts)))
             source = next((ending for ending in endings if ending in weights), None)
-            if source is None:
-                continue
-            if value.shape != weights[source].shape:
-                shapes = f"{tuple(weights[source].shape)} in the checkpoint and {tuple(value.shape)} in the model"
-                self.logger.warning(f"{source} isn't loaded: it is {shapes} ({name}).")
+            if source is not None and value.shape != weights[source].shape:
+                shapes = f"{tuple(weights[source].shape)} in the checkpoint, {tuple(value.shape)} in the model"
+                self.logger.warning(f"{source} isn't loaded as {name}: its shape is {shapes}.")
             elif source in matched:
-                raise ValueError(f"{source} of the checkpoint fits {matched[source]} and {name}; rename it to one.")
-            else:
+                raise WeightsError(f"{source} of the checkpoint fits {matched[source]} and {name}; rename it to one.")
+            elif source is not None:
                 matched[source] = name
         if not matched:
             self.logger.warning("No weights of the checkpoint have a place in the model.")

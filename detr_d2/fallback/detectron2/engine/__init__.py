@@ -5,12 +5,5 @@ from .defaults import DefaultPredictor, DefaultTrainer, default_argument_parser,
 from .launch import launch
 from .train_loop import HookBase
 
-__all__ = [
-    "DefaultPredictor",
-    "DefaultTrainer",
-    "HookBase",
-    "default_argument_parser",
-    "default_setup",
-    "hooks",
-    "launch",
-]
+__all__ = ["DefaultPredictor", "DefaultTrainer", "HookBase", "default_argument_parser", "default_setup"]
+__all__ += ["hooks", "launch"]

@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from fvcore.nn.precise_bn import get_bn_modules
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
+
+from detr_d2.errors import ConfigError
 
 import detectron2
 from detectron2.checkpoint import DetectionCheckpointer
@@ -70,36 +71,20 @@ def default_setup(cfg: CfgNode, args: argparse.Namespace) -> None:
     versions = f"Python {platform.python_version()}, PyTorch {torch.__version__}, detectron2 {detectron2.__version__}"
     log.info(f"Rank of current process: {rank}. World size: {comm.get_world_size()}")
     log.info(f"Environment info: {versions}, {os.cpu_count()} CPU cores, GPUs: {', '.join(gpus) or 'none'}")
-    log.info(f"Command line arguments: {args}")
+    log.info(f"Command line arguments: {args}\nRunning with full config:\n{cfg.dump()}")
     if comm.is_main_process():
-        path = os.path.join(cfg.OUTPUT_DIR, "config.yaml")
-        log.info(f"Running with full config:\n{cfg.dump()}")
-        with PathManager.open(path, "w") as file:
+        with PathManager.open(path := os.path.join(cfg.OUTPUT_DIR, "config.yaml"), "w") as file:
             file.write(cfg.dump())
         log.info(f"Full config saved to {path}")
-    _seed(int.from_bytes(os.urandom(4), "big") if cfg.SEED < 0 else cfg.SEED + rank)
+    seed = int.from_bytes(os.urandom(4), "big") if cfg.SEED < 0 else cfg.SEED + rank
+    for set_seed in (random.seed, np.random.seed, torch.manual_seed):
+        set_seed(seed)
+    os.environ["PYTHONHASHSEED"] = str(seed)
     if not getattr(args, "eval_only", False):
         torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
     if cfg.FLOAT32_PRECISION and torch.cuda.is_available():
         torch.set_float32_matmul_precision(cfg.FLOAT32_PRECISION)
         torch.backends.cudnn.allow_tf32 = cfg.FLOAT32_PRECISION != "highest"
-
-
-def _seed(seed: int) -> None:
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
-    os.environ["PYTHONHASHSEED"] = str(seed)
-
-
-def _distribute(model: nn.Module) -> nn.Module:
-    """The model, with gradients averaged over the processes when there are several."""
-    if comm.get_world_size() == 1:
-        return model
-    on_gpu = next(model.parameters()).is_cuda
-    return DistributedDataParallel(
-        model, device_ids=[comm.get_local_rank()] if on_gpu else None, broadcast_buffers=False
-    )
 
 
 class DefaultPredictor:
@@ -112,14 +97,13 @@ class DefaultPredictor:
             self.metadata = MetadataCatalog.get(cfg.DATASETS.TEST[0])
         DetectionCheckpointer(self.model).load(cfg.MODEL.WEIGHTS)
         self.aug = T.ResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST)
-        self.input_format = cfg.INPUT.FORMAT
-        if self.input_format not in ("RGB", "BGR"):
-            raise AssertionError(f"INPUT.FORMAT is '{self.input_format}'; allowed are RGB and BGR.")
+        if cfg.INPUT.FORMAT not in ("RGB", "BGR"):
+            raise ConfigError(f"INPUT.FORMAT is '{cfg.INPUT.FORMAT}'; allowed are RGB and BGR.")
 
     @torch.no_grad()
     def __call__(self, original_image: np.ndarray) -> dict[str, Any]:
         """``original_image``: (H, W, 3) in 0..255, BGR whatever ``cfg.INPUT.FORMAT`` is."""
-        if self.input_format == "RGB":
+        if self.cfg.INPUT.FORMAT == "RGB":
             original_image = original_image[:, :, ::-1]
         height, width = original_image.shape[:2]
         image = self.aug.get_transform(original_image).apply_image(original_image)
@@ -142,25 +126,16 @@ class DefaultTrainer(TrainerBase):
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
-        model = _distribute(model)
+        if comm.get_world_size() > 1:
+            ids = [comm.get_local_rank()] if next(model.parameters()).is_cuda else None
+            model = DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
         self._trainer = SimpleTrainer(model, data_loader, optimizer, cfg.SOLVER.AMP.ENABLED)
+        self.model, self.data_loader, self.optimizer = model, data_loader, optimizer
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = DetectionCheckpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
         self.register_hooks(self.build_hooks())
-
-    @property
-    def model(self) -> nn.Module:
-        return self._trainer.model
-
-    @property
-    def data_loader(self) -> Any:
-        return self._trainer.data_loader
-
-    @property
-    def optimizer(self) -> Optimizer:
-        return self._trainer.optimizer
 
     def resume_or_load(self, resume: bool = True) -> None:
         """Go on from ``OUTPUT_DIR``'s last checkpoint if ``resume`` and there is one; else load ``MODEL.WEIGHTS``."""
@@ -169,25 +144,20 @@ class DefaultTrainer(TrainerBase):
             self.start_iter = self.iter + 1
 
     def build_hooks(self) -> list[HookBase | None]:
-        """Timer, schedule, precise batch norm, checkpoints, evaluation, writers: each may use what the former did."""
-        cfg = self.cfg.clone()
-        cfg.defrost()
-        cfg.DATALOADER.NUM_WORKERS = 0  # of the second loader, for batch norms
-        period, precise = cfg.TEST.EVAL_PERIOD, cfg.TEST.PRECISE_BN
+        """Timer, schedule, checkpoints, evaluation, writers: each may use what those before it did."""
 
         def test_and_keep_results() -> Any:
             self._last_eval_results = self.test(self.cfg, self.model)
             return self._last_eval_results
 
-        built: list[HookBase | None] = [hooks.IterationTimer(), hooks.LRScheduler()]
-        if precise.ENABLED and get_bn_modules(self.model):
-            built.append(hooks.PreciseBN(period, self.model, self.build_train_loader(cfg), precise.NUM_ITER))
-        if comm.is_main_process():
-            built.append(hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD))
-        built.append(hooks.EvalHook(period, test_and_keep_results))
-        if comm.is_main_process():
-            built.append(hooks.PeriodicWriter(self.build_writers(), period=20))
-        return built
+        if self.cfg.TEST.PRECISE_BN.ENABLED:
+            raise ConfigError("TEST.PRECISE_BN needs an installed Detectron2; set TEST.PRECISE_BN.ENABLED False.")
+        evaluation = hooks.EvalHook(self.cfg.TEST.EVAL_PERIOD, test_and_keep_results)
+        if not comm.is_main_process():
+            return [hooks.IterationTimer(), hooks.LRScheduler(), evaluation]
+        checkpoints = hooks.PeriodicCheckpointer(self.checkpointer, self.cfg.SOLVER.CHECKPOINT_PERIOD)
+        writers = hooks.PeriodicWriter(self.build_writers())
+        return [hooks.IterationTimer(), hooks.LRScheduler(), checkpoints, evaluation, writers]
 
     def build_writers(self) -> list[EventWriter]:
         """The log, ``metrics.json``, and TensorBoard's events where it is installed."""
@@ -199,10 +169,10 @@ class DefaultTrainer(TrainerBase):
     def train(self) -> Any:  # type: ignore[override]
         """Train to the end; the last results where ``TEST.EXPECTED_RESULTS`` asks to verify them."""
         super().train(self.start_iter, self.max_iter)
-        if len(self.cfg.TEST.EXPECTED_RESULTS) and comm.is_main_process():
-            verify_results(self.cfg, self._last_eval_results)
-            return self._last_eval_results
-        return None
+        if not self.cfg.TEST.EXPECTED_RESULTS or not comm.is_main_process():
+            return None
+        verify_results(self.cfg, self._last_eval_results)
+        return self._last_eval_results
 
     def run_step(self) -> None:
         self._trainer.iter = self.iter
@@ -243,20 +213,13 @@ class DefaultTrainer(TrainerBase):
 
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module, evaluators: Any = None) -> dict[str, Any]:
-        """Evaluate on ``cfg.DATASETS.TEST``, one evaluator each (default: ``build_evaluator``).
-
-        Returns:
-            The results of the only dataset, or those of several by name.
-        """
-        names = cfg.DATASETS.TEST
+        """Results of the only one of ``cfg.DATASETS.TEST``, or of several by name; one evaluator for each."""
+        results: dict[str, Any] = {}
         evaluators = [evaluators] if isinstance(evaluators, DatasetEvaluator) else evaluators
-        if evaluators is not None and len(evaluators) != len(names):
-            raise AssertionError(f"{len(evaluators)} evaluators for {len(names)} datasets; give one for each.")
-        results = {}
-        for index, name in enumerate(names):
+        for name, evaluator in zip(cfg.DATASETS.TEST, evaluators or [None] * len(cfg.DATASETS.TEST), strict=True):
             loader = cls.build_test_loader(cfg, name)
             try:
-                evaluator = cls.build_evaluator(cfg, name) if evaluators is None else evaluators[index]
+                evaluator = evaluator or cls.build_evaluator(cfg, name)
             except NotImplementedError as error:
                 logger.warning(f"{name} isn't evaluated. {error}")
                 results[name] = {}
@@ -269,10 +232,7 @@ class DefaultTrainer(TrainerBase):
 
     @staticmethod
     def auto_scale_workers(cfg: CfgNode, num_workers: int) -> CfgNode:
-        """A config for ``num_workers`` processes, where ``SOLVER.REFERENCE_WORLD_SIZE`` says it was made for others.
-
-        Batch and rate grow with the number, iterations and periods shrink.
-        """
+        """``cfg``, made for ``SOLVER.REFERENCE_WORLD_SIZE`` processes (0: any), with batch and rate for this many."""
         reference = cfg.SOLVER.REFERENCE_WORLD_SIZE
         if reference in (0, num_workers):
             return cfg
@@ -280,13 +240,13 @@ class DefaultTrainer(TrainerBase):
         cfg.defrost()
         solver, scale = cfg.SOLVER, num_workers / reference
         if solver.IMS_PER_BATCH % reference:
-            raise AssertionError(f"SOLVER.IMS_PER_BATCH isn't a multiple of REFERENCE_WORLD_SIZE={reference}.")
+            raise ConfigError(f"SOLVER.IMS_PER_BATCH isn't a multiple of SOLVER.REFERENCE_WORLD_SIZE, {reference}.")
         solver.IMS_PER_BATCH = round(solver.IMS_PER_BATCH * scale)
         solver.BASE_LR *= scale
-        for key in ("MAX_ITER", "WARMUP_ITERS", "CHECKPOINT_PERIOD"):
-            solver[key] = round(solver[key] / scale)
         solver.STEPS = tuple(round(step / scale) for step in solver.STEPS)
-        cfg.TEST.EVAL_PERIOD = round(cfg.TEST.EVAL_PERIOD / scale)
+        periods = [(solver, "MAX_ITER"), (solver, "WARMUP_ITERS"), (solver, "CHECKPOINT_PERIOD")]
+        for node, key in [*periods, (cfg.TEST, "EVAL_PERIOD")]:
+            node[key] = round(node[key] / scale)
         solver.REFERENCE_WORLD_SIZE = num_workers
         logger.info(f"Scaled SOLVER to {num_workers} processes:\n{solver}")
         if was_frozen:

@@ -12,9 +12,9 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from detectron2.utils import comm
+from detr_d2.errors import ConfigError
 
-DEFAULT_TIMEOUT = timedelta(minutes=30)
+from detectron2.utils import comm
 
 
 def launch(
@@ -24,12 +24,11 @@ def launch(
     machine_rank: int = 0,
     dist_url: str | None = None,
     args: tuple[Any, ...] = (),
-    timeout: timedelta = DEFAULT_TIMEOUT,
+    timeout: timedelta = timedelta(minutes=30),
 ) -> None:
-    """Run ``main_func(*args)`` here, or in ``num_gpus_per_machine`` spawned processes that train together.
+    """Run ``main_func(*args)`` here, or in that many spawned processes, which share the CPU where there is no GPU.
 
-    The processes share the CPU where there is no GPU. ``dist_url`` is where they meet, "auto" for a free port of this
-    machine; call it on every machine, with its ``machine_rank``.
+    They meet at ``dist_url``; "auto" is a free port of this machine. Call it on every machine.
     """
     world_size = num_machines * num_gpus_per_machine
     if world_size <= 1:
@@ -37,36 +36,25 @@ def launch(
         return
     if dist_url == "auto":
         if num_machines > 1:
-            raise ValueError("dist_url='auto' is for one machine; give one that all reach, like tcp://HOST:PORT.")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
+            raise ConfigError("--dist-url auto is for one machine; give an address that all reach: tcp://HOST:PORT.")
+        with socket.create_server(("127.0.0.1", 0)) as free:
             dist_url = f"tcp://127.0.0.1:{free.getsockname()[1]}"
-    shared = (main_func, world_size, num_gpus_per_machine, machine_rank, dist_url, args, timeout)
+    meeting = {"init_method": dist_url, "world_size": world_size, "timeout": timeout}
+    shared = (num_gpus_per_machine, machine_rank * num_gpus_per_machine, meeting, main_func, args)
     mp.start_processes(_worker, args=shared, nprocs=num_gpus_per_machine, daemon=False)
 
 
-def _worker(
-    local_rank: int,
-    main_func: Callable[..., Any],
-    world_size: int,
-    per_machine: int,
-    machine_rank: int,
-    dist_url: str,
-    args: tuple[Any, ...],
-    timeout: timedelta,
-) -> None:
-    """Join the others, run ``main_func``, and leave them."""
+def _worker(rank: int, count: int, first: int, meeting: dict[str, Any], main_func: Any, args: tuple[Any, ...]) -> None:
+    """Process ``rank`` of this machine's ``count``: join the others, run ``main_func``, and leave them."""
     gpus = torch.cuda.device_count()
-    if 0 < gpus < per_machine:
-        raise ValueError(f"{per_machine} processes for {gpus} GPU(s) on this machine; set --num-gpus {gpus}.")
-    rank = machine_rank * per_machine + local_rank
-    backend = "nccl" if gpus else "gloo"
-    dist.init_process_group(backend, init_method=dist_url, world_size=world_size, rank=rank, timeout=timeout)
-    comm.create_local_process_group(per_machine)
+    if 0 < gpus < count:
+        raise ConfigError(f"--num-gpus is {count}, and there are {gpus} on this machine; set it to {gpus}.")
+    dist.init_process_group("nccl" if gpus else "gloo", rank=first + rank, **meeting)
+    comm.create_local_process_group(count)
     if gpus:
-        torch.cuda.set_device(local_rank)
+        torch.cuda.set_device(rank)
     else:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // per_machine))
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // count))
     comm.synchronize()
     main_func(*args)
     dist.destroy_process_group()

@@ -13,8 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from detr_d2.errors import ConfigError
+
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, get_event_storage
+
+logger = logging.getLogger(__name__)
 
 
 class HookBase:
@@ -35,29 +39,25 @@ class HookBase:
         """After each iteration."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps of this hook; one that keeps something also has ``load_state_dict``."""
+        """What a checkpoint keeps; a hook that keeps something also has ``load_state_dict``."""
         return {}
 
 
 class TrainerBase:
-    """A loop with hooks, called in the order of their registration. ``iter`` counts from ``start_iter``."""
-
-    storage: EventStorage
+    """A loop with hooks, called in the order of their registration."""
 
     def __init__(self) -> None:
-        self._hooks: list[HookBase] = []
+        self._hooks: list[Any] = []
         self.iter = self.start_iter = self.max_iter = 0
 
     def register_hooks(self, hooks: Sequence[HookBase | None]) -> None:
         """Add hooks to the end; None is left out."""
-        for hook in hooks:
-            if hook is not None:
-                hook.trainer = weakref.proxy(self)
-                self._hooks.append(hook)
+        self._hooks += [hook for hook in hooks if hook is not None]
+        for hook in self._hooks:
+            hook.trainer = weakref.proxy(self)
 
     def train(self, start_iter: int, max_iter: int) -> Any:
         """Iterations ``start_iter`` to ``max_iter - 1``; afterwards ``iter`` is ``max_iter`` unless training failed."""
-        logger = logging.getLogger(__name__)
         logger.info(f"Starting training from iteration {start_iter}")
         self.iter = self.start_iter = start_iter
         self.max_iter = max_iter
@@ -87,31 +87,26 @@ class TrainerBase:
     def state_dict(self) -> dict[str, Any]:
         """The iteration, and the hooks' states by the names of their classes."""
         states = {type(hook).__qualname__: state for hook in reversed(self._hooks) if (state := hook.state_dict())}
-        return {"iteration": self.iter, **({"hooks": states} if states else {})}
+        return {"iteration": self.iter, "hooks": states}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.iter = state_dict["iteration"]
+        hooks = {type(hook).__qualname__: hook for hook in reversed(self._hooks)}
         for name, state in state_dict.get("hooks", {}).items():
-            hook: Any = next((hook for hook in self._hooks if type(hook).__qualname__ == name), None)
-            if hook is None:
-                logging.getLogger(__name__).warning(f"There is no hook {name} now; its saved state is ignored.")
+            if name in hooks:
+                hooks[name].load_state_dict(state)
             else:
-                hook.load_state_dict(state)
+                logger.warning(f"There is no hook {name} now; its saved state is ignored.")
 
 
 class SimpleTrainer:
-    """One step: data, losses, gradients, update; in mixed precision where ``use_amp`` (of a GPU only)."""
+    """One step: data, losses, gradients, update; ``use_amp``: in mixed precision, on a GPU."""
 
     def __init__(self, model: nn.Module, data_loader: Iterable[Any], optimizer: Optimizer, use_amp: bool) -> None:
         if use_amp and not torch.cuda.is_available():
-            from detr_d2.errors import ConfigError
-
             raise ConfigError("SOLVER.AMP.ENABLED needs a GPU, and PyTorch finds none; set SOLVER.AMP.ENABLED False.")
-        self.model = model.train()
-        self.data_loader = data_loader
-        self.optimizer = optimizer
-        self.iter = 0
-        self.use_amp = use_amp
+        self.model, self.data_loader, self.optimizer = model.train(), data_loader, optimizer
+        self.iter, self.use_amp = 0, use_amp
         self.grad_scaler = torch.amp.GradScaler(enabled=use_amp)
         self._iterator: Iterator[Any] | None = None
 
@@ -136,8 +131,7 @@ class SimpleTrainer:
         storage = get_event_storage()
         storage.put_scalar("rank_data_time", data_time)
         numbers = torch.stack([loss.detach().float() for loss in losses.values()]).tolist()
-        gathered = comm.gather((data_time, numbers))
-        if not gathered:
+        if not (gathered := comm.gather((data_time, numbers))):
             return
         means = [sum(column) / len(gathered) for column in zip(*(numbers for _, numbers in gathered))]
         metrics = dict(zip(losses, means))
@@ -152,7 +146,6 @@ class SimpleTrainer:
         return {**state, "grad_scaler": self.grad_scaler.state_dict()} if self.use_amp else state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.iter = state_dict["iteration"]
         self.optimizer.load_state_dict(state_dict["optimizer"])
         if self.use_amp and "grad_scaler" in state_dict:
             self.grad_scaler.load_state_dict(state_dict["grad_scaler"])

@@ -8,21 +8,17 @@ import torch
 from fvcore.common.registry import Registry
 from torch import Tensor, nn
 
+from detr_d2.errors import ConfigError
+
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 
-META_ARCH_REGISTRY = Registry("META_ARCH")
-META_ARCH_REGISTRY.__doc__ = "Whole models: callables that take a config and return an ``nn.Module``."
-BACKBONE_REGISTRY = Registry("BACKBONE")
-BACKBONE_REGISTRY.__doc__ = "Callables that take a config and the input's ``ShapeSpec`` and return a ``Backbone``."
+META_ARCH_REGISTRY = Registry("META_ARCH")  # callables from a config to a whole model
+BACKBONE_REGISTRY = Registry("BACKBONE")  # callables from a config and the input's ShapeSpec to a Backbone
 
 
 class Backbone(nn.Module, metaclass=ABCMeta):
-    """A network from images to named feature maps.
-
-    A subclass defines ``forward``, and either overrides ``output_shape`` or sets ``_out_features`` (list of names),
-    ``_out_feature_channels`` and ``_out_feature_strides`` (dicts by name).
-    """
+    """From images to named feature maps; a subclass sets what it puts out, by name, or overrides ``output_shape``."""
 
     _out_features: list[str]
     _out_feature_channels: dict[str, int]
@@ -30,7 +26,7 @@ class Backbone(nn.Module, metaclass=ABCMeta):
 
     @abstractmethod
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Images (B, C, H, W) to feature maps (B, C', H/stride, W/stride) by name."""
+        """Images (B, C, H, W) to feature maps (B, C', H/stride, W/stride)."""
 
     @property
     def size_divisibility(self) -> int:
@@ -39,47 +35,31 @@ class Backbone(nn.Module, metaclass=ABCMeta):
 
     @property
     def padding_constraints(self) -> dict[str, int]:
-        """Further demands on padding: ``size_divisibility``, ``square_size``; empty when there are none."""
+        """Further demands on padding: ``size_divisibility``, ``square_size``."""
         return {}
 
     def output_shape(self) -> dict[str, ShapeSpec]:
-        """Channels and stride of every output."""
-        return {
-            name: ShapeSpec(channels=self._out_feature_channels[name], stride=self._out_feature_strides[name])
-            for name in self._out_features
-        }
+        channels, strides = self._out_feature_channels, self._out_feature_strides
+        return {name: ShapeSpec(channels=channels[name], stride=strides[name]) for name in self._out_features}
 
 
 def build_backbone(cfg: CfgNode, input_shape: ShapeSpec | None = None) -> Backbone:
-    """The backbone that ``cfg.MODEL.BACKBONE.NAME`` names; ``input_shape`` defaults to as many channels as pixel means.
-
-    Raises:
-        TypeError: what is registered under the name didn't return a ``Backbone``.
-    """
-    if input_shape is None:
-        input_shape = ShapeSpec(channels=len(cfg.MODEL.PIXEL_MEAN))
-    backbone = BACKBONE_REGISTRY.get(cfg.MODEL.BACKBONE.NAME)(cfg, input_shape)
-    if not isinstance(backbone, Backbone):
-        raise TypeError(
-            f"MODEL.BACKBONE.NAME={cfg.MODEL.BACKBONE.NAME} built a {type(backbone).__name__}; "
-            "derive it from detectron2.modeling.Backbone."
-        )
-    return backbone
+    """The backbone named ``cfg.MODEL.BACKBONE.NAME``; the input has as many channels as there are pixel means."""
+    input_shape = input_shape or ShapeSpec(channels=len(cfg.MODEL.PIXEL_MEAN))
+    return BACKBONE_REGISTRY.get(cfg.MODEL.BACKBONE.NAME)(cfg, input_shape)
 
 
 def build_model(cfg: CfgNode) -> nn.Module:
-    """The model that ``cfg.MODEL.META_ARCHITECTURE`` names, without loaded weights, on ``cfg.MODEL.DEVICE``.
+    """The model named ``cfg.MODEL.META_ARCHITECTURE``, without weights, on ``cfg.MODEL.DEVICE``.
 
     Raises:
         ConfigError: the device is a GPU and there is none.
     """
-    device = torch.device(cfg.MODEL.DEVICE)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        from detr_d2.errors import ConfigError
-
+    device, gpus = torch.device(cfg.MODEL.DEVICE), torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= gpus:
         raise ConfigError(
-            f"MODEL.DEVICE is '{cfg.MODEL.DEVICE}', but PyTorch finds {torch.cuda.device_count()} GPU(s) here. "
-            "Set MODEL.DEVICE to one that is there, or add 'MODEL.DEVICE cpu' to the command line."
+            f"MODEL.DEVICE is '{cfg.MODEL.DEVICE}', but PyTorch finds {gpus} GPU(s) here. "
+            "Choose one that is there, or add 'MODEL.DEVICE cpu' to the command line."
         )
     model: nn.Module = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)(cfg)
     return model.to(device)
