@@ -1,1 +1,26 @@
 """Categories, datasets and how their pictures reach the model."""
+
+from __future__ import annotations
+
+from .augmentation import build_augmentations
+from .builtin import register_builtin
+from .categories import Category, coco_categories, construction_categories, contiguous_order, distinct_colors
+from .mapper import DetrPanopticDatasetMapper
+from .registration import categories_of, dataset_metadata, register
+from .registration_config import register_from_config
+
+register_builtin()
+
+__all__ = [
+    "Category",
+    "DetrPanopticDatasetMapper",
+    "build_augmentations",
+    "categories_of",
+    "coco_categories",
+    "construction_categories",
+    "contiguous_order",
+    "dataset_metadata",
+    "distinct_colors",
+    "register",
+    "register_from_config",
+]

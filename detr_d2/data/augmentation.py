@@ -1,0 +1,67 @@
+"""How pictures are flipped, cropped and resized before the model sees them.
+
+Source: Carion et al. 2020, "End-to-End Object Detection with Transformers", section 4 ("Technical details").
+"""
+
+from __future__ import annotations
+
+from detectron2.config import CfgNode
+from detectron2.data import transforms as T
+
+from ..errors import ConfigError
+
+
+def build_augmentations(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
+    """DETR's augmentation, from the config.
+
+    Training: a flip (``INPUT.RANDOM_FLIP``); with probability ``INPUT.DETR_CROP.PROB`` a resize to
+    ``INPUT.DETR_CROP.RESIZE_SIZES`` and a crop whose sides lie between ``MIN_SIZE`` and ``MAX_SIZE``; a resize of the
+    short side to one of ``INPUT.MIN_SIZE_TRAIN``, the long one at most ``INPUT.MAX_SIZE_TRAIN``. Testing: the resize to
+    ``INPUT.MIN_SIZE_TEST`` only. A size of 0 means no resize. Detectron2's ``INPUT.CROP`` comes before all others.
+
+    Raises:
+        ConfigError: sizes or probabilities that make no sense.
+    """
+    if not is_train:
+        return _resize((cfg.INPUT.MIN_SIZE_TEST,), cfg.INPUT.MAX_SIZE_TEST, "choice", "INPUT.MIN_SIZE_TEST")
+    augmentations: list[T.Augmentation] = []
+    if cfg.INPUT.CROP.ENABLED:
+        augmentations.append(T.RandomCrop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE))
+    if cfg.INPUT.RANDOM_FLIP not in ("horizontal", "vertical", "none"):
+        raise ConfigError(f"INPUT.RANDOM_FLIP={cfg.INPUT.RANDOM_FLIP!r}; allowed are horizontal, vertical and none.")
+    if cfg.INPUT.RANDOM_FLIP != "none":
+        vertical = cfg.INPUT.RANDOM_FLIP == "vertical"
+        augmentations.append(T.RandomFlip(horizontal=not vertical, vertical=vertical))
+    if cfg.INPUT.DETR_CROP.ENABLED:
+        augmentations.append(_crop(cfg.INPUT.DETR_CROP))
+    sampling = cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING
+    return augmentations + _resize(cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TRAIN, sampling, "INPUT.MIN_SIZE_TRAIN")
+
+
+def _crop(crop: CfgNode) -> T.Augmentation:
+    """DETR's random crop, half the time or as often as the config says."""
+    if not 1 <= crop.MIN_SIZE <= crop.MAX_SIZE:
+        raise ConfigError(
+            f"INPUT.DETR_CROP.MIN_SIZE={crop.MIN_SIZE} and MAX_SIZE={crop.MAX_SIZE}; "
+            "allowed are pixels from 1 on, MIN_SIZE not above MAX_SIZE."
+        )
+    if not 0 <= crop.PROB <= 1:
+        raise ConfigError(f"INPUT.DETR_CROP.PROB={crop.PROB}; allowed are 0 to 1.")
+    steps: list[T.Augmentation] = []
+    if crop.RESIZE_SIZES:
+        steps += _resize(crop.RESIZE_SIZES, _NO_LIMIT, "choice", "INPUT.DETR_CROP.RESIZE_SIZES")
+    steps.append(T.RandomCrop("absolute_range", (crop.MIN_SIZE, crop.MAX_SIZE)))
+    return T.RandomApply(T.AugmentationList(steps), prob=crop.PROB)
+
+
+_NO_LIMIT = 100_000
+
+
+def _resize(sizes: tuple[int, ...] | list[int], longest: int, sampling: str, key: str) -> list[T.Augmentation]:
+    """A resize of the short side, or nothing where the size is 0."""
+    sizes = (sizes,) if isinstance(sizes, int) else tuple(sizes)
+    if sizes == (0,):
+        return []
+    if not sizes or not all(isinstance(size, int) and size > 0 for size in sizes) or longest < 1:
+        raise ConfigError(f"{key}={sizes} with a longest side of {longest}; allowed are pixels from 1 on.")
+    return [T.ResizeShortestEdge(sizes, longest, sampling)]

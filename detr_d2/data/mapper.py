@@ -1,0 +1,159 @@
+"""From a dataset dict to what the model is given: the picture, and in training its segments."""
+
+import copy
+import logging
+from typing import Any
+
+import numpy as np
+import torch
+
+from detectron2.config import CfgNode, configurable
+from detectron2.data import detection_utils
+from detectron2.data import transforms as T
+from detectron2.structures import BitMasks, Boxes, Instances
+
+from ..errors import DatasetError, MissingFileError
+from .augmentation import build_augmentations
+from .segments import find_segments, number_segments, read_panoptic_png, transform_numbers
+
+logger = logging.getLogger(__name__)
+
+
+class DetrPanopticDatasetMapper:
+    """Reads and augments one picture, and turns its panoptic PNG (or its boxes) into targets: things and stuff alike.
+
+    Crowds are left out. Segments without a pixel are left out too and counted, each data-loader worker for itself:
+    ``num_absent`` of them were listed in the JSON but not in the PNG, ``num_cropped`` were lost to the augmentation.
+
+    Args:
+        is_train: whether to give targets.
+        augmentations: what happens to picture and targets, in this order.
+        image_format: ``"RGB"`` or ``"BGR"``.
+        with_masks: whether targets have masks, or boxes only.
+    """
+
+    @configurable
+    def __init__(
+        self, is_train: bool, *, augmentations: list[T.Augmentation], image_format: str = "RGB", with_masks: bool = True
+    ) -> None:
+        self.is_train = is_train
+        self.augmentations = T.AugmentationList(augmentations)
+        self.image_format = image_format
+        self.with_masks = with_masks
+        self.num_absent = 0
+        self.num_cropped = 0
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
+        """The arguments that a config stands for; masks come with ``MODEL.DETR.MASK_ON``."""
+        return {
+            "is_train": is_train,
+            "augmentations": build_augmentations(cfg, is_train),
+            "image_format": cfg.INPUT.FORMAT,
+            "with_masks": cfg.MODEL.DETR.MASK_ON,
+        }
+
+    def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
+        """
+        Args:
+            dataset_dict: of one picture; its truth is ``segments_info`` with ``pan_seg_file_name``, or ``annotations``.
+
+        Returns:
+            ``image`` (3, H, W) uint8, augmented; ``height``, ``width`` of the upright original; ``file_name``,
+            ``image_id``; in training ``instances`` with ``gt_classes`` (N,), ``gt_boxes`` in pixels of ``image`` and,
+            if wanted and known, ``gt_masks`` (N, H, W).
+
+        Raises:
+            MissingFileError: a picture isn't there.
+            DatasetError: a picture can't be read, or picture, PNG and JSON contradict one another.
+        """
+        place = f"image id {dataset_dict.get('image_id')!r} ({dataset_dict['file_name']})"
+        image = self._read(dataset_dict, place)
+        size = image.shape[:2]
+        augmented = T.AugInput(image)
+        transforms = self.augmentations(augmented)
+        pixels = np.ascontiguousarray(augmented.image.transpose(2, 0, 1))
+        result: dict[str, Any] = {key: dataset_dict[key] for key in ("file_name", "image_id") if key in dataset_dict}
+        result.update(image=torch.from_numpy(pixels), height=size[0], width=size[1])
+        if not self.is_train:
+            return result
+        if "segments_info" in dataset_dict:
+            result["instances"] = self._panoptic_targets(dataset_dict, size, transforms, place)
+        elif "annotations" in dataset_dict:
+            result["instances"] = self._box_targets(dataset_dict["annotations"], pixels.shape[1:], transforms)
+        return result
+
+    def _read(self, dataset_dict: dict[str, Any], place: str) -> np.ndarray:
+        """The upright picture (H, W, 3), of the size that the JSON says."""
+        try:
+            image = detection_utils.read_image(dataset_dict["file_name"], format=self.image_format)
+        except FileNotFoundError as error:
+            raise MissingFileError(f"the picture of {place} isn't there.") from error
+        except Exception as error:  # decoders raise whatever they like on broken files
+            raise DatasetError(f"the picture of {place} can't be read: {error}. Replace it or take it out.") from error
+        height, width = image.shape[:2]
+        said = dataset_dict.get("width", width), dataset_dict.get("height", height)
+        if said != (width, height):
+            turned = " The picture is turned by its EXIF tag; label it upright." if said == (height, width) else ""
+            raise DatasetError(
+                f"{place} is {width}x{height} pixels (width x height, upright), but its JSON says {said[0]}x{said[1]}."
+                f"{turned}"
+            )
+        return image
+
+    def _panoptic_targets(
+        self, dataset_dict: dict[str, Any], size: tuple[int, int], transforms: T.TransformList, place: str
+    ) -> Instances:
+        """Targets from the panoptic PNG, which is augmented as a map of ids, once for all segments."""
+        infos = dataset_dict["segments_info"]
+        ids = read_panoptic_png(dataset_dict["pan_seg_file_name"])
+        if ids.shape != size:
+            raise DatasetError(
+                f"{dataset_dict['file_name']} is {size[1]}x{size[0]} pixels (width x height, upright), but its "
+                f"panoptic picture {dataset_dict['pan_seg_file_name']} is {ids.shape[1]}x{ids.shape[0]}: "
+                "take both from one export."
+            )
+        numbers = number_segments(ids, [info["id"] for info in infos], place)
+        wanted = np.array([not info.get("iscrowd", 0) for info in infos], dtype=bool)
+        moved = transform_numbers(numbers, transforms)
+        segments = find_segments(moved, wanted)
+        if len(segments.numbers) < wanted.sum():
+            self._count_dropped(numbers, wanted, len(segments.numbers), place)
+        targets = Instances(moved.shape)
+        classes = [infos[number]["category_id"] for number in segments.numbers]
+        targets.gt_classes = torch.tensor(classes, dtype=torch.int64)
+        targets.gt_boxes = Boxes(torch.from_numpy(segments.boxes))
+        if self.with_masks:
+            targets.gt_masks = BitMasks(torch.from_numpy(segments.masks))
+        return targets
+
+    def _count_dropped(self, numbers: np.ndarray, wanted: np.ndarray, kept: int, place: str) -> None:
+        """Add up the segments without a pixel; the first one of each kind is worth a line in the log."""
+        in_png = np.bincount(numbers.ravel(), minlength=len(wanted) + 1)[1:] > 0
+        absent = int((wanted & ~in_png).sum())
+        cropped = int(wanted.sum()) - kept - absent
+        if absent and not self.num_absent:
+            logger.warning("%s: %d segments of its JSON have no pixel in its PNG and are left out.", place, absent)
+        if cropped and not self.num_cropped:
+            logger.info(
+                "%s: %d segments fell to crop or resize and are left out, as in later pictures.", place, cropped
+            )
+        self.num_absent += absent
+        self.num_cropped += cropped
+
+    def _box_targets(
+        self, annotations: list[dict[str, Any]], size: tuple[int, ...], transforms: T.TransformList
+    ) -> Instances:
+        """Targets from Detectron2's annotations; with masks only where every object has one."""
+        objects = [copy.deepcopy(entry) for entry in annotations if not entry.get("iscrowd", 0)]
+        has_masks = self.with_masks and bool(objects) and all(entry.get("segmentation") for entry in objects)
+        for entry in objects:
+            if not has_masks:
+                entry.pop("segmentation", None)
+        shape = (size[0], size[1])
+        moved = [detection_utils.transform_instance_annotations(entry, transforms, shape) for entry in objects]
+        instances = detection_utils.annotations_to_instances(moved, shape, mask_format="bitmask")
+        kept = detection_utils.filter_empty_instances(instances, by_mask=has_masks)
+        if len(kept) < len(instances):
+            self.num_cropped += len(instances) - len(kept)
+        return kept

@@ -1,0 +1,77 @@
+"""Datasets that a config names: ``DATASETS.REGISTER``."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from typing import Any
+
+import yaml
+
+from detectron2.config import CfgNode
+
+from ..errors import DatasetError, MissingFileError
+from .registration import register
+
+_REQUIRED = ("name", "images")
+_PATHS = ("images", "panoptic_json", "panoptic_root", "instances_json")
+
+
+def register_from_config(cfg: CfgNode) -> None:
+    """Register every entry of ``cfg.DATASETS.REGISTER``.
+
+    An entry is a mapping with the arguments of :func:`register`, relative paths starting at the working directory, or
+    the path of a yaml file with a list of such mappings, relative paths starting at that file's folder.
+
+    Raises:
+        DatasetError: an entry isn't understood, or its name is taken by something else.
+        MissingFileError: a yaml file isn't there.
+    """
+    for number, entry in enumerate(cfg.DATASETS.REGISTER):
+        place = f"DATASETS.REGISTER[{number}]"
+        if isinstance(entry, str):
+            _register_file(os.path.abspath(os.path.expanduser(entry)), place)
+        else:
+            _register_mapping(entry, os.getcwd(), place)
+
+
+def _register_file(path: str, place: str) -> None:
+    try:
+        with open(path, encoding="utf-8") as file:
+            entries = yaml.safe_load(file)
+    except FileNotFoundError as error:
+        raise MissingFileError(f"{place}: {path} isn't there. Write the path of a register.yaml.") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DatasetError(f"{place}: {path} can't be read: {error}") from error
+    if not isinstance(entries, list):
+        raise DatasetError(f"{place}: {path} must hold a list of datasets, each starting with '- name: ...'.")
+    for number, entry in enumerate(entries):
+        _register_mapping(entry, os.path.dirname(path), f"{path}: entry {number}")
+
+
+def _register_mapping(entry: Any, folder: str, place: str) -> None:
+    """Register what a mapping describes, its relative paths starting at ``folder``."""
+    allowed = ("name", *_PATHS)
+    if not isinstance(entry, dict):
+        raise DatasetError(
+            f"{place} is {entry!r}; it must be a mapping with {', '.join(allowed)}, or a yaml file's path."
+        )
+    for key in entry:
+        if key not in allowed:
+            near = difflib.get_close_matches(str(key), allowed, 1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise DatasetError(f"{place} has the key {key!r}{hint}; allowed are {', '.join(allowed)}.")
+    for key in _REQUIRED:
+        if not entry.get(key):
+            raise DatasetError(f"{place} has no {key!r}; each dataset needs {' and '.join(_REQUIRED)}.")
+    for key, value in entry.items():
+        if value is not None and not isinstance(value, str):
+            raise DatasetError(f"{place} has {key}={value!r}; it must be text.")
+    paths = {key: os.path.join(folder, os.path.expanduser(entry[key])) for key in _PATHS if entry.get(key)}
+    register(
+        entry["name"],
+        paths["images"],
+        panoptic_json=paths.get("panoptic_json"),
+        panoptic_root=paths.get("panoptic_root"),
+        instances_json=paths.get("instances_json"),
+    )
