@@ -1,0 +1,237 @@
+"""Data loaders: what is in a batch, in which order, and with how many workers.
+
+Expected orders were recorded from Detectron2 0.6 with torch 2.15.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from detectron2.config import CfgNode, get_cfg
+from detectron2.data import (
+    DatasetCatalog,
+    MetadataCatalog,
+    build_detection_test_loader,
+    build_detection_train_loader,
+)
+from detectron2.data.samplers import TrainingSampler
+from detectron2.structures import Instances
+
+NAME = "contract_loaders"
+
+
+def record(index: int) -> dict[str, Any]:
+    """A tall picture for even numbers, a wide one for odd ones."""
+    width, height = (30, 20) if index % 2 else (20, 30)
+    return {"image_id": index, "width": width, "height": height}
+
+
+RECORDS = [record(index) for index in range(9)]
+
+
+def same(entry: dict[str, Any]) -> dict[str, Any]:
+    return entry
+
+
+def with_chance(entry: dict[str, Any]) -> dict[str, Any]:
+    return {**entry, "chance": (float(np.random.uniform()), float(torch.rand(())))}
+
+
+def ids(batch: list[dict[str, Any]]) -> list[int]:
+    return [entry["image_id"] for entry in batch]
+
+
+@pytest.mark.parametrize(("workers", "first"), [(0, [1, 5]), (1, [1, 5]), (2, [5, 1])])
+def test_training_batches_are_wide_or_tall(workers: int, first: list[int]) -> None:
+    loader = build_detection_train_loader(
+        RECORDS, mapper=same, sampler=TrainingSampler(9, seed=3), total_batch_size=2, num_workers=workers
+    )
+
+    batches = [ids(batch) for batch in islice(loader, 5)]
+
+    assert batches == [first, [4, 6], [0, 2], [3, 7], [8, 4]]
+
+
+def test_training_batches_without_grouping_are_in_the_samplers_order() -> None:
+    sampler = TrainingSampler(9, seed=3)
+    loader = build_detection_train_loader(
+        RECORDS, mapper=same, sampler=sampler, total_batch_size=4, aspect_ratio_grouping=False
+    )
+
+    batches = [ids(batch) for batch in islice(loader, 3)]
+
+    assert sum(batches, []) == list(islice(sampler, 12))
+
+
+def test_training_goes_on_beyond_the_dataset() -> None:
+    loader = build_detection_train_loader(RECORDS[:2], mapper=same, total_batch_size=1)
+
+    assert sorted(ids([batch[0] for batch in islice(loader, 6)])) == [0, 0, 0, 1, 1, 1]
+
+
+def test_mapper_may_skip_an_entry() -> None:
+    loader = build_detection_train_loader(
+        RECORDS, mapper=lambda entry: entry if entry["image_id"] > 6 else None, total_batch_size=1
+    )
+
+    assert {batch[0]["image_id"] for batch in islice(loader, 20)} == {7, 8}
+
+
+def test_mapper_gets_entries_that_it_may_change() -> None:
+    def spoil(entry: dict[str, Any]) -> dict[str, Any]:
+        return {"image_id": entry.pop("image_id"), "width": 1, "height": 1}
+
+    loader = build_detection_train_loader(RECORDS[:1], mapper=spoil, total_batch_size=2)
+
+    assert [ids(batch) for batch in islice(loader, 2)] == [[0, 0], [0, 0]]
+    assert RECORDS[0]["image_id"] == 0
+
+
+def test_collate_function_makes_the_batch() -> None:
+    for grouping in (True, False):
+        loader = build_detection_train_loader(
+            RECORDS, mapper=same, total_batch_size=2, aspect_ratio_grouping=grouping, collate_fn=len
+        )
+        assert next(iter(loader)) == 2
+
+
+def test_batch_size_must_be_positive() -> None:
+    with pytest.raises(AssertionError, match="must be divisible"):
+        build_detection_train_loader(RECORDS, mapper=same, total_batch_size=0)
+
+
+def test_workers_have_chances_of_their_own_that_follow_from_the_seed() -> None:
+    def draw(seed: int) -> list[Any]:
+        torch.manual_seed(seed)
+        loader = build_detection_train_loader(
+            RECORDS, mapper=with_chance, sampler=TrainingSampler(9, seed=0), total_batch_size=1, num_workers=2
+        )
+        return [entry["chance"] for batch in islice(loader, 4) for entry in batch]
+
+    first = draw(5)
+
+    assert len(set(first)) == 4
+    assert draw(5) == first
+    assert draw(6) != first
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_evaluation_takes_each_entry_once_in_order(workers: int) -> None:
+    loader = build_detection_test_loader(RECORDS, mapper=same, num_workers=workers)
+
+    assert [ids(batch) for batch in loader] == [[index] for index in range(9)]
+    assert len(loader) == 9
+
+
+def test_evaluation_keeps_the_last_smaller_batch() -> None:
+    loader = build_detection_test_loader(RECORDS, mapper=same, batch_size=4)
+
+    assert [len(batch) for batch in loader] == [4, 4, 1]
+
+
+@pytest.fixture
+def cfg(tmp_path: Path) -> Iterator[CfgNode]:
+    """A config whose datasets are nine small pictures, each with one box and its mask."""
+    records = []
+    for entry in RECORDS:
+        path = tmp_path / f"{entry['image_id']}.png"
+        Image.fromarray(np.full((entry["height"], entry["width"], 3), entry["image_id"], dtype=np.uint8)).save(path)
+        polygon = [1, 2, 6, 2, 6, 8, 1, 8]
+        box = {"bbox": [1, 2, 5, 6], "bbox_mode": 1, "category_id": 0, "segmentation": [polygon]}
+        records.append({**entry, "file_name": str(path), "annotations": [box, {**box, "iscrowd": 1}]})
+    DatasetCatalog.register(NAME, lambda: records)
+    MetadataCatalog.get(NAME).thing_classes = ["box"]
+    cfg = get_cfg()
+    cfg.merge_from_list(["DATASETS.TRAIN", (NAME,), "DATASETS.TEST", (NAME,), "DATALOADER.NUM_WORKERS", 0, "SEED", 3])
+    cfg.merge_from_list(["SOLVER.IMS_PER_BATCH", 2, "INPUT.MIN_SIZE_TRAIN", (40,), "INPUT.MASK_FORMAT", "bitmask"])
+    yield cfg
+    DatasetCatalog.remove(NAME)
+    MetadataCatalog.remove(NAME)
+
+
+def test_training_loader_from_a_config_takes_a_mapper(cfg: CfgNode) -> None:
+    loader = build_detection_train_loader(cfg, mapper=same)
+
+    batches = list(islice(loader, 3))
+
+    assert [ids(batch) for batch in batches] == [[1, 5], [4, 6], [0, 2]]
+    assert batches[0][0]["annotations"][0]["bbox"] == [1, 2, 5, 6]
+
+
+def test_training_loader_from_a_config_takes_a_dataset_and_a_sampler(cfg: CfgNode) -> None:
+    cfg.DATALOADER.ASPECT_RATIO_GROUPING = False
+
+    loader = build_detection_train_loader(
+        cfg, mapper=same, dataset=RECORDS[4:], sampler=TrainingSampler(5, shuffle=False, seed=0)
+    )
+
+    assert [ids(batch) for batch in islice(loader, 2)] == [[4, 5], [6, 7]]
+
+
+def test_repeating_sampler_is_chosen_by_its_name(cfg: CfgNode) -> None:
+    cfg.DATALOADER.SAMPLER_TRAIN = "RepeatFactorTrainingSampler"
+
+    loader = build_detection_train_loader(cfg, mapper=same)
+
+    assert len(next(iter(loader))) == 2
+
+
+def test_unknown_sampler_is_refused(cfg: CfgNode) -> None:
+    cfg.DATALOADER.SAMPLER_TRAIN = "Alphabetical"
+
+    with pytest.raises(ValueError, match="Unknown training sampler: Alphabetical"):
+        build_detection_train_loader(cfg, mapper=same)
+
+
+def test_default_training_entry_has_picture_and_instances(cfg: CfgNode) -> None:
+    cfg.INPUT.RANDOM_FLIP = "none"
+
+    entry = next(iter(build_detection_train_loader(cfg)))[0]
+
+    assert entry["image_id"] == 1
+    assert entry["image"].shape == (3, 40, 60) and entry["image"].dtype == torch.uint8
+    assert (entry["height"], entry["width"]) == (20, 30)
+    assert isinstance(entry["instances"], Instances)
+    assert entry["instances"].gt_boxes.tensor.tolist() == [[2, 4, 12, 16]]
+    assert entry["instances"].gt_classes.tolist() == [0]
+    assert not entry["instances"].has("gt_masks")
+
+
+def test_default_training_entry_has_masks_if_they_are_on(cfg: CfgNode) -> None:
+    cfg.MODEL.MASK_ON = True
+    cfg.INPUT.RANDOM_FLIP = "none"
+
+    instances = next(iter(build_detection_train_loader(cfg)))[0]["instances"]
+
+    assert instances.gt_masks.tensor.sum() == 10 * 12
+
+
+def test_default_evaluation_entry_has_no_annotations(cfg: CfgNode) -> None:
+    cfg.INPUT.MIN_SIZE_TEST = 10
+
+    batches = list(build_detection_test_loader(cfg, NAME))
+
+    assert [ids(batch) for batch in batches] == [[index] for index in range(9)]
+    assert batches[0][0]["image"].shape == (3, 15, 10)
+    assert not {"annotations", "instances"} & set(batches[0][0])
+
+
+def test_evaluation_loader_from_a_config_takes_a_mapper(cfg: CfgNode) -> None:
+    loader = build_detection_test_loader(cfg, NAME, mapper=lambda entry: {"image_id": 10 * entry["image_id"]})
+
+    assert [ids(batch) for batch in loader] == [[10 * index] for index in range(9)]
+
+
+def test_unregistered_dataset_is_refused(cfg: CfgNode) -> None:
+    cfg.DATASETS.TRAIN = ("contract_typo",)
+
+    with pytest.raises(KeyError, match="'contract_typo' is not registered"):
+        build_detection_train_loader(cfg, mapper=same)
