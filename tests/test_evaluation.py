@@ -1,0 +1,371 @@
+"""The panoptic evaluator and its builder, on small datasets made here."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import logging
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from detr_d2.config import add_detr_config
+from detr_d2.data import register
+from detr_d2.errors import ConfigError, DatasetError
+from detr_d2.evaluation import DetrPanopticEvaluator, build_evaluator
+
+from detectron2.config import CfgNode, get_cfg
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import Boxes, Instances
+
+IS_FALLBACK = "fallback" in (sys.modules["detectron2"].__file__ or "")
+KEYS = [kind + ending for ending in ("", "_th", "_st") for kind in ("PQ", "SQ", "RQ")]
+HEIGHT, WIDTH = 40, 60
+#: Ids neither start at 0 nor stand in order, and stuff stands between things.
+CATEGORIES = [
+    {"id": 7, "name": "cone", "isthing": 1},
+    {"id": 3, "name": "sky", "isthing": 0},
+    {"id": 5, "name": "drum", "isthing": 1},
+    {"id": 9, "name": "ground", "isthing": 0},
+]
+_names = (f"evaluation_{number}" for number in itertools.count())
+
+
+def picture_ids(shift: int) -> np.ndarray:
+    """Sky (1), ground (300), a cone (2), two drums (70000, 4), a crowd of cones (5), and a strip of void."""
+    ids = np.ones((HEIGHT, WIDTH), dtype=np.int64)
+    ids[20:] = 300
+    ids[10:26, 5 + shift : 17 + shift] = 2
+    ids[12:30, 25:33] = 70000
+    ids[12:30, 36 - shift : 44] = 4
+    ids[28:38, 46:58] = 5
+    ids[:, :2] = 0
+    return ids
+
+
+CLASS_OF = {1: 3, 300: 9, 2: 7, 70000: 5, 4: 5, 5: 7}
+
+
+def write_dataset(folder: Path, pictures: int = 4, instances: bool = False) -> str:
+    """Pictures, PNGs and JSON in a folder, and the name they are registered under."""
+    name = next(_names)
+    for part in ("images", "panoptic"):
+        (folder / part).mkdir(parents=True)
+    images, annotations = [], []
+    for number in range(pictures):
+        ids = picture_ids(number)
+        Image.new("RGB", (WIDTH, HEIGHT)).save(folder / "images" / f"{number}.jpg")
+        rgb = np.stack([ids % 256, ids // 256 % 256, ids // 256**2], axis=-1).astype(np.uint8)
+        Image.fromarray(rgb).save(folder / "panoptic" / f"{number}.png")
+        images.append({"id": 10 + number, "file_name": f"{number}.jpg", "height": HEIGHT, "width": WIDTH})
+        segments = [segment(ids, i) for i in np.unique(ids).tolist() if i]
+        annotations.append({"image_id": 10 + number, "file_name": f"{number}.png", "segments_info": segments})
+    content = {"images": images, "annotations": annotations, "categories": CATEGORIES}
+    (folder / "panoptic.json").write_text(json.dumps(content))
+    if instances:
+        things = {category["id"] for category in CATEGORIES if category["isthing"]}
+        boxes = [
+            {**s, "image_id": a["image_id"]}
+            for a in annotations
+            for s in a["segments_info"]
+            if s["category_id"] in things
+        ]
+        boxes = [{**box, "id": number} for number, box in enumerate(boxes, start=1)]
+        kinds = [{"id": c["id"], "name": c["name"]} for c in CATEGORIES if c["isthing"]]
+        (folder / "instances.json").write_text(
+            json.dumps({"images": images, "annotations": boxes, "categories": kinds})
+        )
+    register(
+        name,
+        images=folder / "images",
+        panoptic_json=folder / "panoptic.json",
+        panoptic_root=folder / "panoptic",
+        instances_json=folder / "instances.json" if instances else None,
+    )
+    return name
+
+
+def register_records(records: list[dict[str, Any]], like: str) -> str:
+    """A dataset that consists of these records, and of the categories of another."""
+    name = next(_names)
+    DatasetCatalog.register(name, lambda: records)
+    known = {k: v for k, v in MetadataCatalog.get(like).as_dict().items() if k != "name"}
+    MetadataCatalog.get(name).set(**known)
+    return name
+
+
+def segment(ids: np.ndarray, number: int) -> dict[str, Any]:
+    rows, columns = np.nonzero(ids == number)
+    x, y = int(columns.min()), int(rows.min())
+    box = [x, y, int(columns.max()) + 1 - x, int(rows.max()) + 1 - y]
+    crowd = int(number == 5)
+    return {"id": number, "category_id": CLASS_OF[number], "area": len(rows), "bbox": box, "iscrowd": crowd}
+
+
+def predict(record: dict[str, Any], shift: int = 0) -> dict[str, Any]:
+    """What a model that is ``shift`` pixels off would return: the truth moved, ids counted from 1."""
+    number = record["image_id"] - 10
+    truth = np.roll(picture_ids(number), shift, axis=1)
+    contiguous = {s["id"]: (s["category_id"], s["isthing"]) for s in record["segments_info"]}
+    panoptic = torch.zeros(truth.shape, dtype=torch.int32)
+    segments = []
+    for new, old in enumerate(sorted(contiguous), start=1):
+        mask = torch.from_numpy(truth == old)
+        panoptic[mask] = new
+        label, is_thing = contiguous[old]
+        segments.append({"id": new, "isthing": is_thing, "category_id": label, "score": 0.9, "area": int(mask.sum())})
+    instances = Instances(truth.shape)
+    things = [s for s in record["segments_info"] if s["isthing"]]
+    boxes = torch.tensor([s["bbox"] for s in things], dtype=torch.float32)
+    boxes[:, 2:] += boxes[:, :2]
+    instances.pred_boxes = Boxes(boxes + shift)
+    instances.scores = torch.linspace(0.9, 0.8, len(things))
+    instances.pred_classes = torch.tensor([s["category_id"] for s in things])
+    return {"panoptic_seg": (panoptic, segments), "instances": instances}
+
+
+def run(evaluator: Any, name: str, shift: int = 0, rows: slice = slice(None)) -> Any:
+    evaluator.reset()
+    for record in DatasetCatalog.get(name)[rows]:
+        picture = {key: record[key] for key in ("file_name", "image_id", "height", "width")}
+        evaluator.process([picture], [predict(record, shift)])
+    return evaluator.evaluate()
+
+
+def config(**keys: Any) -> CfgNode:
+    cfg = get_cfg()
+    add_detr_config(cfg)
+    cfg.MODEL.DETR.MASK_ON = keys.get("mask_on", True)
+    cfg.MODEL.DETR.INSTANCE_ON = keys.get("instance_on", True)
+    cfg.TEST.PANOPTIC_EVALUATOR = keys.get("evaluator", "detr_d2")
+    return cfg
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    """Records of detr_d2's loggers, whoever configured them."""
+    monkeypatch.setattr(logging.getLogger("detr_d2"), "propagate", True)
+    caplog.set_level(logging.INFO, logger="detr_d2")
+    return caplog
+
+
+def test_exact_prediction_has_full_quality_and_detectron2s_keys(tmp_path: Path) -> None:
+    name = write_dataset(tmp_path)
+
+    results = run(DetrPanopticEvaluator(name), name)
+
+    assert list(results) == ["panoptic_seg"] and list(results["panoptic_seg"]) == KEYS
+    assert all(value == 100 for value in results["panoptic_seg"].values())
+
+
+def test_evaluator_logs_tables_and_writes_its_file(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
+    name = write_dataset(tmp_path)
+
+    results = run(DetrPanopticEvaluator(name, str(tmp_path / "out")), name, shift=1)["panoptic_seg"]
+
+    written = json.loads((tmp_path / "out" / "panoptic_quality.json").read_text())
+    assert written["pictures"] == 4 and written["dataset"] == name
+    assert written["Things"] == {**{k: results[k + "_th"] for k in ("PQ", "SQ", "RQ")}, "N": 2}
+    assert [c["id"] for c in written["classes"]] == [7, 5, 3, 9]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["panoptic_quality.json"]
+    assert "| All" in log.text and "| Things" in log.text and "| Stuff" in log.text and "drum" in log.text
+
+
+def test_dataset_without_stuff_has_nan_not_zero(tmp_path: Path) -> None:
+    name = write_dataset(tmp_path)
+    evaluator = DetrPanopticEvaluator(name, str(tmp_path))
+    evaluator.reset()
+
+    results = evaluator.evaluate()["panoptic_seg"]
+
+    assert all(math.isnan(results[key]) for key in KEYS)
+    assert json.loads((tmp_path / "panoptic_quality.json").read_text())["Stuff"] == {
+        "PQ": None,
+        "SQ": None,
+        "RQ": None,
+        "N": 0,
+    }
+
+
+@pytest.mark.skipif(IS_FALLBACK, reason="COCOPanopticEvaluator is only in a real Detectron2")
+@pytest.mark.parametrize("shift", [0, 1, 3, 6])
+def test_evaluator_equals_detectron2s(tmp_path: Path, shift: int) -> None:
+    pytest.importorskip("panopticapi.evaluation")
+    name = write_dataset(tmp_path)
+    results = {}
+    for kind in ("detr_d2", "coco"):
+        evaluator = build_evaluator(config(evaluator=kind, instance_on=False), name, str(tmp_path / kind))
+        results[kind] = run(evaluator, name, shift)["panoptic_seg"]
+
+    assert list(results["detr_d2"]) == list(results["coco"])
+    assert results["detr_d2"] == pytest.approx(results["coco"], abs=1e-12)
+
+
+@pytest.mark.skipif(not IS_FALLBACK, reason="a real Detectron2 has COCOPanopticEvaluator")
+def test_detectron2s_evaluator_is_refused_where_it_is_absent(tmp_path: Path) -> None:
+    name = write_dataset(tmp_path)
+
+    with pytest.raises(ConfigError, match="'detr_d2', which gives the same numbers"):
+        build_evaluator(config(evaluator="coco"), name, str(tmp_path))
+
+
+def test_unknown_evaluator_is_refused(tmp_path: Path) -> None:
+    name = write_dataset(tmp_path)
+
+    with pytest.raises(ConfigError, match="'mine'; allowed are 'detr_d2' and 'coco'"):
+        build_evaluator(config(evaluator="mine"), name, str(tmp_path))
+
+
+def test_evaluation_of_a_part_is_said_out_loud(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
+    name = write_dataset(tmp_path)
+
+    run(DetrPanopticEvaluator(name), name, rows=slice(0, 3))
+
+    assert "Only 3 of the 4 pictures" in log.text
+
+
+def test_picture_of_another_dataset_is_refused(tmp_path: Path) -> None:
+    name = write_dataset(tmp_path)
+    record = DatasetCatalog.get(name)[0]
+
+    with pytest.raises(DatasetError, match="image id 99"):
+        DetrPanopticEvaluator(name).process([{**record, "image_id": 99}], [predict(record)])
+
+
+def test_contradicting_ground_truth_is_refused_with_all_faults(tmp_path: Path) -> None:
+    name = write_dataset(tmp_path)
+    broken = copy.deepcopy(DatasetCatalog.get(name))
+    broken[0]["segments_info"][0]["id"] = 77  # was 1
+    broken[1]["segments_info"].append({**broken[1]["segments_info"][0], "id": 0})
+    broken[1]["segments_info"].append(dict(broken[1]["segments_info"][1]))
+    broken[2]["height"] = 41
+    Path(broken[3]["pan_seg_file_name"]).write_bytes(b"")
+    evaluator = DetrPanopticEvaluator(register_records(broken, name))
+
+    with pytest.raises(DatasetError) as error:
+        run(evaluator, name)
+
+    message = str(error.value)
+    assert "0.png (image id 10): segment 1 is in the PNG but not in the JSON" in message
+    assert "0.png (image id 10): segment 77 is in the JSON but not in the PNG" in message
+    assert "1.png (image id 11): the JSON has a segment with id 0" in message
+    assert "1.png (image id 11): segment 2 is 2 times in the JSON" in message
+    assert "2.png (image id 12): is 40 x 60 (height x width), but the JSON says 41 x 60" in message
+    assert "3.png (image id 13): can't be read" in message
+    assert len(message.splitlines()) == 8
+
+
+def test_ten_faults_end_the_evaluation_at_once(tmp_path: Path) -> None:
+    name = write_dataset(tmp_path)
+    record = DatasetCatalog.get(name)[0]
+    wrong = {**record, "segments_info": [{**s, "id": s["id"] + 1000} for s in record["segments_info"]]}
+    evaluator = DetrPanopticEvaluator(register_records([wrong], name))
+
+    with pytest.raises(DatasetError) as error:
+        evaluator.process([record], [predict(record)])
+
+    assert len(str(error.value).splitlines()) == 13 and "perhaps more" in str(error.value)
+
+
+def test_model_without_panoptic_output_is_named(tmp_path: Path) -> None:
+    name = write_dataset(tmp_path)
+
+    with pytest.raises(ValueError, match="MASK_ON"):
+        DetrPanopticEvaluator(name).process(DatasetCatalog.get(name)[:1], [{"instances": None}])
+
+
+@pytest.mark.parametrize("instances", [True, False])
+def test_box_ap_stands_beside_quality(tmp_path: Path, instances: bool) -> None:
+    name = write_dataset(tmp_path, instances=instances)
+
+    results = run(build_evaluator(config(), name, str(tmp_path / "out")), name)
+
+    assert list(results) == ["panoptic_seg", "bbox"]
+    assert results["bbox"]["AP"] == pytest.approx(100)
+    assert results["bbox"]["AP-cone"] == pytest.approx(100) and results["bbox"]["AP-drum"] == pytest.approx(100)
+    assert (tmp_path / "out" / f"{name}_things.json").exists() is not instances
+
+
+def test_derived_boxes_give_the_same_ap_as_the_instances_file(tmp_path: Path) -> None:
+    names = [write_dataset(tmp_path / "with", instances=True), write_dataset(tmp_path / "without")]
+
+    first, second = (run(build_evaluator(config(), n, str(tmp_path / n)), n, shift=2)["bbox"] for n in names)
+
+    assert first == pytest.approx(second, nan_ok=True) and 0 < first["AP"] < 100
+
+
+def test_derived_boxes_keep_crowds(tmp_path: Path) -> None:
+    name = write_dataset(tmp_path)
+
+    build_evaluator(config(), name, str(tmp_path))
+
+    derived = json.loads((tmp_path / f"{name}_things.json").read_text())
+    crowds = [a for a in derived["annotations"] if a["iscrowd"]]
+    assert len(crowds) == 4 and crowds[0]["bbox"] == [46, 28, 12, 10] and crowds[0]["category_id"] == 7
+    assert {category["id"] for category in derived["categories"]} == {5, 7}
+
+
+def test_class_aps_bear_the_names_of_their_classes(tmp_path: Path) -> None:
+    name = write_dataset(tmp_path)
+    evaluator = build_evaluator(config(mask_on=False), name, str(tmp_path))
+    evaluator.reset()
+    for record in DatasetCatalog.get(name):
+        output = predict(record)
+        drums = output["instances"].pred_classes == 1  # contiguous ids: cone 0, drum 1
+        evaluator.process([record], [{"instances": output["instances"][drums]}])
+
+    results = evaluator.evaluate()["bbox"]
+
+    assert results["AP-drum"] == pytest.approx(100) and not results["AP-cone"] > 0
+
+
+def test_boxes_only_model_gets_box_ap_only(tmp_path: Path) -> None:
+    name = write_dataset(tmp_path)
+
+    assert list(run(build_evaluator(config(mask_on=False), name, str(tmp_path)), name)) == ["bbox"]
+
+
+def test_nothing_to_evaluate_is_an_error(tmp_path: Path) -> None:
+    name = write_dataset(tmp_path)
+
+    with pytest.raises(ConfigError, match="nothing to evaluate"):
+        build_evaluator(config(mask_on=False, instance_on=False), name, str(tmp_path))
+
+
+def test_evaluator_may_be_built_again(tmp_path: Path) -> None:
+    name = write_dataset(tmp_path)
+
+    for folder in ("first", "second"):
+        assert run(build_evaluator(config(), name, str(tmp_path / folder)), name)["panoptic_seg"]["PQ"] == 100
+
+
+def _part_of_the_work(rank: int, folder: str) -> None:
+    """One of two processes: evaluates every second picture; the main one writes what it got."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    name = "evaluation_of_two"
+    root = Path(folder)
+    register(name, images=root / "images", panoptic_json=root / "panoptic.json", panoptic_root=root / "panoptic")
+    evaluator = build_evaluator(config(), name, str(root / "out"))
+    results = run(evaluator, name, shift=1, rows=slice(rank, None, 2))
+    assert bool(results) is (rank == 0)
+    if rank == 0:
+        (root / "results.json").write_text(json.dumps(results))
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_give_the_result_of_one(tmp_path: Path) -> None:
+    name = write_dataset(tmp_path, pictures=5)
+    one = run(build_evaluator(config(), name, str(tmp_path / "one")), name, shift=1)
+
+    torch.multiprocessing.start_processes(_part_of_the_work, args=(str(tmp_path),), nprocs=2, start_method="fork")
+
+    two = json.loads((tmp_path / "results.json").read_text())
+    assert two["panoptic_seg"] == pytest.approx(one["panoptic_seg"], abs=1e-12)
+    assert two["bbox"] == pytest.approx(one["bbox"], nan_ok=True)
