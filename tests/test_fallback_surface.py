@@ -90,25 +90,40 @@ def wanted() -> frozenset[Name]:
 
 
 def public_names(module: str) -> set[str]:
-    """A module's ``__all__``, or else the public names that it defines, and, if it is a package, imports."""
+    """A module's ``__all__``, or else the public names that it defines, and, if it is a package, takes from inside."""
     path = fallback_files()[module]
-    defined: set[str] = set()
+    if declared := declared_names(parse(path)):
+        return declared
+    is_package = path.name == "__init__.py"
+    names = {
+        name for name, source in bound_names(path).items() if source is None or (is_package and is_detectron2(source))
+    }
+    return {name for name in names if not name.startswith("_")} - {"logger"}
+
+
+def declared_names(tree: ast.Module) -> set[str]:
+    """What ``__all__ = [...]`` and ``__all__ += [...]`` list."""
+    names: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, ast.Assign | ast.AugAssign):
+            target = node.target if isinstance(node, ast.AugAssign) else node.targets[0]
+            if ast.unparse(target) == "__all__":
+                names |= set(ast.literal_eval(node.value))
+    return names
+
+
+def bound_names(path: Path) -> dict[str, str | None]:
+    """Each name that a file binds at its top level, with the module it comes from; None if it is defined here."""
+    bound: dict[str, str | None] = {}
     for node in parse(path).body:
-        if isinstance(node, ast.Assign | ast.AnnAssign):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            bound[node.name] = None
+        elif isinstance(node, ast.ImportFrom):
+            bound |= {alias.asname or alias.name: absolute_module(node, path) for alias in node.names}
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            assigned = {target.id for target in targets if isinstance(target, ast.Name)}
-            if "__all__" in assigned and node.value is not None:
-                return set(ast.literal_eval(node.value))
-            defined |= assigned
-        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
-            defined.add(node.name)
-        elif (
-            isinstance(node, ast.ImportFrom)
-            and path.name == "__init__.py"
-            and is_detectron2(absolute_module(node, path))
-        ):
-            defined |= {alias.asname or alias.name for alias in node.names}
-    return {name for name in defined if not name.startswith("_")} - {"logger"}
+            bound |= {target.id: None for target in targets if isinstance(target, ast.Name)}
+    return bound
 
 
 @cache
@@ -133,9 +148,9 @@ def exported() -> Iterator[Name]:
 
 
 def offers(name: Name) -> bool:
-    """Whether the fallback has a name, exported for its own use or the project's."""
+    """Whether the fallback has a name: its own, or one that it takes from elsewhere, as Detectron2 does from fvcore."""
     module, attribute = name
-    return is_module(module) and (attribute in public_names(module) or attribute == "__version__")
+    return is_module(module) and attribute in public_names(module) | bound_names(fallback_files()[module]).keys()
 
 
 def listed(names: set[Name] | frozenset[Name]) -> str:
