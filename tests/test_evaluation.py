@@ -178,7 +178,7 @@ def test_evaluator_logs_tables_and_writes_its_file(tmp_path: Path, log: pytest.L
     assert "| All" in log.text and "| Things" in log.text and "| Stuff" in log.text and "drum" in log.text
 
 
-def test_dataset_without_stuff_has_nan_not_zero(tmp_path: Path) -> None:
+def test_no_picture_gives_nan_not_zero(tmp_path: Path) -> None:
     name = write_dataset(tmp_path)
     evaluator = DetrPanopticEvaluator(name, str(tmp_path))
     evaluator.reset()
