@@ -76,7 +76,7 @@ def test_distinct_colors_refuses_more_than_it_has() -> None:
 
 def test_contiguous_order_has_things_first_and_keeps_the_files_order() -> None:
     sky, drum, sand, cone = (
-        Category(9 - i, n, n in "drum cone", (0, 0, i)) for i, n in enumerate("sky drum sand cone".split())
+        Category(9 - i, n, n in "drum cone", (0, 0, i)) for i, n in enumerate(["sky", "drum", "sand", "cone"])
     )
 
     assert contiguous_order([sky, drum, sand, cone]) == [drum, cone, sky, sand]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,7 @@ from detr_d2.data import (
     register,
     register_from_config,
 )
-from detr_d2.data.builtin import builtin_entries, register_builtin
+from detr_d2.data.builtin import builtin_entries, datasets_root, register_builtin
 from detr_d2.data.yard import STUFF, THINGS
 from detr_d2.data.yard_dataset import write_yard
 from detr_d2.errors import DatasetError, MissingFileError, UserError
@@ -143,7 +141,7 @@ def test_name_taken_by_another_program_is_refused(name: str, yard: Path) -> None
 
 
 def test_unknown_name_offers_the_nearest(name: str) -> None:
-    with pytest.raises(DatasetError, match="did you mean .*'construction_panoptic_train'"):
+    with pytest.raises(DatasetError, match=r"did you mean .*'construction_panoptic_train'"):
         dataset_metadata("construction_panoptik_train")
 
 
@@ -440,13 +438,10 @@ def test_builtin_places_are_those_of_coco() -> None:
     )
 
 
-def test_detectron2_datasets_moves_the_builtin_ones(tmp_path: Path) -> None:
-    code = (
-        "import detr_d2.data\nfrom detectron2.data import MetadataCatalog\n"
-        "print(MetadataCatalog.get('construction_panoptic_val').image_root)"
-    )
-    environment = {**os.environ, "DETECTRON2_DATASETS": str(tmp_path)}
+def test_detectron2_datasets_moves_the_builtin_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
 
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    entry = next(entry for entry in builtin_entries(datasets_root()) if entry.name == "construction_panoptic_val")
 
-    assert done.stdout.splitlines()[-1] == str(tmp_path / "construction" / "images")
+    assert entry.images == str(tmp_path / "construction" / "images")
+    assert entry.panoptic_json == str(tmp_path / "construction" / "panoptic_val.json")

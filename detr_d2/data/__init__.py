@@ -8,6 +8,7 @@ from .categories import Category, coco_categories, construction_categories, cont
 from .mapper import DetrPanopticDatasetMapper
 from .registration import categories_of, dataset_metadata, register
 from .registration_config import register_from_config
+from .segments import read_panoptic_png
 
 register_builtin()
 
@@ -21,6 +22,7 @@ __all__ = [
     "contiguous_order",
     "dataset_metadata",
     "distinct_colors",
+    "read_panoptic_png",
     "register",
     "register_from_config",
 ]
