@@ -10,13 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from PIL import Image
 
+from detr_d2.data import dataset_metadata, read_panoptic_png, register
 from detr_d2.errors import DatasetError, MissingFileError
 from detr_d2.visualization import (
     draw_curves,
     draw_instances,
     draw_panoptic,
+    draw_per_class,
     draw_prediction,
     draw_side_by_side,
     enlargement,
@@ -27,7 +31,7 @@ from detr_d2.visualization import (
 from detr_d2.visualization.class_style import ClassStyle, class_style
 from detr_d2.visualization.label_layout import place_labels, text_size
 
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import Boxes, Instances
 
 NAMES = ["brick", "pipe", "sky", "ground"]
@@ -182,6 +186,22 @@ def test_side_by_side_files_are_named_as_their_pictures(
     assert Image.open(written[0]).width > 3 * 480
 
 
+def test_side_by_side_draws_real_ground_truth(shared_data: Path) -> None:
+    folder = shared_data / "coco128_panoptic" / "val"
+    panoptic = {"panoptic_json": str(folder / "panoptic.json"), "panoptic_root": str(folder / "panoptic")}
+    register("visualization_test_coco", images=str(folder / "images"), **panoptic)
+    picture = DatasetCatalog.get("visualization_test_coco")[0]
+    truth = read_panoptic_png(picture["pan_seg_file_name"])
+    prediction = {"panoptic_seg": (torch.from_numpy(truth), picture["segments_info"])}
+
+    row = draw_side_by_side(picture, prediction, dataset_metadata("visualization_test_coco"))
+
+    third = (row.shape[1] - 8) // 3
+    panels = [row[36:-8, 8 + i * third : (i + 1) * third].astype(int) for i in range(3)]
+    np.testing.assert_array_equal(panels[1], panels[2])
+    assert np.abs(panels[0] - panels[1]).mean() > 5
+
+
 def test_saved_picture_is_whole_or_absent(tmp_path: Path) -> None:
     picture = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
     save_picture(picture, tmp_path / "a.png")
@@ -317,3 +337,46 @@ def test_curves_without_anything_to_draw_say_so(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="has losses, lr or PQ"):
         draw_curves({"run": file}, tmp_path / "c.png")
     assert not (tmp_path / "c.png").exists()
+
+
+def quality_file(folder: Path) -> Path:
+    def entry(name: str, is_thing: bool, quality: float | None) -> dict[str, Any]:
+        counts = {"true_positives": 3, "false_positives": 1, "false_negatives": 2} if quality is not None else {}
+        none = dict.fromkeys(("true_positives", "false_positives", "false_negatives"), 0)
+        return (
+            {"id": 1, "name": name, "is_thing": is_thing, "PQ": quality, "SQ": quality, "RQ": quality} | none | counts
+        )
+
+    classes = [entry("brick", True, 40.0), entry("pipe", True, None), entry("sky", False, 0.0)]
+    content = {"dataset": "yard_val", "pictures": 8, "All": {"PQ": 20.0}, "Stuff": {"PQ": 0.0}, "classes": classes}
+    (folder / "panoptic_quality.json").write_text(json.dumps(content))
+    return folder / "panoptic_quality.json"
+
+
+def test_per_class_bars_are_drawn_from_the_evaluators_file_or_its_folder(tmp_path: Path) -> None:
+    quality_file(tmp_path)
+
+    output = draw_per_class(tmp_path, tmp_path / "pictures" / "classes.png")
+
+    assert Image.open(output).width > 800
+
+
+def test_per_class_bars_name_absent_classes_below_and_give_them_no_bar(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts: list[str] = []
+    monkeypatch.setattr(Figure, "supxlabel", lambda figure, text, **options: texts.append(text))
+    monkeypatch.setattr(Axes, "set_yticks", lambda axis, places, labels, **options: texts.extend(labels))
+
+    draw_per_class(quality_file(tmp_path), tmp_path / "classes.png")
+
+    assert texts == ["brick (5)", "sky (5)", "Neither in these pictures nor predicted: pipe"]
+
+
+def test_per_class_bars_refuse_other_files(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError, match=r"panoptic_quality\.json isn't there"):
+        draw_per_class(tmp_path, tmp_path / "classes.png")
+    (tmp_path / "other.json").write_text('{"classes": [{}]}')
+    with pytest.raises(DatasetError, match=r"other\.json isn't a panoptic_quality\.json"):
+        draw_per_class(tmp_path / "other.json", tmp_path / "classes.png")
+    assert not (tmp_path / "classes.png").exists()

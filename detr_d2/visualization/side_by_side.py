@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from detr_d2.data import read_panoptic_png
 from detr_d2.errors import DatasetError
 from detr_d2.visualization.files import save_picture
 from detr_d2.visualization.label_layout import text_font
@@ -43,7 +44,8 @@ def draw_side_by_side(
         (H, W, 3) uint8, RGB. Each panel's long side has 480 to 960 pixels.
 
     Raises:
-        DatasetError: the truth's PNG isn't as large as its picture.
+        MissingFileError: the truth's PNG isn't there.
+        DatasetError: it can't be read, or isn't as large as its picture.
     """
     image = read_image(dataset_dict["file_name"], format="RGB")
     height, width = image.shape[:2]
@@ -97,9 +99,7 @@ def save_side_by_side(
 
 
 def _draw_truth(image: np.ndarray, dataset_dict: DatasetDict, metadata: Any, scale: float) -> np.ndarray:
-    with Image.open(dataset_dict["pan_seg_file_name"]) as file:
-        red, green, blue = np.moveaxis(np.asarray(file.convert("RGB"), dtype=np.int64), -1, 0)
-    ids = red + 256 * green + 256**2 * blue
+    ids = read_panoptic_png(dataset_dict["pan_seg_file_name"])
     if ids.shape != image.shape[:2]:
         raise DatasetError(
             f"{dataset_dict['pan_seg_file_name']} has {ids.shape[1]}x{ids.shape[0]} pixels, its picture "

@@ -1,0 +1,127 @@
+#!/usr/bin/env python
+"""Draw what a trained model sees in any photo: the panoptic map, or boxes where the model has no mask head."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from detr_d2.config import load_config
+from detr_d2.data import dataset_metadata, register_from_config
+from detr_d2.errors import USER_ERROR_EXIT_CODE, ConfigError, MissingFileError, run_command
+from detr_d2.picture_files import PictureError, find_pictures, read_picture, result_paths
+from detr_d2.prediction import DetrPredictor
+from detr_d2.visualization import draw_prediction, enlargement, save_picture
+
+from detectron2.config import CfgNode
+from detectron2.utils.logger import setup_logger
+
+EXAMPLE = """\
+examples:
+  python demo.py --config-file configs/detr_panoptic_R50.yaml --input site.jpg 'photos/*.jpg' --output drawn \\
+      --opts MODEL.WEIGHTS output/detr_panoptic_R50/model_final.pth MODEL.DEVICE cpu
+  python demo.py --config-file runs/quickstart/stage2/config.yaml --input photos --output drawn \\
+      --confidence-threshold 0.7 --opts MODEL.WEIGHTS runs/quickstart/stage2/model_final.pth
+
+Names and colours are those of the config's DATASETS.TEST. What can't be read is named and skipped; the exit code is
+then 2.
+"""
+
+
+def get_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config-file", required=True, metavar="FILE", help="the config the model was trained with")
+    parser.add_argument(
+        "--input",
+        nargs="+",
+        required=True,
+        metavar="PATH",
+        help="pictures, folders, patterns such as 'folder/*.jpg'",
+    )
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder for the results; made if it isn't there")
+    parser.add_argument(
+        "--confidence-threshold",
+        type=_probability,
+        metavar="P",
+        help="least score of a segment or box to be shown, 0 to 1 (default: the config's MODEL.DETR.SCORE_THRESHOLD)",
+    )
+    parser.add_argument(
+        "--opts",
+        nargs=argparse.REMAINDER,
+        default=[],
+        metavar="KEY VALUE",
+        help="changes to the config, as pairs; the last argument, as it takes all that follows",
+    )
+    return parser
+
+
+def _probability(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} isn't a number between 0 and 1")
+    return value
+
+
+def setup_cfg(args: argparse.Namespace) -> CfgNode:
+    """The config with the command line's changes, its datasets registered."""
+    cfg = load_config(args.config_file, args.opts)
+    if args.confidence_threshold is not None:
+        cfg.MODEL.DETR.SCORE_THRESHOLD = args.confidence_threshold
+    cfg.MODEL.DETR.PANOPTIC_ON = True
+    cfg.MODEL.DETR.INSTANCE_ON = not cfg.MODEL.DETR.MASK_ON  # where there is a panoptic map it is what is drawn
+    cfg.freeze()
+    register_from_config(cfg)
+    return cfg
+
+
+def draw_all(cfg: CfgNode, pictures: list[Path], results: list[Path]) -> int:
+    """Predicts, draws and writes picture by picture; returns how many couldn't be read."""
+    predictor = DetrPredictor(cfg)
+    metadata = dataset_metadata([*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN][0])
+    skipped = 0
+    for picture, result in zip(tqdm(pictures, unit="picture", disable=None), results):
+        try:
+            image = read_picture(picture)
+        except PictureError as error:
+            tqdm.write(f"skipped: {error}", file=sys.stderr)
+            skipped += 1
+            continue
+        prediction: dict[str, Any] = predictor(image)
+        scale = enlargement(*image.shape[:2])
+        drawn = draw_prediction(image[:, :, ::-1], prediction, metadata, scale, cfg.MODEL.DETR.SCORE_THRESHOLD)
+        try:
+            save_picture(drawn, result)
+        except OSError as error:
+            raise ConfigError(f"{result} can't be written: {error}. Name another --output, or make room.") from error
+    return skipped
+
+
+def main() -> int:
+    args = get_parser().parse_args()
+    setup_logger(name="fvcore")
+    setup_logger(name="detr_d2", abbrev_name="detr_d2")
+    logging.getLogger("fvcore").setLevel(logging.WARNING)
+    found = find_pictures(args.input)
+    for complaint in found.complaints:
+        print(f"skipped: {complaint}", file=sys.stderr)
+    if not found.paths:
+        raise MissingFileError(f"--input {' '.join(args.input)} names no picture; see above.")
+    results = result_paths(found.paths, Path(args.output))
+    unreadable = draw_all(setup_cfg(args), found.paths, results)
+    drawn = len(results) - unreadable
+    print(f"{drawn} of {len(results)} pictures drawn: {args.output}")
+    return USER_ERROR_EXIT_CODE if unreadable or found.complaints else 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
