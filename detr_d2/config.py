@@ -35,7 +35,9 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
         if config_file:
             cfg.merge_from_file(config_file)
         cfg.merge_from_list(list(overrides))
-    except (KeyError, ValueError, AssertionError, YAMLError) as error:
+    except YAMLError as error:
+        raise ConfigError(f"{config_file} is no yaml that can be read: {' '.join(str(error).split())}.") from error
+    except (KeyError, ValueError, AssertionError) as error:
         message = str(error.args[0]) if error.args else repr(error)
         raise ConfigError(f"The configuration can't be used: {message}.{_nearest_keys(message, cfg)}") from error
     return cfg

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -13,8 +14,17 @@ import torch
 
 import detr_d2  # noqa: F401  chooses the detectron2 that the tests run on
 
+from detectron2.config import CfgNode
+
 PROJECT_FOLDER = Path(__file__).resolve().parent.parent
 SHARED_DATA = PROJECT_FOLDER.parent / "shared" / "data"
+
+TINY_MODEL: list[object] = [
+    *("MODEL.RESNETS.STEM_OUT_CHANNELS", 8, "MODEL.RESNETS.RES2_OUT_CHANNELS", 8, "MODEL.RESNETS.WIDTH_PER_GROUP", 4),
+    *("MODEL.DETR.HIDDEN_DIM", 32, "MODEL.DETR.NHEADS", 4, "MODEL.DETR.DIM_FEEDFORWARD", 32),
+    *("MODEL.DETR.ENC_LAYERS", 1, "MODEL.DETR.DEC_LAYERS", 2, "MODEL.DETR.NUM_QUERIES", 12),
+    *("SOLVER.IMS_PER_BATCH", 2, "SOLVER.MAX_ITER", 2, "SOLVER.CHECKPOINT_PERIOD", 2, "SOLVER.WARMUP_ITERS", 1),
+]
 
 torch.set_num_threads(1)
 
@@ -31,6 +41,31 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"no real data: {SHARED_DATA} isn't a folder")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def yard_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A generated dataset of a few scenes, as ``detr-d2 yard`` writes it: the datasets yard_train and yard_val."""
+    from detr_d2.data.yard_dataset import write_yard
+
+    folder = tmp_path_factory.mktemp("data") / "yard"
+    write_yard(folder, train=6, val=3, width=160, height=128, seed=0)
+    return folder
+
+
+@pytest.fixture
+def tiny_config(yard_folder: Path, tmp_path: Path) -> Callable[..., CfgNode]:
+    """Makes the config of a very small model on the yard: ``tiny_config("KEY", value, …)``; boxes only by default."""
+
+    def make(*overrides: object) -> CfgNode:
+        cfg = detr_d2.load_config(str(PROJECT_FOLDER / "configs" / "quickstart" / "detr_yard.yaml"))
+        cfg.DATASETS.REGISTER = [str(yard_folder / "register.yaml")]
+        cfg.OUTPUT_DIR = str(tmp_path / "output")
+        cfg.merge_from_list(TINY_MODEL)
+        cfg.merge_from_list(list(overrides))
+        return cfg
+
+    return make
 
 
 @pytest.fixture(autouse=True)

@@ -78,7 +78,7 @@ class DetrCheckpointer(DetectionCheckpointer):
                 loaded = torch.load(f, map_location="cpu", weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, zipfile.BadZipFile, KeyError) as error:
             raise WeightsError(
-                f"{f} is no checkpoint that can be read safely: {str(error).splitlines()[0]} "
+                f"{f} is no checkpoint that can be read safely: {_first_line(error)} "
                 "It may be truncated, or hold more than tensors and plain data."
             ) from error
         if not isinstance(loaded, dict):
@@ -150,6 +150,10 @@ class DetrCheckpointer(DetectionCheckpointer):
         unused = [name for name in incompatible.unexpected_keys if not name.endswith("num_batches_tracked")]
         if unused:
             logger.warning("%d tensors of the file are not used: %s", len(unused), ", ".join(unused[:5]))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _part(name: str) -> str:

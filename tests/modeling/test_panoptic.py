@@ -49,7 +49,7 @@ def test_two_small_pieces_of_stuff_survive_together():
     logits = torch.full((3, 8, 8), -5.0)
     logits[0] = 0.0
     logits[1, 0, 0], logits[2, 7, 7] = 5.0, 5.0
-    area = [s["area"] for s in _map(logits, [0, 2, 2], min_area=1)[1] if not s["isthing"]][0]
+    area = next(s["area"] for s in _map(logits, [0, 2, 2], min_area=1)[1] if not s["isthing"])
 
     _, together = _map(logits, [0, 2, 2], min_area=area)
     _, apart = _map(logits, [0, 1, 1], min_area=area)

@@ -1,0 +1,85 @@
+"""The optimizer: rates of backbone and rest, frozen parameters, clipping."""
+
+import pytest
+import torch
+from torch import nn
+
+from detr_d2 import load_config
+from detr_d2.errors import ConfigError
+from detr_d2.solver import build_optimizer, parameter_groups
+
+
+class TwoParts(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+        self.head = nn.Linear(4, 2)
+
+
+def _config(*overrides):
+    return load_config("", ["SOLVER.BASE_LR", 0.01, "SOLVER.WEIGHT_DECAY_NORM", 0.5, *overrides])
+
+
+def test_backbone_has_its_own_rate_and_norms_their_own_decay():
+    model = TwoParts()
+
+    groups = parameter_groups(_config(), model)
+
+    found = {parameter: (group["lr"], group["weight_decay"]) for group in groups for parameter in group["params"]}
+    assert found[model.head.weight] == (0.01, 0.0001)
+    assert found[model.backbone[0].weight] == (pytest.approx(0.001), 0.0001)
+    assert found[model.backbone[1].weight] == (pytest.approx(0.001), 0.5)
+    assert len(found) == len(list(model.parameters()))
+
+
+def test_frozen_parameters_are_left_out():
+    model = TwoParts()
+    model.backbone.requires_grad_(False)
+
+    optimizer = build_optimizer(_config(), model)
+
+    assert {id(p) for group in optimizer.param_groups for p in group["params"]} == {
+        id(p) for p in model.head.parameters()
+    }
+
+
+def test_nothing_to_train_is_refused():
+    with pytest.raises(ConfigError, match="FREEZE_DETECTOR"):
+        build_optimizer(_config(), TwoParts().requires_grad_(False))
+
+
+@pytest.mark.parametrize(("name", "cls"), [("ADAMW", torch.optim.AdamW), ("SGD", torch.optim.SGD)])
+def test_optimizer_is_the_one_named(name, cls):
+    optimizer = build_optimizer(_config("SOLVER.OPTIMIZER", name), TwoParts())
+
+    assert isinstance(optimizer, cls)
+
+
+def test_full_model_clipping_keeps_the_direction_and_bounds_the_norm():
+    model = TwoParts()
+    cfg = _config("SOLVER.OPTIMIZER", "SGD", "SOLVER.BASE_LR", 1.0, "SOLVER.BACKBONE_MULTIPLIER", 1.0)
+    cfg.merge_from_list(["SOLVER.WEIGHT_DECAY", 0.0, "SOLVER.WEIGHT_DECAY_NORM", 0.0, "SOLVER.MOMENTUM", 0.0])
+    cfg.merge_from_list(["SOLVER.CLIP_GRADIENTS.ENABLED", True, "SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "full_model"])
+    cfg.SOLVER.CLIP_GRADIENTS.CLIP_VALUE = 0.1
+    optimizer = build_optimizer(cfg, model)
+    before = torch.cat([p.detach().flatten() for p in model.parameters()])
+    for parameter in model.parameters():
+        parameter.grad = torch.randn_like(parameter) * 7
+    gradient = torch.cat([p.grad.flatten() for p in model.parameters()])
+
+    optimizer.step()
+
+    step = before - torch.cat([p.detach().flatten() for p in model.parameters()])
+    torch.testing.assert_close(step, gradient * 0.1 / gradient.norm(), atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("SOLVER.OPTIMIZER", "ADAM"), "ADAMW, SGD"),
+        (("SOLVER.CLIP_GRADIENTS.ENABLED", True, "SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "all"), "full_model, norm, value"),
+    ],
+)
+def test_unknown_names_say_what_is_allowed(overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        build_optimizer(_config(*overrides), TwoParts())
