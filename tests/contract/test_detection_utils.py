@@ -88,19 +88,6 @@ def test_absent_and_broken_pictures_are_errors(tmp_path: Path) -> None:
         detection_utils.read_image(str(tmp_path / "broken.jpg"), "RGB")
 
 
-def test_sizes_that_differ_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"a\.jpg, got \(6, 4\), expect \(4, 6\)"):
-        detection_utils.check_image_size({"width": 4, "height": 6, "file_name": "a.jpg"}, COLORS)
-
-
-def test_sizes_that_are_missing_are_set() -> None:
-    record: dict[str, Any] = {"file_name": "a.jpg"}
-
-    detection_utils.check_image_size(record, COLORS)
-
-    assert (record["width"], record["height"]) == (6, 4)
-
-
 def annotation(**more: Any) -> dict[str, Any]:
     return {"bbox": [1, 1, 4, 2], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 3, **more}
 

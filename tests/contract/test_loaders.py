@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain, islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import (
@@ -23,7 +21,6 @@ from detectron2.data import (
     build_detection_train_loader,
 )
 from detectron2.data.samplers import TrainingSampler
-from detectron2.structures import Instances
 
 NAME = "contract_loaders"
 
@@ -95,14 +92,6 @@ def test_mapper_gets_entries_that_it_may_change() -> None:
     assert RECORDS[0]["image_id"] == 0
 
 
-def test_collate_function_makes_the_batch() -> None:
-    for grouping in (True, False):
-        loader = build_detection_train_loader(
-            RECORDS, mapper=same, total_batch_size=2, aspect_ratio_grouping=grouping, collate_fn=len
-        )
-        assert next(iter(loader)) == 2
-
-
 def test_batch_size_must_be_positive() -> None:
     with pytest.raises(AssertionError, match="must be divisible"):
         build_detection_train_loader(RECORDS, mapper=same, total_batch_size=0)
@@ -138,20 +127,14 @@ def test_evaluation_keeps_the_last_smaller_batch() -> None:
 
 
 @pytest.fixture
-def cfg(tmp_path: Path) -> Iterator[CfgNode]:
-    """A config whose datasets are nine small pictures, each with one box and its mask."""
-    records = []
-    for entry in RECORDS:
-        path = tmp_path / f"{entry['image_id']}.png"
-        Image.fromarray(np.full((entry["height"], entry["width"], 3), entry["image_id"], dtype=np.uint8)).save(path)
-        polygon = [1, 2, 6, 2, 6, 8, 1, 8]
-        box = {"bbox": [1, 2, 5, 6], "bbox_mode": 1, "category_id": 0, "segmentation": [polygon]}
-        records.append({**entry, "file_name": str(path), "annotations": [box, {**box, "iscrowd": 1}]})
-    DatasetCatalog.register(NAME, lambda: records)
+def cfg() -> Iterator[CfgNode]:
+    """A config whose datasets are the nine entries, each with an annotation."""
+    annotations = [{"category_id": 0}, {"category_id": 0, "iscrowd": 1}]
+    DatasetCatalog.register(NAME, lambda: [{**entry, "annotations": annotations} for entry in RECORDS])
     MetadataCatalog.get(NAME).thing_classes = ["box"]
     cfg = get_cfg()
-    cfg.merge_from_list(["DATASETS.TRAIN", (NAME,), "DATASETS.TEST", (NAME,), "DATALOADER.NUM_WORKERS", 0, "SEED", 3])
-    cfg.merge_from_list(["SOLVER.IMS_PER_BATCH", 2, "INPUT.MIN_SIZE_TRAIN", (40,), "INPUT.MASK_FORMAT", "bitmask"])
+    cfg.merge_from_list(["DATASETS.TRAIN", (NAME,), "DATASETS.TEST", (NAME,), "DATALOADER.NUM_WORKERS", 0])
+    cfg.merge_from_list(["SOLVER.IMS_PER_BATCH", 2, "SEED", 3])
     yield cfg
     DatasetCatalog.remove(NAME)
     MetadataCatalog.remove(NAME)
@@ -163,7 +146,7 @@ def test_training_loader_from_a_config_takes_a_mapper(cfg: CfgNode) -> None:
     batches = list(islice(loader, 3))
 
     assert [ids(batch) for batch in batches] == [[1, 5], [4, 6], [0, 2]]
-    assert batches[0][0]["annotations"][0]["bbox"] == [1, 2, 5, 6]
+    assert len(batches[0][0]["annotations"]) == 2
 
 
 def test_training_loader_from_a_config_takes_a_dataset_and_a_sampler(cfg: CfgNode) -> None:
@@ -189,39 +172,6 @@ def test_unknown_sampler_is_refused(cfg: CfgNode) -> None:
 
     with pytest.raises(ValueError, match="Unknown training sampler: Alphabetical"):
         build_detection_train_loader(cfg, mapper=same)
-
-
-def test_default_training_entry_has_picture_and_instances(cfg: CfgNode) -> None:
-    cfg.INPUT.RANDOM_FLIP = "none"
-
-    entry = next(iter(build_detection_train_loader(cfg)))[0]
-
-    assert entry["image_id"] == 1
-    assert entry["image"].shape == (3, 40, 60) and entry["image"].dtype == torch.uint8
-    assert (entry["height"], entry["width"]) == (20, 30)
-    assert isinstance(entry["instances"], Instances)
-    assert entry["instances"].gt_boxes.tensor.tolist() == [[2, 4, 12, 16]]
-    assert entry["instances"].gt_classes.tolist() == [0]
-    assert not entry["instances"].has("gt_masks")
-
-
-def test_default_training_entry_has_masks_if_they_are_on(cfg: CfgNode) -> None:
-    cfg.MODEL.MASK_ON = True
-    cfg.INPUT.RANDOM_FLIP = "none"
-
-    instances = next(iter(build_detection_train_loader(cfg)))[0]["instances"]
-
-    assert instances.gt_masks.tensor.sum() == 10 * 12
-
-
-def test_default_evaluation_entry_has_no_annotations(cfg: CfgNode) -> None:
-    cfg.INPUT.MIN_SIZE_TEST = 10
-
-    batches = list(build_detection_test_loader(cfg, NAME))
-
-    assert [ids(batch) for batch in batches] == [[index] for index in range(9)]
-    assert batches[0][0]["image"].shape == (3, 15, 10)
-    assert not {"annotations", "instances"} & set(batches[0][0])
 
 
 def test_evaluation_loader_from_a_config_takes_a_mapper(cfg: CfgNode) -> None:

@@ -98,11 +98,9 @@ def test_boxes_index_like_a_tensor_and_stay_boxes() -> None:
         boxes[:, 0]
 
 
-def test_boxes_join_and_copy() -> None:
+def test_boxes_copy_and_move() -> None:
     boxes = Boxes(BOXES)
 
-    assert_close(Boxes.cat([boxes, boxes[0]]).tensor, torch.cat([BOXES, BOXES[:1]]))
-    assert len(Boxes.cat([])) == 0
     assert boxes.clone().tensor.data_ptr() != BOXES.data_ptr()
     assert boxes.to("cpu").device == torch.device("cpu")
 
@@ -131,13 +129,12 @@ def test_bit_masks_hold_bool_of_three_dimensions() -> None:
         BitMasks(torch.zeros(3, 3))
 
 
-def test_bit_masks_index_join_and_know_which_are_empty() -> None:
+def test_bit_masks_index_and_know_which_are_empty() -> None:
     masks = BitMasks(example_masks())
 
     assert masks.nonempty().tolist() == [True, False, True]
     assert masks[1].tensor.shape == (1, 6, 8)
     assert len(masks[masks.nonempty()]) == 2
-    assert len(BitMasks.cat([masks, masks[:1]])) == 4
     assert [mask.shape for mask in masks] == [(6, 8)] * 3
 
 
@@ -236,17 +233,6 @@ def test_instances_index_one_by_its_number(index: int, name: str) -> None:
 def test_instances_refuse_a_number_outside() -> None:
     with pytest.raises(IndexError):
         example_instances()[3]
-
-
-def test_instances_join() -> None:
-    instances = example_instances()
-
-    joined = Instances.cat([instances, instances[0]])
-
-    assert joined.names == ["a", "b", "c", "a"]
-    assert len(joined.pred_boxes) == len(joined.pred_masks) == len(joined.scores) == 4
-    with pytest.raises(AssertionError):
-        Instances.cat([instances, Instances((5, 5), scores=torch.zeros(1))])
 
 
 def test_instances_move_and_survive_pickling() -> None:

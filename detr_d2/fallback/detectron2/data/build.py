@@ -20,14 +20,15 @@ from detectron2.config import CfgNode, configurable
 from detectron2.utils import comm
 
 from .catalog import DatasetCatalog, MetadataCatalog
-from .common import AspectRatioGroupedDataset, MapDataset, SampledDataset, SerializedList
-from .dataset_mapper import DatasetMapper
+from .common import AspectRatioGroupedDataset, MappedList, SampledDataset
 from .samplers import InferenceSampler, RepeatFactorTrainingSampler, TrainingSampler
 
 logger = logging.getLogger(__name__)
+Records = list[dict[str, Any]]
+Mapper = Callable[[dict[str, Any]], Any]
 
 
-def get_detection_dataset_dicts(names: str | list[str], filter_empty: bool = True) -> list[dict[str, Any]]:
+def get_detection_dataset_dicts(names: str | list[str], filter_empty: bool = True) -> Records:
     """The dicts of all named datasets; ``filter_empty`` leaves out those whose "annotations" are none, or only crowds.
 
     Raises:
@@ -55,21 +56,21 @@ def get_detection_dataset_dicts(names: str | list[str], filter_empty: bool = Tru
 
 
 def _train_loader_from_config(
-    cfg: CfgNode, mapper: Callable | None = None, *, dataset: Any = None, sampler: Sampler | None = None
+    cfg: CfgNode, mapper: Mapper | None = None, *, dataset: Records | None = None, sampler: Sampler | None = None
 ) -> dict[str, Any]:
     if dataset is None:
         dataset = get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS)
     return {
         "dataset": dataset,
         "sampler": _training_sampler(cfg, dataset) if sampler is None else sampler,
-        "mapper": DatasetMapper(cfg, True) if mapper is None else mapper,
+        "mapper": mapper,
         "total_batch_size": cfg.SOLVER.IMS_PER_BATCH,
         "aspect_ratio_grouping": cfg.DATALOADER.ASPECT_RATIO_GROUPING,
         "num_workers": cfg.DATALOADER.NUM_WORKERS,
     }
 
 
-def _training_sampler(cfg: CfgNode, dataset: Any) -> Sampler:
+def _training_sampler(cfg: CfgNode, dataset: Records) -> Sampler:
     name = cfg.DATALOADER.SAMPLER_TRAIN
     logger.info(f"Using training sampler {name}")
     if name == "TrainingSampler":
@@ -84,88 +85,52 @@ def _training_sampler(cfg: CfgNode, dataset: Any) -> Sampler:
 
 @configurable(from_config=_train_loader_from_config)
 def build_detection_train_loader(
-    dataset: Any,
+    dataset: Records,
     *,
-    mapper: Callable[[dict[str, Any]], Any],
+    mapper: Mapper,
     sampler: Sampler | None = None,
     total_batch_size: int,
     aspect_ratio_grouping: bool = True,
     num_workers: int = 0,
-    collate_fn: Callable[[list], Any] | None = None,
-    drop_last: bool = True,
-    seed: int | None = None,
-    **kwargs: Any,
-) -> Iterable[Any]:
+) -> Iterable[Records]:
     """An endless loader of batches; ``build_detection_train_loader(cfg, mapper=...)`` takes the rest from a config.
 
     Args:
-        dataset: a list of dicts, or a torch dataset with a length.
-        mapper: makes of each dict what the model gets; None skips it.
+        mapper: makes of each dict what the model gets; where it returns None, another dict is taken.
         total_batch_size: over all processes, whose number must divide it (AssertionError).
         aspect_ratio_grouping: batches have only wide, or only tall and square pictures.
-        seed: of the workers' random numbers.
-        kwargs: for torch's ``DataLoader``.
     """
     processes = comm.get_world_size()
     assert total_batch_size > 0 and total_batch_size % processes == 0, (
         f"Total batch size ({total_batch_size}) must be divisible by the number of gpus ({processes})."
     )
-    batch_size = total_batch_size // processes
-    dataset = _mapped(dataset, mapper)
-    sampler = TrainingSampler(len(dataset)) if sampler is None else sampler
-    assert isinstance(sampler, Sampler), f"Expect a Sampler but got {type(sampler)}"
-    logger.info(f"Making batched data loader with batch_size={batch_size}")
-    collate_fn = _same_batch if collate_fn is None else collate_fn
-    kwargs.update(num_workers=num_workers, worker_init_fn=_seed_worker)
-    kwargs["generator"] = None if seed is None else torch.Generator().manual_seed(seed)
-    ordered = SampledDataset(dataset, sampler, block=batch_size)
+    size = total_batch_size // processes
+    entries = SampledDataset(_mapped(dataset, mapper), sampler or TrainingSampler(len(dataset)), block=size)
+    options: dict[str, Any] = {"num_workers": num_workers, "worker_init_fn": _seed_worker}
     if not aspect_ratio_grouping:
-        return DataLoader(ordered, batch_size=batch_size, drop_last=drop_last, collate_fn=collate_fn, **kwargs)
-    assert drop_last, "Aspect ratio grouping will drop incomplete batches."
+        return DataLoader(entries, batch_size=size, drop_last=True, collate_fn=list, **options)
     # Batches of one, taken apart again: the grouping happens in this process.
-    single = DataLoader(ordered, collate_fn=operator.itemgetter(0), **kwargs)
-    return AspectRatioGroupedDataset(single, batch_size, collate_fn)
+    return AspectRatioGroupedDataset(DataLoader(entries, collate_fn=operator.itemgetter(0), **options), size)
 
 
-def _test_loader_from_config(
-    cfg: CfgNode, dataset_name: str | list[str], mapper: Callable | None = None
-) -> dict[str, Any]:
-    return {
-        "dataset": get_detection_dataset_dicts(dataset_name, filter_empty=False),
-        "mapper": DatasetMapper(cfg, False) if mapper is None else mapper,
-        "num_workers": cfg.DATALOADER.NUM_WORKERS,
-    }
+def _test_loader_from_config(cfg: CfgNode, dataset_name: str, mapper: Mapper | None = None) -> dict[str, Any]:
+    records = get_detection_dataset_dicts(dataset_name, filter_empty=False)
+    return {"dataset": records, "mapper": mapper, "num_workers": cfg.DATALOADER.NUM_WORKERS}
 
 
 @configurable(from_config=_test_loader_from_config)
 def build_detection_test_loader(
-    dataset: Any,
-    *,
-    mapper: Callable[[dict[str, Any]], Any],
-    sampler: Sampler | None = None,
-    batch_size: int = 1,
-    num_workers: int = 0,
-    collate_fn: Callable[[list], Any] | None = None,
+    dataset: Records, *, mapper: Mapper, batch_size: int = 1, num_workers: int = 0
 ) -> DataLoader:
-    """Each entry once, in order; or ``build_detection_test_loader(cfg, name, mapper=...)``. Arguments as above."""
-    dataset = _mapped(dataset, mapper)
-    return DataLoader(
-        dataset,
-        batch_size=batch_size,
-        sampler=InferenceSampler(len(dataset)) if sampler is None else sampler,
-        num_workers=num_workers,
-        collate_fn=_same_batch if collate_fn is None else collate_fn,
-    )
+    """Each entry once, in order; or ``build_detection_test_loader(cfg, name, mapper=...)``."""
+    sampler, entries = InferenceSampler(len(dataset)), _mapped(dataset, mapper)
+    return DataLoader(entries, batch_size, sampler=sampler, num_workers=num_workers, collate_fn=list)
 
 
-def _mapped(dataset: Any, mapper: Callable | None) -> Any:
-    if isinstance(dataset, list):
-        dataset = SerializedList(dataset)
-    return dataset if mapper is None else MapDataset(dataset, mapper)
-
-
-def _same_batch(batch: list) -> list:
-    return batch
+def _mapped(dataset: Records, mapper: Mapper | None) -> MappedList:
+    if mapper is None:
+        raise ValueError("Give mapper=...; only Detectron2 itself has a default one.")
+    return MappedList(dataset, mapper)
 
 
 def _seed_worker(worker_id: int) -> None:

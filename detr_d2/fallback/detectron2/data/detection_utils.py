@@ -17,18 +17,10 @@ from . import transforms as T
 
 _EXIF_ORIENTATION = 274
 _UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
-}
-
-
-class SizeMismatchError(ValueError):
-    """A picture isn't as large as its dataset says."""
+}  # fmt: skip
 
 
 def read_image(file_name: str, format: str | None = None) -> np.ndarray:
@@ -54,17 +46,6 @@ def _upright(picture: Image.Image) -> Image.Image:
     except Exception:  # PIL raises all sorts of errors on damaged EXIF data, which are no reason to lose the picture.
         return picture
     return picture.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else picture
-
-
-def check_image_size(dataset_dict: dict[str, Any], image: np.ndarray) -> None:
-    """SizeMismatchError if the dict's "width" and "height" aren't the picture's; those that are missing are set."""
-    height, width = image.shape[:2]
-    expected = (dataset_dict.setdefault("width", width), dataset_dict.setdefault("height", height))
-    if expected != (width, height):
-        raise SizeMismatchError(
-            f"Mismatched image shape for image {dataset_dict.get('file_name', '')}, got {(width, height)}, "
-            f"expect {expected}. Please check the width/height in your annotation."
-        )
 
 
 def transform_instance_annotations(

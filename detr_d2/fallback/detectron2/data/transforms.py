@@ -13,29 +13,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from fvcore.transforms.transform import (
-    CropTransform,
-    HFlipTransform,
-    NoOpTransform,
-    Transform,
-    TransformList,
-    VFlipTransform,
-)
+from fvcore.transforms import transform as _fvcore
+from fvcore.transforms.transform import Transform, TransformList
 from PIL import Image
 from torch.nn import functional
 
-_INTERPOLATION = {
-    Image.Resampling.NEAREST: "nearest",
-    Image.Resampling.BILINEAR: "bilinear",
-    Image.Resampling.BICUBIC: "bicubic",
-}
+CropTransform = _fvcore.CropTransform
+HFlipTransform = _fvcore.HFlipTransform
+NoOpTransform = _fvcore.NoOpTransform
 
 
 class ResizeTransform(Transform):
     """Resize from (h, w) to (new_h, new_w) pixels: uint8 through PIL, other types through torch.
 
-    Args:
-        interp: one of PIL's methods, bilinear by default. Segmentations always take the nearest pixel.
+    ``interp`` is one of PIL's methods, bilinear by default; labels always take the nearest pixel's.
     """
 
     def __init__(self, h: int, w: int, new_h: int, new_w: int, interp: int | None = None) -> None:
@@ -44,20 +35,17 @@ class ResizeTransform(Transform):
         self.interp = Image.Resampling.BILINEAR if interp is None else Image.Resampling(interp)
 
     def apply_image(self, img: np.ndarray, interp: int | None = None) -> np.ndarray:
-        """Resize an (H, W), (H, W, C) or (H, W, N, C) array."""
+        """Resize an (H, W) or (H, W, C) array; AssertionError if its size isn't (h, w)."""
         assert img.shape[:2] == (self.h, self.w), f"expected a size of {(self.h, self.w)}, got {img.shape[:2]}"
-        assert img.ndim <= 4, img.shape
         method = self.interp if interp is None else Image.Resampling(interp)
+        size = (self.new_h, self.new_w, *img.shape[2:])
         if img.dtype == np.uint8:
-            is_single = img.ndim > 2 and img.shape[2] == 1
-            picture = Image.fromarray(img[:, :, 0] if is_single else img)
-            resized = np.asarray(picture.resize((self.new_w, self.new_h), method))
-            return resized[:, :, None] if is_single else resized
+            picture = Image.fromarray(img.squeeze(2) if img.shape[2:] == (1,) else img)
+            return np.asarray(picture.resize((self.new_w, self.new_h), method)).reshape(size)
         channels = torch.from_numpy(np.ascontiguousarray(img)).view(1, self.h, self.w, -1).permute(0, 3, 1, 2)
-        mode = _INTERPOLATION[method]
-        align_corners = None if mode == "nearest" else False
-        channels = functional.interpolate(channels, (self.new_h, self.new_w), mode=mode, align_corners=align_corners)
-        return channels[0].permute(1, 2, 0).reshape(self.new_h, self.new_w, *img.shape[2:]).numpy()
+        align_corners = None if method == Image.Resampling.NEAREST else False
+        resized = functional.interpolate(channels, size[:2], mode=method.name.lower(), align_corners=align_corners)
+        return resized[0].permute(1, 2, 0).reshape(size).numpy()
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
         """Scale (N, 2) float x and y, in place."""
@@ -108,7 +96,6 @@ class Augmentation:
         names = list(inspect.signature(self.get_transform).parameters)
         wanted = names if len(names) > 1 else ["image"]
         transform = self.get_transform(*(getattr(aug_input, name) for name in wanted))
-        assert isinstance(transform, Transform), f"{type(self)}.get_transform must return a Transform, got {transform}."
         aug_input.transform(transform)
         return transform
 
@@ -140,7 +127,7 @@ class RandomApply(Augmentation):
     """An augmentation or transform that is applied with a probability of ``prob``."""
 
     def __init__(self, tfm_or_aug: Transform | Augmentation, prob: float = 0.5) -> None:
-        self.aug = tfm_or_aug if isinstance(tfm_or_aug, Augmentation) else _Fixed(tfm_or_aug)
+        self.aug = AugmentationList([tfm_or_aug]).augs[0]
         self.prob = prob
 
     def __call__(self, aug_input: Any) -> Transform:
@@ -158,7 +145,7 @@ class RandomFlip(Augmentation):
     def get_transform(self, image: np.ndarray) -> Transform:
         if np.random.uniform() >= self.prob:
             return NoOpTransform()
-        return HFlipTransform(image.shape[1]) if self.horizontal else VFlipTransform(image.shape[0])
+        return HFlipTransform(image.shape[1]) if self.horizontal else _fvcore.VFlipTransform(image.shape[0])
 
 
 class ResizeShortestEdge(Augmentation):
@@ -171,11 +158,7 @@ class ResizeShortestEdge(Augmentation):
     """
 
     def __init__(
-        self,
-        short_edge_length: int | Sequence[int],
-        max_size: int = sys.maxsize,
-        sample_style: str = "range",
-        interp: int = Image.Resampling.BILINEAR,
+        self, short_edge_length: Any, max_size: int = sys.maxsize, sample_style: str = "range", interp: int = 2
     ) -> None:
         assert sample_style in ("range", "choice"), sample_style
         lengths = [short_edge_length] * 2 if isinstance(short_edge_length, int) else list(short_edge_length)
@@ -185,22 +168,16 @@ class ResizeShortestEdge(Augmentation):
     def get_transform(self, image: np.ndarray) -> Transform:
         lengths, (height, width) = self.short_edge_length, image.shape[:2]
         is_range = self.sample_style == "range"
-        size = np.random.randint(lengths[0], lengths[1] + 1) if is_range else np.random.choice(lengths)
-        if size == 0:
+        short = np.random.randint(lengths[0], lengths[1] + 1) if is_range else np.random.choice(lengths)
+        if short == 0:
             return NoOpTransform()
-        new_height, new_width = self.get_output_shape(height, width, size, self.max_size)
-        return ResizeTransform(height, width, new_height, new_width, self.interp)
-
-    @staticmethod
-    def get_output_shape(oldh: int, oldw: int, short_edge_length: int, max_size: int) -> tuple[int, int]:
-        """(height, width) after the resize of a picture of (oldh, oldw)."""
-        size = short_edge_length * 1.0
-        scale = size / min(oldh, oldw)
-        height, width = (size, scale * oldw) if oldh < oldw else (scale * oldh, size)
-        if max(height, width) > max_size:
-            shrink = max_size / max(height, width)
-            height, width = height * shrink, width * shrink
-        return int(height + 0.5), int(width + 0.5)
+        # Each step rounds as Detectron2's does, so that sizes are the same to the pixel.
+        scale = short * 1.0 / min(height, width)
+        new_height, new_width = (short * 1.0, scale * width) if height < width else (scale * height, short * 1.0)
+        if max(new_height, new_width) > self.max_size:
+            shrink = self.max_size / max(new_height, new_width)
+            new_height, new_width = new_height * shrink, new_width * shrink
+        return ResizeTransform(height, width, int(new_height + 0.5), int(new_width + 0.5), self.interp)
 
 
 class RandomCrop(Augmentation):
@@ -226,7 +203,7 @@ class RandomCrop(Augmentation):
     def _crop_size(self, height: int, width: int) -> tuple[int, int]:
         first, second = self.crop_size
         if self.crop_type == "absolute":
-            return min(int(first), height), min(int(second), width)
+            return min(first, height), min(second, width)
         if self.crop_type == "absolute_range":
             crop_height = np.random.randint(min(height, first), min(height, second) + 1)
             return crop_height, np.random.randint(min(width, first), min(width, second) + 1)

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import IntEnum
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-
-RawBox = TypeVar("RawBox", list, tuple, np.ndarray, Tensor)
 
 
 class BoxMode(IntEnum):
@@ -26,7 +24,7 @@ class BoxMode(IntEnum):
     XYWHA_ABS = 4
 
     @staticmethod
-    def convert(box: RawBox, from_mode: BoxMode, to_mode: BoxMode) -> RawBox:
+    def convert(box: Any, from_mode: BoxMode, to_mode: BoxMode) -> Any:
         """Express a box, or boxes, in another mode.
 
         Args:
@@ -37,28 +35,20 @@ class BoxMode(IntEnum):
             list or tuple are rounded to float32.
 
         Raises:
-            AssertionError: a relative mode, or not four numbers.
-            NotImplementedError: a rotated mode.
+            AssertionError: a relative or rotated mode, or not four numbers.
         """
         if from_mode == to_mode:
             return box
-        modes = {from_mode, to_mode}
-        assert not modes & {BoxMode.XYXY_REL, BoxMode.XYWH_REL}, "Relative mode not yet supported!"
-        if modes != {BoxMode.XYXY_ABS, BoxMode.XYWH_ABS}:
-            raise NotImplementedError(f"Conversion from BoxMode {from_mode} to {to_mode} is not supported yet")
+        assert {from_mode, to_mode} == {BoxMode.XYXY_ABS, BoxMode.XYWH_ABS}, (
+            "Relative mode not yet supported! Nor are rotated boxes; use XYXY_ABS or XYWH_ABS."
+        )
+        boxes = torch.as_tensor(box)
+        assert boxes.shape[-1] == 4, f"BoxMode.convert takes 4 numbers or an Nx4 array or tensor, got {boxes.shape}."
         sign = 1 if from_mode == BoxMode.XYWH_ABS else -1
+        boxes = torch.cat([boxes[..., :2], boxes[..., 2:] + sign * boxes[..., :2]], dim=-1)
         if isinstance(box, (list, tuple)):
-            assert len(box) == 4, f"BoxMode.convert takes 4 numbers or an Nx4 array or tensor, got {len(box)} numbers."
-            original_type: Any = type(box)
-            return original_type(_add_corner(torch.tensor(box), sign).tolist())
-        if isinstance(box, np.ndarray):
-            return _add_corner(torch.from_numpy(box), sign).numpy()
-        return _add_corner(box, sign)
-
-
-def _add_corner(boxes: Tensor, sign: int) -> Tensor:
-    """Add (1) or take away (-1) the first two numbers to or from the last two."""
-    return torch.cat([boxes[..., :2], boxes[..., 2:] + sign * boxes[..., :2]], dim=-1)
+            return type(box)(boxes.tolist())
+        return boxes.numpy() if isinstance(box, np.ndarray) else boxes
 
 
 class Boxes:
@@ -92,29 +82,19 @@ class Boxes:
         return self.tensor.device
 
     def area(self) -> Tensor:
-        """(N,) areas in square pixels; negative for a box with one side turned over."""
-        width_height = self.tensor[:, 2:] - self.tensor[:, :2]
-        return width_height[:, 0] * width_height[:, 1]
+        """(N,) areas in square pixels."""
+        return (self.tensor[:, 2:] - self.tensor[:, :2]).prod(dim=1)
 
     def clip(self, box_size: tuple[int, int]) -> None:
-        """Move, in place, coordinates outside of a picture of (height, width) to its border.
-
-        Raises:
-            AssertionError: a coordinate is infinite or not a number.
-        """
+        """Move, in place, what is outside of a picture of (height, width) to its border; AssertionError for NaN."""
         assert torch.isfinite(self.tensor).all(), "Box tensor contains infinite or NaN!"
         height, width = box_size
-        x = self.tensor[:, 0::2].clamp(min=0, max=width)
-        y = self.tensor[:, 1::2].clamp(min=0, max=height)
-        self.tensor = torch.stack((x[:, 0], y[:, 0], x[:, 1], y[:, 1]), dim=-1)
+        limit = self.tensor.new_tensor([width, height, width, height])
+        self.tensor = torch.minimum(self.tensor.clamp(min=0), limit)
 
     def nonempty(self, threshold: float = 0.0) -> Tensor:
         """(N,) bool: both sides are longer than ``threshold`` pixels."""
         return ((self.tensor[:, 2:] - self.tensor[:, :2]) > threshold).all(dim=1)
-
-    def get_centers(self) -> Tensor:
-        """(N, 2) centres, x and y."""
-        return (self.tensor[:, :2] + self.tensor[:, 2:]) / 2
 
     def scale(self, scale_x: float, scale_y: float) -> None:
         """Multiply, in place, all x by ``scale_x`` and all y by ``scale_y``."""
@@ -123,9 +103,7 @@ class Boxes:
 
     def __getitem__(self, item: Any) -> Boxes:
         """Boxes chosen by an int (one box), a slice, a bool mask or indices."""
-        chosen = self.tensor[item]
-        if isinstance(item, int):
-            chosen = chosen[None]
+        chosen = self.tensor[item][None] if isinstance(item, int) else self.tensor[item]
         assert chosen.dim() == 2, f"Indexing on Boxes with {item} failed to return a matrix!"
         return Boxes(chosen)
 
@@ -137,9 +115,3 @@ class Boxes:
 
     def __repr__(self) -> str:
         return f"Boxes({self.tensor})"
-
-    @classmethod
-    def cat(cls, boxes_list: list[Boxes] | tuple[Boxes, ...]) -> Boxes:
-        """All boxes of a list, in order."""
-        assert isinstance(boxes_list, (list, tuple)) and all(isinstance(boxes, Boxes) for boxes in boxes_list)
-        return cls(torch.cat([boxes.tensor for boxes in boxes_list])) if boxes_list else cls(torch.empty(0))

@@ -39,35 +39,19 @@ class ImageList:
         return self.tensor.device
 
     @staticmethod
-    def from_tensors(
-        tensors: Sequence[Tensor],
-        size_divisibility: int = 0,
-        pad_value: float = 0.0,
-        padding_constraints: dict[str, int] | None = None,
-    ) -> ImageList:
+    def from_tensors(tensors: Sequence[Tensor], size_divisibility: int = 0, pad_value: float = 0.0) -> ImageList:
         """Pad pictures to one size and stack them.
 
         Args:
-            tensors: (..., Hi, Wi) each, equal in all but the last two dimensions.
+            tensors: (..., Hi, Wi) each, equal in all but the last two dimensions, else an AssertionError.
             size_divisibility: if over 1, height and width become multiples of it.
             pad_value: what the padding holds.
-            padding_constraints: may have ``square_size`` (the padded height and width) and ``size_divisibility``
-                (goes before the argument).
-
-        Raises:
-            AssertionError: no tensors, not tensors, or dimensions that differ.
         """
-        assert isinstance(tensors, (list, tuple)) and len(tensors) > 0
-        for tensor in tensors:
-            assert isinstance(tensor, Tensor), type(tensor)
-            assert tensor.shape[:-2] == tensors[0].shape[:-2], tensor.shape
+        assert len(tensors) > 0, "there are no pictures"
+        assert all(tensor.shape[:-2] == tensors[0].shape[:-2] for tensor in tensors), [t.shape for t in tensors]
         image_sizes = [(tensor.shape[-2], tensor.shape[-1]) for tensor in tensors]
-        padded = [max(sizes) for sizes in zip(*image_sizes)]
-        constraints = padding_constraints or {}
-        if constraints.get("square_size", 0) > 0:
-            padded = [constraints["square_size"]] * 2
-        stride = max(1, constraints.get("size_divisibility", size_divisibility))
-        padded = [-(-size // stride) * stride for size in padded]
+        stride = max(1, size_divisibility)
+        padded = [-(-max(sizes) // stride) * stride for sizes in zip(*image_sizes)]
         batch = tensors[0].new_full((len(tensors), *tensors[0].shape[:-2], *padded), pad_value)
         for row, tensor in zip(batch, tensors):
             row[..., : tensor.shape[-2], : tensor.shape[-1]].copy_(tensor)

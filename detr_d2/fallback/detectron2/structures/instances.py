@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
-
-import torch
 
 
 class Instances:
@@ -47,11 +44,7 @@ class Instances:
         return self._fields[name]
 
     def set(self, name: str, value: Any) -> None:
-        """Set a field.
-
-        Raises:
-            AssertionError: its length isn't that of the other fields.
-        """
+        """Set a field; AssertionError if its length isn't that of the other fields."""
         length = len(value)
         if self._fields:
             assert len(self) == length, f"Adding a field of length {length} to a Instances of length {len(self)}"
@@ -75,25 +68,16 @@ class Instances:
 
     def to(self, *args: Any, **kwargs: Any) -> Instances:
         """A copy on which every field that has a ``to`` has been moved."""
-        moved = Instances(self._image_size)
-        for name, value in self._fields.items():
-            moved.set(name, value.to(*args, **kwargs) if hasattr(value, "to") else value)
-        return moved
+        moved = {k: v.to(*args, **kwargs) if hasattr(v, "to") else v for k, v in self._fields.items()}
+        return Instances(self._image_size, **moved)
 
     def __getitem__(self, item: Any) -> Instances:
-        """Instances chosen by an int (one instance), a slice, a bool mask or indices.
-
-        Raises:
-            IndexError: an int outside of the instances.
-        """
+        """Instances chosen by an int (one instance; maybe an IndexError), a slice, a bool mask or indices."""
         if type(item) is int:
             if not -len(self) <= item < len(self):
                 raise IndexError("Instances index out of range!")
             item = slice(item, None, len(self))
-        chosen = Instances(self._image_size)
-        for name, value in self._fields.items():
-            chosen.set(name, value[item])
-        return chosen
+        return Instances(self._image_size, **{name: value[item] for name, value in self._fields.items()})
 
     def __len__(self) -> int:
         for value in self._fields.values():
@@ -103,38 +87,7 @@ class Instances:
     def __iter__(self) -> Any:
         raise NotImplementedError("`Instances` object is not iterable!")
 
-    @staticmethod
-    def cat(instance_lists: list[Instances]) -> Instances:
-        """The instances of a list of them, all of one picture size, with the fields of the first.
-
-        Raises:
-            AssertionError: an empty list, or pictures of several sizes.
-            ValueError: a field of a type that can't be joined.
-        """
-        assert len(instance_lists) > 0 and all(isinstance(instances, Instances) for instances in instance_lists)
-        first = instance_lists[0]
-        if len(instance_lists) == 1:
-            return first
-        assert all(instances.image_size == first.image_size for instances in instance_lists)
-        joined = Instances(first.image_size)
-        for name, value in first.get_fields().items():
-            joined.set(name, _join([instances.get(name) for instances in instance_lists], type(value)))
-        return joined
-
     def __repr__(self) -> str:
         height, width = self._image_size
         fields = ", ".join(f"{name}: {value}" for name, value in self._fields.items())
-        return (
-            f"{type(self).__name__}(num_instances={len(self)}, image_height={height}, image_width={width}, "
-            f"fields=[{fields}])"
-        )
-
-
-def _join(values: list[Any], kind: type) -> Any:
-    if issubclass(kind, torch.Tensor):
-        return torch.cat(values, dim=0)
-    if issubclass(kind, list):
-        return list(itertools.chain.from_iterable(values))
-    if hasattr(kind, "cat"):
-        return kind.cat(values)
-    raise ValueError(f"Unsupported type {kind} for concatenation")
+        return f"Instances(num_instances={len(self)}, image_height={height}, image_width={width}, fields=[{fields}])"

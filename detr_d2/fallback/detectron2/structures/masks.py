@@ -22,14 +22,7 @@ def polygons_to_bitmask(polygons: list[np.ndarray], height: int, width: int) -> 
 
 
 class BitMasks:
-    """N masks over one picture.
-
-    Args:
-        tensor: (N, H, W) tensor or array, kept as bool in ``.tensor``.
-
-    Raises:
-        AssertionError: another number of dimensions.
-    """
+    """N masks over one picture: an (N, H, W) tensor or array (else an AssertionError), kept as bool in ``.tensor``."""
 
     def __init__(self, tensor: Tensor | np.ndarray) -> None:
         tensor = torch.as_tensor(tensor, dtype=torch.bool)
@@ -48,9 +41,7 @@ class BitMasks:
 
     def __getitem__(self, item: Any) -> BitMasks:
         """Masks chosen by an int (one mask), a slice, a bool mask or indices."""
-        chosen = self.tensor[item]
-        if isinstance(item, int):
-            chosen = chosen[None]
+        chosen = self.tensor[item][None] if isinstance(item, int) else self.tensor[item]
         assert chosen.dim() == 3, f"Indexing on BitMasks with {item} returns a tensor with shape {chosen.shape}!"
         return BitMasks(chosen)
 
@@ -81,10 +72,3 @@ class BitMasks:
         """Draw polygons; one list of them for each mask."""
         masks = [polygons_to_bitmask(polygons, height, width) for polygons in polygon_masks]
         return BitMasks(np.stack(masks) if masks else np.zeros((0, height, width), dtype=bool))
-
-    @staticmethod
-    def cat(bitmasks_list: list[BitMasks]) -> BitMasks:
-        """All masks of a list that has at least one entry, in order."""
-        assert isinstance(bitmasks_list, (list, tuple)) and len(bitmasks_list) > 0
-        assert all(isinstance(masks, BitMasks) for masks in bitmasks_list)
-        return BitMasks(torch.cat([masks.tensor for masks in bitmasks_list]))
