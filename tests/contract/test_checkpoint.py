@@ -160,15 +160,6 @@ def test_zoo_weights_that_fit_two_places_are_refused(tmp_path: Path) -> None:
         DetectionCheckpointer(model).load(path)
 
 
-def test_matching_can_be_asked_for_in_the_path(tmp_path: Path) -> None:
-    model = Model()
-    torch.save({"conv1.bias": torch.full((3,), 5.0)}, tmp_path / "backbone.pth")
-
-    DetectionCheckpointer(model).load(str(tmp_path / "backbone.pth") + "?matching_heuristics=True")
-
-    assert model.backbone.conv1.bias.tolist() == [5, 5, 5]
-
-
 class _Malicious:
     def __reduce__(self) -> Any:
         return Path.touch, (Path("touched"),)

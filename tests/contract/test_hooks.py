@@ -41,17 +41,6 @@ class Trainer:
         return self.storage
 
 
-def test_callback_hook_calls_each_function_with_the_trainer() -> None:
-    calls: list[tuple[str, int]] = []
-    moments = ("before_train", "before_step", "after_step", "after_train")
-    hook = hooks.CallbackHook(**{m: (lambda trainer, m=m: calls.append((m, trainer.iter))) for m in moments})
-
-    Trainer(2, [hook]).train()
-
-    steps = [("before_step", 0), ("after_step", 0), ("before_step", 1), ("after_step", 1)]
-    assert calls == [("before_train", 0), *steps, ("after_train", 2)]
-
-
 @pytest.mark.parametrize(("period", "at_end", "expected"), [(2, True, [1, 3, 6]), (2, False, [1, 3]), (0, True, [6])])
 def test_eval_hook_runs_periodically_and_once_at_the_end(period: int, at_end: bool, expected: list[int]) -> None:
     called: list[int] = []
@@ -96,16 +85,3 @@ def test_periodic_checkpointer_names_files_by_iteration(tmp_path: Path) -> None:
     expected = ["last_checkpoint", "model_0000001.pth", "model_0000003.pth", "model_final.pth"]
     assert sorted(path.name for path in tmp_path.iterdir()) == expected
     assert (tmp_path / "last_checkpoint").read_text() == "model_final.pth"
-
-
-@pytest.mark.parametrize(("mode", "iteration"), [("max", 3), ("min", 1)])
-def test_best_checkpointer_keeps_the_best(tmp_path: Path, mode: str, iteration: int) -> None:
-    values = iter([1.0, 3.0, 2.0])
-    checkpointer = DetectionCheckpointer(torch.nn.Linear(1, 1), str(tmp_path))
-    evaluate = hooks.EvalHook(2, lambda: {"PQ": next(values)})
-    best = hooks.BestCheckpointer(2, checkpointer, "PQ", mode=mode)
-
-    Trainer(6, [evaluate, best]).train()
-
-    assert torch.load(tmp_path / "model_best.pth", weights_only=True)["iteration"] == iteration
-    assert (best.best_metric, best.best_iter) == ({"max": 3.0, "min": 1.0}[mode], iteration)

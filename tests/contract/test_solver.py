@@ -1,4 +1,4 @@
-"""Learning rates by iteration and the default optimizer are Detectron2's."""
+"""Learning rates by iteration are Detectron2's."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from detectron2.config import CfgNode, get_cfg
-from detectron2.engine import DefaultTrainer
 from detectron2.solver import build_lr_scheduler
 
 # Rates of Detectron2 0.6 (fvcore 0.1.5.post20221221) at iterations 0 to 10 of 12.
@@ -85,33 +84,3 @@ def test_lr_scheduler_state_is_plain_and_resumes() -> None:
 def test_lr_scheduler_refuses_unknown_names(setting: dict[str, str]) -> None:
     with pytest.raises(ValueError, match=r"(?i)slow"):
         build_lr_scheduler(make_cfg(**setting), make_optimizer())
-
-
-# Sums of each parameter after three steps of Detectron2 0.6.
-CLIPPED = {
-    None: [-0.40231, -1.13766, 5.72749, 0.13783, -0.12864, -2.06059],
-    "value": [-0.40231, -1.13766, 4.02244, 0.0, -0.05902, 0.16837],
-    "norm": [-0.40231, -1.13766, 4.00844, 0.00122, -0.05902, 0.16837],
-}
-
-
-@pytest.mark.parametrize("clip_type", CLIPPED)
-def test_default_optimizer_is_detectron2s(clip_type: str | None) -> None:
-    cfg = get_cfg()
-    cfg.SOLVER.merge_from_other_cfg(
-        CfgNode({"BASE_LR": 0.1, "WEIGHT_DECAY_NORM": 0.0, "BIAS_LR_FACTOR": 2.0, "WEIGHT_DECAY_BIAS": 0.01})
-    )
-    if clip_type is not None:
-        cfg.SOLVER.CLIP_GRADIENTS.merge_from_list(["ENABLED", True, "CLIP_TYPE", clip_type, "CLIP_VALUE", 0.01])
-    torch.manual_seed(0)
-    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.LayerNorm(4), torch.nn.Linear(4, 1))
-
-    optimizer = DefaultTrainer.build_optimizer(cfg, model)
-    for _ in range(3):
-        optimizer.zero_grad()
-        model(torch.ones(2, 3) + torch.arange(3)).sum().backward()
-        optimizer.step()
-
-    groups = [(group["lr"], group["weight_decay"], len(group["params"])) for group in optimizer.param_groups]
-    assert groups == [(0.1, 0.0001, 2), (0.2, 0.01, 3), (0.1, 0.0, 1)]
-    assert [value.sum().item() for value in model.parameters()] == pytest.approx(CLIPPED[clip_type], abs=1e-4)

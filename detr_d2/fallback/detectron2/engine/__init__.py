@@ -1,9 +1,7 @@
 """An independently written subset of Detectron2's API; not Detectron2. Training, its hooks, and prediction."""
 
-from . import hooks
-from .defaults import DefaultPredictor, DefaultTrainer, default_argument_parser, default_setup
-from .launch import launch
-from .train_loop import HookBase
+from .defaults import DefaultPredictor, DefaultTrainer
+from .hooks import HookBase
+from .startup import default_argument_parser, default_setup, launch
 
-__all__ = ["DefaultPredictor", "DefaultTrainer", "HookBase", "default_argument_parser", "default_setup"]
-__all__ += ["hooks", "launch"]
+__all__ = ["DefaultPredictor", "DefaultTrainer", "HookBase", "default_argument_parser", "default_setup", "launch"]

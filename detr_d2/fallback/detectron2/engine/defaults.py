@@ -2,89 +2,39 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import logging
+import math
 import os
-import platform
-import random
-import sys
+import time
 import weakref
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from detr_d2.errors import ConfigError
 
-import detectron2
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog, build_detection_test_loader, build_detection_train_loader
 from detectron2.data import transforms as T
 from detectron2.evaluation import DatasetEvaluator, inference_on_dataset, print_csv_format, verify_results
 from detectron2.modeling import build_model
-from detectron2.solver import build_lr_scheduler, build_optimizer
+from detectron2.solver import build_lr_scheduler
 from detectron2.utils import comm
-from detectron2.utils.events import CommonMetricPrinter, EventWriter, JSONWriter, TensorboardXWriter
+from detectron2.utils.events import CommonMetricPrinter, EventStorage, EventWriter, JSONWriter, TensorboardXWriter
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
 
 from . import hooks
-from .train_loop import HookBase, SimpleTrainer, TrainerBase
+from .hooks import HookBase
 
 logger = logging.getLogger(__name__)
-
-
-def default_argument_parser(epilog: str | None = None) -> argparse.ArgumentParser:
-    """The arguments that Detectron2's training scripts share."""
-    example = f"example:\n  {sys.argv[0]} --config-file CONFIG.yaml --num-gpus 1 OUTPUT_DIR out SOLVER.BASE_LR 0.001"
-    formatter = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(epilog=epilog or example, formatter_class=formatter)
-    parser.add_argument("--config-file", default="", metavar="FILE", help="path of the config, in yaml")
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR, if any")
-    parser.add_argument("--eval-only", action="store_true", help="evaluate, don't train")
-    parser.add_argument("--num-gpus", type=int, default=1, help="GPUs, or processes where there is none, per machine")
-    parser.add_argument("--num-machines", type=int, default=1, help="number of machines")
-    parser.add_argument("--machine-rank", type=int, default=0, help="number of this machine, from 0")
-    # A port of one's own: several users of a machine don't meet, and a left-over process is noticed.
-    port = 2**15 + 2**14 + hash(os.getuid() if sys.platform != "win32" else 1) % 2**14
-    url = f"tcp://127.0.0.1:{port}"
-    parser.add_argument(
-        "--dist-url", default=url, help="where processes meet; 'auto' is a free port (default: %(default)s)"
-    )
-    parser.add_argument("opts", default=None, nargs=argparse.REMAINDER, help="changes to the config: KEY VALUE ...")
-    return parser
-
-
-def default_setup(cfg: CfgNode, args: argparse.Namespace) -> None:
-    """Log to ``cfg.OUTPUT_DIR``, save the config there as ``config.yaml``, and seed all random numbers."""
-    rank = comm.get_rank()
-    if comm.is_main_process():
-        PathManager.mkdirs(cfg.OUTPUT_DIR)
-    setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank, name="fvcore")
-    log = setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank)
-    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    versions = f"Python {platform.python_version()}, PyTorch {torch.__version__}, detectron2 {detectron2.__version__}"
-    log.info(f"Rank of current process: {rank}. World size: {comm.get_world_size()}")
-    log.info(f"Environment info: {versions}, {os.cpu_count()} CPU cores, GPUs: {', '.join(gpus) or 'none'}")
-    log.info(f"Command line arguments: {args}\nRunning with full config:\n{cfg.dump()}")
-    if comm.is_main_process():
-        with PathManager.open(path := os.path.join(cfg.OUTPUT_DIR, "config.yaml"), "w") as file:
-            file.write(cfg.dump())
-        log.info(f"Full config saved to {path}")
-    seed = int.from_bytes(os.urandom(4), "big") if cfg.SEED < 0 else cfg.SEED + rank
-    for set_seed in (random.seed, np.random.seed, torch.manual_seed):
-        set_seed(seed)
-    os.environ["PYTHONHASHSEED"] = str(seed)
-    if not getattr(args, "eval_only", False):
-        torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
-    if cfg.FLOAT32_PRECISION and torch.cuda.is_available():
-        torch.set_float32_matmul_precision(cfg.FLOAT32_PRECISION)
-        torch.backends.cudnn.allow_tf32 = cfg.FLOAT32_PRECISION != "highest"
 
 
 class DefaultPredictor:
@@ -111,7 +61,7 @@ class DefaultPredictor:
         return self.model([{"image": tensor.to(self.cfg.MODEL.DEVICE), "height": height, "width": width}])[0]
 
 
-class DefaultTrainer(TrainerBase):
+class DefaultTrainer:
     """A training as ``cfg`` describes it; override a ``build_*`` to change a part.
 
     Attributes:
@@ -119,22 +69,26 @@ class DefaultTrainer(TrainerBase):
     """
 
     def __init__(self, cfg: CfgNode) -> None:
-        super().__init__()
         if not logging.getLogger("detectron2").isEnabledFor(logging.INFO):
             setup_logger()
-        cfg = self.auto_scale_workers(cfg, comm.get_world_size())
+        if cfg.TEST.PRECISE_BN.ENABLED or cfg.SOLVER.REFERENCE_WORLD_SIZE not in (0, comm.get_world_size()):
+            raise ConfigError("TEST.PRECISE_BN.ENABLED and SOLVER.REFERENCE_WORLD_SIZE need an installed Detectron2.")
+        if cfg.SOLVER.AMP.ENABLED and not torch.cuda.is_available():
+            raise ConfigError("SOLVER.AMP.ENABLED needs a GPU, and PyTorch finds none; set SOLVER.AMP.ENABLED False.")
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
         if comm.get_world_size() > 1:
             ids = [comm.get_local_rank()] if next(model.parameters()).is_cuda else None
             model = DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
-        self._trainer = SimpleTrainer(model, data_loader, optimizer, cfg.SOLVER.AMP.ENABLED)
-        self.model, self.data_loader, self.optimizer = model, data_loader, optimizer
+        self.model, self.data_loader, self.optimizer = model.train(), data_loader, optimizer
+        self.grad_scaler = torch.amp.GradScaler(enabled=cfg.SOLVER.AMP.ENABLED)
+        self._iterator: Iterator[Any] | None = None
+        self._hooks: list[Any] = []
+        self.iter = self.start_iter = 0
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = DetectionCheckpointer(model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self))
-        self.max_iter = cfg.SOLVER.MAX_ITER
-        self.cfg = cfg
+        self.max_iter, self.cfg = cfg.SOLVER.MAX_ITER, cfg
         self.register_hooks(self.build_hooks())
 
     def resume_or_load(self, resume: bool = True) -> None:
@@ -150,8 +104,6 @@ class DefaultTrainer(TrainerBase):
             self._last_eval_results = self.test(self.cfg, self.model)
             return self._last_eval_results
 
-        if self.cfg.TEST.PRECISE_BN.ENABLED:
-            raise ConfigError("TEST.PRECISE_BN needs an installed Detectron2; set TEST.PRECISE_BN.ENABLED False.")
         evaluation = hooks.EvalHook(self.cfg.TEST.EVAL_PERIOD, test_and_keep_results)
         if not comm.is_main_process():
             return [hooks.IterationTimer(), hooks.LRScheduler(), evaluation]
@@ -166,24 +118,91 @@ class DefaultTrainer(TrainerBase):
         writers = [CommonMetricPrinter(self.max_iter), JSONWriter(os.path.join(folder, "metrics.json"))]
         return [*writers, TensorboardXWriter(folder)] if importlib.util.find_spec("tensorboard") else writers
 
-    def train(self) -> Any:  # type: ignore[override]
-        """Train to the end; the last results where ``TEST.EXPECTED_RESULTS`` asks to verify them."""
-        super().train(self.start_iter, self.max_iter)
+    def register_hooks(self, added: Sequence[HookBase | None]) -> None:
+        """Add hooks to the end; None is left out."""
+        self._hooks += [hook for hook in added if hook is not None]
+        for hook in self._hooks:
+            hook.trainer = weakref.proxy(self)
+
+    def train(self) -> Any:
+        """Iterations ``start_iter`` to ``max_iter - 1``; afterwards ``iter`` is ``max_iter`` unless training failed.
+
+        Returns the last results where ``TEST.EXPECTED_RESULTS`` asks to verify them.
+        """
+        logger.info(f"Starting training from iteration {self.start_iter}")
+        with EventStorage(self.start_iter) as self.storage:
+            try:
+                self.iter = self.start_iter
+                self._call_hooks("before_train")
+                while self.iter < self.max_iter:
+                    self.storage.iter = self.iter
+                    self._call_hooks("before_step")
+                    self.run_step()
+                    self._call_hooks("after_step")
+                    self.iter += 1
+            except Exception:
+                logger.exception("Exception during training:")
+                raise
+            finally:
+                self.storage.iter = self.iter
+                self._call_hooks("after_train")
         if not self.cfg.TEST.EXPECTED_RESULTS or not comm.is_main_process():
             return None
         verify_results(self.cfg, self._last_eval_results)
         return self._last_eval_results
 
+    def _call_hooks(self, moment: str) -> None:
+        for hook in self._hooks:
+            getattr(hook, moment)()
+
     def run_step(self) -> None:
-        self._trainer.iter = self.iter
-        self._trainer.run_step()
+        start = time.perf_counter()
+        self._iterator = iter(self.data_loader) if self._iterator is None else self._iterator
+        data = next(self._iterator)
+        data_time = time.perf_counter() - start
+        with torch.autocast("cuda", enabled=self.grad_scaler.is_enabled()):
+            losses = self.model(data)
+            losses = {"total_loss": losses} if isinstance(losses, Tensor) else losses
+            total = sum(losses.values())
+        self.optimizer.zero_grad()
+        self.grad_scaler.scale(total).backward()
+        self._write_metrics(losses, data_time)
+        self.grad_scaler.step(self.optimizer)
+        self.grad_scaler.update()
+
+    def _write_metrics(self, losses: dict[str, Tensor], data_time: float) -> None:
+        """Losses averaged over the processes, and the slowest one's wait for data; one transfer from the device."""
+        self.storage.put_scalar("rank_data_time", data_time)
+        numbers = torch.stack([loss.detach().float() for loss in losses.values()]).tolist()
+        if not (gathered := comm.gather((data_time, numbers))):
+            return
+        means = [sum(column) / len(gathered) for column in zip(*(numbers for _, numbers in gathered))]
+        metrics = dict(zip(losses, means))
+        if not math.isfinite(total := sum(means)):
+            raise FloatingPointError(f"Loss became infinite or NaN at iteration={self.iter}!\nloss_dict = {metrics}")
+        self.storage.put_scalars(data_time=max(waited for waited, _ in gathered), total_loss=total)
+        if len(metrics) > 1:
+            self.storage.put_scalars(**metrics)
 
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "_trainer": self._trainer.state_dict()}
+        """The iteration, the states of the hooks by the names of their classes, and that of the step."""
+        states = {type(hook).__qualname__: state for hook in reversed(self._hooks) if (state := hook.state_dict())}
+        step = {"iteration": self.iter, "optimizer": self.optimizer.state_dict()}
+        if self.grad_scaler.is_enabled():
+            step["grad_scaler"] = self.grad_scaler.state_dict()
+        return {"iteration": self.iter, "hooks": states, "_trainer": step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        super().load_state_dict(state_dict)
-        self._trainer.load_state_dict(state_dict["_trainer"])
+        self.iter, step = state_dict["iteration"], state_dict["_trainer"]
+        self.optimizer.load_state_dict(step["optimizer"])
+        if "grad_scaler" in step:
+            self.grad_scaler.load_state_dict(step["grad_scaler"])
+        by_name = {type(hook).__qualname__: hook for hook in reversed(self._hooks)}
+        for name, state in state_dict.get("hooks", {}).items():
+            if name in by_name:
+                by_name[name].load_state_dict(state)
+            else:
+                logger.warning(f"There is no hook {name} now; its saved state is ignored.")
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
@@ -193,7 +212,7 @@ class DefaultTrainer(TrainerBase):
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> Optimizer:
-        return build_optimizer(cfg, model)
+        raise NotImplementedError("To train, override build_optimizer().")
 
     @classmethod
     def build_lr_scheduler(cls, cfg: CfgNode, optimizer: Optimizer) -> Any:
@@ -229,26 +248,3 @@ class DefaultTrainer(TrainerBase):
                 logger.info(f"Evaluation results for {name} in csv format:")
                 print_csv_format(results[name])
         return next(iter(results.values())) if len(results) == 1 else results
-
-    @staticmethod
-    def auto_scale_workers(cfg: CfgNode, num_workers: int) -> CfgNode:
-        """``cfg``, made for ``SOLVER.REFERENCE_WORLD_SIZE`` processes (0: any), with batch and rate for this many."""
-        reference = cfg.SOLVER.REFERENCE_WORLD_SIZE
-        if reference in (0, num_workers):
-            return cfg
-        was_frozen, cfg = cfg.is_frozen(), cfg.clone()
-        cfg.defrost()
-        solver, scale = cfg.SOLVER, num_workers / reference
-        if solver.IMS_PER_BATCH % reference:
-            raise ConfigError(f"SOLVER.IMS_PER_BATCH isn't a multiple of SOLVER.REFERENCE_WORLD_SIZE, {reference}.")
-        solver.IMS_PER_BATCH = round(solver.IMS_PER_BATCH * scale)
-        solver.BASE_LR *= scale
-        solver.STEPS = tuple(round(step / scale) for step in solver.STEPS)
-        periods = [(solver, "MAX_ITER"), (solver, "WARMUP_ITERS"), (solver, "CHECKPOINT_PERIOD")]
-        for node, key in [*periods, (cfg.TEST, "EVAL_PERIOD")]:
-            node[key] = round(node[key] / scale)
-        solver.REFERENCE_WORLD_SIZE = num_workers
-        logger.info(f"Scaled SOLVER to {num_workers} processes:\n{solver}")
-        if was_frozen:
-            cfg.freeze()
-        return cfg

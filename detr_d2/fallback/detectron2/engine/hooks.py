@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import logging
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
@@ -15,20 +13,29 @@ import fvcore.common.checkpoint as fvcore_checkpoint
 from detectron2.utils import comm
 from detectron2.utils.events import EventWriter
 
-from .train_loop import HookBase
-
 logger = logging.getLogger(__name__)
 
 
-class CallbackHook(HookBase):
-    """Functions of the trainer, named by their moment: ``before_train``, ``after_step`` and so on."""
+class HookBase:
+    """What happens around the steps of a training; ``trainer`` is set when the hook is registered."""
 
-    def __init__(self, **functions: Callable[[Any], None]) -> None:
-        for moment, function in functions.items():
-            setattr(self, moment, functools.partial(self._call, function))
+    trainer: Any = None
 
-    def _call(self, function: Callable[[Any], None]) -> None:
-        function(self.trainer)
+    def before_train(self) -> None:
+        """Before the first iteration."""
+
+    def after_train(self) -> None:
+        """After the last iteration, also when training failed."""
+
+    def before_step(self) -> None:
+        """Before each iteration; should take no time worth measuring."""
+
+    def after_step(self) -> None:
+        """After each iteration."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps; a hook that keeps something also has ``load_state_dict``."""
+        return {}
 
 
 class IterationTimer(HookBase):
@@ -136,25 +143,3 @@ class EvalHook(HookBase):
 def _flatten(results: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
     for name, value in results.items():
         yield from _flatten(value, f"{prefix}{name}/") if isinstance(value, dict) else [(prefix + name, float(value))]
-
-
-class BestCheckpointer(EvalHook):
-    """Saves ``file_prefix`` when the scalar ``val_metric`` is better than ever; register it after the EvalHook."""
-
-    best_metric, best_iter = math.nan, -1
-
-    def __init__(
-        self, eval_period: int, checkpointer: Any, val_metric: str, mode: str = "max", file_prefix: str = "model_best"
-    ) -> None:
-        super().__init__(eval_period, lambda: None)
-        self._checkpointer, self._val_metric, self._file_prefix = checkpointer, val_metric, file_prefix
-        self._sign = {"max": 1, "min": -1}[mode]
-
-    def _do(self) -> None:
-        value, iteration = self.trainer.storage.latest().get(self._val_metric, (math.nan, -1))
-        if not math.isfinite(value):
-            logger.warning(f"There is no value of {self._val_metric} to find the best model by.")
-        elif not self._sign * value <= self._sign * self.best_metric:  # true of the first, where the best is NaN
-            self.best_metric, self.best_iter = value, iteration
-            self._checkpointer.save(self._file_prefix, iteration=iteration)
-            logger.info(f"Saved the best model so far: {self._val_metric} {value:.5f} at iteration {iteration}.")

@@ -12,6 +12,7 @@ from detr_d2.errors import ConfigError
 
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
+from detectron2.structures import Instances
 
 META_ARCH_REGISTRY = Registry("META_ARCH")  # callables from a config to a whole model
 BACKBONE_REGISTRY = Registry("BACKBONE")  # callables from a config and the input's ShapeSpec to a Backbone
@@ -63,3 +64,17 @@ def build_model(cfg: CfgNode) -> nn.Module:
         )
     model: nn.Module = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)(cfg)
     return model.to(device)
+
+
+def detector_postprocess(results: Instances, output_height: int, output_width: int) -> Instances:
+    """The instances whose box has an area at the output's size, ``pred_boxes`` scaled (in place) and clipped.
+
+    There must be no ``pred_masks``: Detectron2 resizes only those of regions, so add those of whole images afterwards.
+    """
+    if not results.has("pred_boxes") or results.has("pred_masks"):
+        raise ValueError(f"results has the fields {sorted(results.get_fields())}; give pred_boxes, and no pred_masks.")
+    height, width = results.image_size
+    resized = Instances((output_height, output_width), **results.get_fields())
+    resized.pred_boxes.scale(output_width / width, output_height / height)
+    resized.pred_boxes.clip(resized.image_size)
+    return resized[resized.pred_boxes.nonempty()]
