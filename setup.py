@@ -44,7 +44,6 @@ class BuildWithConfigs(build_py):
 
 INSTALL_REQUIRES = [
     "torch>=2.4,<3",
-    "torchvision>=0.19,<1",
     "fvcore>=0.1.5,<0.1.6",
     "iopath>=0.1.7,<0.1.10",
     "numpy>=1.24,<3",
@@ -54,13 +53,14 @@ INSTALL_REQUIRES = [
     "matplotlib>=3.7,<4",
     "PyYAML>=6,<7",
     "tabulate>=0.9,<1",
+    "termcolor>=2,<4",
     "tqdm>=4.65,<5",
     "tensorboard>=2.12,<3",
 ]
 
 EXTRAS_REQUIRE = {
     # panopticapi-lite, too, is needed for the tests; it asks for an old numpy, so 'make test' installs it by --no-deps.
-    "test": ["pytest>=7.4", "hypothesis>=6.80", "setuptools>=64", "wheel"],
+    "test": ["torchvision>=0.19,<1", "pytest>=7.4", "hypothesis>=6.80", "setuptools>=64", "wheel"],
     "dev": ["ruff>=0.6", "mypy>=1.8", "types-PyYAML", "types-tabulate", "types-tqdm"],
 }
 

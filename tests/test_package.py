@@ -106,7 +106,9 @@ def test_unknown_config_file_is_an_error_that_lists_the_known() -> None:
         get_config_file("detr_R18.yaml")
 
 
-def test_every_third_party_import_is_a_declared_dependency(project_folder: Path) -> None:
+@pytest.fixture(scope="module")
+def declared(project_folder: Path) -> set[str]:
+    """The import names of what setup.py requires."""
     setup = ast.parse((project_folder / "setup.py").read_text(encoding="utf-8"))
     (required,) = (
         ast.literal_eval(node.value)
@@ -114,15 +116,33 @@ def test_every_third_party_import_is_a_declared_dependency(project_folder: Path)
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "INSTALL_REQUIRES"
     )
     distributions = [requirement.split(">")[0].lower() for requirement in required]
-    declared = {IMPORT_NAMES.get(name, name) for name in distributions}
+    return {IMPORT_NAMES.get(name, name) for name in distributions}
 
-    imported = set()
-    for path in [*(project_folder / "detr_d2").rglob("*.py"), *project_folder.glob("*.py")]:
-        if path.name != "setup.py":
-            imported |= top_level_imports(path)
-    own = {path.stem for path in project_folder.glob("*.py")} | {"detr_d2", "detectron2"}
 
-    assert imported - sys.stdlib_module_names - own - OPTIONAL - declared == set()
+@pytest.fixture(scope="module")
+def imported(project_folder: Path) -> set[str]:
+    """The third-party packages that the project imports, tests aside."""
+    sources = [project_folder / "train_net.py", project_folder / "demo.py"]
+    sources += [path for folder in ("detr_d2", "tools") for path in (project_folder / folder).rglob("*.py")]
+    found = set().union(*(top_level_imports(path) for path in sources if path.is_file()))
+    return found - sys.stdlib_module_names - {"detr_d2", "detectron2", "train_net", "demo"}
+
+
+def test_every_third_party_import_is_a_declared_dependency(declared: set[str], imported: set[str]) -> None:
+    assert imported - declared - OPTIONAL == set()
+
+
+def test_every_declared_dependency_is_imported(declared: set[str], imported: set[str]) -> None:
+    imported_by_torch = {"tensorboard"}
+
+    assert declared - imported - imported_by_torch == set()
+
+
+def test_every_declared_dependency_is_explained(declared: set[str], project_folder: Path) -> None:
+    explained = (project_folder / "docs" / "dependencies.md").read_text(encoding="utf-8").lower()
+    names = {import_name: distribution for distribution, import_name in IMPORT_NAMES.items()}
+
+    assert {name for name in declared if f"| {names.get(name, name)}" not in explained} == set()
 
 
 def top_level_imports(path: Path) -> set[str]:
