@@ -159,14 +159,6 @@ def test_training_loader_from_a_config_takes_a_dataset_and_a_sampler(cfg: CfgNod
     assert [ids(batch) for batch in islice(loader, 2)] == [[4, 5], [6, 7]]
 
 
-def test_repeating_sampler_is_chosen_by_its_name(cfg: CfgNode) -> None:
-    cfg.DATALOADER.SAMPLER_TRAIN = "RepeatFactorTrainingSampler"
-
-    loader = build_detection_train_loader(cfg, mapper=same)
-
-    assert len(next(iter(loader))) == 2
-
-
 def test_unknown_sampler_is_refused(cfg: CfgNode) -> None:
     cfg.DATALOADER.SAMPLER_TRAIN = "Alphabetical"
 

@@ -5,13 +5,9 @@ from __future__ import annotations
 from itertools import islice
 
 import pytest
-import torch
 
-from detectron2.data.samplers import InferenceSampler, RepeatFactorTrainingSampler, TrainingSampler
+from detectron2.data.samplers import InferenceSampler, TrainingSampler
 from detectron2.utils import comm
-
-#: Six pictures, of which two have a rare category and one has none.
-RECORDS = [{"annotations": [{"category_id": c} for c in present]} for present in ([0], [0, 1], [0], [0], [], [2, 0])]
 
 
 @pytest.mark.parametrize(
@@ -42,25 +38,6 @@ def test_training_stream_without_shuffling_is_in_order() -> None:
 def test_training_sampler_wants_a_positive_number() -> None:
     with pytest.raises(ValueError, match="positive int"):
         TrainingSampler(0)
-    with pytest.raises(TypeError, match="expects an int"):
-        TrainingSampler(2.5)
-
-
-@pytest.mark.parametrize(("sqrt", "rare"), [(True, 3**0.5), (False, 3.0)])
-def test_pictures_with_rare_categories_are_repeated(sqrt: bool, rare: float) -> None:
-    factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(RECORDS, 0.5, sqrt=sqrt)
-
-    torch.testing.assert_close(factors, torch.tensor([1, rare, 1, 1, 1, rare]))
-
-
-def test_repeating_stream_of_seed_3_is_the_recorded_one() -> None:
-    factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(RECORDS, 0.5)
-
-    shuffled = list(islice(RepeatFactorTrainingSampler(factors, seed=3), 24))
-    in_order = list(islice(RepeatFactorTrainingSampler(factors, seed=3, shuffle=False), 20))
-
-    assert shuffled == [0, 4, 2, 5, 5, 1, 1, 3, 4, 1, 5, 1, 0, 3, 2, 5, 2, 1, 0, 5, 1, 3, 4, 5]
-    assert in_order == [0, 1, 1, 2, 3, 4, 5, 5, 0, 1, 2, 3, 4, 5, 0, 1, 1, 2, 3, 4]
 
 
 def test_inference_takes_each_entry_once() -> None:

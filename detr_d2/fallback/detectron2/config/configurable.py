@@ -24,19 +24,12 @@ def configurable(init_func: Callable | None = None, *, from_config: Callable | N
         AttributeError, TypeError: when called on a class without a usable ``from_config``.
         AssertionError: wrong use as a decorator.
     """
-    if init_func is not None:
-        is_init = inspect.isfunction(init_func) and init_func.__name__ == "__init__"
-        assert is_init and from_config is None, (
-            "Incorrect use of @configurable: put it on an __init__, or give it from_config= on a function."
-        )
-        return _configurable_init(init_func)
-    if from_config is None:
-        return configurable
-    assert inspect.isfunction(from_config), f"from_config must be a function, got {type(from_config).__name__}."
-    return functools.partial(_configurable_function, from_config)
+    if from_config is not None:
+        return functools.partial(_configurable_function, from_config)
+    assert inspect.isfunction(init_func) and init_func.__name__ == "__init__", (
+        "Incorrect use of @configurable: put it on an __init__, or give it from_config= on a function."
+    )
 
-
-def _configurable_init(init_func: Callable) -> Callable:
     @functools.wraps(init_func)
     def wrapped(self: Any, *args: Any, **kwargs: Any) -> None:
         message = f"{type(self).__name__} uses @configurable and must have a 'from_config' classmethod."
@@ -45,10 +38,7 @@ def _configurable_init(init_func: Callable) -> Callable:
             raise AttributeError(message)
         if not inspect.ismethod(translate):
             raise TypeError(message)
-        if _has_config(args, kwargs):
-            init_func(self, **_arguments_from_config(translate, args, kwargs))
-        else:
-            init_func(self, *args, **kwargs)
+        _call(functools.partial(init_func, self), translate, args, kwargs)
 
     return wrapped
 
@@ -56,24 +46,20 @@ def _configurable_init(init_func: Callable) -> Callable:
 def _configurable_function(from_config: Callable, function: Callable) -> Callable:
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        if _has_config(args, kwargs):
-            return function(**_arguments_from_config(from_config, args, kwargs))
-        return function(*args, **kwargs)
+        return _call(function, from_config, args, kwargs)
 
-    wrapped.from_config = from_config  # type: ignore[attr-defined]
     return wrapped
 
 
-def _has_config(args: tuple, kwargs: dict[str, Any]) -> bool:
-    return isinstance(args[0] if args else kwargs.get("cfg"), _CfgNode)
-
-
-def _arguments_from_config(from_config: Callable, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
+def _call(function: Callable, from_config: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """Call the function, with what ``from_config`` makes of the arguments if the first of them is a config."""
+    if not isinstance(args[0] if args else kwargs.get("cfg"), _CfgNode):
+        return function(*args, **kwargs)
     parameters = inspect.signature(from_config).parameters
     if next(iter(parameters), None) != "cfg":
         raise TypeError(f"{from_config.__qualname__} must take 'cfg' as the first argument!")
     if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters.values()):
-        return from_config(*args, **kwargs)
+        return function(**from_config(*args, **kwargs))
     known = {name: value for name, value in kwargs.items() if name in parameters}
     others = {name: value for name, value in kwargs.items() if name not in parameters}
-    return {**from_config(*args, **known), **others}
+    return function(**{**from_config(*args, **known), **others})

@@ -21,7 +21,7 @@ from detectron2.utils import comm
 
 from .catalog import DatasetCatalog, MetadataCatalog
 from .common import AspectRatioGroupedDataset, MappedList, SampledDataset
-from .samplers import InferenceSampler, RepeatFactorTrainingSampler, TrainingSampler
+from .samplers import InferenceSampler, TrainingSampler
 
 logger = logging.getLogger(__name__)
 Records = list[dict[str, Any]]
@@ -60,27 +60,18 @@ def _train_loader_from_config(
 ) -> dict[str, Any]:
     if dataset is None:
         dataset = get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS)
+    if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
+        raise ValueError(
+            f"Unknown training sampler: {cfg.DATALOADER.SAMPLER_TRAIN}; without Detectron2 there is but one."
+        )
     return {
         "dataset": dataset,
-        "sampler": _training_sampler(cfg, dataset) if sampler is None else sampler,
+        "sampler": TrainingSampler(len(dataset), seed=cfg.SEED) if sampler is None else sampler,
         "mapper": mapper,
         "total_batch_size": cfg.SOLVER.IMS_PER_BATCH,
         "aspect_ratio_grouping": cfg.DATALOADER.ASPECT_RATIO_GROUPING,
         "num_workers": cfg.DATALOADER.NUM_WORKERS,
     }
-
-
-def _training_sampler(cfg: CfgNode, dataset: Records) -> Sampler:
-    name = cfg.DATALOADER.SAMPLER_TRAIN
-    logger.info(f"Using training sampler {name}")
-    if name == "TrainingSampler":
-        return TrainingSampler(len(dataset), seed=cfg.SEED)
-    if name == "RepeatFactorTrainingSampler":
-        factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
-            dataset, cfg.DATALOADER.REPEAT_THRESHOLD, sqrt=cfg.DATALOADER.REPEAT_SQRT
-        )
-        return RepeatFactorTrainingSampler(factors, seed=cfg.SEED)
-    raise ValueError(f"Unknown training sampler: {name}; allowed are TrainingSampler, RepeatFactorTrainingSampler")
 
 
 @configurable(from_config=_train_loader_from_config)

@@ -1,5 +1,15 @@
 """An independently written subset of Detectron2's API; not Detectron2."""
 
-from .shape_spec import ShapeSpec
+from dataclasses import dataclass
 
 __all__ = ["ShapeSpec"]
+
+
+@dataclass
+class ShapeSpec:
+    """What is known beforehand about a feature map; ``stride`` is relative to the picture."""
+
+    channels: int | None = None
+    height: int | None = None
+    width: int | None = None
+    stride: int | None = None
