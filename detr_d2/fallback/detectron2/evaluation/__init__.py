@@ -1,8 +1,7 @@
 """An independently written subset of Detectron2's API; not Detectron2."""
 
 from .coco_evaluation import COCOEvaluator
-from .evaluator import DatasetEvaluator, DatasetEvaluators, inference_on_dataset
-from .testing import print_csv_format, verify_results
+from .evaluator import DatasetEvaluator, DatasetEvaluators, inference_on_dataset, print_csv_format, verify_results
 
 __all__ = [
     "COCOEvaluator",

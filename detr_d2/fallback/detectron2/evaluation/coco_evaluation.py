@@ -16,16 +16,16 @@ from pycocotools.cocoeval import COCOeval
 from tabulate import tabulate
 
 from detectron2.data import MetadataCatalog
-from detectron2.structures import BoxMode, Instances
+from detectron2.structures import BoxMode
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
-from detectron2.utils.logger import create_small_table
 
 from .evaluator import DatasetEvaluator
 
 logger = logging.getLogger(__name__)
-# Name: index of the IoU threshold (None: the mean over all), index of the range of areas, of COCOeval.
-_METRICS = {"AP": (None, 0), "AP50": (0, 0), "AP75": (5, 0), "APs": (None, 1), "APm": (None, 2), "APl": (None, 3)}
+# Name: which of COCOeval's IoU thresholds, and which of its ranges of areas.
+_METRICS = {"AP": (slice(None), 0), "AP50": (0, 0), "AP75": (5, 0)}
+_METRICS |= {"APs": (slice(None), 1), "APm": (slice(None), 2), "APl": (slice(None), 3)}
 
 
 class COCOEvaluator(DatasetEvaluator):
@@ -35,92 +35,61 @@ class COCOEvaluator(DatasetEvaluator):
     """
 
     def __init__(
-        self,
-        dataset_name: str,
-        tasks: Any = None,
-        distributed: bool = True,
-        output_dir: Any = None,
-        *,
-        max_dets_per_image: int = 100,
-        use_fast_impl: bool = False,
+        self, dataset_name: str, tasks: Any = None, *, output_dir: str | None = None, max_dets_per_image: int = 100
     ) -> None:
-        self._metadata = MetadataCatalog.get(dataset_name)
-        self._tasks, self._distributed, self._output_dir = tasks, distributed, output_dir
+        self._metadata, self._tasks, self._output_dir = MetadataCatalog.get(dataset_name), tasks, output_dir
         self._max_dets = [1, 10, max_dets_per_image]
-        if not self._metadata.get("json_file"):
-            raise ValueError(f"{dataset_name!r} has no COCO json: set json_file in its metadata.")
         with contextlib.redirect_stdout(io.StringIO()):
             self._coco = COCO(PathManager.get_local_path(self._metadata.json_file))
 
     def reset(self) -> None:
-        self._predictions: list[dict] = []
+        self._predictions: list[list[dict]] = []
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         for picture, output in zip(inputs, outputs):
-            if "instances" in output:
-                found = instances_to_coco_json(output["instances"].to("cpu"), picture["image_id"])
-                self._predictions.append({"image_id": picture["image_id"], "instances": found})
+            found = output["instances"].to("cpu")
+            boxes = BoxMode.convert(found.pred_boxes.tensor, BoxMode.XYXY_ABS, BoxMode.XYWH_ABS).tolist()
+            columns = [[picture["image_id"]] * len(boxes), found.pred_classes.tolist(), boxes, found.scores.tolist()]
+            results = [dict(zip(("image_id", "category_id", "bbox", "score"), row)) for row in zip(*columns)]
+            for result, mask in zip(results, found.pred_masks if found.has("pred_masks") else []):
+                rle = mask_util.encode(np.asfortranarray(mask, dtype=np.uint8))
+                result["segmentation"] = {**rle, "counts": rle["counts"].decode()}
+            self._predictions.append(results)
 
-    def evaluate(self, img_ids: list[int] | None = None) -> dict[str, Any]:
-        """{"bbox": {"AP": ...}, "segm": ...}; empty on other ranks and when nothing was predicted on."""
-        gathered = comm.gather(self._predictions) if self._distributed else [self._predictions]
-        predictions = list(itertools.chain(*gathered))
+    def evaluate(self) -> dict[str, Any]:
+        """{"bbox": {"AP": ...}, "segm": ...}; empty on other ranks and when nothing was processed."""
+        predictions = list(itertools.chain(*comm.gather(self._predictions)))
         if not predictions:
-            if comm.is_main_process():
-                logger.warning("[COCOEvaluator] Did not receive valid predictions.")
             return {}
-        found = list(itertools.chain(*(p["instances"] for p in predictions)))
-        to_dataset_id = {v: k for k, v in self._metadata.get("thing_dataset_id_to_contiguous_id", {}).items()}
-        if to_dataset_id:
-            found = [{**f, "category_id": to_dataset_id[f["category_id"]]} for f in found]
+        to_dataset_id = {v: k for k, v in self._metadata.thing_dataset_id_to_contiguous_id.items()}
+        found = [{**f, "category_id": to_dataset_id[f["category_id"]]} for f in itertools.chain(*predictions)]
         if self._output_dir:
             PathManager.mkdirs(self._output_dir)
             with PathManager.open(os.path.join(self._output_dir, "coco_instances_results.json"), "w") as file:
                 json.dump(found, file)
-        if "annotations" not in self._coco.dataset:
-            return {}
         tasks = self._tasks or ("bbox", "segm")[: 1 + any("segmentation" in f for f in found)]
-        return {task: self._metrics(found, task, img_ids) for task in sorted(tasks)}
+        return {task: self._metrics(found, task) for task in tasks}
 
-    def _metrics(self, found: list[dict], task: str, img_ids: list[int] | None) -> dict[str, float]:
+    def _metrics(self, found: list[dict], task: str) -> dict[str, float]:
         if not found:
             logger.warning("No predictions from the model!")
             return dict.fromkeys(_METRICS, float("nan"))
-        if task == "segm":
-            # With a box, pycocotools would call small what has a small box.
-            found = [{k: v for k, v in f.items() if k != "bbox"} for f in found]
+        # With a box beside the mask, pycocotools would take the box's area for the mask's.
+        found = [{k: v for k, v in f.items() if k != "bbox" or task == "bbox"} for f in copy.deepcopy(found)]
         with contextlib.redirect_stdout(io.StringIO()):
-            judge = COCOeval(self._coco, self._coco.loadRes(copy.deepcopy(found)), task)
+            judge = COCOeval(self._coco, self._coco.loadRes(found), task)
             judge.params.maxDets = self._max_dets
-            judge.params.imgIds = judge.params.imgIds if img_ids is None else img_ids
             judge.evaluate()
             judge.accumulate()
-        # (IoU thresholds, recalls, classes, ranges of areas, limits of detections)
+        # (IoU thresholds, recalls, classes, ranges of areas)
         precision = judge.eval["precision"][..., -1]
-        results = {
-            k: _mean(precision[slice(None) if iou is None else iou, ..., area]) for k, (iou, area) in _METRICS.items()
-        }
-        logger.info(f"Evaluation results for {task}: \n" + create_small_table(results))
-        names = self._metadata.get("thing_classes") or []
-        if len(names) > 1:
-            per_class = {f"AP-{name}": _mean(precision[:, :, i, 0]) for i, name in enumerate(names)}
-            table = tabulate(per_class.items(), ["category", "AP"], "pipe", ".3f")
-            logger.info(f"Per-category {task} AP: \n" + table)
-            results.update(per_class)
+        results = {name: _mean(precision[iou, ..., area]) for name, (iou, area) in _METRICS.items()}
+        per_class = {f"AP-{n}": _mean(precision[:, :, i, 0]) for i, n in enumerate(self._metadata.thing_classes)}
+        results |= per_class if len(per_class) > 1 else {}
+        logger.info(f"Evaluation results for {task}:\n" + tabulate(results.items(), tablefmt="pipe", floatfmt=".3f"))
         return results
 
 
 def _mean(precision: np.ndarray) -> float:
     known = precision[precision > -1]
     return float(known.mean() * 100) if known.size else float("nan")
-
-
-def instances_to_coco_json(instances: Instances, img_id: int) -> list[dict]:
-    """COCO's result format; categories stay contiguous."""
-    boxes = BoxMode.convert(instances.pred_boxes.tensor, BoxMode.XYXY_ABS, BoxMode.XYWH_ABS).tolist()
-    columns = zip(instances.pred_classes.tolist(), boxes, instances.scores.tolist())
-    results = [{"image_id": img_id, "category_id": c, "bbox": b, "score": s} for c, b, s in columns]
-    for result, mask in zip(results, instances.pred_masks if instances.has("pred_masks") else []):
-        rle = mask_util.encode(np.asfortranarray(mask, dtype=np.uint8))
-        result["segmentation"] = {**rle, "counts": rle["counts"].decode()}
-    return results

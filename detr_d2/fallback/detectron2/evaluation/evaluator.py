@@ -1,16 +1,15 @@
 """An independently written subset of Detectron2's API; not Detectron2. Run a model over a dataset and judge it."""
 
-import contextlib
 import datetime
 import logging
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from detectron2.utils import comm
-from detectron2.utils.logger import log_every_n_seconds
 
 logger = logging.getLogger(__name__)
 
@@ -44,37 +43,45 @@ class DatasetEvaluators(DatasetEvaluator):
 
     def evaluate(self) -> dict[str, Any]:
         results: dict[str, Any] = {}
-        for found in [evaluator.evaluate() for evaluator in self._evaluators]:
-            if comm.is_main_process() and found:
-                assert not results.keys() & found, (
-                    f"Two evaluators give the same keys: {sorted(results.keys() & found)}"
-                )
-                results.update(found)
-        return results
+        for found in [evaluator.evaluate() or {} for evaluator in self._evaluators]:
+            assert not results.keys() & found, f"Two evaluators give the same keys: {sorted(results.keys() & found)}"
+            results |= found
+        return results if comm.is_main_process() else {}
 
 
-@contextlib.contextmanager
-def _evaluating(model: Any) -> Iterator[None]:
-    was_training = getattr(model, "training", None)
-    if was_training is not None:
-        model.eval()
-    with torch.no_grad():
-        yield
-    if was_training is not None:
-        model.train(was_training)
-
-
+@torch.no_grad()
 def inference_on_dataset(model: Any, data_loader: Any, evaluator: Any) -> dict[str, Any]:
     """Run ``model`` (in eval mode, without gradients) on every batch; what the evaluator(s) say of the outputs."""
     evaluator = DatasetEvaluators(evaluator or []) if isinstance(evaluator, list | None) else evaluator
     evaluator.reset()
-    total, start = len(data_loader), time.perf_counter()
+    total, start, said = len(data_loader), time.perf_counter(), time.perf_counter()
     logger.info(f"Start inference on {total} batches")
-    with _evaluating(model):
-        for done, inputs in enumerate(data_loader, start=1):
-            evaluator.process(inputs, model(inputs))
-            pace = (time.perf_counter() - start) / done
-            eta = datetime.timedelta(seconds=int(pace * (total - done)))
-            log_every_n_seconds(logging.INFO, f"Inference done {done}/{total}. {pace:.4f} s/iter. ETA={eta}", n=5)
+    was_training = model.training
+    model.eval()
+    for done, inputs in enumerate(data_loader, start=1):
+        evaluator.process(inputs, model(inputs))
+        now = time.perf_counter()
+        if now - said > 5:
+            said, eta = now, datetime.timedelta(seconds=int((now - start) / done * (total - done)))
+            logger.info(f"Inference done {done}/{total}. {(now - start) / done:.4f} s/iter. ETA={eta}")
+    model.train(was_training)
     logger.info(f"Total inference time: {datetime.timedelta(seconds=int(time.perf_counter() - start))}")
     return evaluator.evaluate() or {}
+
+
+def print_csv_format(results: Mapping[str, Mapping[str, float]]) -> None:
+    """Log each task's main metrics (no per-class ones) as lines to paste into a spreadsheet."""
+    for task, metrics in results.items():
+        main = {name: value for name, value in metrics.items() if "-" not in name}
+        for line in (f"Task: {task}", ",".join(main), ",".join(f"{value:.4f}" for value in main.values())):
+            logger.info(f"copypaste: {line}")
+
+
+def verify_results(cfg: Any, results: Mapping[str, Any]) -> bool:
+    """Exit with 1 unless each (task, metric, value, tolerance) of ``cfg.TEST.EXPECTED_RESULTS`` is met."""
+    for task, metric, expected, tolerance in cfg.TEST.EXPECTED_RESULTS:
+        # Neither NaN nor a missing value is close to anything.
+        if not abs(results[task].get(metric, float("nan")) - expected) <= tolerance:
+            logger.error(f"{task}/{metric} should be {expected} ± {tolerance}; all results: {results}")
+            sys.exit(1)
+    return True

@@ -27,7 +27,7 @@ class EventStorage:
 
     def __init__(self, start_iter: int = 0) -> None:
         self.iter = start_iter
-        self._history: dict[str, HistoryBuffer] = defaultdict(HistoryBuffer)
+        self._history: dict[str, HistoryBuffer] = {}
         self._hints: dict[str, bool] = {}
         self._latest: dict[str, tuple[float, int]] = {}
 
@@ -35,15 +35,13 @@ class EventStorage:
         """Add a value; ``smoothing_hint`` (one for all values of a name) asks writers to show a median."""
         assert self._hints.setdefault(name, smoothing_hint) == smoothing_hint, f"{name} had another smoothing_hint."
         self._latest[name] = (float(value), self.iter if cur_iter is None else cur_iter)
-        self._history[name].update(*self._latest[name])
+        self._history.setdefault(name, HistoryBuffer()).update(*self._latest[name])
 
     def put_scalars(self, *, smoothing_hint: bool = True, cur_iter: int | None = None, **kwargs: Any) -> None:
         for name, value in kwargs.items():
             self.put_scalar(name, value, smoothing_hint, cur_iter)
 
     def history(self, name: str) -> HistoryBuffer:
-        if name not in self._history:
-            raise KeyError(f"No history of {name!r}; there are {sorted(self._history)}.")
         return self._history[name]
 
     def histories(self) -> dict[str, HistoryBuffer]:
@@ -73,12 +71,14 @@ class EventWriter:
     """Takes what is new in the active storage and writes it somewhere."""
 
     window_size, last_write = 20, -1
+    file: Any = None
 
     def write(self) -> None:
         raise NotImplementedError
 
     def close(self) -> None:
-        """Nothing to close by default."""
+        if self.file is not None:
+            self.file.close()
 
     def news(self) -> dict[int, dict[str, float]]:
         """{iteration: {name: value}} of what was put since the last call."""
@@ -101,9 +101,6 @@ class JSONWriter(EventWriter):
             self.file.write(json.dumps({**scalars, "iteration": i}, sort_keys=True) + "\n")
         self.file.flush()
 
-    def close(self) -> None:
-        self.file.close()
-
 
 class TensorboardXWriter(EventWriter):
     """Scalars for TensorBoard; ImportError where it isn't installed."""
@@ -111,21 +108,18 @@ class TensorboardXWriter(EventWriter):
     def __init__(self, log_dir: str, window_size: int = 20) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self.writer, self.window_size = SummaryWriter(log_dir), window_size
+        self.file, self.window_size = SummaryWriter(log_dir), window_size
 
     def write(self) -> None:
         for i, scalars in self.news().items():
             for name, value in scalars.items():
-                self.writer.add_scalar(name, value, i)
-
-    def close(self) -> None:
-        self.writer.close()
+                self.file.add_scalar(name, value, i)
 
 
 class CommonMetricPrinter(EventWriter):
     """A line of progress in the log: remaining time, losses, seconds an iteration, rate, memory."""
 
-    def __init__(self, max_iter: int | None = None, window_size: int = 20) -> None:
+    def __init__(self, max_iter: int, window_size: int = 20) -> None:
         self.max_iter, self.window_size = max_iter, window_size
 
     def write(self) -> None:
@@ -133,14 +127,13 @@ class CommonMetricPrinter(EventWriter):
         histories, parts = storage.histories(), [f"iter: {storage.iter}"]
         if storage.iter == self.max_iter:
             return
-        if self.max_iter is not None and "time" in histories:
+        if "time" in histories:
             seconds = histories["time"].median(1000) * (self.max_iter - storage.iter - 1)
             storage.put_scalar("eta_seconds", seconds, smoothing_hint=False)
             parts.insert(0, f"eta: {datetime.timedelta(seconds=int(seconds))}")
-        names = [k for k in histories if "loss" in k] + [k for k in histories if "[metric]" in k]
-        parts += [f"{name}: {storage.median(name, self.window_size):.4g}" for name in names]
+        parts += [f"{name}: {storage.median(name, self.window_size):.4g}" for name in histories if "loss" in name]
         parts += [f"{name}: {histories[name].global_avg():.4f}" for name in ("time", "data_time") if name in histories]
-        parts.append(f"lr: {histories['lr'].latest():.5g}" if "lr" in histories else "lr: N/A")
+        parts += [f"lr: {histories['lr'].latest():.5g}"] if "lr" in histories else []
         if torch.cuda.is_available():
             parts.append(f"max_mem: {torch.cuda.max_memory_allocated() / 2**20:.0f}M")
         logging.getLogger(__name__).info(" " + "  ".join(parts))
