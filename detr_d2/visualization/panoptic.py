@@ -63,7 +63,7 @@ def draw_panoptic(
     segments = [(segment, mask) for segment, mask in segments if mask.any()]
     for segment, mask in segments:
         color = _style(segment, metadata).color
-        visualizer.draw_binary_mask(mask.astype(np.uint8), color, edge_color=color, alpha=_MASK_ALPHA, area_threshold=0)
+        visualizer.draw_binary_mask(mask.astype(np.uint8), color, alpha=_MASK_ALPHA, area_threshold=0)
     colored = visualizer.get_output().get_image()
     visualizer = _visualizer(_with_borders(colored, ids, [segment["id"] for segment, _ in segments]), metadata)
     _write_names(visualizer, segments, metadata)
