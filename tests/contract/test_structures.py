@@ -98,13 +98,6 @@ def test_boxes_index_like_a_tensor_and_stay_boxes() -> None:
         boxes[:, 0]
 
 
-def test_boxes_copy_and_move() -> None:
-    boxes = Boxes(BOXES)
-
-    assert boxes.clone().tensor.data_ptr() != BOXES.data_ptr()
-    assert boxes.to("cpu").device == torch.device("cpu")
-
-
 def example_masks() -> torch.Tensor:
     masks = torch.zeros(3, 6, 8, dtype=torch.bool)
     masks[0, 1:3, 2:7] = True
@@ -173,7 +166,6 @@ def test_image_list_of_one_picture_needs_no_padding_beyond_the_divisor(divisibil
 
     assert batch.tensor.shape == (1, 3, 5, 10)
     assert batch.tensor.dtype == torch.uint8
-    assert batch.to(torch.float32).tensor.dtype == torch.float32
 
 
 def test_image_list_refuses_what_cannot_be_stacked() -> None:

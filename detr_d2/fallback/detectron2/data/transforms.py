@@ -57,10 +57,6 @@ class ResizeTransform(Transform):
         """Resize labels, each pixel taking the nearest one's."""
         return self.apply_image(segmentation, interp=Image.Resampling.NEAREST)
 
-    def inverse(self) -> Transform:
-        """The transform back to the first size."""
-        return ResizeTransform(self.new_h, self.new_w, self.h, self.w, self.interp)
-
 
 class AugInput:
     """A picture (H, W) or (H, W, C), its boxes (N, 4) as left, top, right, bottom in pixels, and labels (H, W)."""
@@ -103,31 +99,21 @@ class Augmentation:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
 
 
-class _Fixed(Augmentation):
-    """A transform that is always chosen."""
-
-    def __init__(self, tfm: Transform) -> None:
-        self.tfm = tfm
-
-    def get_transform(self, image: np.ndarray) -> Transform:
-        return self.tfm
-
-
 class AugmentationList(Augmentation):
-    """Augmentations or transforms, one after the other; each sees what the one before it made."""
+    """Augmentations, one after the other; each sees what the one before it made."""
 
-    def __init__(self, augs: Sequence[Transform | Augmentation]) -> None:
-        self.augs = [aug if isinstance(aug, Augmentation) else _Fixed(aug) for aug in augs]
+    def __init__(self, augs: Sequence[Augmentation]) -> None:
+        self.augs = list(augs)
 
     def __call__(self, aug_input: Any) -> TransformList:
         return TransformList([aug(aug_input) for aug in self.augs])
 
 
 class RandomApply(Augmentation):
-    """An augmentation or transform that is applied with a probability of ``prob``."""
+    """An augmentation that is applied with a probability of ``prob``."""
 
-    def __init__(self, tfm_or_aug: Transform | Augmentation, prob: float = 0.5) -> None:
-        self.aug = AugmentationList([tfm_or_aug]).augs[0]
+    def __init__(self, tfm_or_aug: Augmentation, prob: float = 0.5) -> None:
+        self.aug = tfm_or_aug
         self.prob = prob
 
     def __call__(self, aug_input: Any) -> Transform:

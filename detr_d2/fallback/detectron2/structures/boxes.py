@@ -68,18 +68,9 @@ class Boxes:
         assert tensor.dim() == 2 and tensor.size(-1) == 4, f"Boxes need a tensor of shape (N, 4), got {tensor.size()}."
         self.tensor: Tensor = tensor
 
-    def clone(self) -> Boxes:
-        """Boxes with storage of their own."""
-        return Boxes(self.tensor.clone())
-
     def to(self, device: torch.device | str) -> Boxes:
         """The boxes on ``device``."""
         return Boxes(self.tensor.to(device=device))
-
-    @property
-    def device(self) -> torch.device:
-        """Where the boxes are."""
-        return self.tensor.device
 
     def area(self) -> Tensor:
         """(N,) areas in square pixels."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-import torch
 from torch import Tensor
 
 
@@ -28,15 +26,6 @@ class ImageList:
         """(..., height, width): one picture without its padding."""
         height, width = self.image_sizes[index]
         return self.tensor[index, ..., :height, :width]
-
-    def to(self, *args: Any, **kwargs: Any) -> ImageList:
-        """The pictures on another device or in another type; arguments as of ``Tensor.to``."""
-        return ImageList(self.tensor.to(*args, **kwargs), self.image_sizes)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the pictures are."""
-        return self.tensor.device
 
     @staticmethod
     def from_tensors(tensors: Sequence[Tensor], size_divisibility: int = 0, pad_value: float = 0.0) -> ImageList:

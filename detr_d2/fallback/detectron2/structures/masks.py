@@ -34,11 +34,6 @@ class BitMasks:
         """The masks on another device; arguments as of ``Tensor.to``."""
         return BitMasks(self.tensor.to(*args, **kwargs))
 
-    @property
-    def device(self) -> torch.device:
-        """Where the masks are."""
-        return self.tensor.device
-
     def __getitem__(self, item: Any) -> BitMasks:
         """Masks chosen by an int (one mask), a slice, a bool mask or indices."""
         chosen = self.tensor[item][None] if isinstance(item, int) else self.tensor[item]
