@@ -32,21 +32,19 @@ def test_latest_keeps_value_and_iteration() -> None:
     storage.put_scalar("late", 3, cur_iter=9)
 
     assert storage.latest() == {"loss": (1.5, 5), "accuracy": (2.0, 5), "late": (3.0, 9)}
-    assert storage.history("loss").latest() == 1.5 and set(storage.histories()) == {"loss", "accuracy", "late"}
+    assert set(storage.histories()) == {"loss", "accuracy", "late"}
 
 
-def test_unknown_history_is_a_key_error() -> None:
-    with pytest.raises(KeyError):
-        EventStorage().history("loss")
+def test_smoothed_scalars_are_written_as_the_median_of_the_last_iterations(tmp_path: Path) -> None:
+    with EventStorage() as storage:
+        for storage.iter in range(30):
+            storage.put_scalar("loss", storage.iter)
+            storage.put_scalar("lr", storage.iter, smoothing_hint=False)
+        writer = JSONWriter(str(tmp_path / "metrics.json"), window_size=10)
+        writer.write()
+        writer.close()
 
-
-def test_smoothing_is_the_median_of_the_last_iterations() -> None:
-    storage = EventStorage()
-    for storage.iter in range(30):
-        storage.put_scalar("loss", storage.iter)
-        storage.put_scalar("lr", storage.iter, smoothing_hint=False)
-
-    assert storage.latest_with_smoothing_hint(10) == {"loss": (24.5, 29), "lr": (29.0, 29)}
+    assert read(tmp_path / "metrics.json") == [{"iteration": 29, "loss": 24.5, "lr": 29.0}]
 
 
 def test_smoothing_hint_of_a_scalar_never_changes() -> None:

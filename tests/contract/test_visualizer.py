@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 
 from detectron2.data import MetadataCatalog
-from detectron2.structures import Boxes, BoxMode, Instances
 from detectron2.utils.visualizer import ColorMode, Visualizer
 
 IMAGE = np.full((60, 90, 3), 120, dtype=np.uint8)
@@ -36,31 +35,21 @@ def panoptic_map() -> torch.Tensor:
     return ids
 
 
-def instances() -> Instances:
-    found = Instances((60, 90))
-    found.pred_boxes = Boxes(torch.tensor([[5.0, 35.0, 40.0, 55.0], [50.0, 35.0, 85.0, 55.0]]))
-    found.scores, found.pred_classes = torch.tensor([0.9, 0.8]), torch.tensor([0, 1])
-    found.pred_masks = torch.stack([panoptic_map() == number for number in (2, 3)])
-    return found
-
-
 @pytest.mark.parametrize("mode", list(ColorMode))
 @pytest.mark.parametrize(("scale", "size"), [(1.0, (60, 90)), (2.0, (120, 180)), (1.3, (78, 117))])
 def test_drawings_have_the_scaled_size(metadata, mode: ColorMode, scale: float, size: tuple[int, int]) -> None:  # type: ignore[no-untyped-def]
-    drawn = [
-        Visualizer(IMAGE, metadata, scale, mode).draw_panoptic_seg(panoptic_map(), [dict(s) for s in SEGMENTS]),
-        Visualizer(IMAGE, metadata, scale, mode).draw_instance_predictions(instances()),
-    ]
+    visualizer = Visualizer(IMAGE, metadata, scale, mode)
 
-    for picture in (output.get_image() for output in drawn):
-        assert picture.shape == (*size, 3) and picture.dtype == np.uint8
-        assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 3
+    picture = visualizer.draw_panoptic_seg(panoptic_map(), [dict(s) for s in SEGMENTS]).get_image()
+
+    assert picture.shape == (*size, 3) and picture.dtype == np.uint8
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 3
 
 
 def test_nothing_to_draw_leaves_the_picture_as_it_is(metadata) -> None:  # type: ignore[no-untyped-def]
     void = torch.zeros((60, 90), dtype=torch.int32)
 
-    drawn = Visualizer(IMAGE, metadata).draw_panoptic_seg_predictions(void, [])
+    drawn = Visualizer(IMAGE, metadata).draw_panoptic_seg(void, [])
 
     np.testing.assert_array_equal(drawn.get_image(), IMAGE)
 
@@ -90,16 +79,9 @@ def test_basic_strokes(metadata) -> None:  # type: ignore[no-untyped-def]
     np.testing.assert_array_equal(drawn[30, 60], IMAGE[30, 60])
 
 
-def test_dataset_dicts_are_drawn(metadata, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    rgb = np.zeros((60, 90, 3), dtype=np.uint8)
-    rgb[..., 0] = panoptic_map().numpy()
-    Image.fromarray(rgb).save(tmp_path / "panoptic.png")
-    panoptic = {"pan_seg_file_name": str(tmp_path / "panoptic.png"), "segments_info": [dict(s) for s in SEGMENTS]}
-    boxes = {"annotations": [{"bbox": [5, 35, 35, 20], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 1}]}
+def test_drawing_is_saved_at_its_size(metadata, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    drawn = Visualizer(IMAGE, metadata, scale=2.0).draw_panoptic_seg(panoptic_map(), [dict(s) for s in SEGMENTS])
 
-    for dataset_dict in (panoptic, boxes):
-        output = Visualizer(IMAGE, metadata).draw_dataset_dict(dataset_dict)
-        output.save(str(tmp_path / "drawn.png"))
+    drawn.save(str(tmp_path / "drawn.png"))
 
-        assert (output.get_image() != IMAGE).any()
-        assert Image.open(tmp_path / "drawn.png").size == (90, 60)
+    assert Image.open(tmp_path / "drawn.png").size == (180, 120)

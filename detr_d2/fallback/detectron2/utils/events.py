@@ -28,12 +28,12 @@ class EventStorage:
     def __init__(self, start_iter: int = 0) -> None:
         self.iter = start_iter
         self._history: dict[str, HistoryBuffer] = {}
-        self._hints: dict[str, bool] = {}
+        self.hints: dict[str, bool] = {}
         self._latest: dict[str, tuple[float, int]] = {}
 
     def put_scalar(self, name: str, value: Any, smoothing_hint: bool = True, cur_iter: int | None = None) -> None:
         """Add a value; ``smoothing_hint`` (one for all values of a name) asks writers to show a median."""
-        assert self._hints.setdefault(name, smoothing_hint) == smoothing_hint, f"{name} had another smoothing_hint."
+        assert self.hints.setdefault(name, smoothing_hint) == smoothing_hint, f"{name} had another smoothing_hint."
         self._latest[name] = (float(value), self.iter if cur_iter is None else cur_iter)
         self._history.setdefault(name, HistoryBuffer()).update(*self._latest[name])
 
@@ -41,23 +41,11 @@ class EventStorage:
         for name, value in kwargs.items():
             self.put_scalar(name, value, smoothing_hint, cur_iter)
 
-    def history(self, name: str) -> HistoryBuffer:
-        return self._history[name]
-
     def histories(self) -> dict[str, HistoryBuffer]:
         return self._history
 
     def latest(self) -> dict[str, tuple[float, int]]:
         return self._latest
-
-    def latest_with_smoothing_hint(self, window_size: int = 20) -> dict[str, tuple[float, int]]:
-        """{name: (newest value, or the window's median where smoothing was asked for; iteration)}"""
-        return {k: (self.median(k, window_size) if self._hints[k] else v, i) for k, (v, i) in self._latest.items()}
-
-    def median(self, name: str, window_size: int) -> float:
-        """Median over the last ``window_size`` iterations that have a value."""
-        iterations = [i for _, i in self._history[name].values()]
-        return self._history[name].median(sum(i > iterations[-1] - window_size for i in iterations))
 
     def __enter__(self) -> EventStorage:
         _storages.append(self)
@@ -81,11 +69,11 @@ class EventWriter:
             self.file.close()
 
     def news(self) -> dict[int, dict[str, float]]:
-        """{iteration: {name: value}} of what was put since the last call."""
-        news: dict[int, dict[str, float]] = defaultdict(dict)
-        for name, (value, i) in get_event_storage().latest_with_smoothing_hint(self.window_size).items():
+        """{iteration: {name: value}} of what was put since the last call; medians where smoothing was asked for."""
+        storage, news = get_event_storage(), defaultdict[int, dict[str, float]](dict)
+        for name, (value, i) in storage.latest().items():
             if i > self.last_write:
-                news[i][name] = value
+                news[i][name] = storage.histories()[name].median(self.window_size) if storage.hints[name] else value
         self.last_write = max(news, default=self.last_write)
         return news
 
@@ -131,8 +119,8 @@ class CommonMetricPrinter(EventWriter):
             seconds = histories["time"].median(1000) * (self.max_iter - storage.iter - 1)
             storage.put_scalar("eta_seconds", seconds, smoothing_hint=False)
             parts.insert(0, f"eta: {datetime.timedelta(seconds=int(seconds))}")
-        parts += [f"{name}: {storage.median(name, self.window_size):.4g}" for name in histories if "loss" in name]
-        parts += [f"{name}: {histories[name].global_avg():.4f}" for name in ("time", "data_time") if name in histories]
+        parts += [f"{k}: {h.median(self.window_size):.4g}" for k, h in histories.items() if "loss" in k]
+        parts += [f"{k}: {histories[k].global_avg():.4f}" for k in ("time", "data_time") if k in histories]
         parts += [f"lr: {histories['lr'].latest():.5g}"] if "lr" in histories else []
         if torch.cuda.is_available():
             parts.append(f"max_mem: {torch.cuda.max_memory_allocated() / 2**20:.0f}M")

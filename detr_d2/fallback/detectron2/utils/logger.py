@@ -10,18 +10,6 @@ from termcolor import colored
 
 from .file_io import PathManager
 
-_DATE = "%m/%d %H:%M:%S"
-
-
-class _ColorFormatter(logging.Formatter):
-    """Paints warnings and errors red, the rest of the prefix green."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        level = "" if record.levelno < logging.WARNING else colored(record.levelname, "red") + " "
-        place = record.name.replace("detectron2.", "d2.")
-        prefix = colored(f"[{self.formatTime(record, _DATE)} {place}]: ", "green")
-        return prefix + level + logging.Formatter("%(message)s").format(record)
-
 
 @functools.cache
 def _log_file(path: str) -> Any:
@@ -31,25 +19,21 @@ def _log_file(path: str) -> Any:
 
 @functools.cache
 def setup_logger(
-    output: Any = None,
-    distributed_rank: int = 0,
-    *,
-    color: bool = True,
-    name: str = "detectron2",
-    abbrev_name: str = "",
+    output: str | None = None, distributed_rank: int = 0, *, color: bool = True, name: str = "detectron2", **_: Any
 ) -> logging.Logger:
     """Logger ``name``, from DEBUG up: rank 0 to stdout, each rank to ``output`` (a folder, for log.txt; or a file)."""
     logger = logging.getLogger(name)
     logger.setLevel(logging.DEBUG)
     logger.propagate = False
-    plain = logging.Formatter("[%(asctime)s] %(name)s %(levelname)s: %(message)s", _DATE)
+    prefix = "[%(asctime)s] %(name)s %(levelname)s: "
+    plain = logging.Formatter(prefix + "%(message)s", "%m/%d %H:%M:%S")
+    green = logging.Formatter(colored(prefix, "green") + "%(message)s", "%m/%d %H:%M:%S")
     if distributed_rank == 0:
         logger.addHandler(logging.StreamHandler(sys.stdout))
-        logger.handlers[-1].setFormatter(_ColorFormatter() if color else plain)
+        logger.handlers[-1].setFormatter(green if color else plain)
     if output is not None:
         path = output if output.endswith((".txt", ".log")) else os.path.join(output, "log.txt")
-        logger.addHandler(
-            logging.StreamHandler(_log_file(path + (f".rank{distributed_rank}" if distributed_rank else "")))
-        )
+        path += f".rank{distributed_rank}" if distributed_rank else ""
+        logger.addHandler(logging.StreamHandler(_log_file(path)))
         logger.handlers[-1].setFormatter(plain)
     return logger

@@ -8,14 +8,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from PIL import Image
 from scipy import ndimage
-
-from detectron2.structures import BoxMode, Instances
 
 
 class ColorMode(Enum):
-    """IMAGE: a colour an instance; SEGMENTATION: the class's colours; IMAGE_BW: as IMAGE, grey where nothing is."""
+    """Styles of Detectron2; here all of them are drawn as SEGMENTATION: in the classes' colours."""
 
     IMAGE, SEGMENTATION, IMAGE_BW = range(3)
 
@@ -44,55 +41,25 @@ class VisImage:
 
 
 class Visualizer:
-    """Draws predictions or annotations, with ``metadata``'s names and colours, on an RGB picture (H, W, 3)."""
+    """Draws strokes and panoptic maps, with ``metadata``'s names and colours, on an RGB picture (H, W, 3)."""
 
     def __init__(
         self, img_rgb: Any, metadata: Any, scale: float = 1.0, instance_mode: ColorMode = ColorMode.IMAGE
     ) -> None:
         self.img = np.asarray(img_rgb).clip(0, 255).astype(np.uint8)
-        self.metadata, self._mode = metadata, instance_mode
-        self.output = VisImage(self.img, scale)
+        self.metadata, self.output = metadata, VisImage(self.img, scale)
         self._font_size = max(np.sqrt(self.img[..., 0].size) // 90, 10 // scale)
 
     def get_output(self) -> VisImage:
         return self.output
 
-    def draw_instance_predictions(self, predictions: Instances) -> VisImage:
-        """Boxes, masks if there are any, names and scores."""
-        found = predictions.to("cpu").get_fields()
-        boxes, masks = found["pred_boxes"].tensor.numpy(), found.get("pred_masks")
-        self._grey_outside(masks.any(dim=0).numpy() if masks is not None else np.zeros(self.img.shape[:2], bool))
-        for i in np.argsort(-(boxes[:, 2:] - boxes[:, :2]).prod(axis=1)).tolist():
-            color = self._color(int(found["pred_classes"][i]), self._mode != ColorMode.SEGMENTATION)
-            if masks is not None:
-                self.draw_binary_mask(masks[i], color, edge_color=color, alpha=(0.5, 0.8, 0.3)[self._mode.value])
-            self.draw_box(boxes[i], edge_color=color)
-            name = f"{self.metadata.thing_classes[found['pred_classes'][i]]} {found['scores'][i]:.0%}"
-            self.draw_text(name, boxes[i, :2], color=color, horizontal_alignment="left")
-        return self.output
-
     def draw_panoptic_seg(self, panoptic_seg: Any, segments_info: list[dict], alpha: float = 0.7) -> VisImage:
         """A map (H, W) of segment ids: stuff below, things above; what has no entry stays undrawn."""
         ids = np.asarray(panoptic_seg)
-        self._grey_outside(np.isin(ids, [s["id"] for s in segments_info]))
         for s in sorted(segments_info, key=lambda s: (s["isthing"], -(ids == s["id"]).sum())):
-            color = self._color(s["category_id"], False)
+            color = np.array(self.metadata.stuff_colors[s["category_id"]]) / 255
             name = self.metadata.stuff_classes[s["category_id"]] + (f" {s['score']:.0%}" if s.get("score") else "")
             self.draw_binary_mask(ids == s["id"], color, edge_color="ivory", text=name, alpha=alpha)
-        return self.output
-
-    draw_panoptic_seg_predictions = draw_panoptic_seg
-
-    def draw_dataset_dict(self, dic: dict[str, Any]) -> VisImage:
-        """The annotations' boxes, or the panoptic PNG, of one picture in Detectron2's dataset format."""
-        for annotation in dic.get("annotations", []):
-            box = BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
-            color = self._color(annotation["category_id"], False)
-            self.draw_box(box, edge_color=color)
-            self.draw_text(self.metadata.thing_classes[annotation["category_id"]], box[:2], color=color)
-        if "pan_seg_file_name" in dic:
-            rgb = np.array(Image.open(dic["pan_seg_file_name"]).convert("RGB"), dtype=np.int64)
-            self.draw_panoptic_seg(rgb @ [1, 256, 256**2], dic["segments_info"], alpha=0.5)
         return self.output
 
     def draw_text(
@@ -112,34 +79,18 @@ class Visualizer:
         return self.output
 
     def draw_binary_mask(
-        self,
-        binary_mask: Any,
-        color: Any,
-        *,
-        edge_color: Any = None,
-        text: str = "",
-        alpha: float = 0.5,
-        area_threshold: int = 0,
+        self, binary_mask: Any, color: Any, *, edge_color: Any = None, text: str = "", alpha: float = 0.5, **_: Any
     ) -> VisImage:
         """Blend a mask (H, W) into the picture, with an outline; ``text`` stands on its largest connected part."""
         mask = np.asarray(binary_mask) != 0
-        if mask.sum() > area_threshold:
-            self.img[mask] = (1 - alpha) * self.img[mask] + alpha * 255 * np.array(to_rgb(color))
-            self.output.pixels.set_data(self.img)
-            if edge_color is not None and not mask.all():
-                x, y = (np.arange(side) + 0.5 for side in mask.shape[::-1])
-                width = max(self._font_size // 15 * self.output.scale, 1)
-                self.output.ax.contour(x, y, mask, [0.5], colors=[to_rgb(edge_color)], linewidths=width)
-            if text:
-                parts, _ = ndimage.label(mask, np.ones((3, 3)))
-                largest = np.nonzero(parts == np.bincount(parts[mask]).argmax())
-                self.draw_text(text, np.median(largest, axis=1)[::-1], color=color)
+        self.img[mask] = (1 - alpha) * self.img[mask] + alpha * 255 * np.array(to_rgb(color))
+        self.output.pixels.set_data(self.img)
+        if edge_color is not None and mask.any() and not mask.all():
+            x, y = (np.arange(side) + 0.5 for side in mask.shape[::-1])
+            width = max(self._font_size // 15 * self.output.scale, 1)
+            self.output.ax.contour(x, y, mask, [0.5], colors=[to_rgb(edge_color)], linewidths=width)
+        if text and mask.any():
+            parts = ndimage.label(mask, np.ones((3, 3)))[0]
+            largest = np.nonzero(parts == np.bincount(parts[mask]).argmax())
+            self.draw_text(text, np.median(largest, axis=1)[::-1], color=color)
         return self.output
-
-    def _color(self, category: int, at_random: bool) -> Any:
-        return np.random.rand(3) if at_random else np.array(self.metadata.thing_colors[category]) / 255
-
-    def _grey_outside(self, mask: np.ndarray) -> None:
-        if self._mode == ColorMode.IMAGE_BW:
-            self.img[~mask] = self.img[~mask].mean(axis=1, keepdims=True)
-            self.output.pixels.set_data(self.img)
