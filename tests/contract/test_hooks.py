@@ -17,6 +17,9 @@ from detectron2.utils.events import EventStorage
 class Trainer:
     """Just enough of a trainer for hooks: a storage, counters, and a loop."""
 
+    optimizer: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.LRScheduler
+
     def __init__(self, max_iter: int, registered: list[HookBase], start_iter: int = 0) -> None:
         self.iter, self.start_iter, self.max_iter = start_iter, start_iter, max_iter
         self.hooks = registered
@@ -63,8 +66,8 @@ def test_eval_hook_puts_nested_results_under_joined_names() -> None:
 def test_iteration_timer_puts_time_after_its_warm_up() -> None:
     storage = Trainer(5, [hooks.IterationTimer()]).train()
 
-    assert [iteration for _, iteration in storage.history("time").values()] == [2, 3, 4]
-    assert all(seconds >= 0 for seconds, _ in storage.history("time").values())
+    assert [iteration for _, iteration in storage.histories()["time"].values()] == [2, 3, 4]
+    assert all(seconds >= 0 for seconds, _ in storage.histories()["time"].values())
 
 
 def test_lr_scheduler_hook_puts_the_rate_of_the_largest_group_then_steps() -> None:
@@ -72,9 +75,12 @@ def test_lr_scheduler_hook_puts_the_rate_of_the_largest_group_then_steps() -> No
     optimizer = torch.optim.SGD([{"params": parameters[:1], "lr": 9.0}, {"params": parameters[1:], "lr": 1.0}])
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.1)
 
-    storage = Trainer(4, [hooks.LRScheduler(optimizer, scheduler)]).train(optimizer.step)
+    trainer = Trainer(4, [hooks.LRScheduler()])
+    trainer.optimizer, trainer.scheduler = optimizer, scheduler
 
-    assert [rate for rate, _ in storage.history("lr").values()] == pytest.approx([1.0, 1.0, 0.1, 0.1])
+    storage = trainer.train(optimizer.step)
+
+    assert [rate for rate, _ in storage.histories()["lr"].values()] == pytest.approx([1.0, 1.0, 0.1, 0.1])
 
 
 def test_periodic_checkpointer_names_files_by_iteration(tmp_path: Path) -> None:

@@ -111,7 +111,6 @@ def test_resnet_output_shape_tells_channels_and_strides() -> None:
         "stem": ShapeSpec(channels=64, stride=4),
         "res5": ShapeSpec(channels=2048, stride=32),
     }
-    assert (backbone.size_divisibility, dict(backbone.padding_constraints)) == (0, {})
 
 
 def test_resnet_dilated_res5_keeps_the_size_of_res4() -> None:

@@ -34,11 +34,9 @@ class DetectionCheckpointer(Checkpointer):
     Names are matched by their endings where a file says "matching_heuristics", as the zoo's backbones do.
     """
 
-    def __init__(
-        self, model: nn.Module, save_dir: str = "", *, save_to_disk: bool | None = None, **checkpointables: Any
-    ) -> None:
-        to_disk = comm.is_main_process() if save_to_disk is None else save_to_disk
-        super().__init__(model, save_dir, save_to_disk=to_disk, **checkpointables)
+    def __init__(self, model: nn.Module, save_dir: str = "", **checkpointables: Any) -> None:
+        checkpointables.setdefault("save_to_disk", comm.is_main_process())
+        super().__init__(model, save_dir, **checkpointables)
         self.path_manager = PathManager
 
     def _load_file(self, filename: str) -> dict[str, Any]:
@@ -64,19 +62,14 @@ class DetectionCheckpointer(Checkpointer):
         return incompatible
 
     def _match_names(self, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """``weights`` under the model's names: each of these takes the longest name that is its dotted ending."""
+        """``weights`` under the model's names: each takes the longest name that is its dotted ending and fits."""
         matched: dict[str, str] = {}
         for name, value in self.model.state_dict().items():
-            parts = name.split(".")
-            endings = (".".join(parts[start:]) for start in range(len(parts)))
+            endings = (name.split(".", start)[-1] for start in range(name.count(".") + 1))
             source = next((ending for ending in endings if ending in weights), None)
-            if source is not None and value.shape != weights[source].shape:
-                shapes = f"{tuple(weights[source].shape)} in the checkpoint, {tuple(value.shape)} in the model"
-                self.logger.warning(f"{source} isn't loaded as {name}: its shape is {shapes}.")
-            elif source in matched:
+            if source is None or value.shape != weights[source].shape:
+                continue
+            if source in matched:
                 raise WeightsError(f"{source} of the checkpoint fits {matched[source]} and {name}; rename it to one.")
-            elif source is not None:
-                matched[source] = name
-        if not matched:
-            self.logger.warning("No weights of the checkpoint have a place in the model.")
+            matched[source] = name
         return {matched.get(name, name): value for name, value in weights.items()}

@@ -62,11 +62,7 @@ class DefaultPredictor:
 
 
 class DefaultTrainer:
-    """A training as ``cfg`` describes it; override a ``build_*`` to change a part.
-
-    Attributes:
-        model, data_loader, optimizer, scheduler, checkpointer, cfg: its parts.
-    """
+    """A training as ``cfg`` describes it; override a ``build_*`` to change a part."""
 
     def __init__(self, cfg: CfgNode) -> None:
         if not logging.getLogger("detectron2").isEnabledFor(logging.INFO):
@@ -119,16 +115,12 @@ class DefaultTrainer:
         return [*writers, TensorboardXWriter(folder)] if importlib.util.find_spec("tensorboard") else writers
 
     def register_hooks(self, added: Sequence[HookBase | None]) -> None:
-        """Add hooks to the end; None is left out."""
-        self._hooks += [hook for hook in added if hook is not None]
+        self._hooks += filter(None, added)
         for hook in self._hooks:
             hook.trainer = weakref.proxy(self)
 
     def train(self) -> Any:
-        """Iterations ``start_iter`` to ``max_iter - 1``; afterwards ``iter`` is ``max_iter`` unless training failed.
-
-        Returns the last results where ``TEST.EXPECTED_RESULTS`` asks to verify them.
-        """
+        """Train to ``max_iter``; return the last results where ``TEST.EXPECTED_RESULTS`` asks to verify them."""
         logger.info(f"Starting training from iteration {self.start_iter}")
         with EventStorage(self.start_iter) as self.storage:
             try:
@@ -197,12 +189,9 @@ class DefaultTrainer:
         self.optimizer.load_state_dict(step["optimizer"])
         if "grad_scaler" in step:
             self.grad_scaler.load_state_dict(step["grad_scaler"])
-        by_name = {type(hook).__qualname__: hook for hook in reversed(self._hooks)}
-        for name, state in state_dict.get("hooks", {}).items():
-            if name in by_name:
-                by_name[name].load_state_dict(state)
-            else:
-                logger.warning(f"There is no hook {name} now; its saved state is ignored.")
+        for hook in self._hooks:
+            if state := state_dict.get("hooks", {}).get(type(hook).__qualname__):
+                hook.load_state_dict(state)
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
@@ -237,13 +226,7 @@ class DefaultTrainer:
         evaluators = [evaluators] if isinstance(evaluators, DatasetEvaluator) else evaluators
         for name, evaluator in zip(cfg.DATASETS.TEST, evaluators or [None] * len(cfg.DATASETS.TEST), strict=True):
             loader = cls.build_test_loader(cfg, name)
-            try:
-                evaluator = evaluator or cls.build_evaluator(cfg, name)
-            except NotImplementedError as error:
-                logger.warning(f"{name} isn't evaluated. {error}")
-                results[name] = {}
-                continue
-            results[name] = inference_on_dataset(model, loader, evaluator)
+            results[name] = inference_on_dataset(model, loader, evaluator or cls.build_evaluator(cfg, name))
             if comm.is_main_process():
                 logger.info(f"Evaluation results for {name} in csv format:")
                 print_csv_format(results[name])

@@ -17,79 +17,55 @@ logger = logging.getLogger(__name__)
 
 
 class HookBase:
-    """What happens around the steps of a training; ``trainer`` is set when the hook is registered."""
+    """What happens around the steps of a training; ``trainer`` is set when the hook is registered.
+
+    ``after_train`` also comes when training failed. A hook whose ``state_dict`` isn't empty has ``load_state_dict``.
+    """
 
     trainer: Any = None
 
-    def before_train(self) -> None:
-        """Before the first iteration."""
-
-    def after_train(self) -> None:
-        """After the last iteration, also when training failed."""
-
-    def before_step(self) -> None:
-        """Before each iteration; should take no time worth measuring."""
-
-    def after_step(self) -> None:
-        """After each iteration."""
-
+    def before_train(self) -> None: ...
+    def before_step(self) -> None: ...
+    def after_step(self) -> None: ...
+    def after_train(self) -> None: ...
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps; a hook that keeps something also has ``load_state_dict``."""
         return {}
 
 
 class IterationTimer(HookBase):
-    """Puts each iteration's seconds as "time" and logs the whole; the first ``warmup_iter`` aren't counted."""
+    """Puts each iteration's seconds as "time" and logs their mean; the first ``warmup_iter`` aren't counted."""
 
     def __init__(self, warmup_iter: int = 3) -> None:
-        self._warmup_iter = warmup_iter
-
-    def before_train(self) -> None:
-        self._start, self._in_steps = time.perf_counter(), 0.0
+        self._warmup_iter, self._seconds, self._count = warmup_iter, 0.0, 0
 
     def before_step(self) -> None:
         self._step_start = time.perf_counter()
 
     def after_step(self) -> None:
-        now = time.perf_counter()
+        seconds = time.perf_counter() - self._step_start
         if self.trainer.iter - self.trainer.start_iter + 1 >= self._warmup_iter:
-            self._in_steps += now - self._step_start
-            self.trainer.storage.put_scalars(time=now - self._step_start)
-        else:
-            self._start = now
+            self._seconds, self._count = self._seconds + seconds, self._count + 1
+            self.trainer.storage.put_scalars(time=seconds)
 
     def after_train(self) -> None:
-        total = time.perf_counter() - self._start
-        whole, inside, hooks = (timedelta(seconds=int(s)) for s in (total, self._in_steps, total - self._in_steps))
-        if (steps := self.trainer.iter + 1 - self.trainer.start_iter - self._warmup_iter) > 0:
-            each = self._in_steps / steps
-            logger.info(f"Overall training speed: {steps} iterations in {inside} ({each:.4f} s / it)")
-        logger.info(f"Total training time: {whole} ({hooks} on hooks)")
+        if self._count:
+            whole, each = timedelta(seconds=int(self._seconds)), self._seconds / self._count
+            logger.info(f"Overall training speed: {self._count} iterations in {whole} ({each:.4f} s / it)")
 
 
 class LRScheduler(HookBase):
-    """Puts the largest group's rate as "lr", then steps the schedule; both are the trainer's unless given."""
-
-    def __init__(self, optimizer: Any = None, scheduler: Any = None) -> None:
-        self._optimizer, self._scheduler = optimizer, scheduler
-
-    @property
-    def scheduler(self) -> Any:
-        return self._scheduler or self.trainer.scheduler
-
-    def before_train(self) -> None:
-        self._optimizer = self._optimizer or self.trainer.optimizer
+    """Puts the rate of the trainer's largest group as "lr", then steps its schedule."""
 
     def after_step(self) -> None:
-        group = max(self._optimizer.param_groups, key=lambda group: len(group["params"]))
+        group = max(self.trainer.optimizer.param_groups, key=lambda group: len(group["params"]))
         self.trainer.storage.put_scalar("lr", group["lr"], smoothing_hint=False)
-        self.scheduler.step()
+        self.trainer.scheduler.step()
 
     def state_dict(self) -> dict[str, Any]:
-        return self.scheduler.state_dict()
+        return self.trainer.scheduler.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.scheduler.load_state_dict(state_dict)
+        self.trainer.scheduler.load_state_dict(state_dict)
 
 
 class PeriodicCheckpointer(fvcore_checkpoint.PeriodicCheckpointer, HookBase):

@@ -29,16 +29,6 @@ class Backbone(nn.Module, metaclass=ABCMeta):
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Images (B, C, H, W) to feature maps (B, C', H/stride, W/stride)."""
 
-    @property
-    def size_divisibility(self) -> int:
-        """What the input's height and width must be multiples of; 0 when any size will do."""
-        return 0
-
-    @property
-    def padding_constraints(self) -> dict[str, int]:
-        """Further demands on padding: ``size_divisibility``, ``square_size``."""
-        return {}
-
     def output_shape(self) -> dict[str, ShapeSpec]:
         channels, strides = self._out_feature_channels, self._out_feature_strides
         return {name: ShapeSpec(channels=channels[name], stride=strides[name]) for name in self._out_features}
