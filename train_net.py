@@ -19,9 +19,9 @@ import torch
 from torch import nn
 
 import detr_d2  # noqa: F401  # isort: skip  # chooses the detectron2 that the next lines import
-from detr_d2.checkpoint import DetrCheckpointer
-from detr_d2.config import load_config
-from detr_d2.data import DetrPanopticDatasetMapper, register_from_config
+from detr_d2.checkpoint import DetrCheckpointer, model_categories
+from detr_d2.config import check_device, load_config
+from detr_d2.data import DetrPanopticDatasetMapper
 from detr_d2.errors import run_command
 from detr_d2.evaluation import build_evaluator
 from detr_d2.solver import build_optimizer
@@ -31,6 +31,7 @@ from detectron2.data import build_detection_test_loader, build_detection_train_l
 from detectron2.engine import DefaultTrainer, HookBase, default_argument_parser, default_setup, launch
 from detectron2.evaluation import DatasetEvaluators, verify_results
 from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
 
 
 class Trainer(DefaultTrainer):
@@ -62,11 +63,14 @@ class Trainer(DefaultTrainer):
 
 
 def setup(args: argparse.Namespace) -> CfgNode:
-    """Read the config, register its datasets, and start logging."""
+    """Read the config, register its datasets, check both, and start logging."""
     cfg = load_config(args.config_file, args.opts)
     cfg.freeze()
+    # Before the output folder is made: a mistake found here leaves nothing behind.
+    check_device(cfg)
+    model_categories(cfg)
     default_setup(cfg, args)
-    register_from_config(cfg)
+    setup_logger(output=cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="detr_d2", abbrev_name="detr_d2")
     return cfg
 
 

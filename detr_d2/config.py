@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from yaml import YAMLError
 
 from detr_d2.errors import ConfigError, MissingFileError
@@ -43,6 +44,31 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
     return cfg
 
 
+def check_device(cfg: CfgNode) -> None:
+    """Refuses a ``MODEL.DEVICE`` that this machine lacks, before anything is built.
+
+    Raises:
+        ConfigError: the device is no device, or not there.
+    """
+    try:
+        device = torch.device(cfg.MODEL.DEVICE)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}; allowed are cpu, cuda, cuda:1 and the like."
+        ) from error
+    if device.type != "cuda":
+        return
+    if not torch.cuda.is_available():
+        raise ConfigError(
+            f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}, and torch {torch.__version__} finds no GPU here. "
+            "Set MODEL.DEVICE cpu, or mend the driver."
+        )
+    if (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}, and there are {torch.cuda.device_count()} GPUs, counted from 0."
+        )
+
+
 def _nearest_keys(message: str, cfg: CfgNode) -> str:
     """The end of an error about an unknown key: what it may have been meant to be."""
     unknown = message.rsplit(" ", 1)[-1]
@@ -54,7 +80,7 @@ def _nearest_keys(message: str, cfg: CfgNode) -> str:
 
 
 def _all_keys(cfg: CfgNode, prefix: str = "") -> list[str]:
-    keys = []
+    keys: list[str] = []
     for key, value in cfg.items():
         keys += _all_keys(value, f"{prefix}{key}.") if isinstance(value, CfgNode) else [prefix + key]
     return keys

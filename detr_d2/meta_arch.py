@@ -116,7 +116,7 @@ class DetrPanoptic(nn.Module):
         options = cfg.MODEL.DETR
         categories = model_categories(cfg)
         backbone = build_backbone(cfg)
-        shapes = backbone.output_shape()
+        channels = {name: shape.channels or 0 for name, shape in backbone.output_shape().items()}
         transformer = Transformer(
             d_model=options.HIDDEN_DIM,
             nhead=options.NHEADS,
@@ -129,13 +129,13 @@ class DetrPanoptic(nn.Module):
         parts: dict[str, Any] = {}
         if options.MASK_ON:
             width, heads = options.HIDDEN_DIM, options.NHEADS
-            fpn_dims = [shapes[name].channels for name in ("res4", "res3", "res2")]
+            fpn_dims = [channels[name] for name in ("res4", "res3", "res2")]
             parts["bbox_attention"] = AttentionMaps(width, width, heads)
             parts["mask_head"] = MaskHead(width + heads, fpn_dims, width)
         return parts | {
             "detr": Detr(
                 backbone,
-                shapes["res5"].channels,
+                channels["res5"],
                 transformer,
                 num_classes=len(categories),
                 num_queries=options.NUM_QUERIES,

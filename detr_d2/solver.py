@@ -96,7 +96,6 @@ def _with_clipping(cls: type[torch.optim.Optimizer], clip: Clip) -> type[torch.o
 
     def step(self: torch.optim.Optimizer, closure: Any = None) -> Any:
         clip(list(itertools.chain(*(group["params"] for group in self.param_groups))))
-        return super(clipped, self).step(closure)
+        return cls.step(self, closure)
 
-    clipped = type(f"{cls.__name__}WithClipping", (cls,), {"step": step})
-    return clipped
+    return type(f"{cls.__name__}WithClipping", (cls,), {"step": step})

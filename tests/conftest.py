@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -12,7 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 import torch
 
-import detr_d2  # noqa: F401  chooses the detectron2 that the tests run on
+import detr_d2  # chooses the detectron2 that the tests run on
 
 from detectron2.config import CfgNode
 
@@ -66,6 +67,16 @@ def tiny_config(yard_folder: Path, tmp_path: Path) -> Callable[..., CfgNode]:
         return cfg
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def _fresh_loggers() -> Iterator[None]:
+    """A command that sets up logging must not swallow what later tests look for, nor write to a closed stream."""
+    yield
+    for name in ("detr_d2", "detectron2", "fvcore"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
 
 
 @pytest.fixture(autouse=True)

@@ -131,6 +131,23 @@ class DetrCheckpointer(DetectionCheckpointer):
                 f"{purpose} can't work. {cure}."
             )
 
+    def _refuse_partial(self, absent: list[str]) -> None:
+        """What is used as it is must be whole: the frozen detector, and the whole model unless it is fine-tuned."""
+        if self.fine_tune:
+            absent = [name for name in absent if self.model.freeze_detector and name.startswith("detr.")]
+        if not absent:
+            return
+        parts = sorted({name.split(".")[0] for name in absent})
+        cure = (
+            "It seems to be of stage 1. Name stage 2's model_final.pth, or use MODEL.DETR.MASK_ON False for boxes."
+            if "mask_head" in parts and "detr" not in parts
+            else "Name the checkpoint that was trained with this config, or the config it was trained with."
+        )
+        raise WeightsError(
+            f"{self._path} isn't this model's: {len(absent)} tensors of {', '.join(parts)} are absent or have another "
+            f"shape, such as {absent[0]}. {cure}"
+        )
+
     def _log_incompatible_keys(self, incompatible: Any) -> None:
         """One short table: for each part of the model, how many tensors came from the file, and what of the rest."""
         wrong_shape = {name: (found, wanted) for name, found, wanted in incompatible.incorrect_shapes}
@@ -147,6 +164,7 @@ class DetrCheckpointer(DetectionCheckpointer):
         )
         for name, (found, wanted) in wrong_shape.items():
             logger.warning("%s: the file has %s, the model needs %s; starts anew.", name, tuple(found), tuple(wanted))
+        self._refuse_partial(sorted({*wrong_shape, *missing}))
         unused = [name for name in incompatible.unexpected_keys if not name.endswith("num_batches_tracked")]
         if unused:
             logger.warning("%d tensors of the file are not used: %s", len(unused), ", ".join(unused[:5]))

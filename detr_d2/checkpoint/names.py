@@ -6,7 +6,7 @@ Source: the names are those of facebookresearch/detr's published checkpoints, to
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 PUBLISHED_ADDRESS = "https://dl.fbaipublicfiles.com/detr/"
@@ -27,7 +27,7 @@ PUBLISHED_WEIGHTS = {
 
 _DETECTOR_PARTS = ("transformer.", "class_embed.", "bbox_embed.", "query_embed.", "input_proj.", "backbone.")
 
-_RESNET_RENAMES = [
+_RESNET_RENAMES: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
     (re.compile(r"^(conv1|bn1)\."), r"stem.\1."),
     (re.compile(r"^layer(\d)\."), lambda match: f"res{int(match[1]) + 1}."),
     (re.compile(r"\.downsample\.0\."), ".shortcut."),
@@ -64,7 +64,7 @@ def convert_names(weights: Mapping[str, Value]) -> tuple[dict[str, Value], str]:
 def rename_resnet(name: str) -> str:
     """torchvision's name of a ResNet parameter to Detectron2's: ``layer1.0.bn2.bias`` to ``res2.0.conv2.norm.bias``."""
     for pattern, replacement in _RESNET_RENAMES:
-        name = pattern.sub(replacement, name)  # type: ignore[arg-type]
+        name = pattern.sub(replacement, name)
     return name
 
 
