@@ -3,8 +3,6 @@
 Things that can be built with plain arguments or from a configuration.
 """
 
-from __future__ import annotations
-
 import functools
 import inspect
 from collections.abc import Callable

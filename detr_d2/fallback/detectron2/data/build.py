@@ -3,8 +3,6 @@
 From names of datasets to data loaders.
 """
 
-from __future__ import annotations
-
 import itertools
 import logging
 import operator

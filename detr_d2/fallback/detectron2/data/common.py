@@ -3,8 +3,6 @@
 The links of the chain from a list of dicts to batches.
 """
 
-from __future__ import annotations
-
 import pickle
 import random
 from collections.abc import Callable, Iterable, Iterator

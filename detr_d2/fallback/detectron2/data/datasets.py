@@ -1,7 +1,5 @@
 """An independently written subset of Detectron2's API; not Detectron2. Datasets in COCO's format."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import logging

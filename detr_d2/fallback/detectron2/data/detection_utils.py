@@ -1,7 +1,5 @@
 """An independently written subset of Detectron2's API; not Detectron2. The steps that mappers are made of."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -3,8 +3,6 @@
 Which entries of a dataset come next; every process of a training takes its own share.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator
 

@@ -4,8 +4,6 @@ An augmentation looks at its input and chooses, often by chance (``numpy.random`
 to the picture and to all that belongs to it.
 """
 
-from __future__ import annotations
-
 import inspect
 import sys
 from collections.abc import Sequence
