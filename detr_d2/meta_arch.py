@@ -224,7 +224,9 @@ class DetrPanoptic(nn.Module):
             outputs = outputs | {"aux_outputs": []}  # they could teach nothing
         predict = None if self.mask_head is None else partial(self._predict_masks, outputs, None)
         losses, figures = self.criterion(outputs, targets, self._mean_num_boxes(targets), predict)
-        _log_scalars({f"{name}_unscaled": value for name, value in losses.items()} | figures)
+        # Names without "loss" in them, so that Detectron2's console line stays short.
+        unweighted = {name.replace("loss_", "unweighted/", 1): value for name, value in losses.items()}
+        _log_scalars(unweighted | figures)
         return {
             name: value * self.loss_weights["_".join(name.split("_")[:2])]
             for name, value in losses.items()

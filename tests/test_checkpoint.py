@@ -75,7 +75,7 @@ def test_stage_2_takes_the_detector_of_stage_1(tiny_config, tmp_path, caplog):
     stage2 = build_model(tiny_config(*STAGE2))
 
     with caplog.at_level(logging.INFO, "detr_d2"):
-        DetrCheckpointer(stage2).load(path)
+        DetrCheckpointer(stage2, fine_tune=True).load(path)
 
     assert _same_weights(stage1.detr, stage2.detr)
     [table] = [record.getMessage() for record in caplog.records if "part of the model" in record.getMessage()]

@@ -43,8 +43,8 @@ def test_boxes_model_returns_weighted_losses_and_logs_unweighted_ones(tiny_confi
 
     assert set(losses) == {f"loss_{kind}{layer}" for kind in ("ce", "bbox", "giou") for layer in ("", "_0")}
     latest = {name: value for name, (value, _) in storage.latest().items()}
-    assert losses["loss_bbox"].item() == pytest.approx(5 * latest["loss_bbox_unscaled"], rel=1e-5)
-    assert losses["loss_giou_0"].item() == pytest.approx(2 * latest["loss_giou_0_unscaled"], rel=1e-5)
+    assert losses["loss_bbox"].item() == pytest.approx(5 * latest["unweighted/bbox"], rel=1e-5)
+    assert losses["loss_giou_0"].item() == pytest.approx(2 * latest["unweighted/giou_0"], rel=1e-5)
     assert {"class_error", "cardinality_error"} <= set(latest)
 
 
@@ -68,7 +68,7 @@ def test_frozen_detector_trains_the_mask_head_only_and_stays_as_it_is(tiny_confi
     sum(losses.values()).backward()
 
     assert set(losses) == {"loss_mask", "loss_dice"}
-    assert "loss_ce_unscaled" in storage.latest()
+    assert "unweighted/ce" in storage.latest()
     trained = {name.split(".")[0] for name, parameter in model.named_parameters() if parameter.grad is not None}
     assert trained == {"bbox_attention", "mask_head"}
     assert all(torch.equal(value, before[name]) for name, value in model.detr.state_dict().items())

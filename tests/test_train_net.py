@@ -54,7 +54,7 @@ def test_both_stages_train_save_and_evaluate(train_net, tmp_path):
         files = {path.name for path in (tmp_path / stage).iterdir()}
         assert {"config.yaml", "metrics.json", "log.txt", "model_final.pth", "last_checkpoint"} <= files
     logged = _metrics(tmp_path / "stage2")
-    assert {"loss_mask", "loss_dice", "loss_mask_unscaled", "panoptic_seg/PQ", "panoptic_seg/PQ_th"} <= logged
+    assert {"loss_mask", "loss_dice", "unweighted/mask", "panoptic_seg/PQ", "panoptic_seg/PQ_th"} <= logged
     before, after = (
         torch.load(tmp_path / s / "model_final.pth", weights_only=True)["model"] for s in ("stage1", "stage2")
     )

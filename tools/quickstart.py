@@ -1,0 +1,204 @@
+#!/usr/bin/env python
+"""The whole way in minutes: made-up data, boxes, masks, panoptic quality, pictures.
+
+Each step is the command that one would type oneself; it is shown, and what it prints goes to a log file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tabulate import tabulate
+from tqdm import tqdm
+
+from detr_d2.config import load_config
+from detr_d2.data import dataset_metadata
+from detr_d2.errors import UserError, run_command
+from detr_d2.model_zoo import get_config_file
+from detr_d2.prediction import DetrPredictor
+from detr_d2.visualization import draw_curves, draw_per_class, save_side_by_side
+
+from detectron2.data import DatasetCatalog
+
+PROJECT = Path(__file__).resolve().parent.parent
+EXAMPLE = """\
+examples:
+  python tools/quickstart.py --output runs/quickstart            # about ten minutes on two CPU cores
+  python tools/quickstart.py --output runs/quickstart --short    # a minute or two: shows that everything works
+"""
+NUM_PICTURES = 8
+
+
+def get_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("runs/quickstart"), metavar="DIR", help="(default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the scenes and of the training (default: 0)")
+    parser.add_argument("--short", action="store_true", help="few scenes and iterations; the model learns little")
+    return parser
+
+
+class Quickstart:
+    """The steps, in order; each leaves its files below ``output``.
+
+    Args:
+        output: the folder; what an earlier quickstart left in it is replaced.
+        seed: of the scenes and of the training.
+        short: few scenes and iterations.
+    """
+
+    def __init__(self, output: Path, seed: int, short: bool) -> None:
+        self.output, self.seed, self.short = output, seed, short
+        self.stage1, self.stage2 = output / "stage1", output / "stage2"
+        self.step = 0
+
+    def run(self) -> None:
+        """All steps, then the last screen."""
+        started = time.monotonic()
+        self.output.mkdir(parents=True, exist_ok=True)
+        self.make_data()
+        self.train("boxes over things and stuff", "detr_yard.yaml", self.stage1, short_iterations=30)
+        self.train("masks, over the frozen boxes", "detr_panoptic_yard.yaml", self.stage2, short_iterations=20)
+        self.evaluate()
+        self.draw()
+        self.last_screen(time.monotonic() - started)
+
+    def make_data(self) -> None:
+        train, val = (60, 12) if self.short else (600, 60)
+        self.say("a made-up construction yard: pictures and their panoptic truth")
+        command = [sys.executable, "-m", "detr_d2", "yard", str(self.output / "yard")]
+        self.execute([*command, "--train", str(train), "--val", str(val), "--seed", str(self.seed)], "yard.txt")
+
+    def train(self, title: str, config: str, folder: Path, short_iterations: int) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        file = get_config_file(f"quickstart/{config}")
+        overrides = self.overrides(folder)
+        if self.short:
+            overrides += ["SOLVER.MAX_ITER", str(short_iterations), "TEST.EVAL_PERIOD", "0"]
+        cfg = load_config(file, overrides)
+        self.say(f"training: {title}")
+        command = [sys.executable, str(PROJECT / "train_net.py"), "--config-file", file, *overrides]
+        self.execute(command, f"{folder.name}.txt", folder / "metrics.json", cfg.SOLVER.MAX_ITER)
+
+    def evaluate(self) -> None:
+        self.say("panoptic quality on scenes that the model has never seen")
+        file = get_config_file("quickstart/detr_panoptic_yard.yaml")
+        command = [sys.executable, str(PROJECT / "train_net.py"), "--config-file", file, "--eval-only"]
+        self.execute([*command, *self.overrides(self.output / "evaluation", self.stage2)], "evaluation.txt")
+
+    def draw(self) -> None:
+        self.say("pictures: what the model sees, beside the truth; curves; the quality of each class")
+        file = get_config_file("quickstart/detr_panoptic_yard.yaml")
+        cfg = load_config(
+            file, [*self.overrides(self.output / "evaluation", self.stage2), "MODEL.DETR.INSTANCE_ON", "False"]
+        )
+        predictor = DetrPredictor(cfg)
+        scenes = DatasetCatalog.get("yard_val")[:NUM_PICTURES]
+        pictures = self.output / "pictures"
+        save_side_by_side(predictor, tqdm(scenes, unit="picture"), dataset_metadata("yard_val"), pictures)
+        draw_curves({"stage 1: boxes": self.stage1, "stage 2: masks": self.stage2}, pictures / "curves.png")
+        draw_per_class(self.quality_file(), pictures / "per_class.png")
+
+    def overrides(self, folder: Path, weights: Path | None = None) -> list[str]:
+        """What differs from the config files: where things are, and the seed."""
+        weights = weights or (self.stage1 if folder == self.stage2 else None)
+        values = ["OUTPUT_DIR", str(folder), "DATASETS.REGISTER", str([str(self.output / "yard" / "register.yaml")])]
+        if weights is not None:
+            values += ["MODEL.WEIGHTS", str(weights / "model_final.pth")]
+        return [*values, "SEED", str(self.seed)]
+
+    def quality_file(self) -> Path:
+        return self.output / "evaluation" / "inference" / "yard_val" / "panoptic_quality.json"
+
+    def last_screen(self, seconds: float) -> None:
+        """The table, where the pictures are, and what to do next."""
+        quality = json.loads(self.quality_file().read_text())
+        rows = [[name, *(quality[name][key] for key in ("PQ", "SQ", "RQ", "N"))] for name in ("All", "Things", "Stuff")]
+        print(f"\n{tabulate(rows, headers=['', 'PQ', 'SQ', 'RQ', 'classes'], floatfmt='.1f')}\n")
+        if self.short:
+            print("This was the short form, and the model has hardly learnt. Without --short it takes ten minutes.")
+        print(f"Pictures      {self.output / 'pictures'}: eight scenes, curves.png, per_class.png")
+        print(f"Any photo     python demo.py --config-file {self.stage2 / 'config.yaml'} --input PHOTO.jpg \\")
+        print(f"                  --output drawn --opts MODEL.WEIGHTS {self.stage2 / 'model_final.pth'}")
+        print("Your own data datasets/README.md, then train_net.py with configs/detr_R50.yaml (boxes)")
+        print("              and configs/detr_panoptic_R50.yaml (masks)")
+        print(f"Time          {seconds / 60:.1f} minutes")
+
+    def say(self, title: str) -> None:
+        self.step += 1
+        print(f"\n[{self.step}/5] {title}", flush=True)
+
+    def execute(self, command: list[str], log: str, metrics: Path | None = None, iterations: int = 0) -> None:
+        """Run a command with its output in ``log``; a bar follows the iterations in ``metrics``.
+
+        Raises:
+            UserError: it failed; the message ends with the last lines of its output.
+        """
+        shown = ["python" if part == sys.executable else part for part in command]
+        print("  " + shlex.join(str(part).removeprefix(f"{PROJECT}/") for part in shown), flush=True)
+        log_file = self.output / "logs" / log
+        log_file.parent.mkdir(exist_ok=True)
+        with log_file.open("w") as output:
+            process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=_environment())
+            try:
+                follow(process, metrics, iterations)
+            finally:
+                process.terminate()
+        if process.returncode:
+            last = "\n".join(log_file.read_text(errors="replace").splitlines()[-15:])
+            raise UserError(
+                f"the command above failed (exit code {process.returncode}). The end of {log_file}:\n{last}"
+            )
+
+
+def follow(process: subprocess.Popen[bytes], metrics: Path | None, iterations: int) -> None:
+    """Wait for a process; with ``metrics``, a bar shows the iterations done and the time left."""
+    if metrics is None:
+        process.wait()
+        return
+    with tqdm(total=iterations, unit="iteration", mininterval=1.0, file=sys.stdout) as bar:
+        while process.poll() is None:
+            time.sleep(0.5)
+            done, figures = last_iteration(metrics)
+            bar.set_postfix(figures, refresh=False)
+            bar.update(done - bar.n)
+        if process.returncode == 0:
+            bar.update(iterations - bar.n)
+
+
+def last_iteration(metrics: Path) -> tuple[int, dict[str, str]]:
+    """How many iterations Detectron2's ``metrics.json`` knows of, and the total loss of the last."""
+    lines = metrics.read_text().splitlines() if metrics.is_file() else []
+    for line in reversed(lines):
+        try:
+            entry = json.loads(line)
+            return entry["iteration"] + 1, {"loss": f"{entry['total_loss']:.2f}"}
+        except (ValueError, KeyError):  # half written, or of an evaluation
+            continue
+    return 0, {}
+
+
+def _environment() -> dict[str, str]:
+    """The commands' environment: they find this checkout from any folder."""
+    path = os.pathsep.join(part for part in (str(PROJECT), os.environ.get("PYTHONPATH")) if part)
+    return os.environ | {"PYTHONPATH": path, "PYTHONWARNINGS": "ignore"}
+
+
+def main() -> None:
+    args = get_parser().parse_args()
+    Quickstart(args.output, args.seed, args.short).run()
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
