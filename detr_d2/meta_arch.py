@@ -91,6 +91,8 @@ class DetrPanoptic(nn.Module):
         if freeze_detector and mask_head is None:
             raise ValueError("MODEL.DETR.FREEZE_DETECTOR without MODEL.DETR.MASK_ON leaves nothing to train.")
         self.detr = detr
+        # Convolutions are faster with channels last, on CPUs and GPUs alike; results are the same.
+        self.detr.backbone.to(memory_format=torch.channels_last)
         self.bbox_attention = bbox_attention
         self.mask_head = mask_head
         self.criterion = criterion
@@ -201,6 +203,7 @@ class DetrPanoptic(nn.Module):
         """Normalise, pad on the right and at the bottom, and say where padding is (B, H, W)."""
         pictures = [(item["image"].to(self.device) - self.pixel_mean) / self.pixel_std for item in batched_inputs]
         images = ImageList.from_tensors(pictures)
+        images.tensor = images.tensor.contiguous(memory_format=torch.channels_last)
         padding_mask = torch.ones(len(images), *images.tensor.shape[-2:], dtype=torch.bool, device=self.device)
         for i, (height, width) in enumerate(images.image_sizes):
             padding_mask[i, :height, :width] = False

@@ -41,6 +41,8 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     options: dict[str, Any] = {"lr": cfg.SOLVER.BASE_LR}
     if name == "SGD":
         options["momentum"] = cfg.SOLVER.MOMENTUM
+    # Fused updates are several times faster on the CPU. On a GPU they would undo AMP's scaling only after the clipping.
+    options["fused"] = all(parameter.device.type == "cpu" for group in groups for parameter in group["params"])
     cls = OPTIMIZERS[name]
     if cfg.SOLVER.CLIP_GRADIENTS.ENABLED:
         cls = _with_clipping(cls, _clipping(cfg.SOLVER.CLIP_GRADIENTS))
