@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detr_d2.checkpoint import model_categories
+from detr_d2.checkpoint import model_categories, model_recipe
 from detr_d2.data import Category
 from detr_d2.modeling import (
     AttentionMaps,
@@ -23,6 +23,7 @@ from detr_d2.modeling import (
     panoptic_map,
     predict_masks,
     upsample_mask,
+    use_published_dilation_,
 )
 from detr_d2.modeling.box_ops import box_cxcywh_to_xyxy, box_xyxy_to_cxcywh
 
@@ -56,6 +57,7 @@ class DetrPanoptic(nn.Module):
         instance_score_threshold: of the instances.
         panoptic_on: return "panoptic_seg" where there is a mask head.
         instance_on: return "instances".
+        recipe: the config keys that build this model; checkpoints keep them.
 
     Raises:
         ValueError: only one of ``bbox_attention`` and ``mask_head``; or a frozen detector and nothing left to train.
@@ -84,6 +86,7 @@ class DetrPanoptic(nn.Module):
         instance_score_threshold: float = 0.05,
         panoptic_on: bool = True,
         instance_on: bool = True,
+        recipe: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if (bbox_attention is None) != (mask_head is None):
@@ -91,10 +94,10 @@ class DetrPanoptic(nn.Module):
         if freeze_detector and mask_head is None:
             raise ValueError("MODEL.DETR.FREEZE_DETECTOR without MODEL.DETR.MASK_ON leaves nothing to train.")
         self.detr = detr
-        # Convolutions are faster with channels last, on CPUs and GPUs alike; results are the same.
-        self.detr.backbone.to(memory_format=torch.channels_last)
         self.bbox_attention = bbox_attention
         self.mask_head = mask_head
+        # Convolutions are faster with channels last, on CPUs and GPUs alike; results are the same.
+        self.to(memory_format=torch.channels_last)
         self.criterion = criterion
         self.categories = categories
         self.loss_weights = loss_weights
@@ -105,6 +108,7 @@ class DetrPanoptic(nn.Module):
         self.instance_score_threshold = instance_score_threshold
         self.panoptic_on = panoptic_on
         self.instance_on = instance_on
+        self.recipe = recipe or {}
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), persistent=False)
         is_thing = torch.tensor([category.is_thing for category in categories], dtype=torch.bool)
@@ -118,6 +122,8 @@ class DetrPanoptic(nn.Module):
         options = cfg.MODEL.DETR
         categories = model_categories(cfg)
         backbone = build_backbone(cfg)
+        if cfg.MODEL.RESNETS.RES5_DILATION == 2:
+            use_published_dilation_(backbone)
         channels = {name: shape.channels or 0 for name, shape in backbone.output_shape().items()}
         transformer = Transformer(
             d_model=options.HIDDEN_DIM,
@@ -167,6 +173,7 @@ class DetrPanoptic(nn.Module):
             "instance_score_threshold": options.INSTANCE_SCORE_THRESHOLD,
             "panoptic_on": options.PANOPTIC_ON,
             "instance_on": options.INSTANCE_ON,
+            "recipe": model_recipe(cfg),
         }
 
     @property

@@ -7,11 +7,12 @@ Parameter names are those of the published checkpoints.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 
 class AttentionMaps(nn.Module):
@@ -55,7 +56,7 @@ class AttentionMaps(nn.Module):
         """
         projected = self.q_linear(queries).unflatten(1, (self.num_heads, -1))
         projected = projected * projected.shape[-1] ** -0.5
-        scores = torch.einsum("knc,kncp->knp", projected, keys[batch_index])
+        scores = torch.matmul(projected[:, :, None], _of_each_query(keys, batch_index)).squeeze(2)
         scores = scores.masked_fill(padding_mask.flatten(1)[batch_index, None], float("-inf"))
         return scores.flatten(1).softmax(-1).view(*scores.shape[:2], *padding_mask.shape[1:])
 
@@ -99,20 +100,21 @@ class MaskHead(nn.Module):
     def shared_features(self, projected: Tensor, fpn: Sequence[Tensor]) -> list[Tensor]:
         """What does not depend on the query, computed once per picture.
 
-        The first convolution is linear: its part over the projected features is the same for every query, and only its
-        part over the attention maps (:meth:`forward`) is computed for each.
+        Convolutions are linear: what one makes of the picture's features is the same for every query, and only what it
+        makes of the query's own maps (:meth:`forward`) is computed for each.
 
         Args:
             projected: (B, D, H, W).
             fpn: res4, res3, res2, each (B, C, H, W) of its own size.
 
         Returns:
-            The shared part of the first convolution, and res4, res3, res2 at the widths they join at.
+            What the first convolution makes of the projected features, and the third, fourth and fifth of res4, res3
+            and res2, biases included.
         """
         dim = projected.shape[1]
-        first = F.conv2d(projected, self.lay1.weight[:, :dim], self.lay1.bias, padding=1)
-        adapters = (self.adapter1, self.adapter2, self.adapter3)
-        return [first] + [adapter(feature) for adapter, feature in zip(adapters, fpn, strict=True)]
+        parts = [F.conv2d(projected, self.lay1.weight[:, :dim], self.lay1.bias, padding=1)]
+        steps = ((self.adapter1, self.lay3), (self.adapter2, self.lay4), (self.adapter3, self.lay5))
+        return parts + [layer(adapter(feature)) for (adapter, layer), feature in zip(steps, fpn, strict=True)]
 
     def forward(self, attention: Tensor, shared: Sequence[Tensor], batch_index: Tensor) -> Tensor:
         """
@@ -124,15 +126,15 @@ class MaskHead(nn.Module):
         Returns:
             (K, H2, W2) mask logits at the size of res2.
         """
-        first, *finer = shared
+        first, *finer = [_of_each_query(part, batch_index) for part in shared]
         dim = self.lay1.weight.shape[1] - attention.shape[1]
-        x = first[batch_index] + F.conv2d(attention, self.lay1.weight[:, dim:], padding=1)
-        x = F.relu(self.gn1(x))
-        x = F.relu(self.gn2(self.lay2(x)))
+        x = first + F.conv2d(attention, self.lay1.weight[:, dim:], padding=1)
+        x = F.relu_(self.gn1(x))
+        x = F.relu_(self.gn2(self.lay2(x)))
         later = ((self.lay3, self.gn3), (self.lay4, self.gn4), (self.lay5, self.gn5))
-        for feature, (convolution, norm) in zip(finer, later, strict=True):
-            x = feature[batch_index] + F.interpolate(x, size=feature.shape[-2:], mode="nearest")
-            x = F.relu(norm(convolution(x)))
+        for part, (convolution, norm) in zip(finer, later, strict=True):
+            x = part + upsampled_convolution(x, convolution.weight, part.shape[-2:])
+            x = F.relu_(norm(x))
         return self.out_lay(x)[:, 0]
 
 
@@ -143,6 +145,7 @@ def predict_masks(
     batch_index: Tensor,
     query_index: Tensor,
     max_bytes: int | None = None,
+    recompute: bool = False,
 ) -> Tensor:
     """Mask logits of the chosen queries, and of no other: this is where the time and the memory go.
 
@@ -152,26 +155,80 @@ def predict_masks(
         outputs: what ``Detr.forward`` returned.
         batch_index: (K,) int64, the picture of each chosen query.
         query_index: (K,) int64, its number within the picture.
-        max_bytes: compute so many queries at once that their widest layers stay below this; None: all at once.
+        max_bytes: compute so many queries at once that their widest layers stay below this; None: all of a picture.
+        recompute: keep nothing but the masks for the backward pass, which computes them again chunk by chunk.
 
     Returns:
         (K, H/4, W/4) logits, in the order given.
     """
-    features = outputs["features"]
-    shared = mask_head.shared_features(outputs["projected"], [features["res4"], features["res3"], features["res2"]])
-    keys = bbox_attention.project_memory(outputs["memory"])
-    queries = outputs["hidden_states"][-1][batch_index, query_index]
-    if len(queries) == 0:
-        return queries.new_zeros(0, *shared[-1].shape[-2:])
-    chunk = len(queries) if max_bytes is None else _queries_at_once(shared, max_bytes)
-    masks = [
-        mask_head(bbox_attention(some_queries, keys, outputs["padding_mask"], some_batch), shared, some_batch)
-        for some_queries, some_batch in zip(queries.split(chunk), batch_index.split(chunk), strict=True)
-    ]
-    return masks[0] if len(masks) == 1 else torch.cat(masks)
+
+    def some_masks(queries: Tensor, keys: Tensor, padding_mask: Tensor, *shared: Tensor) -> Tensor:
+        first_picture = torch.zeros(len(queries), dtype=torch.int64, device=queries.device)
+        maps = bbox_attention(queries, keys, padding_mask, first_picture)
+        return mask_head(maps, shared, first_picture)
+
+    masks = []
+    # One picture at a time: its shared part is added to all its queries without a copy for each.
+    pictures = batch_index.unique().tolist()
+    for picture, inputs in zip(pictures, _inputs_of(outputs, pictures), strict=True):
+        shared = mask_head.shared_features(inputs["projected"], [inputs[name] for name in ("res4", "res3", "res2")])
+        context = (bbox_attention.project_memory(inputs["memory"]), inputs["padding_mask"], *shared)
+        queries = outputs["hidden_states"][-1][picture, query_index[batch_index == picture]]
+        for chunk in queries.split(len(queries) if max_bytes is None else _queries_at_once(shared[-1], max_bytes)):
+            if recompute and torch.is_grad_enabled():
+                masks.append(checkpoint(some_masks, chunk, *context, use_reentrant=False))
+            else:
+                masks.append(some_masks(chunk, *context))
+    if not masks:
+        return outputs["memory"].new_zeros(0, *outputs["features"]["res2"].shape[-2:])
+    together = masks[0] if len(masks) == 1 else torch.cat(masks)
+    return together if len(pictures) == 1 else together[batch_index.argsort(stable=True).argsort()]
 
 
-def _queries_at_once(shared: Sequence[Tensor], max_bytes: int) -> int:
-    """How many queries' largest layer, held about three times while it is computed, fits into ``max_bytes``."""
-    largest = max(feature[0].numel() * feature.element_size() for feature in shared)
-    return max(1, max_bytes // (3 * largest))
+def upsampled_convolution(x: Tensor, weight: Tensor, size: Sequence[int]) -> Tensor:
+    """A 3x3 convolution, without bias, of ``x`` upsampled to ``size`` by nearest neighbour.
+
+    Where that doubles the size, each pixel of ``x`` stands for 2x2 equal ones, so taps that meet the same pixel are
+    added up beforehand: one transposed convolution with 4 taps for each result instead of 9, and no upsampled copy.
+
+    Args:
+        x: (K, C, h, w).
+        weight: (C', C, 3, 3).
+        size: height and width of the result; doubling includes 2h - 1 and 2w - 1, what strides make of odd sizes.
+
+    Returns:
+        (K, C', height, width).
+    """
+    height, width = size
+    # A graph that is recorded must not depend on the sizes it was recorded with.
+    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    if recorded or (height + 1) // 2 != x.shape[2] or (width + 1) // 2 != x.shape[3]:
+        return F.conv2d(F.interpolate(x, size=size, mode="nearest"), weight, padding=1)
+    taps = F.pad(weight.flip(2, 3).transpose(0, 1), (1, 1, 1, 1))
+    taps = taps[:, :, 1:] + taps[:, :, :-1]
+    out = F.conv_transpose2d(x, taps[..., 1:] + taps[..., :-1], stride=2, padding=1)
+    if width % 2:  # the result ends one column early, and what lies beyond counts as 0
+        beyond = x[..., -1:].repeat_interleave(2, dim=2)
+        out[..., -2:-1] -= F.conv2d(beyond, weight[..., 2:], padding=(1, 0))
+    if height % 2:
+        beyond = x[:, :, -1:].repeat_interleave(2, dim=3)[..., :width]
+        out[:, :, -2:-1] -= F.pad(F.conv2d(beyond, weight[:, :, 2:], padding=(0, 1)), (0, width % 2))
+    return out[..., :height, :width]
+
+
+def _of_each_query(part: Tensor, batch_index: Tensor) -> Tensor:
+    """(B, ...) of pictures to (K, ...) of queries; of one picture (1, ...), which goes with all without a copy."""
+    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return part[batch_index] if recorded or len(part) > 1 else part
+
+
+def _inputs_of(outputs: dict, pictures: list[int]) -> Iterator[dict[str, Tensor]]:
+    """What the mask head takes from ``Detr.forward``, for one picture (1, ...) after the other."""
+    tensors = {name: outputs[name] for name in ("projected", "memory", "padding_mask")} | outputs["features"]
+    each = {name: tensor.split(1) for name, tensor in tensors.items()}
+    return ({name: parts[picture] for name, parts in each.items()} for picture in pictures)
+
+
+def _queries_at_once(largest: Tensor, max_bytes: int) -> int:
+    """How many queries' widest layer, held about three times while it is computed, fits into ``max_bytes``."""
+    return max(1, max_bytes // (3 * largest[0].numel() * largest.element_size()))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from detr_d2.modeling.mask_head import AttentionMaps, MaskHead, predict_masks
+from detr_d2.modeling.mask_head import AttentionMaps, MaskHead, predict_masks, upsampled_convolution
 
 D, HEADS, QUERIES = 32, 8, 6
 
@@ -96,6 +96,54 @@ def test_chunks_do_not_change_masks(parts):
     one_by_one = predict_masks(*parts, outputs, batch_index, query_index, max_bytes=1)
 
     torch.testing.assert_close(one_by_one, together, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(10, 14), (9, 14), (10, 13), (9, 13), (5, 7), (20, 28), (12, 14)])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_upsampled_convolution_equals_upsampling_then_convolution(size, memory_format):
+    x = torch.randn(3, 8, 5, 7).to(memory_format=memory_format)
+    weight = torch.randn(4, 8, 3, 3).to(memory_format=memory_format)
+
+    fast = upsampled_convolution(x, weight, size)
+
+    plain = F.conv2d(F.interpolate(x, size=size, mode="nearest"), weight, padding=1)
+    torch.testing.assert_close(fast, plain, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 2), (2, 1), (1, 5), (7, 1)])
+def test_upsampled_convolution_of_one_pixel_wide_maps(size):
+    x, weight = torch.randn(2, 8, (size[0] + 1) // 2, (size[1] + 1) // 2), torch.randn(4, 8, 3, 3)
+
+    fast = upsampled_convolution(x, weight, size)
+
+    plain = F.conv2d(F.interpolate(x, size=size, mode="nearest"), weight, padding=1)
+    torch.testing.assert_close(fast, plain, atol=1e-5, rtol=1e-5)
+
+
+def test_recomputing_changes_neither_masks_nor_gradients(parts):
+    attention, head = parts
+    index = (torch.tensor([0, 1, 1, 0, 1]), torch.tensor([3, 0, 5, 0, 2]))
+    results = []
+    for options in ({}, {"max_bytes": 1, "recompute": True}):
+        masks = predict_masks(attention, head, _outputs(), *index, **options)
+        head.zero_grad()
+        masks.square().mean().backward()
+        results.append((masks, {name: value.grad.clone() for name, value in head.named_parameters()}))
+
+    torch.testing.assert_close(results[0], results[1], atol=1e-5, rtol=1e-4)
+
+
+def test_masks_of_a_dilated_backbone_equal_the_plain_computation(parts):
+    outputs = _outputs()
+    outputs["features"]["res4"] = torch.randn(2, 24, 5, 7)
+    outputs["features"]["res3"] = torch.randn(2, 16, 10, 13)
+    outputs["features"]["res2"] = torch.randn(2, 8, 19, 26)
+    batch_index, query_index = torch.tensor([1, 0]), torch.tensor([4, 1])
+
+    masks = predict_masks(*parts, outputs, batch_index, query_index)
+
+    plain = _plain_masks(*parts, outputs)[batch_index, query_index]
+    torch.testing.assert_close(masks, plain, atol=1e-4, rtol=1e-4)
 
 
 def test_no_query_gives_no_mask(parts):
