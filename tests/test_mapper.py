@@ -310,6 +310,24 @@ def test_masks_come_from_polygons_where_all_have_them(sample: dict[str, Any]) ->
     assert int(instances.gt_masks.tensor.sum()) == 40
 
 
+def test_polygons_are_cropped_with_the_picture(sample: dict[str, Any]) -> None:
+    pixels = np.zeros((20, 30, 3), np.uint8)
+    pixels[10:18, 8:22] = 255
+    Image.fromarray(pixels).save(sample["file_name"])
+    entry = box_sample(sample, segmentation=[[8.0, 10.0, 22.0, 10.0, 22.0, 18.0, 8.0, 18.0]])
+    entry["annotations"][0]["bbox"] = [8.0, 10.0, 14.0, 8.0]
+    changes = {"INPUT__DETR_CROP__ENABLED": True, "INPUT__DETR_CROP__PROB": 1.0, "INPUT__DETR_CROP__RESIZE_SIZES": []}
+    mapper = make_mapper(**changes, INPUT__DETR_CROP__MIN_SIZE=12, INPUT__DETR_CROP__MAX_SIZE=20)
+    np.random.seed(0)
+
+    results = [mapper(entry) for _ in range(20)]
+
+    seen = [result for result in results if (result["image"] == 255).any()]
+    assert len({tuple(result["image"].shape) for result in seen}) > 5
+    for result in seen:
+        torch.testing.assert_close(result["instances"].gt_masks.tensor[0], result["image"][0] == 255)
+
+
 def test_picture_with_crowds_only_has_empty_targets(sample: dict[str, Any]) -> None:
     entry = box_sample(sample)
     entry["annotations"] = entry["annotations"][1:]

@@ -5,6 +5,7 @@ import logging
 from typing import Any
 
 import numpy as np
+import pycocotools.mask as coco_mask
 import torch
 
 from detectron2.config import CfgNode, configurable
@@ -80,7 +81,7 @@ class DetrPanopticDatasetMapper:
         if "segments_info" in dataset_dict:
             result["instances"] = self._panoptic_targets(dataset_dict, size, transforms, place)
         elif "annotations" in dataset_dict:
-            result["instances"] = self._box_targets(dataset_dict["annotations"], pixels.shape[1:], transforms)
+            result["instances"] = self._box_targets(dataset_dict["annotations"], size, pixels.shape[1:], transforms)
         return result
 
     def _read(self, dataset_dict: dict[str, Any], place: str) -> np.ndarray:
@@ -142,18 +143,32 @@ class DetrPanopticDatasetMapper:
         self.num_cropped += cropped
 
     def _box_targets(
-        self, annotations: list[dict[str, Any]], size: tuple[int, ...], transforms: T.TransformList
+        self,
+        annotations: list[dict[str, Any]],
+        size: tuple[int, int],
+        moved_size: tuple[int, ...],
+        transforms: T.TransformList,
     ) -> Instances:
-        """Targets from Detectron2's annotations; with masks only where every object has one."""
+        """Targets from Detectron2's annotations, before and after augmentation of these sizes; masks only if all have.
+
+        Polygons are drawn first: a crop of polygons needs shapely, and may leave something else of them.
+        """
         objects = [copy.deepcopy(entry) for entry in annotations if not entry.get("iscrowd", 0)]
         has_masks = self.with_masks and bool(objects) and all(entry.get("segmentation") for entry in objects)
         for entry in objects:
-            if not has_masks:
-                entry.pop("segmentation", None)
-        shape = (size[0], size[1])
+            segmentation = entry.pop("segmentation", None)
+            if has_masks:
+                entry["segmentation"] = _drawn(segmentation, size) if isinstance(segmentation, list) else segmentation
+        shape = (moved_size[0], moved_size[1])
         moved = [detection_utils.transform_instance_annotations(entry, transforms, shape) for entry in objects]
         instances = detection_utils.annotations_to_instances(moved, shape, mask_format="bitmask")
         kept = detection_utils.filter_empty_instances(instances, by_mask=has_masks)
         if len(kept) < len(instances):
             self.num_cropped += len(instances) - len(kept)
         return kept
+
+
+def _drawn(polygons: list[list[float]], size: tuple[int, int]) -> dict[str, Any]:
+    """The union of polygons, each x0, y0, x1, y1, ... in pixels, as an RLE of a picture of (height, width)."""
+    runs: dict[str, Any] = coco_mask.merge(coco_mask.frPyObjects(polygons, *size))
+    return runs
