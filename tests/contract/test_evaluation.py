@@ -116,14 +116,6 @@ def test_coco_evaluator_tasks_follow_the_predictions_or_the_argument(dataset: st
     assert list(inference_on_dataset(Model(), LOADER, COCOEvaluator(dataset, tasks=("bbox",)))) == ["bbox"]
 
 
-def test_coco_evaluator_with_another_limit_of_detections(dataset: str) -> None:
-    evaluator = COCOEvaluator(dataset, tasks=("bbox",), max_dets_per_image=300)
-
-    results = inference_on_dataset(Model(shift=4), LOADER, evaluator)["bbox"]
-
-    assert results == pytest.approx(RECORDED["bbox"], abs=1e-6)
-
-
 def test_coco_evaluator_without_predictions(dataset: str) -> None:
     evaluator = COCOEvaluator(dataset, tasks=("bbox",))
     evaluator.reset()

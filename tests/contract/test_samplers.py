@@ -31,10 +31,6 @@ def test_training_stream_goes_through_all_entries_in_each_epoch() -> None:
     assert all(sorted(stream[start : start + 50]) == list(range(50)) for start in (0, 50, 100))
 
 
-def test_training_stream_without_shuffling_is_in_order() -> None:
-    assert list(islice(TrainingSampler(4, shuffle=False, seed=0), 9)) == [0, 1, 2, 3, 0, 1, 2, 3, 0]
-
-
 def test_training_sampler_wants_a_positive_number() -> None:
     with pytest.raises(ValueError, match="positive int"):
         TrainingSampler(0)

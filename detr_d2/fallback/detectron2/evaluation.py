@@ -112,11 +112,8 @@ class COCOEvaluator(DatasetEvaluator):
     The ground truth is the COCO json ``json_file`` of its metadata; ``output_dir`` gets coco_instances_results.json.
     """
 
-    def __init__(
-        self, dataset_name: str, tasks: Any = None, *, output_dir: str | None = None, max_dets_per_image: int = 100
-    ) -> None:
+    def __init__(self, dataset_name: str, tasks: Any = None, *, output_dir: str | None = None) -> None:
         self._metadata, self._tasks, self._output_dir = MetadataCatalog.get(dataset_name), tasks, output_dir
-        self._max_dets = [1, 10, max_dets_per_image]
         with contextlib.redirect_stdout(io.StringIO()):
             self._coco = COCO(PathManager.get_local_path(self._metadata.json_file))
 
@@ -156,7 +153,6 @@ class COCOEvaluator(DatasetEvaluator):
         found = [{k: v for k, v in f.items() if k != "bbox" or task == "bbox"} for f in found]
         with contextlib.redirect_stdout(io.StringIO()):
             judge = COCOeval(self._coco, self._coco.loadRes(found), task)
-            judge.params.maxDets = self._max_dets
             judge.evaluate()
             judge.accumulate()
         # (IoU thresholds, recalls, classes, ranges of areas)

@@ -49,19 +49,9 @@ def build_backbone(cfg: CfgNode, input_shape: ShapeSpec | None = None) -> Backbo
 
 
 def build_model(cfg: CfgNode) -> nn.Module:
-    """The model named ``cfg.MODEL.META_ARCHITECTURE``, without weights, on ``cfg.MODEL.DEVICE``.
-
-    Raises:
-        ConfigError: the device is a GPU and there is none.
-    """
-    device, gpus = torch.device(cfg.MODEL.DEVICE), torch.cuda.device_count()
-    if device.type == "cuda" and (device.index or 0) >= gpus:
-        raise ConfigError(
-            f"MODEL.DEVICE is '{cfg.MODEL.DEVICE}', but PyTorch finds {gpus} GPU(s) here. "
-            "Choose one that is there, or add 'MODEL.DEVICE cpu' to the command line."
-        )
+    """The model named ``cfg.MODEL.META_ARCHITECTURE``, without weights, on ``cfg.MODEL.DEVICE``."""
     model: nn.Module = META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE)(cfg)
-    return model.to(device)
+    return model.to(cfg.MODEL.DEVICE)
 
 
 def detector_postprocess(results: Instances, output_height: int, output_width: int) -> Instances:

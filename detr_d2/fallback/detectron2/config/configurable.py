@@ -19,7 +19,7 @@ def configurable(init_func: Callable | None = None, *, from_config: Callable | N
     Arguments given beside the config go to ``from_config`` if it takes them, else override what it returned.
 
     Raises:
-        AttributeError, TypeError: when called on a class without a usable ``from_config``.
+        TypeError: when called on a class without a usable ``from_config``.
         AssertionError: wrong use as a decorator.
     """
     if from_config is not None:
@@ -30,12 +30,9 @@ def configurable(init_func: Callable | None = None, *, from_config: Callable | N
 
     @functools.wraps(init_func)
     def wrapped(self: Any, *args: Any, **kwargs: Any) -> None:
-        message = f"{type(self).__name__} uses @configurable and must have a 'from_config' classmethod."
         translate = getattr(type(self), "from_config", None)
-        if translate is None:
-            raise AttributeError(message)
         if not inspect.ismethod(translate):
-            raise TypeError(message)
+            raise TypeError(f"{type(self).__name__} uses @configurable and must have a 'from_config' classmethod.")
         _call(functools.partial(init_func, self), translate, args, kwargs)
 
     return wrapped

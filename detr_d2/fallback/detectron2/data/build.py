@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from detr_d2.errors import ConfigError
+
 from detectron2.config import CfgNode, configurable
 from detectron2.utils import comm
 
@@ -53,15 +55,11 @@ def get_detection_dataset_dicts(names: str | list[str], filter_empty: bool = Tru
     return records
 
 
-def _train_loader_from_config(
-    cfg: CfgNode, mapper: Mapper | None = None, *, dataset: Records | None = None, sampler: Sampler | None = None
-) -> dict[str, Any]:
-    if dataset is None:
-        dataset = get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS)
+def _train_loader_from_config(cfg: CfgNode, mapper: Mapper, *, sampler: Sampler | None = None) -> dict[str, Any]:
+    dataset = get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS)
     if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
-        raise ValueError(
-            f"Unknown training sampler: {cfg.DATALOADER.SAMPLER_TRAIN}; without Detectron2 there is but one."
-        )
+        name = cfg.DATALOADER.SAMPLER_TRAIN
+        raise ConfigError(f"DATALOADER.SAMPLER_TRAIN is {name!r}; without Detectron2 there is only 'TrainingSampler'.")
     return {
         "dataset": dataset,
         "sampler": TrainingSampler(len(dataset), seed=cfg.SEED) if sampler is None else sampler,
@@ -85,7 +83,7 @@ def build_detection_train_loader(
     """An endless loader of batches; ``build_detection_train_loader(cfg, mapper=...)`` takes the rest from a config.
 
     Args:
-        mapper: makes of each dict what the model gets; where it returns None, another dict is taken.
+        mapper: makes of each dict what the model gets.
         total_batch_size: over all processes, whose number must divide it (AssertionError).
         aspect_ratio_grouping: batches have only wide, or only tall and square pictures.
     """
@@ -94,7 +92,7 @@ def build_detection_train_loader(
         f"Total batch size ({total_batch_size}) must be divisible by the number of gpus ({processes})."
     )
     size = total_batch_size // processes
-    entries = SampledDataset(_mapped(dataset, mapper), sampler or TrainingSampler(len(dataset)), block=size)
+    entries = SampledDataset(MappedList(dataset, mapper), sampler or TrainingSampler(len(dataset)), block=size)
     options: dict[str, Any] = {"num_workers": num_workers, "worker_init_fn": _seed_worker}
     if not aspect_ratio_grouping:
         return DataLoader(entries, batch_size=size, drop_last=True, collate_fn=list, **options)
@@ -102,7 +100,7 @@ def build_detection_train_loader(
     return AspectRatioGroupedDataset(DataLoader(entries, collate_fn=operator.itemgetter(0), **options), size)
 
 
-def _test_loader_from_config(cfg: CfgNode, dataset_name: str, mapper: Mapper | None = None) -> dict[str, Any]:
+def _test_loader_from_config(cfg: CfgNode, dataset_name: str, mapper: Mapper) -> dict[str, Any]:
     records = get_detection_dataset_dicts(dataset_name, filter_empty=False)
     return {"dataset": records, "mapper": mapper, "num_workers": cfg.DATALOADER.NUM_WORKERS}
 
@@ -112,14 +110,8 @@ def build_detection_test_loader(
     dataset: Records, *, mapper: Mapper, batch_size: int = 1, num_workers: int = 0
 ) -> DataLoader:
     """Each entry once, in order; or ``build_detection_test_loader(cfg, name, mapper=...)``."""
-    sampler, entries = InferenceSampler(len(dataset)), _mapped(dataset, mapper)
+    sampler, entries = InferenceSampler(len(dataset)), MappedList(dataset, mapper)
     return DataLoader(entries, batch_size, sampler=sampler, num_workers=num_workers, collate_fn=list)
-
-
-def _mapped(dataset: Records, mapper: Mapper | None) -> MappedList:
-    if mapper is None:
-        raise ValueError("Give mapper=...; only Detectron2 itself has a default one.")
-    return MappedList(dataset, mapper)
 
 
 def _seed_worker(worker_id: int) -> None:

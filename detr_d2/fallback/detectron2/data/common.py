@@ -4,7 +4,6 @@ The links of the chain from a list of dicts to batches.
 """
 
 import pickle
-import random
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -14,31 +13,19 @@ from torch.utils.data import Dataset, IterableDataset, Sampler, get_worker_info
 
 
 class MappedList(Dataset):
-    """A list with a function over its entries, which are pickled into one tensor that worker processes needn't copy.
-
-    Where the function returns None, another entry, chosen at random from those not known to fail, takes its place.
-    """
+    """A list with a function over its entries, which are pickled into one tensor that worker processes needn't copy."""
 
     def __init__(self, entries: list, map_func: Callable[[Any], Any]) -> None:
         pickled = [np.frombuffer(pickle.dumps(entry, protocol=-1), dtype=np.uint8) for entry in entries]
         self._starts = np.cumsum([0] + [len(entry) for entry in pickled])
         self._bytes = torch.from_numpy(np.concatenate(pickled))
         self._map_func = map_func
-        self._rng = random.Random(42)
-        self._candidates = set(range(len(entries)))
 
     def __len__(self) -> int:
         return len(self._starts) - 1
 
-    def _mapped(self, index: int) -> Any:
-        return self._map_func(pickle.loads(self._bytes[self._starts[index] : self._starts[index + 1]].numpy().data))
-
     def __getitem__(self, index: int) -> Any:
-        while (entry := self._mapped(index)) is None:
-            self._candidates.discard(index)
-            index = self._rng.choice(sorted(self._candidates))
-        self._candidates.add(index)
-        return entry
+        return self._map_func(pickle.loads(self._bytes[self._starts[index] : self._starts[index + 1]].numpy().data))
 
 
 class SampledDataset(IterableDataset):

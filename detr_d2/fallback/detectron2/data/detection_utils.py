@@ -5,15 +5,13 @@ from typing import Any
 import numpy as np
 import pycocotools.mask as coco_mask
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from detectron2.structures import BitMasks, Boxes, BoxMode, Instances
-from detectron2.structures.masks import polygons_to_bitmask
 from detectron2.utils.file_io import PathManager
 
 from . import transforms as T
 
-_EXIF_ORIENTATION = 274
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
     5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
@@ -40,7 +38,7 @@ def read_image(file_name: str, format: str | None = None) -> np.ndarray:
 
 def _upright(picture: Image.Image) -> Image.Image:
     try:
-        orientation = picture.getexif().get(_EXIF_ORIENTATION)
+        orientation = picture.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # PIL raises all sorts of errors on damaged EXIF data, which are no reason to lose the picture.
         return picture
     return picture.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else picture
@@ -52,9 +50,12 @@ def transform_instance_annotations(
     """Transform, in place, the box and the segmentation of one annotation.
 
     Args:
-        annotation: "bbox", "bbox_mode", and maybe "segmentation": polygons or an RLE, which becomes an (H, W) array.
+        annotation: "bbox", "bbox_mode", and maybe "segmentation": an RLE, which becomes an (H, W) array.
         transforms: a transform or a list of them.
         image_size: (height, width) after it; boxes are clipped to it.
+
+    Raises:
+        ValueError: the segmentation isn't an RLE.
     """
     if isinstance(transforms, (tuple, list)):
         transforms = T.TransformList(transforms)
@@ -62,24 +63,20 @@ def transform_instance_annotations(
     box = BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
     box = transforms.apply_box(np.array([box]))[0].clip(min=0)
     annotation.update(bbox=np.minimum(box, [width, height, width, height]), bbox_mode=BoxMode.XYXY_ABS)
-    segmentation = annotation.get("segmentation")
-    if isinstance(segmentation, list):
-        polygons = transforms.apply_polygons([np.asarray(polygon).reshape(-1, 2) for polygon in segmentation])
-        annotation["segmentation"] = [polygon.reshape(-1) for polygon in polygons]
-    elif isinstance(segmentation, dict):
-        annotation["segmentation"] = transforms.apply_segmentation(coco_mask.decode(segmentation))
-    elif "segmentation" in annotation:
-        raise ValueError(f"Cannot transform segmentation of type {type(segmentation)}, only polygons and RLE dicts.")
+    if "segmentation" in annotation:
+        if not isinstance(runs := annotation["segmentation"], dict):
+            raise ValueError(f"Cannot transform segmentation of type {type(runs)}; without Detectron2, only RLE dicts.")
+        annotation["segmentation"] = transforms.apply_segmentation(coco_mask.decode(runs))
     return annotation
 
 
 def annotations_to_instances(
     annos: list[dict[str, Any]], image_size: tuple[int, int], mask_format: str = "polygon"
 ) -> Instances:
-    """Annotations of one picture of (height, width) as ``gt_boxes``, ``gt_classes`` and, if known, ``gt_masks``.
+    """Transformed annotations of one picture of (height, width): ``gt_boxes``, ``gt_classes``, ``gt_masks`` if known.
 
     Raises:
-        ValueError: a segmentation of an unknown type, or masks in a format other than "bitmask".
+        ValueError: masks in a format other than "bitmask".
     """
     boxes = [BoxMode.convert(entry["bbox"], entry["bbox_mode"], BoxMode.XYXY_ABS) for entry in annos]
     instances = Instances(image_size)
@@ -88,27 +85,13 @@ def annotations_to_instances(
     if annos and "segmentation" in annos[0]:
         if mask_format != "bitmask":
             raise ValueError(f"Without Detectron2 masks have the format 'bitmask' only, not {mask_format!r}.")
-        instances.gt_masks = BitMasks(np.stack([_to_mask(entry["segmentation"], image_size) for entry in annos]))
+        instances.gt_masks = BitMasks(np.stack([entry["segmentation"] for entry in annos]))
     return instances
 
 
-def _to_mask(segmentation: Any, image_size: tuple[int, int]) -> np.ndarray:
-    if isinstance(segmentation, list):
-        return polygons_to_bitmask(segmentation, *image_size)
-    if isinstance(segmentation, dict):
-        return coco_mask.decode(segmentation)
-    if isinstance(segmentation, np.ndarray):
-        return segmentation
-    raise ValueError(f"Cannot convert segmentation of type {type(segmentation)}, only polygons, RLE dicts and arrays.")
-
-
-def filter_empty_instances(
-    instances: Instances, by_box: bool = True, by_mask: bool = True, box_threshold: float = 1e-5
-) -> Instances:
+def filter_empty_instances(instances: Instances, *, by_mask: bool = True, box_threshold: float = 1e-5) -> Instances:
     """Instances whose box has sides over ``box_threshold`` pixels and whose mask, if there is one, isn't empty."""
-    keep = torch.ones(len(instances), dtype=torch.bool)
-    if by_box:
-        keep &= instances.gt_boxes.nonempty(threshold=box_threshold)
+    keep = instances.gt_boxes.nonempty(threshold=box_threshold)
     if by_mask and instances.has("gt_masks"):
         keep &= instances.gt_masks.nonempty()
     return instances[keep]

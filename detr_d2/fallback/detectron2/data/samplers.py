@@ -13,23 +13,22 @@ from detectron2.utils import comm
 
 
 class TrainingSampler(Sampler):
-    """All of ``size`` entries, in a new order each epoch, without end; ``shuffle=False`` keeps the dataset's order.
+    """All of ``size`` entries, in a new order each epoch, without end.
 
     Without a seed, there is a random one that all processes share. Sizes below 1 are a ValueError.
     """
 
-    def __init__(self, size: int, shuffle: bool = True, seed: int | None = None) -> None:
+    def __init__(self, size: int, *, seed: int | None = None) -> None:
         if size <= 0:
             raise ValueError(f"TrainingSampler(size=) expects a positive int. Got {size}.")
         self._size = size
-        self._shuffle = shuffle
         self._seed = int(comm.shared_random_seed() if seed is None else seed)
 
     def _indices(self) -> Iterator[int]:
         generator = torch.Generator()
         generator.manual_seed(self._seed)
         while True:
-            yield from torch.randperm(self._size, generator=generator).tolist() if self._shuffle else range(self._size)
+            yield from torch.randperm(self._size, generator=generator).tolist()
 
     def __iter__(self) -> Iterator[int]:
         return itertools.islice(self._indices(), comm.get_rank(), None, comm.get_world_size())

@@ -4,17 +4,14 @@ An augmentation looks at its input and chooses, often by chance (``numpy.random`
 to the picture and to all that belongs to it.
 """
 
-import inspect
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from fvcore.transforms import transform as _fvcore
 from fvcore.transforms.transform import Transform, TransformList
 from PIL import Image
-from torch.nn import functional
 
 CropTransform = _fvcore.CropTransform
 HFlipTransform = _fvcore.HFlipTransform
@@ -22,7 +19,7 @@ NoOpTransform = _fvcore.NoOpTransform
 
 
 class ResizeTransform(Transform):
-    """Resize from (h, w) to (new_h, new_w) pixels: uint8 through PIL, other types through torch.
+    """Resize uint8 pictures from (h, w) to (new_h, new_w) pixels.
 
     ``interp`` is one of PIL's methods, bilinear by default; labels always take the nearest pixel's.
     """
@@ -33,17 +30,13 @@ class ResizeTransform(Transform):
         self.interp = Image.Resampling.BILINEAR if interp is None else Image.Resampling(interp)
 
     def apply_image(self, img: np.ndarray, interp: int | None = None) -> np.ndarray:
-        """Resize an (H, W) or (H, W, C) array; AssertionError if its size isn't (h, w)."""
-        assert img.shape[:2] == (self.h, self.w), f"expected a size of {(self.h, self.w)}, got {img.shape[:2]}"
+        """Resize an (H, W) or (H, W, C) array; AssertionError if its size isn't (h, w) or its type uint8."""
+        found, wanted = (img.dtype, *img.shape[:2]), (np.uint8, self.h, self.w)
+        assert found == wanted, f"expected type and size {wanted}, got {found}"
         method = self.interp if interp is None else Image.Resampling(interp)
-        size = (self.new_h, self.new_w, *img.shape[2:])
-        if img.dtype == np.uint8:
-            picture = Image.fromarray(img.squeeze(2) if img.shape[2:] == (1,) else img)
-            return np.asarray(picture.resize((self.new_w, self.new_h), method)).reshape(size)
-        channels = torch.from_numpy(np.ascontiguousarray(img)).view(1, self.h, self.w, -1).permute(0, 3, 1, 2)
-        align_corners = None if method == Image.Resampling.NEAREST else False
-        resized = functional.interpolate(channels, size[:2], mode=method.name.lower(), align_corners=align_corners)
-        return resized[0].permute(1, 2, 0).reshape(size).numpy()
+        picture = Image.fromarray(img.squeeze(2) if img.shape[2:] == (1,) else img)
+        resized = np.asarray(picture.resize((self.new_w, self.new_h), method))
+        return resized.reshape(self.new_h, self.new_w, *img.shape[2:])
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
         """Scale (N, 2) float x and y, in place."""
@@ -57,44 +50,28 @@ class ResizeTransform(Transform):
 
 
 class AugInput:
-    """A picture (H, W) or (H, W, C), its boxes (N, 4) as left, top, right, bottom in pixels, and labels (H, W)."""
+    """A picture (H, W) or (H, W, C), as augmentations take it; what belongs to it gets their transforms later."""
 
-    def __init__(
-        self, image: np.ndarray, *, boxes: np.ndarray | None = None, sem_seg: np.ndarray | None = None
-    ) -> None:
+    def __init__(self, image: np.ndarray) -> None:
         self.image = image
-        self.boxes = boxes
-        self.sem_seg = sem_seg
 
     def transform(self, tfm: Transform) -> None:
-        """Replace each attribute by its transformed value."""
+        """Replace the picture by the transformed one."""
         self.image = tfm.apply_image(self.image)
-        if self.boxes is not None:
-            self.boxes = tfm.apply_box(self.boxes)
-        if self.sem_seg is not None:
-            self.sem_seg = tfm.apply_segmentation(self.sem_seg)
 
 
 class Augmentation:
-    """Base of all augmentations: a subclass has ``get_transform(self, image)``.
+    """Base of all augmentations: a subclass has ``get_transform(self, image)``."""
 
-    With several parameters, those are named as the attributes of the input that it wants.
-    """
-
-    def get_transform(self, *args: Any) -> Transform:
-        """Choose the transform for these inputs."""
+    def get_transform(self, image: np.ndarray) -> Transform:
+        """Choose the transform for this picture."""
         raise NotImplementedError
 
     def __call__(self, aug_input: Any) -> Transform:
         """Choose a transform, apply it to ``aug_input`` in place and return it."""
-        names = list(inspect.signature(self.get_transform).parameters)
-        wanted = names if len(names) > 1 else ["image"]
-        transform = self.get_transform(*(getattr(aug_input, name) for name in wanted))
+        transform = self.get_transform(aug_input.image)
         aug_input.transform(transform)
         return transform
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
 
 
 class AugmentationList(Augmentation):
@@ -119,11 +96,10 @@ class RandomApply(Augmentation):
 
 
 class RandomFlip(Augmentation):
-    """Mirror the picture with a probability of ``prob``: left and right, or top and bottom; ValueError for both."""
+    """Mirror the picture with a probability of ``prob``: left and right, or top and bottom if ``vertical``."""
 
     def __init__(self, prob: float = 0.5, *, horizontal: bool = True, vertical: bool = False) -> None:
-        if horizontal == vertical:
-            raise ValueError(f"Set one of horizontal and vertical, not both or none; both are {horizontal}.")
+        assert horizontal != vertical, f"Set one of horizontal and vertical; both are {horizontal}."
         self.prob, self.horizontal = prob, horizontal
 
     def get_transform(self, image: np.ndarray) -> Transform:

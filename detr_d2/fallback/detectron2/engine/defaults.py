@@ -30,7 +30,7 @@ from detr_d2.errors import ConfigError
 import detectron2
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog, build_detection_test_loader, build_detection_train_loader
+from detectron2.data import MetadataCatalog
 from detectron2.data import transforms as T
 from detectron2.evaluation import DatasetEvaluator, inference_on_dataset, print_csv_format, verify_results
 from detectron2.modeling import build_model
@@ -61,7 +61,7 @@ class DefaultPredictor:
 
     @torch.no_grad()
     def __call__(self, original_image: np.ndarray) -> dict[str, Any]:
-        """``original_image``: (H, W, 3) in 0..255, BGR whatever ``cfg.INPUT.FORMAT`` is."""
+        """``original_image``: (H, W, 3) uint8, BGR whatever ``cfg.INPUT.FORMAT`` is."""
         if self.cfg.INPUT.FORMAT == "RGB":
             original_image = original_image[:, :, ::-1]
         height, width = original_image.shape[:2]
@@ -218,11 +218,11 @@ class DefaultTrainer:
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Any:
-        return build_detection_train_loader(cfg)
+        raise NotImplementedError("To train, override build_train_loader(): there is no default mapper.")
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Any:
-        return build_detection_test_loader(cfg, dataset_name)
+        raise NotImplementedError("To evaluate, override build_test_loader(): there is no default mapper.")
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:

@@ -10,6 +10,4 @@ class ShapeSpec:
     """What is known beforehand about a feature map; ``stride`` is relative to the picture."""
 
     channels: int | None = None
-    height: int | None = None
-    width: int | None = None
     stride: int | None = None

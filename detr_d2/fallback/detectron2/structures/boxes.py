@@ -15,33 +15,24 @@ from torch import Tensor
 
 
 class BoxMode(IntEnum):
-    """How four numbers describe a box. The relative modes and the rotated one are names only."""
+    """How four numbers describe a box."""
 
     XYXY_ABS = 0  # left, top, right, bottom
     XYWH_ABS = 1  # left, top, width, height
-    XYXY_REL = 2
-    XYWH_REL = 3
-    XYWHA_ABS = 4
 
     @staticmethod
     def convert(box: Any, from_mode: BoxMode, to_mode: BoxMode) -> Any:
         """Express a box, or boxes, in another mode.
 
         Args:
-            box: four numbers as a list or tuple, or an (N, 4) array or tensor.
+            box: four numbers (else an AssertionError) as a list or tuple, or an (N, 4) array or tensor.
 
         Returns:
             A new object of the same type (the same object if the modes are equal). As in Detectron2, the floats of a
             list or tuple are rounded to float32.
-
-        Raises:
-            AssertionError: a relative or rotated mode, or not four numbers.
         """
         if from_mode == to_mode:
             return box
-        assert {from_mode, to_mode} == {BoxMode.XYXY_ABS, BoxMode.XYWH_ABS}, (
-            "Relative mode not yet supported! Nor are rotated boxes; use XYXY_ABS or XYWH_ABS."
-        )
         boxes = torch.as_tensor(box)
         assert boxes.shape[-1] == 4, f"BoxMode.convert takes 4 numbers or an Nx4 array or tensor, got {boxes.shape}."
         sign = 1 if from_mode == BoxMode.XYWH_ABS else -1
@@ -71,10 +62,6 @@ class Boxes:
     def to(self, device: torch.device | str) -> Boxes:
         """The boxes on ``device``."""
         return Boxes(self.tensor.to(device=device))
-
-    def area(self) -> Tensor:
-        """(N,) areas in square pixels."""
-        return (self.tensor[:, 2:] - self.tensor[:, :2]).prod(dim=1)
 
     def clip(self, box_size: tuple[int, int]) -> None:
         """Move, in place, what is outside of a picture of (height, width) to its border; AssertionError for NaN."""

@@ -22,26 +22,18 @@ class ImageList:
     def __len__(self) -> int:
         return len(self.image_sizes)
 
-    def __getitem__(self, index: int) -> Tensor:
-        """(..., height, width): one picture without its padding."""
-        height, width = self.image_sizes[index]
-        return self.tensor[index, ..., :height, :width]
-
     @staticmethod
-    def from_tensors(tensors: Sequence[Tensor], size_divisibility: int = 0, pad_value: float = 0.0) -> ImageList:
-        """Pad pictures to one size and stack them.
+    def from_tensors(tensors: Sequence[Tensor]) -> ImageList:
+        """Pad pictures (..., Hi, Wi) with zeros to one size and stack them.
 
-        Args:
-            tensors: (..., Hi, Wi) each, equal in all but the last two dimensions, else an AssertionError.
-            size_divisibility: if over 1, height and width become multiples of it.
-            pad_value: what the padding holds.
+        Raises:
+            AssertionError: there are none, or they differ in more than the last two dimensions.
         """
         assert len(tensors) > 0, "there are no pictures"
         assert all(tensor.shape[:-2] == tensors[0].shape[:-2] for tensor in tensors), [t.shape for t in tensors]
         image_sizes = [(tensor.shape[-2], tensor.shape[-1]) for tensor in tensors]
-        stride = max(1, size_divisibility)
-        padded = [-(-max(sizes) // stride) * stride for sizes in zip(*image_sizes)]
-        batch = tensors[0].new_full((len(tensors), *tensors[0].shape[:-2], *padded), pad_value)
+        padded = [max(sizes) for sizes in zip(*image_sizes)]
+        batch = tensors[0].new_zeros(len(tensors), *tensors[0].shape[:-2], *padded)
         for row, tensor in zip(batch, tensors):
             row[..., : tensor.shape[-2], : tensor.shape[-1]].copy_(tensor)
         return ImageList(batch, image_sizes)

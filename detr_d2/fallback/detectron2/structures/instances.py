@@ -54,14 +54,6 @@ class Instances:
         """Whether there is a field of this name."""
         return name in self._fields
 
-    def remove(self, name: str) -> None:
-        """Remove a field; KeyError if there is none of this name."""
-        del self._fields[name]
-
-    def get(self, name: str) -> Any:
-        """A field; KeyError if there is none of this name."""
-        return self._fields[name]
-
     def get_fields(self) -> dict[str, Any]:
         """All fields by name; changing this dict changes the instances."""
         return self._fields

@@ -6,19 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import pycocotools.mask as coco_mask
 import torch
 from torch import Tensor
-
-from .boxes import Boxes
-
-
-def polygons_to_bitmask(polygons: list[np.ndarray], height: int, width: int) -> np.ndarray:
-    """(height, width) bool: the union of polygons, each x0, y0, x1, y1, ... in pixels."""
-    if not polygons:
-        return np.zeros((height, width), dtype=bool)
-    parts = coco_mask.frPyObjects([np.asarray(polygon, dtype=np.float64) for polygon in polygons], height, width)
-    return coco_mask.decode(coco_mask.merge(parts)).astype(bool)
 
 
 class BitMasks:
@@ -52,18 +41,3 @@ class BitMasks:
     def nonempty(self) -> Tensor:
         """(N,) bool: the mask has at least one pixel."""
         return self.tensor.flatten(1).any(dim=1)
-
-    def get_bounding_boxes(self) -> Boxes:
-        """The smallest boxes around the masks: right and bottom are the last pixel + 1; all 0 for an empty mask."""
-        boxes = torch.zeros(len(self), 4, dtype=torch.float32)
-        any_in_column, any_in_row = self.tensor.any(dim=1), self.tensor.any(dim=2)
-        for index in torch.where(self.nonempty())[0].tolist():
-            x, y = torch.where(any_in_column[index])[0], torch.where(any_in_row[index])[0]
-            boxes[index] = torch.tensor([int(x[0]), int(y[0]), int(x[-1]) + 1, int(y[-1]) + 1])
-        return Boxes(boxes)
-
-    @staticmethod
-    def from_polygon_masks(polygon_masks: list[list[np.ndarray]], height: int, width: int) -> BitMasks:
-        """Draw polygons; one list of them for each mask."""
-        masks = [polygons_to_bitmask(polygons, height, width) for polygons in polygon_masks]
-        return BitMasks(np.stack(masks) if masks else np.zeros((0, height, width), dtype=bool))
