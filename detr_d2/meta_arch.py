@@ -139,7 +139,7 @@ class DetrPanoptic(nn.Module):
             width, heads = options.HIDDEN_DIM, options.NHEADS
             fpn_dims = [channels[name] for name in ("res4", "res3", "res2")]
             parts["bbox_attention"] = AttentionMaps(width, width, heads)
-            parts["mask_head"] = MaskHead(width + heads, fpn_dims, width)
+            parts["mask_head"] = MaskHead(width + heads, fpn_dims, width, options.ATTENTION_GAIN)
         return parts | {
             "detr": Detr(
                 backbone,

@@ -68,12 +68,14 @@ class MaskHead(nn.Module):
         dim: channels of the projected features and the attention heads together (D + N).
         fpn_dims: channels of res4, res3 and res2.
         context_dim: D; the widths of the later layers are D/2, D/4, D/8 and D/16.
+        attention_gain: what the first layer's initial weights over the attention maps are multiplied by. A map sums to
+            1 over heads and places together, so that each of its values is tiny beside the projected features.
 
     Raises:
         ValueError: ``context_dim`` isn't a multiple of 16.
     """
 
-    def __init__(self, dim: int, fpn_dims: Sequence[int], context_dim: int) -> None:
+    def __init__(self, dim: int, fpn_dims: Sequence[int], context_dim: int, attention_gain: float = 1.0) -> None:
         super().__init__()
         if context_dim % 16:
             raise ValueError(f"context_dim={context_dim} isn't a multiple of 16, which the mask head's widths need.")
@@ -92,6 +94,8 @@ class MaskHead(nn.Module):
                 nn.init.kaiming_uniform_(module.weight, a=1)
                 assert module.bias is not None
                 nn.init.zeros_(module.bias)
+        with torch.no_grad():
+            self.lay1.weight[:, context_dim:] *= attention_gain
 
     def _layer(self, width_in: int, width_out: int) -> tuple[nn.Conv2d, nn.GroupNorm]:
         # 8 groups at the published widths; fewer where a small network's width isn't a multiple of 8.

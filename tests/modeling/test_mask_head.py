@@ -179,3 +179,14 @@ def test_every_parameter_gets_a_gradient(parts):
 def test_width_that_cannot_be_halved_is_refused():
     with pytest.raises(ValueError, match="multiple of 16"):
         MaskHead(24, [8, 8, 8], 20)
+
+
+def test_attention_gain_scales_the_first_weights_over_the_maps_only() -> None:
+    torch.manual_seed(0)
+    plain = MaskHead(32 + 4, (16, 8, 8), 32)
+    torch.manual_seed(0)
+    louder = MaskHead(32 + 4, (16, 8, 8), 32, attention_gain=100.0)
+
+    torch.testing.assert_close(louder.lay1.weight[:, :32], plain.lay1.weight[:, :32])
+    torch.testing.assert_close(louder.lay1.weight[:, 32:], 100 * plain.lay1.weight[:, 32:])
+    assert all(torch.equal(louder.state_dict()[n], w) for n, w in plain.state_dict().items() if n != "lay1.weight")
