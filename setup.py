@@ -44,6 +44,7 @@ class BuildWithConfigs(build_py):
 
 INSTALL_REQUIRES = [
     "torch>=2.6,<3",
+    "torchvision>=0.21,<1",
     "fvcore>=0.1.5,<0.1.6",
     "iopath>=0.1.7,<0.1.10",
     "numpy>=1.24,<3",
@@ -60,7 +61,7 @@ INSTALL_REQUIRES = [
 
 EXTRAS_REQUIRE = {
     # panopticapi-lite, too, is needed for the tests; it asks for an old numpy, so 'make test' installs it by --no-deps.
-    "test": ["torchvision>=0.21,<1", "pytest>=7.4", "hypothesis>=6.80", "setuptools>=64", "wheel"],
+    "test": ["pytest>=7.4", "hypothesis>=6.80", "setuptools>=64", "wheel"],
     "dev": ["ruff>=0.6", "mypy>=1.8", "types-PyYAML", "types-tabulate", "types-tqdm"],
 }
 

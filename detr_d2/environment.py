@@ -20,8 +20,8 @@ example:
   DETECTRON2_DATASETS=~/datasets detr-d2 env
 """
 
-_REQUIRED_PACKAGES = ("torch", "fvcore", "iopath", "numpy", "scipy", "pycocotools", "Pillow")
-_OPTIONAL_PACKAGES = ("torchvision", "panopticapi", "tensorboard")
+_REQUIRED_PACKAGES = ("torch", "torchvision", "fvcore", "iopath", "numpy", "scipy", "pycocotools", "Pillow")
+_OPTIONAL_PACKAGES = ("panopticapi", "tensorboard")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
