@@ -50,6 +50,7 @@ INSTALL_REQUIRES = [
     "numpy>=1.24,<3",
     "scipy>=1.10,<2",
     "Pillow>=9.5",
+    "safetensors>=0.4,<1",
     "pycocotools>=2.0.7,<3",
     "matplotlib>=3.7,<4",
     "PyYAML>=6,<7",
@@ -61,7 +62,7 @@ INSTALL_REQUIRES = [
 
 EXTRAS_REQUIRE = {
     # panopticapi-lite, too, is needed for the tests; it asks for an old numpy, so 'make test' installs it by --no-deps.
-    "test": ["pytest>=7.4", "hypothesis>=6.80", "setuptools>=64", "wheel"],
+    "test": ["pytest>=7.4", "hypothesis>=6.80", "setuptools>=64", "wheel", "transformers>=5,<6", "timm>=1,<2"],
     "dev": ["ruff>=0.6", "mypy>=1.8", "types-PyYAML", "types-tabulate", "types-tqdm"],
 }
 

@@ -133,20 +133,27 @@ def test_torchvision_and_detectron2_backbones_are_recognised():
     assert body == {"detr.backbone.stem.conv1.weight": 1, "detr.backbone.res2.0.conv1.weight": 2}
 
 
-def test_fine_tuning_starts_the_class_head_anew_and_says_so(tiny_config, tmp_path, caplog):
+def test_fine_tuning_takes_classes_by_name_and_says_which_start_anew(tiny_config, tmp_path, caplog):
     saved, path = _save_stage1(tiny_config(), tmp_path)
     content = torch.load(path, weights_only=True)
-    content["model"]["detr.class_embed.weight"] = torch.zeros(4, 32)
-    content["model"]["detr.class_embed.bias"] = torch.zeros(4)
-    content["detr_d2"]["categories"] = content["detr_d2"]["categories"][:3]
+    chosen = [6, 2, 0]  # sky among them, in another order
+    for name in ("detr.class_embed.weight", "detr.class_embed.bias"):
+        content["model"][name] = content["model"][name][[*chosen, -1]]
+    content["detr_d2"]["categories"] = [content["detr_d2"]["categories"][number] for number in chosen]
+    content["detr_d2"]["categories"][0]["name"] = "Sky-other-merged"
     torch.save(content, path)
     model = build_model(tiny_config())
+    fresh = model.detr.class_embed.weight.detach().clone()
 
     with caplog.at_level(logging.INFO, "detr_d2"):
         DetrCheckpointer(model, fine_tune=True).load(path)
 
-    assert torch.equal(model.detr.query_embed.weight, saved.detr.query_embed.weight)
-    assert "detr.class_embed.weight: the file has (4, 32), the model needs (11, 32)" in caplog.text
+    head, theirs = model.detr.class_embed, saved.detr.class_embed
+    same = [0, 2, 6, -1]
+    assert torch.equal(head.weight[same], theirs.weight[same]) and torch.equal(head.bias[same], theirs.bias[same])
+    assert torch.equal(head.weight[[1, 3, 4, 5, 7, 8, 9]], fresh[[1, 3, 4, 5, 7, 8, 9]])
+    assert "taken from the file by name, 3: brick_stack, drum, sky" in caplog.text
+    assert "start anew, 7: pipe, cone" in caplog.text
 
 
 def _stage1_of(changes, tiny_config, tmp_path) -> str:
@@ -228,7 +235,7 @@ def test_code_in_a_checkpoint_is_not_run(tiny_config, tmp_path, capsys):
     file = tmp_path / "dangerous.pth"
     torch.save({"model": {}, "extra": _Dangerous()}, file)
 
-    with pytest.raises(WeightsError, match="plain data"):
+    with pytest.raises(WeightsError, match=r"needs pickle.*print.*plain data"):
         DetrCheckpointer(build_model(tiny_config())).load(str(file))
 
     assert "this ran" not in capsys.readouterr().out

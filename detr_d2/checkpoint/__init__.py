@@ -1,7 +1,19 @@
-"""Reading weights of several origins, and keeping the categories inside our own."""
+"""Reading weights of several origins, and keeping in our own what the model is."""
 
 from .categories import model_categories
 from .checkpointer import DetrCheckpointer
+from .model_file import load_model
 from .names import PUBLISHED_WEIGHTS, convert_names
+from .reading import WeightsFile, read_weights
+from .recipe import model_recipe
 
-__all__ = ["PUBLISHED_WEIGHTS", "DetrCheckpointer", "convert_names", "model_categories"]
+__all__ = [
+    "PUBLISHED_WEIGHTS",
+    "DetrCheckpointer",
+    "WeightsFile",
+    "convert_names",
+    "load_model",
+    "model_categories",
+    "model_recipe",
+    "read_weights",
+]

@@ -1,6 +1,7 @@
 """From the parameter names of other programs to this project's, recognised by content.
 
-Source: the names are those of facebookresearch/detr's published checkpoints, torchvision's and Detectron2's ResNets.
+Source: the names are those of facebookresearch/detr's published checkpoints (and of its Detectron2 wrapper's), of
+torchvision's, Detectron2's and Caffe2's ResNets; Hugging Face's are in ``huggingface.py``.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from typing import TypeVar
+
+from .huggingface import from_huggingface, is_huggingface
 
 PUBLISHED_ADDRESS = "https://dl.fbaipublicfiles.com/detr/"
 
@@ -25,15 +28,37 @@ PUBLISHED_WEIGHTS = {
 }
 """Short names that ``MODEL.WEIGHTS`` takes, and the addresses they stand for."""
 
+OURS = "detr_d2"
+PUBLISHED = "published DETR"
+HUGGING_FACE = "Hugging Face DETR"
+TORCHVISION = "torchvision ResNet"
+DETECTRON2 = "Detectron2 ResNet"
+CAFFE2 = "Caffe2 ResNet"
+UNKNOWN = "unknown"
+
 _DETECTOR_PARTS = ("transformer.", "class_embed.", "bbox_embed.", "query_embed.", "input_proj.", "backbone.")
 
-_RESNET_RENAMES: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]] = [
+_Renames = list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]]
+
+_RESNET_RENAMES: _Renames = [
     (re.compile(r"^(conv1|bn1)\."), r"stem.\1."),
     (re.compile(r"^layer(\d)\."), lambda match: f"res{int(match[1]) + 1}."),
     (re.compile(r"\.downsample\.0\."), ".shortcut."),
     (re.compile(r"\.downsample\.1\."), ".shortcut.norm."),
     (re.compile(r"\.bn(\d)\."), r".conv\1.norm."),
 ]
+
+_CAFFE2_RENAMES: _Renames = [
+    (re.compile(r"^(res_)?conv1_"), "stem.conv1_"),
+    (re.compile(r"^res(\d)_(\d+)_"), r"res\1.\2."),
+    (re.compile(r"branch1_"), "shortcut_"),
+    (re.compile(r"branch2([abc])_"), lambda match: f"conv{'abc'.index(match[1]) + 1}_"),
+    (re.compile(r"_bn_s$"), ".norm.weight"),
+    (re.compile(r"_bn_b$"), ".norm.bias"),
+    (re.compile(r"_w$"), ".weight"),
+]
+
+_IN_DETECTRON2_MODEL = re.compile(r"^backbone\.(bottom_up\.)?(?=stem\.|res\d\.)")
 
 Value = TypeVar("Value")
 
@@ -42,46 +67,68 @@ def convert_names(weights: Mapping[str, Value]) -> tuple[dict[str, Value], str]:
     """Rename weights to this project's names.
 
     Args:
-        weights: a state dict of this project, of facebookresearch/detr (boxes or panoptic), or a ResNet alone (of
-            torchvision or Detectron2).
+        weights: a state dict of this project, of facebookresearch/detr (boxes or panoptic), of Hugging Face's DETR, or
+            with a ResNet (of torchvision, Caffe2 or Detectron2; a detector around the latter is left out).
 
     Returns:
-        The same values under this project's names, and what they are: "detr_d2", "published DETR",
-        "torchvision ResNet", "Detectron2 ResNet" or "unknown" (names are then unchanged).
+        The same values under this project's names, and what they are: "detr_d2", "published DETR", "Hugging Face DETR",
+        "torchvision ResNet", "Detectron2 ResNet", "Caffe2 ResNet" or "unknown" (names are then unchanged).
     """
+    weights = {name.removeprefix("module."): value for name, value in weights.items()}
     origin = _recognise(weights)
-    if origin == "published DETR":
+    if origin == PUBLISHED:
         return {_from_published(name): value for name, value in weights.items()}, origin
-    if origin == "torchvision ResNet":
+    if origin == HUGGING_FACE:
+        return {_place(name): value for name, value in from_huggingface(weights).items()}, origin
+    if origin == TORCHVISION:
         body = {name: value for name, value in weights.items() if not name.startswith("fc.")}
         return {f"detr.backbone.{rename_resnet(name)}": value for name, value in body.items()}, origin
-    if origin == "Detectron2 ResNet":
-        body = {name: value for name, value in weights.items() if re.match(r"(stem\.(?!fc)|res\d\.)", name)}
+    if origin == DETECTRON2:
+        inner = {_IN_DETECTRON2_MODEL.sub("", name): value for name, value in weights.items()}
+        body = {name: value for name, value in inner.items() if re.match(r"(stem\.(?!fc)|res\d\.)", name)}
         return {f"detr.backbone.{name}": value for name, value in body.items()}, origin
-    return dict(weights), origin
+    if origin == CAFFE2:
+        body = {name: value for name, value in weights.items() if re.match(r"(conv1|res_conv1|res\d)_", name)}
+        body = {name: value for name, value in body.items() if not name.endswith("_b") or name.endswith("_bn_b")}
+        return {f"detr.backbone.{_apply(_CAFFE2_RENAMES, name)}": value for name, value in body.items()}, origin
+    return weights, origin
 
 
 def rename_resnet(name: str) -> str:
     """torchvision's name of a ResNet parameter to Detectron2's: ``layer1.0.bn2.bias`` to ``res2.0.conv2.norm.bias``."""
-    for pattern, replacement in _RESNET_RENAMES:
+    return _apply(_RESNET_RENAMES, name)
+
+
+def _apply(renames: _Renames, name: str) -> str:
+    for pattern, replacement in renames:
         name = pattern.sub(replacement, name)
     return name
 
 
 def _recognise(names: Mapping[str, object]) -> str:
     if any(name.startswith(("detr.backbone.stem.", "detr.backbone.res")) for name in names):
-        return "detr_d2"
-    if any(re.match(r"(detr\.)?(transformer\.(en|de)coder|backbone\.0\.body)\.", name) for name in names):
-        return "published DETR"
+        return OURS
+    if any(re.match(r"(detr\.)*(transformer\.(en|de)coder|backbone\.0\.(body|backbone))\.", name) for name in names):
+        return PUBLISHED
+    if is_huggingface(names):
+        return HUGGING_FACE
     if any(name.startswith("layer1.0.") for name in names):
-        return "torchvision ResNet"
-    if any(name.startswith("res2.0.") for name in names):
-        return "Detectron2 ResNet"
-    return "unknown"
+        return TORCHVISION
+    if any(_IN_DETECTRON2_MODEL.sub("", name).startswith("res2.0.") for name in names):
+        return DETECTRON2
+    return CAFFE2 if any(name.startswith("res2_0_branch") for name in names) else UNKNOWN
 
 
 def _from_published(name: str) -> str:
-    name = name.removeprefix("detr.")
+    while name.startswith("detr."):
+        name = name.removeprefix("detr.")
     if name.startswith("backbone.0.body."):
         name = "backbone." + rename_resnet(name.removeprefix("backbone.0.body."))
+    return _place(name.replace("backbone.0.backbone.", "backbone.", 1))
+
+
+def _place(name: str) -> str:
+    """The detector's parts stand in ``detr``; the mask head's stand beside it."""
+    if name.startswith(("backbone.conv1.", "backbone.bn1.", "backbone.layer")):
+        name = "backbone." + rename_resnet(name.removeprefix("backbone."))
     return f"detr.{name}" if name.startswith(_DETECTOR_PARTS) else name

@@ -2,6 +2,7 @@
 
 from .criterion import SetCriterion
 from .detr import Detr
+from .dilation import use_published_dilation_
 from .mask_head import AttentionMaps, MaskHead, predict_masks
 from .matcher import HungarianMatcher, Target
 from .panoptic import kept_queries, panoptic_map, upsample_mask
@@ -21,4 +22,5 @@ __all__ = [
     "panoptic_map",
     "predict_masks",
     "upsample_mask",
+    "use_published_dilation_",
 ]

@@ -1,0 +1,210 @@
+"""Which of a file's weights a model takes over, and what is refused because it would be used for nothing.
+
+Three purposes: fine-tuning (what differs in classes and queries starts anew), a frozen detector that masks are trained
+on, and use as it is. The latter two take only what is whole.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from detr_d2.data import Category
+from detr_d2.errors import WeightsError
+
+from .categories import describe_difference, from_record
+from .class_heads import BIAS, WEIGHT, HeadClass, chosen_rows, head_classes, match_rows, mixed_rows
+from .conventions import refuse_other_pictures
+from .reading import WeightsFile
+from .recipe import DETECTOR_KEYS, WHOLE_MODEL_KEYS, deduced_recipe, differing_keys
+
+if TYPE_CHECKING:
+    from detr_d2.meta_arch import DetrPanoptic
+
+logger = logging.getLogger(__name__)
+
+QUERIES = "detr.query_embed.weight"
+_MAY_DIFFER = (WEIGHT, BIAS, QUERIES)
+
+
+@dataclass(frozen=True)
+class Purpose:
+    """What a model's weights are for, in the words of an error."""
+
+    plan: str
+    cure: str
+
+
+FREEZE = Purpose(
+    "freeze the detector and train masks on it",
+    "Train stage 1 on the same categories, things and stuff, and give its model_final.pth",
+)
+USE = Purpose(
+    "use it as it is",
+    "Give weights trained on the categories of DATASETS.TEST, or train on your data first",
+)
+
+
+def fit(file: WeightsFile, model: DetrPanoptic, fine_tune: bool) -> dict[str, Tensor]:
+    """The file's weights as the model takes them: heads mapped by class name, queries cut or extended.
+
+    Args:
+        file: of weights.
+        model: that takes them.
+        fine_tune: weights of other classes are welcome, unless the detector is frozen.
+
+    Raises:
+        WeightsError: the weights are for other pictures, for another network or other classes, or contradict
+            themselves.
+    """
+    fresh: dict[str, Tensor] = model.state_dict()
+    purpose = FREEZE if model.freeze_detector else None if fine_tune else USE
+    if not set(file.weights) & set(fresh):
+        example = next(iter(file.weights))
+        raise WeightsError(
+            f"{file.path} is of no program that is known here: none of its {len(file.weights)} tensors (such as "
+            f"{example}) is one of DETR's or of a ResNet's. docs/weights.md lists what loads."
+        )
+    refuse_other_pictures(file.convention, model.recipe, file.path, file.origin)
+    _refuse_other_network(file, model.recipe, whole=purpose is not None)
+    weights = dict(file.weights)
+    if purpose is None:
+        weights = _adapted(file, weights, fresh, model.categories)
+    else:
+        weights = _exact(file, weights, purpose, model.categories)
+    _refuse_other_shapes(file, weights, fresh, model.recipe, anew=() if purpose else _MAY_DIFFER)
+    return weights
+
+
+def _refuse_other_network(file: WeightsFile, ours: dict[str, Any], whole: bool) -> None:
+    theirs = deduced_recipe(file)
+    keys = differing_keys(theirs, ours, DETECTOR_KEYS + (WHOLE_MODEL_KEYS if whole else ()))
+    if keys:
+        found = ", ".join(f"{key} is {ours[key]}" for key in keys)
+        cure = " ".join(f"{key} {theirs[key]}" for key in keys)
+        raise WeightsError(
+            f"{file.path} ({file.origin}) isn't of the network that the config describes: {found}. Set {cure}, or "
+            f"{_elsewhere(file, keys, theirs, ours)}"
+        )
+
+
+def _elsewhere(file: WeightsFile, keys: list[str], theirs: dict[str, Any], ours: dict[str, Any]) -> str:
+    """The end of the sentence: which tensor shows it, and the other way out."""
+    shown = {"MODEL.DETR.HIDDEN_DIM": QUERIES, "MODEL.DETR.NHEADS": "mask_head.lay1.weight"}
+    shown["MODEL.DETR.DIM_FEEDFORWARD"] = "detr.transformer.decoder.layers.0.linear1.weight"
+    shown["MODEL.RESNETS.STEM_OUT_CHANNELS"] = "detr.backbone.stem.conv1.weight"
+    name = next((shown[key] for key in keys if key in shown and shown[key] in file.weights), None)
+    place = "" if name is None else f" ({name} is {tuple(file.weights[name].shape)} there)"
+    return f"name other weights{place}."
+
+
+def _adapted(
+    file: WeightsFile, weights: dict[str, Tensor], fresh: dict[str, Tensor], categories: list[Category]
+) -> dict[str, Tensor]:
+    """Fine-tuning: rows by class name, and as many queries as the model has."""
+    known = head_classes(file)
+    if known is not None and weights[WEIGHT].shape[1:] == fresh[WEIGHT].shape[1:]:
+        rows = match_rows(known, categories)
+        weights |= mixed_rows(weights, fresh, rows)
+        _report(categories, rows)
+    queries, wanted = weights.get(QUERIES), len(fresh[QUERIES])
+    if queries is not None and len(queries) != wanted and queries.shape[1:] == fresh[QUERIES].shape[1:]:
+        values = fresh[QUERIES].detach().clone()
+        values[: len(queries)] = queries[:wanted].to(values)
+        weights[QUERIES] = values
+        news = f"{wanted - len(queries)} start anew" if wanted > len(queries) else "the others are left out"
+        logger.info("Queries: the first %d of the file's %d; %s.", min(wanted, len(queries)), len(queries), news)
+    return weights
+
+
+def _report(categories: list[Category], rows: list[int | None]) -> None:
+    taken = [category.name for category, row in zip(categories, rows, strict=True) if row is not None]
+    anew = [category.name for category, row in zip(categories, rows, strict=True) if row is None]
+    if anew:
+        logger.info("Classes taken from the file by name, %d: %s.", len(taken), ", ".join(taken) or "none")
+        logger.info("Classes that start anew, %d: %s.", len(anew), ", ".join(anew))
+    else:
+        logger.info("Classes: all %d are taken from the file by name.", len(taken))
+
+
+def _exact(
+    file: WeightsFile, weights: dict[str, Tensor], purpose: Purpose, categories: list[Category]
+) -> dict[str, Tensor]:
+    """Use as it is: each class has its row, and each class of the file is the model's."""
+    record = file.record.get("categories")
+    if record is not None:
+        _refuse_other_categories(file.path, record, purpose, categories)
+    head, expected = weights.get(WEIGHT), len(categories) + 1
+    known = None if head is None or record is not None else head_classes(file)
+    if known is not None:
+        rows = match_rows(known, categories)
+        _refuse_unmatched(file, known, rows, purpose, categories)
+        return weights | chosen_rows(weights, [row for row in rows if row is not None])
+    if head is None or len(head) != expected:
+        found = "no class head" if head is None else f"a class head of {len(head)} outputs"
+        raise WeightsError(
+            f"{file.path} has {found}, and this model needs {expected} ({expected - 1} classes and no-object), "
+            f"so the plan to {purpose.plan} can't work. {purpose.cure}."
+        )
+    return weights
+
+
+def _refuse_unmatched(
+    file: WeightsFile,
+    known: list[HeadClass | None],
+    rows: list[int | None],
+    purpose: Purpose,
+    categories: list[Category],
+) -> None:
+    absent = [category.name for category, row in zip(categories, rows, strict=True) if row is None]
+    others = [head_class.name for row, head_class in enumerate(known) if head_class is not None and row not in rows]
+    if not absent and not others:
+        return
+    named = sum(head_class is not None for head_class in known)
+    lacks = f"knows no {_some(absent)}" if absent else f"also knows {_some(others)}, which the dataset hasn't"
+    raise WeightsError(
+        f"{file.path} has a class head of {len(known) + 1} outputs for {named} named classes, and {lacks}, so the plan "
+        f"to {purpose.plan} can't work. {purpose.cure}."
+    )
+
+
+def _some(names: list[str]) -> str:
+    rest = len(names) - 3
+    return ", ".join(names[:3]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _refuse_other_categories(path: str, record: list[dict[str, Any]], purpose: Purpose, ours: list[Category]) -> None:
+    theirs = from_record(record)
+    if all(category.is_thing for category in theirs) and not all(category.is_thing for category in ours):
+        raise WeightsError(
+            f"{path} knows {len(theirs)} things and no stuff, and the dataset has stuff, so the plan to "
+            f"{purpose.plan} can't work: no query would ever answer for sky or ground. {purpose.cure}."
+        )
+    difference = describe_difference(theirs, ours)
+    if difference:
+        raise WeightsError(
+            f"{path} was trained on other categories than the dataset's: {difference}. So the plan to "
+            f"{purpose.plan} can't work. {purpose.cure}."
+        )
+
+
+def _refuse_other_shapes(
+    file: WeightsFile, weights: dict[str, Tensor], fresh: dict[str, Tensor], ours: dict[str, Any], anew: tuple[str, ...]
+) -> None:
+    wrong = [name for name, value in weights.items() if name in fresh and value.shape != fresh[name].shape]
+    wrong = [name for name in wrong if name not in anew]
+    if not wrong:
+        return
+    name = wrong[0]
+    if name == QUERIES:
+        cure = f"Set MODEL.DETR.NUM_QUERIES {len(weights[name])}; only fine-tuning may change it."
+    else:
+        cure = "The file contradicts itself or is of another network; name another one."
+    raise WeightsError(
+        f"{file.path}: {name} is {tuple(weights[name].shape)}, and this model needs {tuple(fresh[name].shape)}"
+        + (f" ({len(wrong)} tensors don't fit). " if len(wrong) > 1 else ". ")
+        + cure
+    )

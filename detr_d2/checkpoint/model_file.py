@@ -1,0 +1,119 @@
+"""A model from its file alone: no dataset has to be registered, no config be at hand."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from detr_d2.config import check_device, load_config
+from detr_d2.data import Category, coco_categories, contiguous_order
+from detr_d2.data.registration import DatasetEntry, register_entry
+from detr_d2.errors import WeightsError
+from detr_d2.model_zoo import get_config_file
+
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+
+from .categories import to_record
+from .checkpointer import DetrCheckpointer
+from .class_heads import WEIGHT, HeadClass, head_classes, normalised
+from .reading import WeightsFile, read_weights
+from .recipe import apply_recipe_, deduced_recipe
+
+if TYPE_CHECKING:
+    from detr_d2.meta_arch import DetrPanoptic
+
+
+def load_model(path: str, overrides: Sequence[str] = ()) -> tuple[DetrPanoptic, CfgNode]:
+    """A model ready to predict, from any weights that say what it is: ours, the published ones, Hugging Face's.
+
+    Args:
+        path: what ``MODEL.WEIGHTS`` takes.
+        overrides: config keys and values in turn, such as ``["MODEL.DETR.SCORE_THRESHOLD", "0.7"]``; published weights
+            don't show that res5 is dilated, so say ``MODEL.RESNETS.RES5_DILATION 2`` where the file's name doesn't.
+
+    Returns:
+        The model in evaluation mode, on a GPU if there is one (or on ``MODEL.DEVICE``), and the config that built it.
+        ``cfg.DATASETS.TEST`` names the file's categories, as if they were a dataset's.
+
+    Raises:
+        MissingFileError: there is no such file.
+        WeightsError: it can't be read, has no detector, or its classes have no names.
+    """
+    file = read_weights(path)
+    cfg = config_of(file, overrides)
+    check_device(cfg)
+    model: DetrPanoptic = build_model(cfg)
+    DetrCheckpointer(model).load(file.path)
+    return model.eval(), cfg
+
+
+def config_of(file: WeightsFile, overrides: Sequence[str] = ()) -> CfgNode:
+    """The config that builds the model of a file; its categories get registered under a name of their own.
+
+    Raises:
+        WeightsError: the file has no detector, or its classes have no names.
+    """
+    name = _register_categories(categories_of_file(file))
+    cfg = load_config(get_config_file("Base-DETR.yaml"))
+    apply_recipe_(cfg, deduced_recipe(file))
+    cfg.merge_from_list(["DATASETS.TRAIN", (), "DATASETS.TEST", (name,)])
+    cfg.MODEL.WEIGHTS = file.path
+    cfg.MODEL.DETR.FREEZE_DETECTOR = False  # of training only
+    cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+    cfg.merge_from_list(list(overrides))
+    return cfg
+
+
+def categories_of_file(file: WeightsFile) -> list[Category]:
+    """The categories that a file's detector knows, in contiguous order.
+
+    Where only names are known, a name that COCO gives to stuff is stuff, and every other one is a thing.
+
+    Raises:
+        WeightsError: there is no detector, or nobody says what its outputs mean.
+    """
+    if WEIGHT not in file.weights:
+        raise WeightsError(
+            f"{file.path} ({file.origin}) has no class head: it is a backbone or a part of a model. Use it as "
+            "MODEL.WEIGHTS of a training."
+        )
+    known = head_classes(file)
+    if known is None:
+        raise WeightsError(
+            f"{file.path} ({file.origin}) has {len(file.weights[WEIGHT])} outputs, and nothing says which classes "
+            "they are. Use it as MODEL.WEIGHTS with the dataset it was trained on in DATASETS.TEST."
+        )
+    stuff = {normalised(category.name): category for category in coco_categories() if not category.is_thing}
+    named = [(row, head_class) for row, head_class in enumerate(known) if head_class is not None]
+    return contiguous_order(_category(row, head_class, stuff) for row, head_class in named)
+
+
+def _category(row: int, head_class: HeadClass, stuff: dict[str, Category]) -> Category:
+    if head_class.category is not None:
+        return head_class.category
+    is_thing = normalised(head_class.name) not in stuff
+    red, green, blue = hashlib.sha256(head_class.name.encode()).digest()[:3]
+    return Category(row, head_class.name, is_thing, (red, green, blue))
+
+
+def _register_categories(categories: list[Category]) -> str:
+    """A dataset without pictures, so that metadata (names, colours) are found as those of any dataset are."""
+    content = json.dumps(to_record(categories), sort_keys=True)
+    name = f"checkpoint_{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+    register_entry(
+        DatasetEntry(
+            name=name,
+            images="",
+            panoptic_json="",
+            panoptic_root="",
+            instances_json="",
+            categories=tuple(categories),
+            cure="These are the categories of a checkpoint; they have no pictures.",
+        )
+    )
+    return name

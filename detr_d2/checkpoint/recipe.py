@@ -1,0 +1,140 @@
+"""The config keys that build a model: kept in checkpoints, read off the shapes of others' weights, and compared."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from detectron2.config import CfgNode
+
+from .conventions import CAFFE2_BGR
+from .names import OURS
+from .reading import WeightsFile
+
+logger = logging.getLogger(__name__)
+
+Recipe = dict[str, Any]
+"""Config keys, such as ``MODEL.DETR.HIDDEN_DIM``, and their values as plain data."""
+
+_RESNET_KEYS = (
+    *("DEPTH", "OUT_FEATURES", "NORM", "NUM_GROUPS", "WIDTH_PER_GROUP", "STRIDE_IN_1X1", "RES5_DILATION"),
+    *("RES2_OUT_CHANNELS", "STEM_OUT_CHANNELS"),
+)
+_KEYS = (
+    *("MODEL.META_ARCHITECTURE", "MODEL.BACKBONE.NAME", "MODEL.BACKBONE.FREEZE_AT", "MODEL.MASK_ON"),
+    *("MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD"),
+    *("INPUT.FORMAT", "INPUT.MIN_SIZE_TEST", "INPUT.MAX_SIZE_TEST"),
+)
+_DEPTHS = {(2, 2, 2, 2): 18, (3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
+
+DETECTOR_KEYS = (
+    *("MODEL.RESNETS.DEPTH", "MODEL.RESNETS.STEM_OUT_CHANNELS", "MODEL.RESNETS.RES2_OUT_CHANNELS"),
+    *("MODEL.RESNETS.NUM_GROUPS", "MODEL.RESNETS.WIDTH_PER_GROUP", "MODEL.RESNETS.STRIDE_IN_1X1"),
+    *("MODEL.DETR.HIDDEN_DIM", "MODEL.DETR.NHEADS", "MODEL.DETR.DIM_FEEDFORWARD", "MODEL.DETR.PRE_NORM"),
+)
+"""Keys that must be those of the weights, or nothing fits."""
+
+WHOLE_MODEL_KEYS = ("MODEL.RESNETS.RES5_DILATION", "MODEL.DETR.ENC_LAYERS", "MODEL.DETR.DEC_LAYERS")
+"""Keys that must be those of the weights as well where the model isn't trained further."""
+
+
+def model_recipe(cfg: CfgNode) -> Recipe:
+    """What of a config builds the model and its pictures, thresholds included."""
+    resnet, detr = (f"MODEL.RESNETS.{key}" for key in _RESNET_KEYS), (f"MODEL.DETR.{key}" for key in cfg.MODEL.DETR)
+    return {key: _plain(_node(cfg, key)) for key in (*_KEYS, *resnet, *detr)}
+
+
+def apply_recipe_(cfg: CfgNode, recipe: Mapping[str, Any]) -> None:
+    """Put a recipe's values into a config; keys that this version doesn't have are logged."""
+    for key, value in recipe.items():
+        parent, _, leaf = key.rpartition(".")
+        try:
+            known = leaf in _node(cfg, parent)
+        except (KeyError, AttributeError):
+            known = False
+        if known:
+            cfg.merge_from_list([key, value])
+        else:
+            logger.warning("The weights' config has %s, which this version doesn't know; it is left out.", key)
+
+
+def deduced_recipe(file: WeightsFile) -> Recipe:
+    """The config keys that a file's record, its neighbours and the shapes of its weights say.
+
+    The record comes first, but shapes are facts. What no shape says (heads of boxes only, dilation) is absent.
+    """
+    record = dict(file.record.get("config") or {})
+    return record | file.entries | _pictures(file) | _backbone(file.weights) | _transformer(file.weights)
+
+
+def differing_keys(theirs: Mapping[str, Any], ours: Mapping[str, Any], keys: tuple[str, ...]) -> list[str]:
+    """Those of ``keys`` that both recipes have, with other values."""
+    return [key for key in keys if key in theirs and key in ours and theirs[key] != ours[key]]
+
+
+def _pictures(file: WeightsFile) -> Recipe:
+    """What the origin says, where there is no record: the pictures, and where a ResNet's blocks have their stride."""
+    if file.convention is None or file.origin == OURS:
+        return {}
+    return file.convention.entries() | {"MODEL.RESNETS.STRIDE_IN_1X1": file.convention == CAFFE2_BGR}
+
+
+def _backbone(weights: Mapping[str, Tensor]) -> Recipe:
+    prefix = "detr.backbone."
+    first, stem = weights.get(f"{prefix}res2.0.conv1.weight"), weights.get(f"{prefix}stem.conv1.weight")
+    if first is None or stem is None:
+        return {}
+    blocks = tuple(_count(weights, rf"detr\.backbone\.res{stage}\.(\d+)\.") for stage in (2, 3, 4, 5))
+    last = weights.get(f"{prefix}res2.0.conv3.weight")
+    recipe: Recipe = {"MODEL.RESNETS.STEM_OUT_CHANNELS": len(stem)}
+    if blocks in _DEPTHS:
+        basic = last is None and blocks == (3, 4, 6, 3)
+        recipe["MODEL.RESNETS.DEPTH"] = 34 if basic else _DEPTHS[blocks]
+    middle = weights.get(f"{prefix}res2.0.conv2.weight")
+    if last is not None and middle is not None and middle.dim() == 4:
+        groups = len(middle) // middle.shape[1]
+        recipe |= {"MODEL.RESNETS.NUM_GROUPS": groups, "MODEL.RESNETS.WIDTH_PER_GROUP": len(middle) // max(1, groups)}
+    recipe["MODEL.RESNETS.RES2_OUT_CHANNELS"] = len(first if last is None else last)
+    return recipe
+
+
+def _transformer(weights: Mapping[str, Tensor]) -> Recipe:
+    queries = weights.get("detr.query_embed.weight")
+    if queries is None or queries.dim() != 2:
+        return {}
+    hidden_dim = queries.shape[1]
+    recipe: Recipe = {
+        "MODEL.DETR.HIDDEN_DIM": hidden_dim,
+        "MODEL.DETR.NUM_QUERIES": len(queries),
+        "MODEL.DETR.ENC_LAYERS": _count(weights, r"detr\.transformer\.encoder\.layers\.(\d+)\."),
+        "MODEL.DETR.DEC_LAYERS": _count(weights, r"detr\.transformer\.decoder\.layers\.(\d+)\."),
+        "MODEL.DETR.PRE_NORM": "detr.transformer.encoder.norm.weight" in weights,
+        "MODEL.DETR.MASK_ON": "mask_head.lay1.weight" in weights,
+    }
+    forward = weights.get("detr.transformer.decoder.layers.0.linear1.weight")
+    if forward is not None:
+        recipe["MODEL.DETR.DIM_FEEDFORWARD"] = len(forward)
+    first = weights.get("mask_head.lay1.weight")
+    if first is not None and len(first) > hidden_dim:
+        recipe["MODEL.DETR.NHEADS"] = len(first) - hidden_dim
+    return recipe
+
+
+def _count(weights: Mapping[str, Tensor], pattern: str) -> int:
+    found = {match[1] for name in weights if (match := re.match(pattern, name))}
+    return len(found)
+
+
+def _node(cfg: CfgNode, key: str) -> Any:
+    value: Any = cfg
+    for part in key.split("."):
+        value = value[part]
+    return value
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
