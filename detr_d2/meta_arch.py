@@ -19,6 +19,7 @@ from detr_d2.modeling import (
     SetCriterion,
     Target,
     Transformer,
+    fold_norms_,
     kept_queries,
     panoptic_map,
     predict_masks,
@@ -98,6 +99,7 @@ class DetrPanoptic(nn.Module):
         self.mask_head = mask_head
         # Convolutions are faster with channels last, on CPUs and GPUs alike; results are the same.
         self.to(memory_format=torch.channels_last)
+        fold_norms_(self.detr.backbone)
         self.criterion = criterion
         self.categories = categories
         self.loss_weights = loss_weights

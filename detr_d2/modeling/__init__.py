@@ -3,6 +3,7 @@
 from .criterion import SetCriterion
 from .detr import Detr
 from .dilation import use_published_dilation_
+from .folding import fold_norms_
 from .mask_head import AttentionMaps, MaskHead, predict_masks
 from .matcher import HungarianMatcher, Target
 from .panoptic import kept_queries, panoptic_map, upsample_mask
@@ -18,6 +19,7 @@ __all__ = [
     "SetCriterion",
     "Target",
     "Transformer",
+    "fold_norms_",
     "kept_queries",
     "panoptic_map",
     "predict_masks",
