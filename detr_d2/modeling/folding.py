@@ -18,8 +18,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 def fold_norms_(backbone: nn.Module) -> None:
     """From now on convolutions with a batch norm in ``norm`` scale and shift by it on their own, while it is constant.
 
-    A pass over each feature map is saved. The folded weights are made anew in every forward pass, which takes a hundredth
-    of its time: so parameters, checkpoints and what can be trained stay as they were, and nothing can be out of date.
+    A pass over each feature map is saved. The folded weights are made anew in every forward pass, which takes a few
+    hundredths of its time: so parameters, checkpoints and what can be trained stay as they were, and nothing can be out
+    of date.
 
     Args:
         backbone: changed in place; of its convolutions those are folded that have the attribute ``norm``, as
