@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from detr_d2.evaluation.ground_truth import read_panoptic_png
+from detr_d2.data import read_panoptic_png
 from detr_d2.evaluation.panoptic_quality import PanopticQuality
 
 REAL_DATASETS = {

@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from detr_d2.data import Category
-from detr_d2.evaluation.ground_truth import read_panoptic_png
+from detr_d2.data import Category, read_panoptic_png
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 

@@ -1,4 +1,4 @@
-"""True panoptic maps of a registered dataset, and what is wrong with them."""
+"""What is wrong with the true panoptic maps of a registered dataset."""
 
 from __future__ import annotations
 
@@ -7,25 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from detr_d2.evaluation.panoptic_quality import VOID
-
-#: One id is R + 256 G + 256² B.
-_WEIGHTS = np.array([1, 256, 256**2], dtype=np.int64)
-
-
-def read_panoptic_png(path: str) -> np.ndarray:
-    """The segment id of each pixel.
-
-    Returns:
-        (H, W) int64.
-
-    Raises:
-        OSError: the file is missing, or isn't a picture that can be read.
-    """
-    with Image.open(path) as picture:
-        return np.asarray(picture.convert("RGB"), dtype=np.int64) @ _WEIGHTS
 
 
 def find_faults(record: Mapping[str, Any], ids: np.ndarray) -> list[str]:

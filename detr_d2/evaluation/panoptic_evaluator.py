@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from detr_d2.data import categories_of
-from detr_d2.errors import DatasetError
-from detr_d2.evaluation.ground_truth import count_stale_areas, find_faults, read_panoptic_png
+from detr_d2.data import categories_of, read_panoptic_png
+from detr_d2.errors import DatasetError, UserError
+from detr_d2.evaluation.ground_truth import count_stale_areas, find_faults
 from detr_d2.evaluation.panoptic_quality import PanopticQuality, Quality
 from detr_d2.evaluation.tables import class_table, quality_table
 
@@ -112,8 +112,8 @@ class DetrPanopticEvaluator(DatasetEvaluator):
         """The true segment ids, or None where the ground truth has faults, which are noted."""
         try:
             ids = read_panoptic_png(record["pan_seg_file_name"])
-        except OSError as error:
-            faults = [f"{record['pan_seg_file_name']} (image id {record['image_id']}): can't be read: {error}"]
+        except UserError as error:
+            faults = [f"image id {record['image_id']}: {error}"]
         else:
             faults = find_faults(record, ids)
             self._stale_areas += count_stale_areas(record, ids)
