@@ -1,0 +1,106 @@
+#!/usr/bin/env python
+"""Panoptic inference, picture in and panoptic map out: ours and its peers in one process, with the same weights.
+
+Prints seconds and peak memory of each, how many times those of ours they are, and how far ours is from their masks.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from benchmarking.inference import Implementation, changed_pixels, huggingface, mask_difference, ours, reference
+from benchmarking.measure import in_fresh_process, machine, peak_above_now, seconds_interleaved
+from benchmarking.models import Setting, share_weights
+from benchmarking.report import deliver, get_parser, table, use_threads
+
+from detr_d2.errors import run_command
+
+OURS, HUGGINGFACE, REFERENCE = "detr_d2", "transformers", "facebookresearch/detr"
+VARIANTS = {
+    "detr_d2, bfloat16": ("MODEL.DETR.INFERENCE_DTYPE", "bfloat16"),
+    "detr_d2, compiled backbone": ("MODEL.DETR.COMPILE_BACKBONE", "True"),
+}
+EXAMPLES = """\
+examples:
+  python tools/benchmark_inference.py                   # some minutes on two cores; 12 GB of memory, for the peer
+  python tools/benchmark_inference.py --reference ../detr --variants --write docs/performance.md
+  python tools/benchmark_inference.py --short           # half a minute: shows that it works
+"""
+
+
+def main() -> int:
+    parser = get_parser(__doc__, EXAMPLES)
+    parser.add_argument("--reference", type=Path, metavar="DIR", help="a clone of facebookresearch/detr, compared too")
+    parser.add_argument("--variants", action="store_true", help="ours with bfloat16 and with a compiled backbone, too")
+    parser.add_argument("--size", type=int, nargs=2, default=(800, 1066), metavar=("H", "W"), help="default: 800 1066")
+    parser.add_argument("--kept", type=int, default=15, metavar="N", help="segments in the map (default: 15)")
+    parser.add_argument("--queries", type=int, default=100, metavar="N", help="(default: 100)")
+    args = parser.parse_args()
+    setting = Setting(*args.size, queries=args.queries, kept=args.kept)
+    if args.short:
+        setting = Setting(96, 130, classes=20, queries=10, kept=3, small=True)
+    names = [OURS, HUGGINGFACE] + [REFERENCE] * bool(args.reference) + list(VARIANTS) * args.variants
+    use_threads(args.threads)
+
+    rows = compare(names, setting, args.repeats, args.reference)
+    for row in rows:
+        row["MiB"] = in_fresh_process(peak_memory, row["name"], setting, args.threads, args.reference)
+    title = (
+        f"One picture of {setting.height}×{setting.width}, ResNet-50, {setting.queries} queries, {setting.kept} kept, "
+        f"fp32, the same random weights; median of {args.repeats} rounds. {machine(args.threads)}."
+    )
+    figures = {"setting": vars(setting), "machine": machine(args.threads), "rows": rows}
+    deliver("benchmark_inference", f"{title}\n\n{table([_in_words(row, rows[0]) for row in rows])}", figures, args)
+    return 0
+
+
+def build(name: str, setting: Setting, clone: Path | None) -> Implementation:
+    """The implementation of that name, with random weights."""
+    if name == HUGGINGFACE:
+        return huggingface(setting)
+    if name == REFERENCE:
+        assert clone is not None
+        return reference(clone, setting)
+    return ours(setting, *VARIANTS.get(name, ()))
+
+
+def compare(names: list[str], setting: Setting, repeats: int, clone: Path | None) -> list[dict]:
+    """Seconds of each, taking turns, and what its masks differ from those of ours."""
+    built = {name: build(name, setting, clone) for name in names}
+    for name in names:
+        if name != HUGGINGFACE:
+            share_weights(built[HUGGINGFACE].model, built[name].model)
+    seconds = seconds_interleaved({name: each.panoptic for name, each in built.items()}, repeats)
+    masks = built[OURS].masks()
+    rows = []
+    for name in names:
+        others = built[name].masks()
+        changed = changed_pixels(masks, others, setting)
+        rows.append(
+            {"name": name, "seconds": seconds[name], "difference": mask_difference(masks, others), "changed": changed}
+        )
+    return rows
+
+
+def peak_memory(name: str, setting: Setting, threads: int, clone: Path | None) -> float:
+    """MiB above the loaded model at the peak of one run, in this process."""
+    use_threads(threads)
+    return peak_above_now(build(name, setting, clone).panoptic)
+
+
+def _in_words(row: dict, first: dict) -> dict:
+    """A row of the table; ``first`` is ours."""
+    return {
+        "panoptic inference": row["name"],
+        "seconds": row["seconds"],
+        "× ours": row["seconds"] / first["seconds"],
+        "peak MiB above the model": round(row["MiB"]),
+        "× ours ": row["MiB"] / first["MiB"],
+        "largest difference of mask logits, per their spread": row["difference"],
+        "pixels of another segment, ties aside": row["changed"],
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

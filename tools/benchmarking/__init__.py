@@ -1,0 +1,1 @@
+"""What the benchmarks share: the models side by side, measuring, and reporting."""

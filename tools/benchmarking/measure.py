@@ -1,0 +1,81 @@
+"""Time and memory, measured so that figures of one run can be compared with each other."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+Result = TypeVar("Result")
+
+
+def seconds_interleaved(runs: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """The median time of each, after one run that doesn't count; they take turns, so that all meet the same machine.
+
+    Args:
+        runs: what to measure, by name.
+        repeats: rounds.
+    """
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for i in range(repeats + 1):
+        for name, run in runs.items():
+            gc.collect()
+            start = time.perf_counter()
+            run()
+            if i > 0:
+                times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def in_fresh_process(function: Callable[..., Result], *arguments: Any) -> Result:
+    """Call a function of a module in a process of its own, whose memory nothing else has touched."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, arguments)
+
+
+def peak_above_now(run: Callable[[], object]) -> float:
+    """MiB of resident memory that ``run`` needs at its peak beyond what the process holds before it."""
+    gc.collect()
+    reset = _reset_peak()
+    before = _resident("VmRSS") if reset else _resident("VmHWM")
+    run()
+    return (_resident("VmHWM") - before) / 1024
+
+
+def _reset_peak() -> bool:
+    """Whether the kernel forgot the process's highest use of memory so far; else what came before counts with it."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def _resident(field: str) -> int:
+    """KiB, from Linux's table of this process: VmRSS is now, VmHWM the highest so far."""
+    status = Path("/proc/self/status").read_text()
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith(field + ":")))
+
+
+def machine(threads: int) -> str:
+    """One line: processor, cores and threads used, torch, allocator."""
+    names = [line.split(":", 1)[1].strip() for line in _cpu_info() if line.startswith("model name")]
+    allocator = os.environ.get("LD_PRELOAD") or "default allocator"
+    return (
+        f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
+        f"{threads} threads, {platform.system()}, Python {platform.python_version()}, torch {torch.__version__}, "
+        f"{allocator}, no GPU used"
+    )
+
+
+def _cpu_info() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.is_file() else []

@@ -1,0 +1,102 @@
+"""One training step in three implementations: pictures and targets in, updated weights out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from detr_d2.modeling.box_ops import box_xyxy_to_cxcywh
+
+from detectron2.structures import BitMasks, Boxes, Instances
+
+from .models import Setting, build_huggingface, build_ours, build_reference
+
+MEAN, STD = torch.tensor([0.485, 0.456, 0.406])[:, None, None], torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A model in training.
+
+    Args:
+        run: one step; returns its mask and dice losses.
+    """
+
+    model: nn.Module
+    run: Callable[[], dict[str, float]]
+
+
+def ours(setting: Setting, targets: int, frozen: bool, *overrides: str) -> Step:
+    """This project's step, as its trainer does it."""
+    model = build_ours(setting, "MODEL.DETR.FREEZE_DETECTOR", str(frozen), *overrides).train()
+    boxes, labels, masks = draw_targets(setting, targets)
+    truth = Instances(
+        (setting.height, setting.width), gt_classes=labels, gt_boxes=Boxes(boxes), gt_masks=BitMasks(masks)
+    )
+    inputs = [{"image": picture, "instances": truth} for picture in setting.pictures()]
+    return Step(model, _step(model, lambda: model(inputs), {"loss_mask": 1.0, "loss_dice": 1.0}, weighted=True))
+
+
+def huggingface(setting: Setting, targets: int, frozen: bool) -> Step:
+    """Hugging Face's model with labels, which computes the masks of all queries."""
+    model = build_huggingface(setting, auxiliary_loss=not frozen).train()
+    if frozen:
+        model.detr.requires_grad_(False)
+    boxes, labels, masks = draw_targets(setting, targets)
+    truth = {"class_labels": labels, "boxes": _relative(boxes, setting), "masks": masks.float()}
+    pictures = torch.stack([(picture / 255 - MEAN) / STD for picture in setting.pictures()])
+    weights = {"loss_bbox": 5.0, "loss_giou": 2.0}
+    return Step(model, _step(model, lambda: model(pictures, labels=[truth] * setting.batch).loss_dict, weights))
+
+
+def reference(folder: Path, setting: Setting, targets: int, frozen: bool) -> Step:
+    """facebookresearch/detr's model and criterion."""
+    model, criterion, _ = build_reference(folder, setting, frozen)
+    model.train()
+    boxes, labels, masks = draw_targets(setting, targets)
+    truth = {"labels": labels, "boxes": _relative(boxes, setting), "masks": masks}
+    pictures = [(picture / 255 - MEAN) / STD for picture in setting.pictures()]
+    return Step(model, _step(model, lambda: criterion(model(pictures), [truth] * setting.batch), criterion.weight_dict))
+
+
+def draw_targets(setting: Setting, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Boxes (N, 4) in pixels, classes (N,) and rectangular masks (N, H, W) bool, the same every time."""
+    generator = torch.Generator().manual_seed(2)
+    corner = torch.rand(count, 2, generator=generator) * 0.5
+    size = torch.rand(count, 2, generator=generator) * 0.4 + 0.1
+    boxes = torch.cat([corner, corner + size], 1) * torch.tensor([setting.width, setting.height] * 2)
+    masks = torch.zeros(count, setting.height, setting.width, dtype=torch.bool)
+    for mask, (x0, y0, x1, y1) in zip(masks, boxes.int().tolist(), strict=True):
+        mask[y0:y1, x0:x1] = True
+    return boxes, torch.arange(count) % setting.classes, masks
+
+
+def _relative(boxes: Tensor, setting: Setting) -> Tensor:
+    return box_xyxy_to_cxcywh(boxes / torch.tensor([setting.width, setting.height] * 2))
+
+
+def _step(
+    model: nn.Module, compute: Callable[[], dict[str, Any]], weights: dict[str, float], weighted: bool = False
+) -> Callable[[], dict[str, float]]:
+    """Forward, backward, update. ``weights`` of losses default to 1; figures that have no gradient are left out."""
+    optimizer = torch.optim.AdamW(_trained(model.parameters()), lr=1e-5, fused=True)
+
+    def run() -> dict[str, float]:
+        losses = compute()
+        taught = {name: value for name, value in losses.items() if value.requires_grad}
+        factors = {name: 1.0 if weighted else weights.get("_".join(name.split("_")[:2]), 1.0) for name in taught}
+        sum((value * factors[name] for name, value in taught.items()), torch.zeros(())).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return {name: losses[name].item() for name in ("loss_mask", "loss_dice")}
+
+    return run
+
+
+def _trained(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
+    return [parameter for parameter in parameters if parameter.requires_grad]
