@@ -156,11 +156,15 @@ def _add_model_keys(cfg: CfgNode) -> None:
     # in MODEL.WEIGHTS. Joint training: MASK_ON True and FREEZE_DETECTOR False.
     detr.MASK_ON = False
     detr.FREEZE_DETECTOR = False
-    # The mask head's first weights over the attention maps, which are tiny numbers, are multiplied by this. The published
-    # head starts with 1; a head that learns from nothing, in a short time, learns much sooner with 100.
+    # The mask head's first weights over the attention maps, which are tiny numbers, are multiplied by this. The
+    # published head starts with 1; a head that learns from nothing, in a short time, learns much sooner with 100.
     detr.ATTENTION_GAIN = 1.0
-    # Masks are computed for as many queries at once as fit into so many bytes; at least one. Inference only.
-    detr.MASK_CHUNK_BYTES = 64 * 2**20
+    # Masks are computed for as many queries at once as fit into so many bytes; at least one. At inference, and in
+    # training with MASK_CHECKPOINT. On a CPU what fits into its cache is fastest; a GPU may like more.
+    detr.MASK_CHUNK_BYTES = 32 * 2**20
+    # Training keeps nothing of the mask head but the masks, and computes the rest again for the backward pass: less
+    # memory, more time.
+    detr.MASK_CHECKPOINT = False
 
     # Inference. The values travel with the config; thresholds are on the class probability.
     detr.SCORE_THRESHOLD = 0.85  # a query below it is no segment of the panoptic map
@@ -168,6 +172,8 @@ def _add_model_keys(cfg: CfgNode) -> None:
     detr.INSTANCE_SCORE_THRESHOLD = 0.05  # a thing below it is no instance
     detr.PANOPTIC_ON = True  # return "panoptic_seg" (needs MASK_ON)
     detr.INSTANCE_ON = True  # return "instances"
+    detr.INFERENCE_DTYPE = "float32"  # "bfloat16": faster where the processor has it, and masks differ a little
+    detr.COMPILE_BACKBONE = False  # torch.compile: slow at first, and with each new size, then faster
 
 
 def _add_test_keys(cfg: CfgNode) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from detr_d2.checkpoint import model_categories, model_recipe
 from detr_d2.data import Category
@@ -20,10 +20,10 @@ from detr_d2.modeling import (
     Target,
     Transformer,
     fold_norms_,
+    instance_masks,
     kept_queries,
     panoptic_map,
     predict_masks,
-    upsample_mask,
     use_published_dilation_,
 )
 from detr_d2.modeling.box_ops import box_cxcywh_to_xyxy, box_xyxy_to_cxcywh
@@ -35,6 +35,8 @@ from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 
 BatchedInputs = list[dict[str, Any]]
+
+INFERENCE_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @META_ARCH_REGISTRY.register()
@@ -52,7 +54,10 @@ class DetrPanoptic(nn.Module):
         mask_head: attention maps to masks.
         freeze_detector: train the mask head alone; the detector keeps its weights and batch statistics, and has no
             dropout.
-        mask_chunk_bytes: see ``detr_d2.modeling.predict_masks``; used at inference.
+        mask_chunk_bytes: see ``detr_d2.modeling.predict_masks``; used at inference, and with ``mask_checkpoint``.
+        mask_checkpoint: train the mask head in chunks that are computed again for the backward pass.
+        inference_dtype: "float32", or "bfloat16" for autocast.
+        compile_backbone: run the backbone through ``torch.compile``.
         score_threshold: of the panoptic map's segments.
         min_segment_area: in pixels of the original picture.
         instance_score_threshold: of the instances.
@@ -61,7 +66,8 @@ class DetrPanoptic(nn.Module):
         recipe: the config keys that build this model; checkpoints keep them.
 
     Raises:
-        ValueError: only one of ``bbox_attention`` and ``mask_head``; or a frozen detector and nothing left to train.
+        ValueError: only one of ``bbox_attention`` and ``mask_head``; a frozen detector and nothing left to train; or
+            another ``inference_dtype``.
     """
 
     pixel_mean: Tensor
@@ -82,6 +88,9 @@ class DetrPanoptic(nn.Module):
         mask_head: MaskHead | None = None,
         freeze_detector: bool = False,
         mask_chunk_bytes: int | None = None,
+        mask_checkpoint: bool = False,
+        inference_dtype: str = "float32",
+        compile_backbone: bool = False,
         score_threshold: float = 0.85,
         min_segment_area: int = 4,
         instance_score_threshold: float = 0.05,
@@ -94,17 +103,24 @@ class DetrPanoptic(nn.Module):
             raise ValueError("Give both bbox_attention and mask_head, or neither.")
         if freeze_detector and mask_head is None:
             raise ValueError("MODEL.DETR.FREEZE_DETECTOR without MODEL.DETR.MASK_ON leaves nothing to train.")
+        if inference_dtype not in INFERENCE_DTYPES:
+            allowed = " or ".join(INFERENCE_DTYPES)
+            raise ValueError(f"MODEL.DETR.INFERENCE_DTYPE is {inference_dtype!r}; set it to {allowed}.")
         self.detr = detr
         self.bbox_attention = bbox_attention
         self.mask_head = mask_head
         # Convolutions are faster with channels last, on CPUs and GPUs alike; results are the same.
         self.to(memory_format=torch.channels_last)
         fold_norms_(self.detr.backbone)
+        if compile_backbone:
+            self.detr.backbone.compile()
         self.criterion = criterion
         self.categories = categories
         self.loss_weights = loss_weights
         self.freeze_detector = freeze_detector
         self.mask_chunk_bytes = mask_chunk_bytes
+        self.mask_checkpoint = mask_checkpoint
+        self.inference_dtype = INFERENCE_DTYPES[inference_dtype]
         self.score_threshold = score_threshold
         self.min_segment_area = min_segment_area
         self.instance_score_threshold = instance_score_threshold
@@ -170,6 +186,9 @@ class DetrPanoptic(nn.Module):
             "pixel_std": cfg.MODEL.PIXEL_STD,
             "freeze_detector": options.FREEZE_DETECTOR,
             "mask_chunk_bytes": options.MASK_CHUNK_BYTES,
+            "mask_checkpoint": options.MASK_CHECKPOINT,
+            "inference_dtype": options.INFERENCE_DTYPE,
+            "compile_backbone": options.COMPILE_BACKBONE,
             "score_threshold": options.SCORE_THRESHOLD,
             "min_segment_area": options.MIN_SEGMENT_AREA,
             "instance_score_threshold": options.INSTANCE_SCORE_THRESHOLD,
@@ -202,11 +221,17 @@ class DetrPanoptic(nn.Module):
             list of segments with id, isthing, category_id, score and area).
         """
         images, padding_mask = self._preprocess(batched_inputs)
+        if not self.training:
+            with self._inference_precision():
+                return self._results(self.detr(images.tensor, padding_mask), batched_inputs, images)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_detector):
             outputs = self.detr(images.tensor, padding_mask)
-        if self.training:
-            return self._losses(outputs, self._targets(batched_inputs, images.image_sizes))
-        return self._results(outputs, batched_inputs, images)
+        return self._losses(outputs, self._targets(batched_inputs, images.image_sizes))
+
+    def _inference_precision(self) -> AbstractContextManager[Any]:
+        if self.inference_dtype == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self.inference_dtype)
 
     def _preprocess(self, batched_inputs: BatchedInputs) -> tuple[ImageList, Tensor]:
         """Normalise, pad on the right and at the bottom, and say where padding is (B, H, W)."""
@@ -234,7 +259,7 @@ class DetrPanoptic(nn.Module):
         """Weighted losses; the unweighted ones and DETR's other figures go to the log."""
         if self.freeze_detector:
             outputs = outputs | {"aux_outputs": []}  # they could teach nothing
-        predict = None if self.mask_head is None else partial(self._predict_masks, outputs, None)
+        predict = None if self.mask_head is None else partial(self._predict_masks, outputs)
         losses, figures = self.criterion(outputs, targets, self._mean_num_boxes(targets), predict)
         # Names without "loss" in them, so that Detectron2's console line stays short.
         unweighted = {name.replace("loss_", "unweighted/", 1): value for name, value in losses.items()}
@@ -245,11 +270,13 @@ class DetrPanoptic(nn.Module):
             if value.requires_grad or not self.freeze_detector
         }
 
-    def _predict_masks(
-        self, outputs: dict[str, Any], max_bytes: int | None, batch_index: Tensor, query_index: Tensor
-    ) -> Tensor:
+    def _predict_masks(self, outputs: dict[str, Any], batch_index: Tensor, query_index: Tensor) -> Tensor:
         assert self.bbox_attention is not None and self.mask_head is not None
-        return predict_masks(self.bbox_attention, self.mask_head, outputs, batch_index, query_index, max_bytes)
+        recompute = self.training and self.mask_checkpoint
+        # What a backward pass needs stays anyway, so that chunks alone would save nothing in training.
+        max_bytes = self.mask_chunk_bytes if recompute or not self.training else None
+        parts = (self.bbox_attention, self.mask_head)
+        return predict_masks(*parts, outputs, batch_index, query_index, max_bytes, recompute)
 
     def _mean_num_boxes(self, targets: list[Target]) -> float:
         """Targets a process has on average, at least 1, so that the losses' scale is that of the whole batch."""
@@ -279,10 +306,10 @@ class DetrPanoptic(nn.Module):
             return result
         shown = result["instances"].query_index if self.instance_on else kept[:0]
         needed = torch.cat([kept if self.panoptic_on else kept[:0], shown]).unique()
-        masks = self._predict_masks(outputs, self.mask_chunk_bytes, torch.full_like(needed, i), needed)
+        masks = self._predict_masks(outputs, torch.full_like(needed, i), needed)
         if self.instance_on:
             chosen = torch.searchsorted(needed, shown)
-            result["instances"].pred_masks = _instance_masks(masks, chosen, *sizes)
+            result["instances"].pred_masks = instance_masks(masks, chosen, *sizes)
         if self.panoptic_on:
             chosen = torch.searchsorted(needed, kept)
             result["panoptic_seg"] = panoptic_map(
@@ -302,21 +329,6 @@ class DetrPanoptic(nn.Module):
         instances.pred_boxes = Boxes(box_cxcywh_to_xyxy(outputs["pred_boxes"][i, chosen].float()) * size)
         instances.scores, instances.pred_classes, instances.query_index = scores[chosen], classes[chosen], chosen
         return detector_postprocess(instances, *output_size)
-
-
-def _instance_masks(
-    logits: Tensor,
-    chosen: Tensor,
-    padded_size: tuple[int, int],
-    image_size: tuple[int, int],
-    output_size: tuple[int, int],
-) -> Tensor:
-    """The chosen of (N, h, w) logits as bool masks of the original size, one at a time to keep the floats few."""
-    masks = torch.zeros(len(chosen), *output_size, dtype=torch.bool, device=logits.device)
-    for i, mask in enumerate(chosen.tolist()):
-        inside = upsample_mask(logits[mask : mask + 1], padded_size, image_size) > 0
-        masks[i] = F.interpolate(inside[None].float(), size=output_size, mode="nearest")[0, 0] > 0
-    return masks
 
 
 def _log_scalars(scalars: dict[str, Tensor]) -> None:

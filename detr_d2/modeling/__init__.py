@@ -6,7 +6,7 @@ from .dilation import use_published_dilation_
 from .folding import fold_norms_
 from .mask_head import AttentionMaps, MaskHead, predict_masks
 from .matcher import HungarianMatcher, Target
-from .panoptic import kept_queries, panoptic_map, upsample_mask
+from .panoptic import instance_masks, kept_queries, panoptic_map, resize_nearest, upsample_mask
 from .position_encoding import PositionEmbeddingSine
 from .transformer import Transformer
 
@@ -20,9 +20,11 @@ __all__ = [
     "Target",
     "Transformer",
     "fold_norms_",
+    "instance_masks",
     "kept_queries",
     "panoptic_map",
     "predict_masks",
+    "resize_nearest",
     "upsample_mask",
     "use_published_dilation_",
 ]

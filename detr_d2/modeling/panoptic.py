@@ -64,15 +64,40 @@ def panoptic_map(
         (contiguous), score (of a merged stuff segment: the highest) and area. Ids, areas and map agree.
     """
     alive = torch.arange(len(classes), device=classes.device)
+    pixels = _pixels_of_each(image_size, output_size, classes.device)
     while len(alive):
         group = _merge_stuff(classes[alive], is_thing)
-        segment = group[_owners(mask_logits[alive], padded_size, image_size, output_size)]
-        area = torch.bincount(segment.flatten(), minlength=len(alive))
+        segment = group[_owners(mask_logits[alive], padded_size, image_size)]
+        area = torch.bincount(segment.flatten(), pixels, minlength=len(alive)).long()
         too_small = area[group] < min_area
         if not bool(too_small.any()):
-            return _number_segments(segment, area, group, scores[alive], classes[alive], is_thing)
+            new_id, segments_info = _number_segments(area, group, scores[alive], classes[alive], is_thing)
+            return resize_nearest(new_id[segment], output_size), segments_info
         alive = alive[~too_small]
     return torch.full(output_size, VOID, dtype=torch.int32, device=classes.device), []
+
+
+def instance_masks(
+    logits: Tensor,
+    chosen: Tensor,
+    padded_size: tuple[int, int],
+    image_size: tuple[int, int],
+    output_size: tuple[int, int],
+) -> Tensor:
+    """Masks of single queries, which may overlap; one at a time, to keep the floats few.
+
+    Args:
+        logits: (N, h, w) at stride 4 of the padded tensor.
+        chosen: (M,) int64, which of them; the sizes are those of :func:`panoptic_map`.
+
+    Returns:
+        (M, H, W) bool of the original picture's size.
+    """
+    masks = torch.zeros(len(chosen), *output_size, dtype=torch.bool, device=logits.device)
+    for i, mask in enumerate(chosen.tolist()):
+        inside = upsample_mask(logits[mask : mask + 1], padded_size, image_size) > 0
+        masks[i] = resize_nearest(inside[0], output_size)
+    return masks
 
 
 def _merge_stuff(classes: Tensor, is_thing: Tensor) -> Tensor:
@@ -82,28 +107,52 @@ def _merge_stuff(classes: Tensor, is_thing: Tensor) -> Tensor:
     return same.int().argmax(1)
 
 
-def _owners(
-    mask_logits: Tensor, padded_size: tuple[int, int], image_size: tuple[int, int], output_size: tuple[int, int]
-) -> Tensor:
-    """(H, W) int64: the mask with the highest logit at each pixel, first one wins ties.
+def _owners(mask_logits: Tensor, padded_size: tuple[int, int], image_size: tuple[int, int]) -> Tensor:
+    """(H, W) int32 at network size: the mask with the highest logit at each pixel, first one wins ties.
 
     One mask at a time, so that there never is a stack of full-size masks in memory.
     """
-    owner = torch.zeros(image_size, dtype=torch.int64, device=mask_logits.device)
+    owner = torch.zeros(image_size, dtype=torch.int32, device=mask_logits.device)
     best = owner.new_full(image_size, float("-inf"), dtype=torch.float32)
     for i in range(len(mask_logits)):
         mask = upsample_mask(mask_logits[i : i + 1], padded_size, image_size)[0]
-        owner[mask > best] = i
-        best = torch.maximum(best, mask)
-    if image_size == output_size:
-        return owner
-    return F.interpolate(owner[None, None].float(), size=output_size, mode="nearest")[0, 0].long()
+        owner.masked_fill_(mask > best, i)
+        torch.maximum(best, mask, out=best)
+    return owner
+
+
+def resize_nearest(values: Tensor, size: tuple[int, int]) -> Tensor:
+    """(H, W) of any type to another size, by nearest neighbour, without a copy as floats."""
+    if values.shape == size:
+        return values
+    rows = _nearest(values.shape[0], size[0], values.device)
+    return values[rows][:, _nearest(values.shape[1], size[1], values.device)]
+
+
+def _nearest(length: int, new_length: int, device: torch.device) -> Tensor:
+    """(new_length,) int64: which of ``length`` places each new place takes its value from."""
+    places = torch.arange(length, dtype=torch.float32, device=device)
+    return F.interpolate(places[None, None], size=new_length, mode="nearest")[0, 0].long()
+
+
+def _pixels_of_each(size: tuple[int, int], new_size: tuple[int, int], device: torch.device) -> Tensor | None:
+    """(H * W,) how many pixels of the new size each of ``size`` becomes; None: one each.
+
+    So areas are counted at network size, and only the finished map is made as large as the original picture.
+    """
+    if size == new_size:
+        return None
+    rows, columns = (
+        torch.bincount(_nearest(length, new_length, device), minlength=length).double()
+        for length, new_length in zip(size, new_size, strict=True)
+    )
+    return (rows[:, None] * columns).flatten()
 
 
 def _number_segments(
-    segment: Tensor, area: Tensor, group: Tensor, scores: Tensor, classes: Tensor, is_thing: Tensor
+    area: Tensor, group: Tensor, scores: Tensor, classes: Tensor, is_thing: Tensor
 ) -> tuple[Tensor, list[dict[str, Any]]]:
-    """Replace queries by ids 1, 2, … and describe each."""
+    """(N,) int32, the ids 1, 2, … of the queries that are segments, and each segment in words."""
     new_id = torch.zeros(len(classes), dtype=torch.int32, device=classes.device)
     segments_info: list[dict[str, Any]] = []
     for query in group.unique().tolist():
@@ -118,4 +167,4 @@ def _number_segments(
                 "area": int(area[query]),
             }
         )
-    return new_id[segment], segments_info
+    return new_id, segments_info
