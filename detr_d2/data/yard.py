@@ -1,6 +1,6 @@
 """Small made-up scenes of a construction yard, with the truth about every pixel.
 
-A scene has sky, ground, mostly buildings and plants (stuff), and three to eight things standing on the ground, nearer
+A scene has sky, ground, mostly buildings and plants (stuff), and two to six things standing on the ground, nearer
 ones larger and in front. What would show too little of itself is taken out of the picture, so picture and truth agree.
 """
 
@@ -23,6 +23,9 @@ MIN_WIDTH, MIN_HEIGHT, MAX_SIDE = 64, 48, 2048
 MIN_VISIBLE_SHARE = 0.25
 MIN_VISIBLE_AREA = 24 / (160 * 128)
 """Smallest visible part of an object, as a share of the picture: 24 pixels at 160x128."""
+
+METRE = 0.3
+"""Size of a thing's unit in the foreground, as a share of the picture's height."""
 
 _SPLITS = {"train": 0, "val": 1}
 
@@ -64,7 +67,8 @@ def make_scene(index: int, split: str = "train", seed: int = 0, width: int = 160
     light = Light(float(rng.uniform(-1, 1)), float(rng.uniform(0.25, 1.0)))
     horizon = float(rng.uniform(0.3, 0.46) * height)
     backdrop, is_ground = _backdrop(rng, width, height, horizon)
-    sprites = _buildings(rng, light, width, height, horizon) + _plants(rng, light, width, height, horizon)
+    side = float(rng.choice([-1, 1]))
+    sprites = _buildings(rng, light, width, height, horizon, side) + _plants(rng, light, width, height, horizon, -side)
     sprites += sorted(_things(rng, light, width, height, horizon), key=lambda sprite: sprite.base)
     sprites = _keep_visible(sprites, width, height)
     segments, names = _label(sprites, is_ground)
@@ -85,45 +89,54 @@ def _backdrop(rng: np.random.Generator, width: int, height: int, horizon: float)
     return canvas, is_ground
 
 
-def _buildings(rng: np.random.Generator, light: Light, width: int, height: int, horizon: float) -> list[Sprite]:
-    """None to three buildings along the horizon."""
+def _buildings(
+    rng: np.random.Generator, light: Light, width: int, height: int, horizon: float, side: float
+) -> list[Sprite]:
+    """None to two buildings along the horizon, next to each other, on one ``side`` of the yard: -1 left, 1 right."""
     unit, sprites = height / 128, []
-    for _ in range(int(rng.choice([0, 1, 2, 3], p=[0.12, 0.4, 0.33, 0.15]))):
-        wide, tall = rng.uniform(26, 62), rng.uniform(0.35, 0.85) * horizon / unit
+    x = (0.5 + side * rng.uniform(0.1, 0.3)) * width
+    for _ in range(int(rng.choice([0, 1, 2], p=[0.1, 0.5, 0.4]))):
+        wide, tall = rng.uniform(54, 84), rng.uniform(0.6, 0.92) * horizon / unit
         pen = Pen(wide * 0.85 + 4, tall + 4, 4, unit * SUPERSAMPLING)
         draw = (scenery.draw_block, scenery.draw_shed, scenery.draw_frame)[rng.choice(3, p=[0.5, 0.25, 0.25])]
         draw(pen, rng, light, wide, min(tall, wide * 0.7) if draw is scenery.draw_shed else tall)
-        x, base = rng.uniform(0.05, 0.95) * width, horizon + rng.uniform(0.015, 0.04) * height
+        base = horizon + rng.uniform(0.015, 0.04) * height
         sprites.append(pen.sprite("building", x * SUPERSAMPLING, base * SUPERSAMPLING, rng, 0.02))
+        x += side * wide * rng.uniform(0.9, 1.1) * unit
     return sorted(sprites, key=lambda sprite: sprite.base)
 
 
-def _plants(rng: np.random.Generator, light: Light, width: int, height: int, horizon: float) -> list[Sprite]:
-    """None to five trees and bushes, in front of the buildings and behind the things."""
+def _plants(
+    rng: np.random.Generator, light: Light, width: int, height: int, horizon: float, side: float
+) -> list[Sprite]:
+    """Mostly a thicket on one ``side``: trees with bushes at their feet, behind the things, in front of buildings."""
     unit, sprites = height / 128, []
-    for _ in range(int(rng.choice([0, 1, 2, 3, 4, 5], p=[0.08, 0.2, 0.24, 0.22, 0.16, 0.1]))):
-        is_tree = rng.random() < 0.45
-        wide = rng.uniform(16, 30) if is_tree else rng.uniform(13, 30)
-        tall = rng.uniform(26, 46) if is_tree else wide * rng.uniform(0.5, 0.9)
-        pen = Pen(wide * 0.75, tall * 1.15, tall * 0.15, unit * SUPERSAMPLING)
-        (scenery.draw_tree if is_tree else scenery.draw_bush)(pen, rng, light, wide, tall)
-        x, base = rng.uniform(0, 1) * width, horizon + rng.uniform(0.03, 0.09) * height
-        sprites.append(pen.sprite("plant", x * SUPERSAMPLING, base * SUPERSAMPLING, rng, 0.07))
-    return sorted(sprites, key=lambda sprite: sprite.base)
+    if rng.random() < 0.1:
+        return []
+    x = (0.5 + side * rng.uniform(0.02, 0.2)) * width
+    for _ in range(int(rng.integers(2, 5))):
+        sizes = [(rng.uniform(24, 36), rng.uniform(36, 54), True), (rng.uniform(26, 36), rng.uniform(18, 26), False)]
+        base = horizon + rng.uniform(0.03, 0.07) * height
+        for wide, tall, is_tree in sizes[int(rng.random() < 0.2) :]:
+            pen = Pen(wide * 0.75, tall * 1.15, tall * 0.15, unit * SUPERSAMPLING)
+            (scenery.draw_tree if is_tree else scenery.draw_bush)(pen, rng, light, wide, tall)
+            sprites.append(pen.sprite("plant", x * SUPERSAMPLING, base * SUPERSAMPLING, rng, 0.07))
+        x += side * rng.uniform(14, 24) * unit
+    return sprites
 
 
 def _things(rng: np.random.Generator, light: Light, width: int, height: int, horizon: float) -> list[Sprite]:
-    """Three to eight things of two to five categories on the ground, not quite on top of one another."""
+    """Two to six things of two to five categories on the ground, not quite on top of one another."""
     sprites: list[Sprite] = []
     palette = rng.permutation(len(THINGS))[: int(rng.integers(2, 6))]
     places: list[tuple[float, float, float]] = []
-    for _ in range(int(rng.integers(3, 9))):
+    for _ in range(int(rng.integers(2, 7))):
         name = THINGS[int(rng.choice(palette))]
         shape = SHAPES[name]
         for _ in range(12):
             nearness = rng.uniform(0.16, 1.0)
             x, base = rng.uniform(0.04, 0.96) * width, horizon + nearness * (0.97 * height - horizon)
-            scale = (0.42 + 0.58 * nearness) * min(height, 0.8 * width) * 0.27
+            scale = (0.45 + 0.55 * nearness) * min(height, 0.8 * width) * METRE
             room = shape.reach * 0.62 * scale
             if all(abs(x - x1) > 0.62 * (room + room1) or abs(base - y1) > 0.22 * height for x1, y1, room1 in places):
                 break
@@ -191,7 +204,7 @@ def _cast_shadow(draw: ImageDraw.ImageDraw, sprite: Sprite, light: Light, height
         return
     left, right = sprite.left + box[0], sprite.left + box[2]
     nearness = (sprite.base / SUPERSAMPLING - horizon) / (height - horizon)
-    metre = (0.42 + 0.58 * nearness) * height * 0.27 * SUPERSAMPLING
+    metre = (0.45 + 0.55 * nearness) * height * METRE * SUPERSAMPLING
     slip = -light.side * SHAPES[sprite.category].shadow * metre
     depth = 0.16 * metre
     opacity = int(40 + 75 * light.strength)
