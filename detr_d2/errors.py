@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 #: What a command exits with when the user has something to mend; the same as argparse's own.
 USER_ERROR_EXIT_CODE = 2
+_TRACEBACK = "Traceback (most recent call last):"
 
 
 class UserError(Exception):
@@ -49,10 +50,29 @@ def run_command(main: Callable[[], int | None]) -> int:
 
     Returns:
         The exit code, for ``sys.exit``: what ``main`` returned, or 2 after a :class:`UserError`, whose message then
-        stands on stderr. Every other error keeps its traceback.
+        stands on stderr; it may come from another process, too. Every other error keeps its traceback.
     """
     try:
         return main() or 0
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except Exception as error:
+        message = _message_for_user(error)
+        if message is None:
+            raise
+        print(f"error: {message}", file=sys.stderr)
         return USER_ERROR_EXIT_CODE
+
+
+def _message_for_user(error: Exception) -> str | None:
+    """What to show of a :class:`UserError`; None for every other error.
+
+    Processes of a training, and data-loader workers, send their errors as a text: a traceback, whose end counts.
+    """
+    from torch.multiprocessing import ProcessRaisedException  # commands that never start a process needn't wait for it
+
+    if not isinstance(error, UserError | ProcessRaisedException):
+        return None
+    text = str(error)
+    before, _, last = text.rpartition(f"\n{__name__}.")
+    if before and _TRACEBACK not in last:
+        return last.partition(": ")[2].strip()
+    return text if isinstance(error, UserError) else None

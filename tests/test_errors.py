@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from torch.multiprocessing import ProcessRaisedException, spawn
+from torch.utils.data import DataLoader, Dataset
 
 from detr_d2 import errors
 from detr_d2.errors import UserError, run_command
@@ -47,6 +51,45 @@ def test_run_command_shows_a_user_error_as_one_message(capsys: pytest.CaptureFix
 @pytest.mark.parametrize(("result", "code"), [(None, 0), (0, 0), (3, 3)])
 def test_run_command_returns_the_exit_code(result: int | None, code: int) -> None:
     assert run_command(lambda: result) == code
+
+
+class Faulty(Dataset):
+    """A dataset whose only picture can't be read."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> None:
+        try:
+            Path("/no/such/picture.jpg").read_bytes()
+        except FileNotFoundError as error:
+            raise errors.MissingFileError(MESSAGE) from error
+
+
+def load_in_worker(rank: int = 0) -> None:
+    list(DataLoader(Faulty(), num_workers=1))
+
+
+def make_another_mistake(rank: int) -> None:
+    try:
+        load_in_worker()
+    except UserError as error:
+        raise RuntimeError("a mistake of ours") from error
+
+
+@pytest.mark.parametrize("start", [load_in_worker, lambda: spawn(load_in_worker)], ids=["worker", "process"])
+def test_run_command_shows_a_user_error_of_another_process_alike(
+    start: Callable[[], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = run_command(start)
+
+    assert code == 2
+    assert capsys.readouterr().err == f"error: {MESSAGE}\n"
+
+
+def test_run_command_lets_other_errors_of_another_process_pass() -> None:
+    with pytest.raises(ProcessRaisedException, match="a mistake of ours"):
+        run_command(lambda: spawn(make_another_mistake))
 
 
 def test_run_command_lets_other_errors_pass() -> None:

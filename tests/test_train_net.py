@@ -102,6 +102,13 @@ def test_a_mistake_is_one_clear_message(train_net, tmp_path, arguments, message)
     assert "no/such.pth" in arguments or not (tmp_path / "output").exists()
 
 
+def test_a_mistake_in_several_processes_is_one_clear_message(train_net):
+    result = train_net("--num-gpus", "2", "--dist-url", "auto", "MODEL.DETR.NUM_QUERY", "3")
+
+    assert result.returncode == 2
+    assert result.stderr.count("NUM_QUERIES") == 1 and "Traceback" not in result.stderr
+
+
 def test_weights_of_other_classes_are_one_clear_message(train_net, tiny_config, tmp_path):
     model = build_model(tiny_config())
     DetrCheckpointer(model, str(tmp_path)).save("other")
