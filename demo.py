@@ -11,6 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from detr_d2.checkpoint import config_of, read_weights
 from detr_d2.config import load_config
 from detr_d2.data import dataset_metadata, register_from_config
 from detr_d2.errors import USER_ERROR_EXIT_CODE, ConfigError, MissingFileError, run_command
@@ -23,13 +24,13 @@ from detectron2.utils.logger import setup_logger
 
 EXAMPLE = """\
 examples:
-  python demo.py --config-file configs/detr_panoptic_R50.yaml --input site.jpg 'photos/*.jpg' --output drawn \\
-      --opts MODEL.WEIGHTS output/detr_panoptic_R50/model_final.pth MODEL.DEVICE cpu
+  python demo.py --weights output/detr_panoptic_R50/model_final.pth --input site.jpg 'photos/*.jpg' --output drawn
+  python demo.py --weights detr-r50-panoptic --input street.jpg --output drawn --opts MODEL.DEVICE cpu
   python demo.py --config-file runs/quickstart/stage2/config.yaml --input photos --output drawn \\
       --confidence-threshold 0.7 --opts MODEL.WEIGHTS runs/quickstart/stage2/model_final.pth
 
-Names and colours are those of the config's DATASETS.TEST. What can't be read is named and skipped; the exit code is
-then 2.
+--weights alone is enough: a checkpoint says what it is. With --config-file names and colours are those of the config's
+DATASETS.TEST. What can't be read is named and skipped; the exit code is then 2.
 """
 
 
@@ -37,7 +38,12 @@ def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config-file", required=True, metavar="FILE", help="the config the model was trained with")
+    parser.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="the model: a checkpoint, a folder of Hugging Face, an address or a short name such as detr-r50-panoptic",
+    )
+    parser.add_argument("--config-file", metavar="FILE", help="the config it was trained with, if not the weights' own")
     parser.add_argument(
         "--input",
         nargs="+",
@@ -73,8 +79,14 @@ def _probability(text: str) -> float:
 
 
 def setup_cfg(args: argparse.Namespace) -> CfgNode:
-    """The config with the command line's changes, its datasets registered."""
-    cfg = load_config(args.config_file, args.opts)
+    """The config with the command line's changes, its datasets registered; without one, the weights' own."""
+    if args.config_file:
+        weights = ["MODEL.WEIGHTS", args.weights] if args.weights else []
+        cfg = load_config(args.config_file, [*weights, *args.opts])
+    elif args.weights:
+        cfg = config_of(read_weights(args.weights), args.opts)
+    else:
+        raise ConfigError("Nothing says which model to use. Give --weights FILE, or --config-file FILE.")
     if args.confidence_threshold is not None:
         cfg.MODEL.DETR.SCORE_THRESHOLD = args.confidence_threshold
     cfg.MODEL.DETR.PANOPTIC_ON = True

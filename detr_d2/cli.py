@@ -22,7 +22,11 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
+    "convert-weights": Command(
+        "detr_d2.checkpoint.convert_command", "write another program's weights as a checkpoint of this one"
+    ),
     "env": Command("detr_d2.environment", "show versions, the detectron2 in use, devices and datasets"),
+    "weights": Command("detr_d2.checkpoint.weights_command", "say what a file of weights is"),
     "yard": Command("detr_d2.data.yard_command", "make a small panoptic dataset of construction yards"),
 }
 

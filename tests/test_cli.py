@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +25,7 @@ def test_help_lists_every_subcommand_with_a_line(capsys: pytest.CaptureFixture[s
     text = help_of(capsys)
 
     for name, command in cli.COMMANDS.items():
-        assert f"    {name} " in text
+        assert re.search(rf"^    {name}\s", text, flags=re.MULTILINE)
         assert command.help in text
 
 

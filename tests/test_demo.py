@@ -116,6 +116,22 @@ def test_demo_draws_every_picture(
     assert f"2 of 2 pictures drawn: {tmp_path / 'out'}" in capsys.readouterr().out
 
 
+def test_demo_needs_no_config_and_no_dataset_beside_the_weights(
+    demo: ModuleType, monkeypatch: pytest.MonkeyPatch, trial: Trial, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = ["--input", str(trial.pictures[0]), "--output", str(tmp_path / "out")]
+    monkeypatch.setattr(
+        sys, "argv", ["demo.py", "--weights", trial.weights, *pictures, "--opts", "MODEL.DEVICE", "cpu"]
+    )
+
+    assert run_command(demo.main) == 0
+
+    assert (tmp_path / "out" / trial.pictures[0].name).is_file()
+    monkeypatch.setattr(sys, "argv", ["demo.py", *pictures])
+    assert run_command(demo.main) == 2
+    assert "Give --weights FILE, or --config-file FILE" in capsys.readouterr().err
+
+
 def test_demo_draws_what_can_be_read_and_names_the_rest(
     demo: ModuleType, monkeypatch: pytest.MonkeyPatch, trial: Trial, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -225,7 +241,7 @@ def test_predictor_refuses_weights_that_leave_parts_random(trial: Trial) -> None
 
     with pytest.raises(WeightsError, match="seems to be of stage 1"):
         DetrPredictor(trial.config("MODEL.WEIGHTS", boxes))
-    with pytest.raises(WeightsError, match="isn't this model's"):
+    with pytest.raises(WeightsError, match=r"Set MODEL\.DETR\.HIDDEN_DIM 32"):
         DetrPredictor(trial.config("MODEL.WEIGHTS", trial.weights, "MODEL.DETR.HIDDEN_DIM", "16"))
 
 

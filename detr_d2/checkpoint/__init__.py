@@ -2,7 +2,7 @@
 
 from .categories import model_categories
 from .checkpointer import DetrCheckpointer
-from .model_file import load_model
+from .model_file import config_of, load_model
 from .names import PUBLISHED_WEIGHTS, convert_names
 from .reading import WeightsFile, read_weights
 from .recipe import model_recipe
@@ -11,6 +11,7 @@ __all__ = [
     "PUBLISHED_WEIGHTS",
     "DetrCheckpointer",
     "WeightsFile",
+    "config_of",
     "convert_names",
     "load_model",
     "model_categories",

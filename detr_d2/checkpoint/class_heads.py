@@ -81,10 +81,13 @@ def match_rows(known: Sequence[HeadClass | None], categories: Sequence[Category]
         assert head_class is not None
         return head_class.is_thing is (not category.is_thing), head_class.name != category.name
 
-    return [
-        min(rows.get(normalised(category.name), []), key=lambda row: unlike(row, category), default=None)
-        for category in categories
-    ]
+    matched: list[int | None] = []
+    for category in categories:
+        candidates = sorted(rows.get(normalised(category.name), []), key=lambda row: unlike(row, category))
+        matched.append(candidates[0] if candidates else None)
+        if len(candidates) > 1:  # so that two classes of one name get a row each
+            rows[normalised(category.name)].remove(candidates[0])
+    return matched
 
 
 def normalised(name: str) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 
 from detr_d2.config import check_device, load_config
-from detr_d2.data import Category, coco_categories, contiguous_order
+from detr_d2.data import Category, coco_categories
 from detr_d2.data.registration import DatasetEntry, register_entry
 from detr_d2.errors import WeightsError
 from detr_d2.model_zoo import get_config_file
@@ -47,7 +47,7 @@ def load_model(path: str, overrides: Sequence[str] = ()) -> tuple[DetrPanoptic, 
     file = read_weights(path)
     cfg = config_of(file, overrides)
     check_device(cfg)
-    model: DetrPanoptic = build_model(cfg)
+    model = cast("DetrPanoptic", build_model(cfg))
     DetrCheckpointer(model).load(file.path)
     return model.eval(), cfg
 
@@ -58,9 +58,12 @@ def config_of(file: WeightsFile, overrides: Sequence[str] = ()) -> CfgNode:
     Raises:
         WeightsError: the file has no detector, or its classes have no names.
     """
-    name = _register_categories(categories_of_file(file))
-    cfg = load_config(get_config_file("Base-DETR.yaml"))
-    apply_recipe_(cfg, deduced_recipe(file))
+    name = _register_categories([category for _, category in named_rows(file)])
+    cfg = load_config(get_config_file("Base-DETR.yaml"), overrides)  # now, so that a misspelt key is told of
+    try:
+        apply_recipe_(cfg, deduced_recipe(file))
+    except (ValueError, TypeError) as error:
+        raise WeightsError(f"{file.path}: the config in it is damaged: {error}. Use another copy.") from error
     cfg.merge_from_list(["DATASETS.TRAIN", (), "DATASETS.TEST", (name,)])
     cfg.MODEL.WEIGHTS = file.path
     cfg.MODEL.DETR.FREEZE_DETECTOR = False  # of training only
@@ -69,8 +72,8 @@ def config_of(file: WeightsFile, overrides: Sequence[str] = ()) -> CfgNode:
     return cfg
 
 
-def categories_of_file(file: WeightsFile) -> list[Category]:
-    """The categories that a file's detector knows, in contiguous order.
+def named_rows(file: WeightsFile) -> list[tuple[int, Category]]:
+    """The categories that a file's detector knows, in contiguous order, each with its row in the class head.
 
     Where only names are known, a name that COCO gives to stuff is stuff, and every other one is a thing.
 
@@ -89,8 +92,8 @@ def categories_of_file(file: WeightsFile) -> list[Category]:
             "they are. Use it as MODEL.WEIGHTS with the dataset it was trained on in DATASETS.TEST."
         )
     stuff = {normalised(category.name): category for category in coco_categories() if not category.is_thing}
-    named = [(row, head_class) for row, head_class in enumerate(known) if head_class is not None]
-    return contiguous_order(_category(row, head_class, stuff) for row, head_class in named)
+    named = [(row, _category(row, known_class, stuff)) for row, known_class in enumerate(known) if known_class]
+    return sorted(named, key=lambda pair: not pair[1].is_thing)
 
 
 def _category(row: int, head_class: HeadClass, stuff: dict[str, Category]) -> Category:

@@ -43,7 +43,7 @@ def read_arrays(path: str) -> dict[str, Any]:
         ) from error
     except Exception as error:  # a damaged pickle raises anything
         raise WeightsError(
-            f"{path} is truncated or no pickle of weights ({type(error).__name__}). Copy it again."
+            f"{path} is truncated, or no pickle of weights ({type(error).__name__}). Copy it again."
         ) from error
     if not isinstance(content, dict):
         raise WeightsError(f"{path} holds a {type(content).__name__}; weights are a dict. Use another file.")

@@ -84,6 +84,10 @@ def read_weights(path: str) -> WeightsFile:
         _add_statistics_(weights)
     record = rest.pop(RECORD, None)
     record = record if isinstance(record, dict) else {}
+    if not isinstance(record.get("config", {}), dict):
+        raise WeightsError(
+            f"{file}: the config in it is a {type(record['config']).__name__}, no dict. Use another copy."
+        )
     return WeightsFile(
         path=file,
         origin=origin,

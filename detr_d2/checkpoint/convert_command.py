@@ -1,0 +1,98 @@
+"""``detr-d2 convert-weights``: write any weights as a checkpoint of this project."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import uuid
+from typing import Any
+
+import torch
+
+from detr_d2.errors import MissingFileError, WeightsError
+
+from .categories import to_record
+from .class_heads import WEIGHT, chosen_rows
+from .model_file import config_of, named_rows
+from .names import OURS, UNKNOWN
+from .reading import RECORD, WeightsFile, read_weights
+from .recipe import deduced_recipe, model_recipe
+
+_EPILOG = """\
+examples:
+  detr-d2 convert-weights detr-r50-panoptic-00ce5173.pth detr_panoptic.pth
+  detr-d2 convert-weights folder-saved-by-huggingface detr.pth
+  detr-d2 convert-weights dc5.pth detr_dc5.pth --opts MODEL.RESNETS.RES5_DILATION 2
+
+OUT holds tensors and plain data under this project's names: classes with their names, no-object last, and the config
+keys that build the model, so that it loads with no dataset registered.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command and its arguments to ``parser``."""
+    parser.description = "Write weights of another program as a checkpoint of this project."
+    parser.epilog = _EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("input", metavar="IN", help="a file, a folder of Hugging Face, an address or a short name")
+    parser.add_argument("output", metavar="OUT", help="the checkpoint to write, such as detr.pth")
+    parser.add_argument("--force", action="store_true", help="replace OUT if it is there")
+    parser.add_argument(
+        "--opts",
+        nargs=argparse.REMAINDER,
+        default=[],
+        metavar="KEY VALUE",
+        help="config keys that the file doesn't show, as pairs; the last argument, as it takes all that follows",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Convert, and say what was written."""
+    if os.path.exists(args.output) and not args.force:
+        raise WeightsError(f"{args.output} is there already. Name another file, or use --force to replace it.")
+    folder = os.path.dirname(os.path.abspath(args.output))
+    if not os.path.isdir(folder):
+        raise MissingFileError(f"The folder {folder} isn't there. Make it, or name another OUT.")
+    file = read_weights(args.input)
+    checkpoint = convert(file, args.opts)
+    _write(checkpoint, args.output)
+    classes = len(checkpoint[RECORD].get("categories", []))
+    what = f"{classes} classes" if classes else "a backbone"
+    print(f"{args.output}: {len(checkpoint['model'])} tensors, {what}, from {file.origin}")
+    return 0
+
+
+def convert(file: WeightsFile, overrides: list[str]) -> dict[str, Any]:
+    """The content of a checkpoint of this project: "model", and a record of what the model is.
+
+    Args:
+        file: of any origin.
+        overrides: config keys and values in turn that the file doesn't show.
+
+    Raises:
+        WeightsError: the file is of no known program, or nobody says what its classes are.
+    """
+    if file.origin == UNKNOWN:
+        example = next(iter(file.weights))
+        raise WeightsError(f"{file.path} is of no program that is known here; its names are such as {example}.")
+    if WEIGHT not in file.weights:
+        return {"model": dict(file.weights), RECORD: {"config": deduced_recipe(file)}}
+    rows, categories = zip(*named_rows(file))
+    record = {"categories": to_record(categories), "config": model_recipe(config_of(file, overrides))}
+    weights = dict(file.weights)
+    if file.origin != OURS:
+        weights |= chosen_rows(weights, rows)
+    return {"model": weights, RECORD: record}
+
+
+def _write(checkpoint: dict[str, Any], path: str) -> None:
+    """Beside, then renamed: an interrupted run leaves no half of a checkpoint under the name."""
+    beside = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        torch.save(checkpoint, beside)
+        os.replace(beside, path)
+    except OSError as error:
+        raise WeightsError(f"{path} can't be written: {error}. Name another OUT, or make room.") from error
+    finally:
+        if os.path.exists(beside):
+            os.remove(beside)
