@@ -12,6 +12,7 @@ import pytest
 import torch
 import torchvision
 
+from detr_d2 import cli
 from detr_d2.checkpoint import DetrCheckpointer, convert_names, load_model, read_weights
 from detr_d2.checkpoint.description import describe
 from detr_d2.data import coco_categories
@@ -296,3 +297,18 @@ def test_caffe2_backbone_loads_where_pictures_and_strides_are_its_own(tiny_confi
         DetrCheckpointer(build_model(tiny_config(*TINY_RESNET)), fine_tune=True).load(file)
     with pytest.raises(WeightsError, match=r"Set MODEL\.RESNETS\.STRIDE_IN_1X1 True"):
         DetrCheckpointer(build_model(tiny_config(*TINY_RESNET, *CAFFE2_INPUT[:-1], False)), fine_tune=True).load(file)
+
+
+def test_converted_published_weights_are_the_same_model(tmp_path, capsys):
+    file = _write(published_shapes(251, heads=4, size=TINY), tmp_path / "panoptic.pth")
+    converted = str(tmp_path / "converted.pth")
+
+    assert cli.main(["convert-weights", file, converted, "--opts", "MODEL.RESNETS.RES5_DILATION", "2"]) == 0
+
+    assert "133 classes, from published DETR" in capsys.readouterr().out
+    direct, _ = load_model(file, ["MODEL.DEVICE", "cpu"])
+    model, cfg = load_model(converted, ["MODEL.DEVICE", "cpu"])
+    torch.testing.assert_close(model.state_dict(), direct.state_dict(), atol=0, rtol=0)
+    assert model.categories == direct.categories == list(coco_categories())
+    assert cfg.MODEL.RESNETS.RES5_DILATION == 2 and model.detr.backbone.res5[1].conv2.dilation == (2, 2)
+    assert model.detr.backbone.res5[0].conv2.dilation == (1, 1)
