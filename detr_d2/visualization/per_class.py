@@ -92,7 +92,7 @@ def _draw_bars(axis: Axes, groups: Mapping[str, Sequence[Mapping[str, Any]]]) ->
     axis.grid(axis="x", alpha=0.3)
     axis.set_axisbelow(True)
     if labels:
-        axis.legend(loc="lower right", fontsize=10)
+        axis.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, fontsize=10)
 
 
 def _mean(name: str, group: Mapping[str, Any] | None) -> str:
