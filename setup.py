@@ -60,9 +60,15 @@ INSTALL_REQUIRES = [
     "tensorboard>=2.12,<3",
 ]
 
+EXPORT = ["onnx>=1.16,<2", "onnxscript>=0.2,<1", "onnxruntime>=1.17,<2"]
+
 EXTRAS_REQUIRE = {
     # panopticapi-lite, too, is needed for the tests; it asks for an old numpy, so 'make test' installs it by --no-deps.
-    "test": ["pytest>=7.4", "hypothesis>=6.80", "setuptools>=64", "wheel", "transformers>=5,<6", "timm>=1,<2"],
+    "test": [
+        *("pytest>=7.4", "hypothesis>=6.80", "setuptools>=64", "wheel", "transformers>=5,<6", "timm>=1,<2"),
+        *EXPORT,
+    ],
+    "export": EXPORT,
     "dev": ["ruff>=0.6", "mypy>=1.8", "types-PyYAML", "types-tabulate", "types-tqdm"],
 }
 

@@ -26,6 +26,7 @@ COMMANDS = {
         "detr_d2.checkpoint.convert_command", "write another program's weights as a checkpoint of this one"
     ),
     "env": Command("detr_d2.environment", "show versions, the detectron2 in use, devices and datasets"),
+    "export": Command("detr_d2.export.command", "write a trained model as ONNX, or as a torch.export program"),
     "weights": Command("detr_d2.checkpoint.weights_command", "say what a file of weights is"),
     "yard": Command("detr_d2.data.yard_command", "make a small panoptic dataset of construction yards"),
 }

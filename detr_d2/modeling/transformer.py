@@ -73,8 +73,8 @@ class Transformer(nn.Module):
         batch, _, height, width = source.shape
         tokens = source.flatten(2).transpose(1, 2)
         position = position.flatten(2).transpose(1, 2).to(tokens.dtype)
-        # Without padding no mask is needed, and attention is faster without one.
-        ignored = padding_mask.flatten(1) if bool(padding_mask.any()) else None
+        # Without padding no mask is needed, and attention is faster without one; a compiled graph has no such choice.
+        ignored = padding_mask.flatten(1) if torch.compiler.is_compiling() or bool(padding_mask.any()) else None
         memory = self.encoder(tokens, position, ignored)
         queries = query_embed.unsqueeze(0).expand(batch, -1, -1)
         hidden_states = self.decoder(torch.zeros_like(queries), memory, position, queries, ignored)

@@ -1,0 +1,156 @@
+"""Write a model as an ONNX file, or as a program of ``torch.export``."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import importlib.util
+import json
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.export import Dim
+
+from detr_d2.errors import ConfigError
+from detr_d2.export.graph import INPUT_NAMES, DetrGraph
+from detr_d2.export.metadata import METADATA_KEY, describe_model
+from detr_d2.meta_arch import DetrPanoptic
+
+from detectron2.config import CfgNode
+
+#: Least height and width that a program of torch.export takes, in pixels: res5 must be larger than 1x1.
+MIN_SIDE = 33
+
+
+def export_model(model: DetrPanoptic, cfg: CfgNode, path: str | Path, file_format: str) -> Path:
+    """Write a model that takes pictures of any size and number; see :class:`detr_d2.export.DetrGraph`.
+
+    The file is written beside and renamed, so ``path`` holds a whole model, what it held before, or nothing.
+
+    Args:
+        model: stays as it is; a copy on the CPU, in evaluation mode and without gradients, is written.
+        cfg: what it was built from.
+        path: of the new file; one that is there is replaced.
+        file_format: a key of ``FORMATS``.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        ConfigError: a package isn't installed, ``path`` can't be written, or the format is unknown.
+    """
+    path = Path(path)
+    if file_format not in FORMATS:
+        raise ConfigError(f"The format {file_format!r} is unknown; allowed are {', '.join(FORMATS)}.")
+    check_output(path)
+    check_packages(file_format)
+    graph = DetrGraph(copy.deepcopy(model).cpu(), cfg.INPUT.FORMAT).eval().requires_grad_(False)
+    description = json.dumps(describe_model(model, cfg), ensure_ascii=False)
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    try:
+        with torch.no_grad(), _quiet():
+            FORMATS[file_format](graph, description, partial)
+        os.replace(partial, path)
+    except OSError as error:
+        raise ConfigError(f"{path} can't be written: {error}. Name another file, or make room.") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def check_output(path: Path) -> None:
+    """Refuses a path that no file can be written to, before anything is computed.
+
+    Raises:
+        ConfigError: it is a folder, or its folder isn't there or is closed to us.
+    """
+    folder = path.resolve().parent
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder; name a file in it, such as {path / 'model.onnx'}.")
+    if not folder.is_dir():
+        raise ConfigError(f"{path} can't be written: there is no folder {folder}. Make it, or name another.")
+    if not os.access(folder, os.W_OK):
+        raise ConfigError(f"{path} can't be written: {folder} is closed to you. Name another folder.")
+
+
+def check_packages(file_format: str) -> None:
+    """Refuses a format whose packages aren't installed.
+
+    Raises:
+        ConfigError: one is missing; the message has the command that installs it.
+    """
+    needed = ("onnx", "onnxscript") if file_format == "onnx" else ()
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"Writing ONNX needs {' and '.join(missing)}, not installed here: pip install 'detr_d2[export]'. "
+            "'--format torch' needs nothing more."
+        )
+
+
+def _write_onnx(graph: DetrGraph, description: str, path: Path) -> None:
+    program = torch.onnx.export(
+        graph,
+        _example_inputs(),
+        input_names=list(INPUT_NAMES),
+        output_names=graph.output_names,
+        dynamic_shapes=_dynamic_shapes(),
+        dynamo=True,
+        verbose=False,
+    )
+    assert program is not None
+    program.model.metadata_props[METADATA_KEY] = description
+    _name_dimensions(program.model)
+    program.save(str(path), external_data=False)
+
+
+def _write_torch(graph: DetrGraph, description: str, path: Path) -> None:
+    program = torch.export.export(graph, _example_inputs(), dynamic_shapes=_dynamic_shapes(), strict=False)
+    torch.export.save(program, path, extra_files={f"{METADATA_KEY}.json": description})
+
+
+#: Format to what writes it: the graph, its description and the file.
+FORMATS: dict[str, Callable[[DetrGraph, str, Path], None]] = {"onnx": _write_onnx, "torch": _write_torch}
+
+
+def _example_inputs() -> tuple[Tensor, Tensor, Tensor]:
+    """Two pictures of different sizes; only the kinds and numbers of dimensions stay in the graph."""
+    return torch.zeros(2, 3, 100, 131), torch.tensor([[100, 120], [90, 131]]), torch.tensor(0.5)
+
+
+def _dynamic_shapes() -> dict[str, Any]:
+    batch = Dim("batch")
+    return {
+        "images": {0: batch, 2: Dim("height", min=MIN_SIDE), 3: Dim("width", min=MIN_SIDE)},
+        "sizes": {0: batch},
+        "score_threshold": None,
+    }
+
+
+def _name_dimensions(model: Any) -> None:
+    """Call the number of kept queries "kept" in the outputs' shapes, where the exporter counts it u0."""
+    for output in model.graph.outputs:
+        if output.shape is not None and str(output.shape[0]) == "u0":
+            output.shape[0] = "kept"
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporters' notes to their own developers."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels):
+            logger.setLevel(level)

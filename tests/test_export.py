@@ -1,0 +1,366 @@
+"""Exported models give what the model itself gives, for pictures of any size and number, and without torch."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import functools
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from detr_d2 import cli
+from detr_d2.checkpoint import DetrCheckpointer
+from detr_d2.errors import ConfigError, MissingFileError
+from detr_d2.export import METADATA_KEY, DetrGraph, describe_model, export_model, writing
+from detr_d2.meta_arch import DetrPanoptic
+from detr_d2.modeling import kept_queries, predict_masks
+from detr_d2.modeling.box_ops import box_cxcywh_to_xyxy
+
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+
+MASKS = ("MODEL.DETR.MASK_ON", True)
+SIZES = [[(128, 160)], [(97, 131), (120, 77)], [(64, 201), (90, 90), (41, 33)]]
+Run = Callable[[Tensor, Tensor, float], list[np.ndarray]]
+
+
+def decided(cfg: CfgNode) -> DetrPanoptic:
+    """An untrained model whose queries look at different places, so that scores, classes and masks differ."""
+    torch.manual_seed(0)
+    model = build_model(cfg).eval()
+    with torch.no_grad():
+        torch.nn.init.normal_(model.detr.query_embed.weight, std=2.0)
+        torch.nn.init.normal_(model.detr.class_embed.weight, std=1.0)
+        model.detr.class_embed.bias[-1] = 1.0
+        for layer in model.detr.transformer.decoder.layers:
+            layer.multihead_attn.in_proj_weight *= 4
+        if model.bbox_attention is not None and model.mask_head is not None:
+            model.bbox_attention.q_linear.weight *= 10
+            model.mask_head.lay1.weight[:, model.detr.transformer.d_model :] *= 100
+            for number in (1, 2, 3):
+                getattr(model.mask_head, f"adapter{number}").weight *= 0.003
+    return model
+
+
+@pytest.fixture
+def model(tiny_config: Callable[..., CfgNode]) -> tuple[DetrPanoptic, CfgNode]:
+    cfg = tiny_config(*MASKS)
+    return decided(cfg), cfg
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Each kind of file is written here once for all tests of this module, as exporting takes seconds."""
+    return tmp_path_factory.mktemp("exported")
+
+
+@pytest.fixture
+def onnx_file(model: tuple[DetrPanoptic, CfgNode], folder: Path) -> Path:
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package, reason="pip install 'detr_d2[export]'")
+    path = folder / "model.onnx"
+    return path if path.exists() else export_model(*model, path, "onnx")
+
+
+@pytest.fixture
+def torch_file(model: tuple[DetrPanoptic, CfgNode], folder: Path) -> Path:
+    path = folder / "model.pt2"
+    return path if path.exists() else export_model(*model, path, "torch")
+
+
+def onnx_run(path: Path) -> Run:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def run(images: Tensor, sizes: Tensor, threshold: float) -> list[np.ndarray]:
+        inputs = {"images": images, "sizes": sizes, "score_threshold": torch.tensor(threshold)}
+        return session.run(None, {name: value.numpy() for name, value in inputs.items()})
+
+    return run
+
+
+@functools.cache
+def torch_run(path: Path) -> Run:
+    program = torch.export.load(path).module()
+    return lambda images, sizes, threshold: [x.numpy() for x in program(images, sizes, torch.tensor(threshold))]
+
+
+def eager(model: DetrPanoptic, pictures: Sequence[Tensor], threshold: float) -> list[np.ndarray]:
+    """The same from the model's own parts, picture by picture in one padded batch."""
+    images, sizes = padded([(picture - model.pixel_mean) / model.pixel_std for picture in pictures])
+    padding = torch.ones(len(images), *images.shape[-2:], dtype=torch.bool)
+    for mask, (height, width) in zip(padding, sizes.tolist()):
+        mask[:height, :width] = False
+    found = []
+    with torch.no_grad():
+        outputs = model.detr(images, padding)
+        for i, (height, width) in enumerate(sizes.tolist()):
+            kept, scores, classes = kept_queries(outputs["pred_logits"][i], threshold)
+            picture = torch.full_like(kept, i)
+            size = torch.tensor([width, height, width, height])
+            boxes = box_cxcywh_to_xyxy(outputs["pred_boxes"][i, kept]).clamp(0, 1) * size
+            found.append([picture, boxes, scores, classes])
+            if model.mask_head is not None and model.bbox_attention is not None:
+                found[-1].append(predict_masks(model.bbox_attention, model.mask_head, outputs, picture, kept))
+    return [torch.cat(values).numpy() for values in zip(*found)]
+
+
+def padded(pictures: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    sizes = torch.tensor([picture.shape[-2:] for picture in pictures])
+    images = torch.zeros(len(pictures), 3, *sizes.amax(0).tolist())
+    for image, picture in zip(images, pictures):
+        image[:, : picture.shape[1], : picture.shape[2]] = picture
+    return images, sizes
+
+
+def photos(files: Sequence[Path], sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
+    """RGB pictures (3, H, W), float32 in 0..255, of the given heights and widths."""
+    images = [Image.open(file).convert("RGB").resize((width, height)) for file, (height, width) in zip(files, sizes)]
+    return [torch.from_numpy(np.array(image, np.float32)).permute(2, 0, 1) for image in images]
+
+
+def yard_files(folder: Path) -> list[Path]:
+    return sorted((folder / "images").glob("*.jpg"))
+
+
+def assert_parity(run: Run, model: DetrPanoptic, pictures: Sequence[Tensor], threshold: float = 0.3) -> None:
+    expected = eager(model, pictures, threshold)
+    found = run(*padded(pictures), threshold)
+    sides = max(max(picture.shape[-2:]) for picture in pictures)
+
+    assert len(expected[0]) > 0
+    assert [x.shape for x in found] == [x.shape for x in expected]
+    assert [x.dtype for x in found] == [x.dtype for x in expected]
+    assert np.array_equal(found[0], expected[0]) and np.array_equal(found[3], expected[3])
+    np.testing.assert_allclose(found[1] / sides, expected[1] / sides, atol=1e-4, rtol=0)
+    np.testing.assert_allclose(found[2], expected[2], atol=1e-4, rtol=0)
+    np.testing.assert_allclose(found[4], expected[4], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+def test_onnx_equals_eager_for_any_size_and_batch(sizes, model, onnx_file, yard_folder):
+    assert_parity(onnx_run(onnx_file), model[0], photos(yard_files(yard_folder), sizes))
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+def test_torch_program_equals_eager_for_any_size_and_batch(sizes, model, torch_file, yard_folder):
+    assert_parity(torch_run(torch_file), model[0], photos(yard_files(yard_folder), sizes))
+
+
+@pytest.mark.parametrize("sizes", [[(427, 640)], [(320, 241), (211, 333), (400, 299)]])
+def test_exported_equals_eager_on_real_photos(sizes, model, onnx_file, torch_file, shared_data):
+    pictures = photos(sorted((shared_data / "construction_photos").glob("*.jpg")), sizes)
+
+    for run in (onnx_run(onnx_file), torch_run(torch_file)):
+        assert_parity(run, model[0], pictures)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (33, 33), (32, 64)])
+def test_onnx_takes_very_small_pictures(size, model, onnx_file, yard_folder):
+    assert_parity(onnx_run(onnx_file), model[0], photos(yard_files(yard_folder), [size]), threshold=0.0)
+
+
+def test_nothing_kept_gives_empty_outputs(model, onnx_file, torch_file, yard_folder):
+    images, sizes = padded(photos(yard_files(yard_folder), SIZES[1]))
+
+    for run in (onnx_run(onnx_file), torch_run(torch_file)):
+        shapes = [x.shape for x in run(images, sizes, 1.0)]
+        assert shapes == [(0,), (0, 4), (0,), (0,), (0, 30, 33)]
+
+
+def test_what_the_padding_holds_does_not_matter(model, yard_folder):
+    images, sizes = padded(photos(yard_files(yard_folder), SIZES[2]))
+    rubbish = images.clone()
+    for image, (height, width) in zip(rubbish, sizes.tolist()):
+        image[:, height:], image[:, :, width:] = 255, 77
+    graph = DetrGraph(model[0])
+
+    with torch.no_grad():
+        expected, found = (graph(x, sizes, torch.tensor(0.3)) for x in (images, rubbish))
+
+    assert all(torch.equal(a, b) for a, b in zip(expected, found))
+
+
+@pytest.mark.parametrize("side", [33, 52, 56, 160, 417, 800, 1066, 1333])
+def test_coarse_padding_mask_is_the_full_one_at_the_nearest_pixels(side, model):
+    graph = DetrGraph(model[0])
+    sizes = torch.tensor([[height, 1 + height // 2] for height in range(1, side + 1)])
+    full = torch.arange(side)[None] >= sizes[:, :1]
+    coarse = (side - 1) // graph.stride + 1
+
+    found = graph._coarse_padding_mask(side, side, sizes)[:, :, 0]
+
+    assert torch.equal(found, F.interpolate(full[:, None].float(), size=coarse, mode="nearest")[:, 0] > 0)
+
+
+def test_boxes_only_model_exports_without_masks(tiny_config, yard_folder, tmp_path):
+    cfg = tiny_config()
+    model = decided(cfg)
+    pictures = photos(yard_files(yard_folder), SIZES[1])
+
+    found = torch_run(export_model(model, cfg, tmp_path / "boxes.pt2", "torch"))(*padded(pictures), 0.3)
+
+    expected = eager(model, pictures, 0.3)
+    assert len(found) == len(expected) == 4 and len(found[0]) > 0
+    assert all(np.allclose(a, b, atol=1e-3) for a, b in zip(found, expected))
+    assert not describe_model(model, cfg)["has_masks"]
+
+
+def test_networks_of_bgr_pictures_take_rgb_ones(model, yard_folder):
+    images, sizes = padded(photos(yard_files(yard_folder), SIZES[1]))
+    threshold = torch.tensor(0.0)
+
+    with torch.no_grad():
+        expected = DetrGraph(model[0])(images.flip(1), sizes, threshold)
+        found = DetrGraph(model[0], "BGR")(images, sizes, threshold)
+
+    assert all(torch.equal(a, b) for a, b in zip(expected, found))
+
+
+def test_files_hold_all_that_a_program_needs(model, onnx_file, torch_file):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(onnx_file), providers=["CPUExecutionProvider"])
+    extra = {f"{METADATA_KEY}.json": ""}
+    torch.export.load(torch_file, extra_files=extra)
+
+    about = json.loads(session.get_modelmeta().custom_metadata_map[METADATA_KEY])
+    assert about == describe_model(*model) == json.loads(extra[f"{METADATA_KEY}.json"])
+    assert about["categories"][0]["name"] == model[0].categories[0].name
+    assert (about["min_size"], about["max_size"], about["score_threshold"]) == (128, 256, 0.85)
+    assert [x.name for x in session.get_inputs()] == ["images", "sizes", "score_threshold"]
+    assert [x.name for x in session.get_outputs()] == DetrGraph(model[0]).output_names
+
+
+def test_example_needs_no_torch_and_equals_the_model(model, onnx_file, yard_folder, project_folder, tmp_path):
+    example = project_folder / "examples" / "onnx_panoptic.py"
+    picture = Image.open(yard_files(yard_folder)[0]).resize((205, 143))
+    picture.save(tmp_path / "photo.png")
+    code = f"import sys, runpy; sys.modules['torch'] = None; runpy.run_path({str(example)!r}, run_name='__main__')"
+    _with_threshold(onnx_file, 0.4, tmp_path / "model.onnx")
+
+    words = [str(tmp_path / "model.onnx"), str(tmp_path / "photo.png"), str(tmp_path / "panoptic.png")]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    channels = np.asarray(Image.open(tmp_path / "panoptic.png"), np.int64)
+    ids = channels[..., 0] + 256 * channels[..., 1] + 65536 * channels[..., 2]
+    segments = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {s["id"]: s["area"] for s in segments} == dict(
+        zip(*map(np.ndarray.tolist, np.unique(ids, return_counts=True)))
+    )
+    assert len(segments) > 1
+    expected, expected_segments = _panoptic(model[0], picture, threshold=0.4)
+    names = {s["id"]: s["category"] for s in segments}
+    expected_names = {s["id"]: model[0].categories[s["category_id"]].name for s in expected_segments}
+    assert sorted(names.values()) == sorted(expected_names.values())
+    of = {found: int(np.bincount(expected[ids == found]).argmax()) for found in names}
+    assert {names[a]: expected_names[b] for a, b in of.items()} == {name: name for name in names.values()}
+    assert (np.vectorize(of.get)(ids) != expected).mean() < 0.01  # at most where two masks are nearly equal
+
+
+def _panoptic(model: DetrPanoptic, picture: Image.Image, threshold: float) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    """The model's own map of a picture of 205x143, whose short side the network sees at 128 pixels."""
+    model.score_threshold = threshold
+    small = picture.convert("RGB").resize((183, 128), Image.Resampling.BILINEAR)
+    image = torch.from_numpy(np.array(small)).permute(2, 0, 1)
+    with torch.no_grad():
+        [result] = model([{"image": image, "height": 143, "width": 205}])
+    return result["panoptic_seg"][0].numpy(), result["panoptic_seg"][1]
+
+
+def _with_threshold(path: Path, threshold: float, copy: Path) -> None:
+    import onnx
+
+    loaded = onnx.load(path)
+    [entry] = [entry for entry in loaded.metadata_props if entry.key == METADATA_KEY]
+    entry.value = json.dumps(json.loads(entry.value) | {"score_threshold": threshold})
+    onnx.save(loaded, copy)
+
+
+def test_example_is_short_and_imports_nothing_else(project_folder):
+    text = (project_folder / "examples" / "onnx_panoptic.py").read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    nodes = [node for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))]
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+
+    assert names - sys.stdlib_module_names == {"numpy", "onnxruntime", "PIL"}
+    first = next(i for i, node in enumerate(tree.body) if isinstance(node, ast.Assign))
+    body = text.splitlines()[tree.body[first].lineno - 1 :]
+    assert len([line for line in body if line.strip() and not line.strip().startswith("#")]) <= 33
+
+
+def test_command_exports_a_checkpoint(tiny_config, tmp_path, capsys):
+    DetrCheckpointer(decided(tiny_config()), str(tmp_path)).save("model_final")
+
+    code = cli.main(["export", str(tmp_path / "model_final.pth"), str(tmp_path / "model.pt2")])
+
+    assert code == 0
+    assert "boxes of 10 classes" in capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.glob("*.pt2")) == ["model.pt2"]
+
+
+def test_missing_checkpoint_is_named_and_nothing_written(tiny_config, tmp_path):
+    (tmp_path / "config.yaml").write_text(tiny_config().dump(), encoding="utf-8")
+    words = [str(tmp_path / "gone.pth"), str(tmp_path / "model.pt2"), "--config-file", str(tmp_path / "config.yaml")]
+
+    with pytest.raises(MissingFileError, match=r"gone\.pth"):
+        cli.main(["export", *words])
+
+    assert not (tmp_path / "model.pt2").exists()
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [("model.xyz", r"\.onnx or \.pt2"), ("none/model.pt2", "no folder"), ("folder.pt2", "is a folder")],
+)
+def test_outputs_that_cannot_be_written_are_refused_first(out, message, tmp_path):
+    (tmp_path / "folder.pt2").mkdir()
+
+    with pytest.raises(ConfigError, match=message):
+        cli.main(["export", "unread.pth", str(tmp_path / out)])
+
+
+def test_missing_packages_are_named_with_the_cure(tmp_path, monkeypatch):
+    monkeypatch.setattr(writing.importlib.util, "find_spec", lambda name: None)
+
+    with pytest.raises(ConfigError, match=r"onnx and onnxscript.*pip install 'detr_d2\[export\]'"):
+        cli.main(["export", "unread.pth", str(tmp_path / "model.onnx")])
+
+
+@pytest.mark.parametrize("error", [OSError("no space left"), RuntimeError("interrupted")])
+def test_a_failed_export_leaves_the_older_file_and_nothing_else(error, model, tmp_path, monkeypatch):
+    def fail(graph: object, description: str, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise error
+
+    monkeypatch.setitem(writing.FORMATS, "torch", fail)
+    (tmp_path / "model.pt2").write_bytes(b"older")
+
+    with contextlib.suppress(RuntimeError), pytest.raises(ConfigError, match="no space left"):
+        export_model(*model, tmp_path / "model.pt2", "torch")
+
+    assert [path.name for path in tmp_path.glob("*model*")] == ["model.pt2"]
+    assert (tmp_path / "model.pt2").read_bytes() == b"older"
+
+
+def test_unknown_formats_and_channel_orders_are_refused(model, tmp_path):
+    with pytest.raises(ConfigError, match="allowed are onnx, torch"):
+        export_model(*model, tmp_path / "model.pb", "pb")
+    with pytest.raises(ValueError, match=r"INPUT\.FORMAT"):
+        DetrGraph(model[0], "YUV-BT.601")
