@@ -5,6 +5,7 @@ from __future__ import annotations
 import detr_d2.meta_arch  # noqa: F401  registers the model that the config names
 from detr_d2.checkpoint import DetrCheckpointer
 from detr_d2.config import check_device
+from detr_d2.data.augmentation import ResizeShortestEdge
 from detr_d2.errors import WeightsError
 
 from detectron2.config import CfgNode
@@ -39,4 +40,5 @@ class DetrPredictor(DefaultPredictor):
         unloaded.MODEL.WEIGHTS = ""  # Detectron2's checkpointer would not know of published weights and categories
         unloaded.MODEL.DETR.FREEZE_DETECTOR = False
         super().__init__(unloaded)
+        self.aug = ResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST)
         DetrCheckpointer(self.model).load(cfg.MODEL.WEIGHTS)

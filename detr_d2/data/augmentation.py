@@ -5,10 +5,23 @@ Source: Carion et al. 2020, "End-to-End Object Detection with Transformers", sec
 
 from __future__ import annotations
 
+import numpy as np
+
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 
 from ..errors import ConfigError
+
+
+class ResizeShortestEdge(T.ResizeShortestEdge):
+    """Detectron2's, which makes nothing of a very thin picture; here each side keeps a pixel."""
+
+    def get_transform(self, image: np.ndarray) -> T.Transform:
+        """The resize of an (H, W, C) picture."""
+        found = super().get_transform(image)
+        if not isinstance(found, T.ResizeTransform) or min(found.new_h, found.new_w) >= 1:
+            return found
+        return T.ResizeTransform(found.h, found.w, max(1, found.new_h), max(1, found.new_w), found.interp)
 
 
 def build_augmentations(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
@@ -64,4 +77,4 @@ def _resize(sizes: tuple[int, ...] | list[int], longest: int, sampling: str, key
         return []
     if not sizes or not all(isinstance(size, int) and size > 0 for size in sizes) or longest < 1:
         raise ConfigError(f"{key}={sizes} with a longest side of {longest}; allowed are pixels from 1 on.")
-    return [T.ResizeShortestEdge(sizes, longest, sampling)]
+    return [ResizeShortestEdge(sizes, longest, sampling)]

@@ -99,7 +99,7 @@ class MaskHead(nn.Module):
 
     def _layer(self, width_in: int, width_out: int) -> tuple[nn.Conv2d, nn.GroupNorm]:
         # 8 groups at the published widths; fewer where a small network's width isn't a multiple of 8.
-        return nn.Conv2d(width_in, width_out, 3, padding=1), nn.GroupNorm(math.gcd(8, width_out), width_out)
+        return nn.Conv2d(width_in, width_out, 3, padding=1), _GroupNorm(math.gcd(8, width_out), width_out)
 
     def shared_features(self, projected: Tensor, fpn: Sequence[Tensor]) -> list[Tensor]:
         """What does not depend on the query, computed once per picture.
@@ -140,6 +140,13 @@ class MaskHead(nn.Module):
             x = part + upsampled_convolution(x, convolution.weight, part.shape[-2:])
             x = F.relu_(norm(x))
         return self.out_lay(x)[:, 0]
+
+
+class _GroupNorm(nn.GroupNorm):
+    """Group norm that takes a group of one value, too, which torch's refuses: one pixel in a small network."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 
 
 def predict_masks(
