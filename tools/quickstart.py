@@ -129,7 +129,8 @@ class Quickstart:
         if self.short:
             print("This was the short form, and the model has hardly learnt. Without --short it takes ten minutes.")
         print(f"Pictures      {self.output / 'pictures'}: eight scenes, curves.png, per_class.png")
-        print(f"Any photo     python demo.py --weights {self.stage2 / 'model_final.pth'} --input PHOTO.jpg --output drawn")
+        weights = self.stage2 / "model_final.pth"
+        print(f"Any photo     python demo.py --weights {weights} --input PHOTO.jpg --output drawn")
         print("Your own data datasets/README.md, then train_net.py with configs/detr_R50.yaml (boxes)")
         print("              and configs/detr_panoptic_R50.yaml (masks)")
         print(f"Time          {seconds / 60:.1f} minutes")
