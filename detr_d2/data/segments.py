@@ -43,14 +43,15 @@ def read_panoptic_png(path: str) -> np.ndarray:
                     f"{path} is a {picture.format} of mode {picture.mode}; a panoptic picture is a PNG in RGB, whose "
                     "colours are ids. Export it again."
                 )
-            colors = np.asarray(picture)[:, :, :3].astype(np.int32)
+            colors = np.asarray(picture.convert("RGBA"))
     except FileNotFoundError as error:
         raise MissingFileError(f"the panoptic picture {path} isn't there.") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         if isinstance(error, DatasetError):
             raise
         raise DatasetError(f"the panoptic picture {path} can't be read: {error}") from error
-    return colors[:, :, 0] + 256 * colors[:, :, 1] + 65536 * colors[:, :, 2]
+    four_bytes = np.ascontiguousarray(colors).view("<u4")[:, :, 0]  # red is the lowest, alpha the highest
+    return (four_bytes & 0xFFFFFF).astype(np.int32)
 
 
 def number_segments(ids: np.ndarray, segment_ids: Sequence[int], place: str) -> np.ndarray:

@@ -116,7 +116,7 @@ class DetrPanopticEvaluator(DatasetEvaluator):
             faults = [f"image id {record['image_id']}: {error}"]
         else:
             faults = find_faults(record, ids)
-            self._stale_areas += count_stale_areas(record, ids)
+            self._stale_areas += count_stale_areas(record["segments_info"], ids)
         self._faults += faults
         if len(self._faults) >= MAX_FAULTS:
             raise self._contradiction()

@@ -7,15 +7,13 @@ panopticapi, so that the numbers are the same to the last digit.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-#: Panoptic id of pixels without a label.
-VOID = 0
+from detr_d2.evaluation.overlaps import VOID, Overlaps
 
 Segment = Mapping[str, Any]
 
@@ -28,6 +26,21 @@ class Quality:
     sq: float
     rq: float
     n: int
+
+
+@dataclass(frozen=True)
+class Matches:
+    """What one picture adds to panoptic quality.
+
+    Args:
+        true_positives: class and IoU of each match, in the order of the true ids.
+        false_positives: the class of each predicted segment that matches none and counts.
+        false_negatives: the class of each true segment that none matches.
+    """
+
+    true_positives: tuple[tuple[int, float], ...]
+    false_positives: tuple[int, ...]
+    false_negatives: tuple[int, ...]
 
 
 class PanopticQuality:
@@ -66,24 +79,20 @@ class PanopticQuality:
                 f"the predicted map is {_size(predicted_map)}, the true one {_size(true_map)} (height x width); "
                 "predict at the size of the original picture."
             )
-        true_class = {s["id"]: s["category_id"] for s in true_segments if not s.get("iscrowd")}
-        # Of several crowds of a class only the last counts, as in panopticapi.
-        crowd_of_class = {s["category_id"]: s["id"] for s in true_segments if s.get("iscrowd")}
+        overlaps = Overlaps(true_map, predicted_map)
         predicted_class = {s["id"]: s["category_id"] for s in predicted_segments}
-        overlaps = _Overlaps(true_map, predicted_map)
         _require_agreement(predicted_class, overlaps.predicted_areas, len(self.iou))
+        self.add(match_segments(overlaps, true_segments, predicted_segments))
 
-        matches = overlaps.matches(true_class, predicted_class)
-        for true_id, iou in matches.values():
-            self.iou[true_class[true_id]] += iou
-            self.true_positives[true_class[true_id]] += 1
-        for true_id in true_class.keys() - {true_id for true_id, _ in matches.values()}:
-            self.false_negatives[true_class[true_id]] += 1
-        for predicted_id in predicted_class.keys() - matches.keys():
-            label = predicted_class[predicted_id]
-            ignored = overlaps.pixels(VOID, predicted_id) + overlaps.pixels(crowd_of_class.get(label, -1), predicted_id)
-            if ignored / overlaps.predicted_areas[predicted_id] <= 0.5:
-                self.false_positives[label] += 1
+    def add(self, matches: Matches) -> None:
+        """Add a picture whose segments have been matched."""
+        for label, iou in matches.true_positives:
+            self.iou[label] += iou
+            self.true_positives[label] += 1
+        for label in matches.false_positives:
+            self.false_positives[label] += 1
+        for label in matches.false_negatives:
+            self.false_negatives[label] += 1
 
     def merge(self, other: PanopticQuality) -> None:
         """Add the pictures of another part of the dataset."""
@@ -114,37 +123,30 @@ class PanopticQuality:
         return self.true_positives, self.false_positives, self.false_negatives
 
 
-class _Overlaps:
-    """Pixels of each pair (true id, predicted id), in the order of the ids, from one joint histogram."""
+def match_segments(
+    overlaps: Overlaps, true_segments: Sequence[Segment], predicted_segments: Sequence[Segment]
+) -> Matches:
+    """Which predicted segments are true ones, by class and an IoU above 0.5.
 
-    def __init__(self, true_map: np.ndarray, predicted_map: np.ndarray) -> None:
-        if predicted_map.size and predicted_map.min() < 0:
-            raise ValueError(f"the predicted map has the id {predicted_map.min()}; ids are 0 (void) and above.")
-        joint, counts = np.unique(true_map.astype(np.int64) << 32 | predicted_map.astype(np.int64), return_counts=True)
-        self.pairs: dict[tuple[int, int], int] = {}
-        self.true_areas: dict[int, int] = defaultdict(int)
-        self.predicted_areas: dict[int, int] = defaultdict(int)
-        for pair, count in zip(joint.tolist(), counts.tolist()):
-            true_id, predicted_id = pair >> 32, pair & 0xFFFFFFFF
-            self.pairs[true_id, predicted_id] = count
-            self.true_areas[true_id] += count
-            self.predicted_areas[predicted_id] += count
-
-    def pixels(self, true_id: int, predicted_id: int) -> int:
-        return self.pairs.get((true_id, predicted_id), 0)
-
-    def matches(
-        self, true_class: Mapping[int, int], predicted_class: Mapping[int, int]
-    ) -> dict[int, tuple[int, float]]:
-        """{predicted id: (true id, iou)} of the pairs of one class whose iou is above 0.5; void pixels don't count."""
-        found = {}
-        for (true_id, predicted_id), overlap in self.pairs.items():
-            if true_id in true_class and true_class[true_id] == predicted_class.get(predicted_id):
-                areas = self.predicted_areas[predicted_id] + self.true_areas[true_id]
-                iou = overlap / (areas - overlap - self.pixels(VOID, predicted_id))
-                if iou > 0.5:
-                    found[predicted_id] = true_id, iou
-        return found
+    Args:
+        overlaps: of the true and the predicted map.
+        true_segments: each with "id", "category_id" and "iscrowd".
+        predicted_segments: each with "id" and "category_id"; the same ids as the predicted map's.
+    """
+    true_class = {s["id"]: s["category_id"] for s in true_segments if not s.get("iscrowd")}
+    # Of several crowds of a class only the last counts, as in panopticapi.
+    crowd_of_class = {s["category_id"]: s["id"] for s in true_segments if s.get("iscrowd")}
+    predicted_class = {s["id"]: s["category_id"] for s in predicted_segments}
+    matches = overlaps.matches(true_class, predicted_class)
+    wrong = []
+    for predicted_id in predicted_class.keys() - matches.keys():
+        label = predicted_class[predicted_id]
+        ignored = overlaps.pixels(VOID, predicted_id) + overlaps.pixels(crowd_of_class.get(label, -1), predicted_id)
+        if ignored / overlaps.predicted_areas[predicted_id] <= 0.5:
+            wrong.append(label)
+    missed = true_class.keys() - {true_id for true_id, _ in matches.values()}
+    found = tuple((true_class[true_id], iou) for true_id, iou in matches.values())
+    return Matches(found, tuple(wrong), tuple(true_class[true_id] for true_id in missed))
 
 
 def _require_agreement(predicted_class: Mapping[int, int], areas: Mapping[int, int], num_classes: int) -> None:

@@ -1,0 +1,90 @@
+"""How many pixels the segments of two panoptic maps share."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+
+import numpy as np
+
+#: Panoptic id of pixels without a label.
+VOID = 0
+
+
+def joint_histogram(true_map: np.ndarray, predicted_map: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pixels of each pair of ids that meet.
+
+    Neighbours mostly are of one segment, so that runs of equal pairs are counted rather than pixels.
+
+    Args:
+        true_map, predicted_map: (H, W) integers, 0 to 2³¹ - 1.
+
+    Returns:
+        True ids, predicted ids and pixels, (P,) int64 each, in the order of the ids.
+
+    Raises:
+        ValueError: an id is negative.
+    """
+    true_ids, predicted_ids = true_map.ravel(), predicted_map.ravel()
+    if not true_ids.size:
+        return (np.zeros(0, np.int64),) * 3
+    begins = np.ones(true_ids.size, dtype=bool)
+    np.not_equal(true_ids[1:], true_ids[:-1], out=begins[1:])
+    begins[1:] |= predicted_ids[1:] != predicted_ids[:-1]
+    starts = np.flatnonzero(begins)
+    lengths = np.diff(starts, append=true_ids.size)
+    first, second = true_ids[starts].astype(np.int64), predicted_ids[starts].astype(np.int64)
+    for name, values in (("true", first), ("predicted", second)):
+        if values.min() < 0:
+            raise ValueError(f"the {name} map has the id {values.min()}; ids are 0 (void) and above.")
+    pairs = first << 32 | second
+    order = np.argsort(pairs)
+    pairs = pairs[order]
+    heads = np.flatnonzero(np.concatenate(([True], pairs[1:] != pairs[:-1])))
+    return pairs[heads] >> 32, pairs[heads] & 0xFFFFFFFF, np.add.reduceat(lengths[order], heads)
+
+
+def segment_areas(ids: np.ndarray) -> dict[int, int]:
+    """Pixels of each id of a map (H, W), void included, in the order of the ids."""
+    found, _, pixels = joint_histogram(ids, ids)
+    return dict(zip(found.tolist(), pixels.tolist()))
+
+
+class Overlaps:
+    """Pixels of each pair (true id, predicted id) of two maps, and what follows from them.
+
+    Args:
+        true_map, predicted_map: (H, W) integers, the segment id of each pixel.
+
+    Raises:
+        ValueError: an id is negative.
+    """
+
+    def __init__(self, true_map: np.ndarray, predicted_map: np.ndarray) -> None:
+        true_ids, predicted_ids, pixels = (part.tolist() for part in joint_histogram(true_map, predicted_map))
+        self.pairs: dict[tuple[int, int], int] = dict(zip(zip(true_ids, predicted_ids), pixels))
+        self.true_areas: dict[int, int] = defaultdict(int)
+        self.predicted_areas: dict[int, int] = defaultdict(int)
+        for (true_id, predicted_id), count in self.pairs.items():
+            self.true_areas[true_id] += count
+            self.predicted_areas[predicted_id] += count
+
+    def pixels(self, true_id: int, predicted_id: int) -> int:
+        """Pixels that are of both segments."""
+        return self.pairs.get((true_id, predicted_id), 0)
+
+    def matches(
+        self, true_class: Mapping[int, int], predicted_class: Mapping[int, int]
+    ) -> dict[int, tuple[int, float]]:
+        """{predicted id: (true id, iou)} of the pairs of one class whose iou is above 0.5; void pixels don't count.
+
+        They come in the order of the true ids.
+        """
+        found = {}
+        for (true_id, predicted_id), overlap in self.pairs.items():
+            if true_id in true_class and true_class[true_id] == predicted_class.get(predicted_id):
+                areas = self.predicted_areas[predicted_id] + self.true_areas[true_id]
+                iou = overlap / (areas - overlap - self.pixels(VOID, predicted_id))
+                if iou > 0.5:
+                    found[predicted_id] = true_id, iou
+        return found
