@@ -1,0 +1,152 @@
+"""How far panoptic quality would move with other pictures of the same kind: bootstrap intervals.
+
+Pictures are drawn with replacement, as many as there are, many times; the quality of each draw comes from the
+pictures' own sums, so that no picture is looked at again.
+
+Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", section 13.3 (percentile intervals).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+from detr_d2.evaluation.panoptic_quality import Matches
+
+#: Draws (rows of pictures' counts) that are in memory at once.
+_CHUNK_VALUES = 2**22
+_IOU, _TP, _FP, _FN = range(4)
+
+
+class PictureSums:
+    """What each picture adds to each class: sum of IoU, true positives, false positives, false negatives.
+
+    Only what isn't zero is kept.
+
+    Args:
+        num_classes: contiguous class ids are 0 ... num_classes - 1.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        self.num_classes = num_classes
+        self._rows: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def add(self, matches: Matches) -> None:
+        """Add a picture."""
+        sums: dict[int, float] = {}
+        entries = [(_IOU, label, iou) for label, iou in matches.true_positives]
+        entries += [(_TP, label, 1.0) for label, _ in matches.true_positives]
+        entries += [(_FP, label, 1.0) for label in matches.false_positives]
+        entries += [(_FN, label, 1.0) for label in matches.false_negatives]
+        for kind, label, value in entries:
+            column = kind * self.num_classes + label
+            sums[column] = sums.get(column, 0.0) + value
+        self._rows.append((np.array(list(sums), dtype=np.int32), np.array(list(sums.values()))))
+
+    def matrix(self) -> sparse.csr_array:
+        """(P, 4 K): a row a picture; the columns are the classes' sums of IoU, then their TP, FP and FN."""
+        starts = np.cumsum([0] + [len(columns) for columns, _ in self._rows])
+        columns = np.concatenate([columns for columns, _ in self._rows] or [np.zeros(0, np.int32)])
+        values = np.concatenate([values for _, values in self._rows] or [np.zeros(0)])
+        return sparse.csr_array((values, columns, starts), shape=(len(self._rows), 4 * self.num_classes))
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Lower and upper ends of PQ, SQ and RQ, as parts of 1; NaN where there is nothing to judge.
+
+    Args:
+        groups: by name, (3, 2): PQ, SQ, RQ by lower and upper end.
+        classes: (K, 3, 2).
+        resamples: draws that they come from.
+        confidence: the part of the draws between the two ends.
+    """
+
+    groups: dict[str, np.ndarray]
+    classes: np.ndarray
+    resamples: int
+    confidence: float
+
+
+def bootstrap_intervals(
+    sums: PictureSums,
+    groups: Mapping[str, Sequence[int]],
+    resamples: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Intervals:
+    """Percentile intervals of PQ, SQ and RQ over pictures, for each class and for means over classes.
+
+    In each draw a class that none of its pictures has is left out of the means, as in the quality itself.
+
+    Args:
+        sums: of the pictures that were evaluated.
+        groups: name to the classes whose mean it is.
+        resamples: draws.
+        seed: another seed, other draws.
+        confidence: between 0 and 1.
+
+    Raises:
+        ValueError: ``resamples`` or ``confidence`` is out of range, or there is no picture.
+    """
+    if resamples < 1 or not 0 < confidence < 1 or not len(sums):
+        raise ValueError(
+            f"resamples={resamples}, confidence={confidence}, {len(sums)} pictures; allowed are 1 or more resamples, "
+            "a confidence between 0 and 1, and 1 or more pictures."
+        )
+    qualities = np.concatenate([_qualities(totals) for totals in _resampled(sums, resamples, seed)])
+    means = {name: _mean_over_classes(qualities[:, list(labels)]) for name, labels in groups.items()}
+    return Intervals(
+        {name: _percentiles(mean, confidence) for name, mean in means.items()},
+        _percentiles(qualities, confidence),
+        resamples,
+        confidence,
+    )
+
+
+def _resampled(sums: PictureSums, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """(R, 4, K) sums over the drawn pictures, some draws at a time."""
+    pictures, matrix, generator = len(sums), sums.matrix(), np.random.default_rng(seed)
+    at_once = max(1, _CHUNK_VALUES // pictures)
+    for start in range(0, resamples, at_once):
+        draws = min(at_once, resamples - start)
+        drawn = generator.integers(pictures, size=(draws, pictures)) + pictures * np.arange(draws)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=draws * pictures).reshape(draws, pictures)
+        yield (matrix.T @ counts.T.astype(np.float64)).T.reshape(draws, 4, sums.num_classes)
+
+
+def _qualities(totals: np.ndarray) -> np.ndarray:
+    """PQ, SQ, RQ (R, K, 3) of sums (R, 4, K); NaN where a class is absent."""
+    iou, tp, fp, fn = (totals[:, kind] for kind in (_IOU, _TP, _FP, _FN))
+    segments = tp + 0.5 * fp + 0.5 * fn
+    with np.errstate(invalid="ignore", divide="ignore"):
+        sq = np.where(tp > 0, iou / tp, np.where(segments > 0, 0.0, np.nan))
+        return np.stack([iou / segments, sq, tp / segments], axis=-1)
+
+
+def _mean_over_classes(qualities: np.ndarray) -> np.ndarray:
+    """(R, 3): means of (R, K, 3) over the classes that are there; NaN where none is."""
+    present = np.isfinite(qualities)
+    with np.errstate(invalid="ignore"):
+        return np.where(present, qualities, 0).sum(axis=1) / present.sum(axis=1)
+
+
+def _percentiles(values: np.ndarray, confidence: float) -> np.ndarray:
+    """(..., 2): lower and upper end over the draws, (R, ...), that aren't NaN; interpolated in between."""
+    tail = (1 - confidence) / 2
+    ordered = np.sort(values, axis=0)  # NaN comes last
+    known = np.isfinite(values).sum(axis=0)
+    ends = []
+    for part in (tail, 1 - tail):
+        place = np.maximum(known - 1, 0) * part
+        below = np.floor(place).astype(np.int64)
+        above = np.minimum(below + 1, np.maximum(known - 1, 0))
+        low, high = (np.take_along_axis(ordered, at[None], axis=0)[0] for at in (below, above))
+        ends.append(low + (high - low) * (place - below))
+    return np.stack(ends, axis=-1)
