@@ -41,6 +41,7 @@ def map_faults(
     areas: Mapping[int, int],
     shape: tuple[int, ...],
     size: tuple[int, int] | None,
+    source: str = "the JSON",
 ) -> list[Fault]:
     """How a map and the ids that its JSON entry lists contradict each other.
 
@@ -49,11 +50,12 @@ def map_faults(
         segment_ids: as listed, in any order.
         areas: the map's ids and their pixels.
         shape: of the map.
-        size: height and width as the JSON has them; None where it doesn't say.
+        size: height and width as ``source`` has them; None where it doesn't say.
+        source: who says so, for the message.
     """
     faults = []
     if size is not None and tuple(shape) != size:
-        text = f"is {shape[0]} x {shape[1]} (height x width), but the JSON says {size[0]} x {size[1]}"
+        text = f"is {shape[0]} x {shape[1]} (height x width), but {source} says {size[0]} x {size[1]}"
         faults.append(Fault(picture, text, CURE_SIZE))
     listed, painted = Counter(segment_ids), areas.keys() - {VOID}
     if VOID in listed:

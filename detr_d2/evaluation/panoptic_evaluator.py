@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -16,6 +14,7 @@ from detr_d2.data import categories_of, read_panoptic_png
 from detr_d2.errors import DatasetError, UserError
 from detr_d2.evaluation.ground_truth import count_stale_areas, find_faults
 from detr_d2.evaluation.panoptic_quality import PanopticQuality, Quality
+from detr_d2.evaluation.results import group_means, quality_as_json, write_json
 from detr_d2.evaluation.tables import class_table, quality_table
 
 from detectron2.data import DatasetCatalog
@@ -143,16 +142,14 @@ class DetrPanopticEvaluator(DatasetEvaluator):
     def _report_quality(self) -> dict[str, Quality]:
         """Log the tables, write the file; the means over All, Things and Stuff."""
         is_thing = [category.is_thing for category in self._categories]
-        groups = {
-            "All": self._quality.average(range(len(is_thing))),
-            "Things": self._quality.average([label for label, flag in enumerate(is_thing) if flag]),
-            "Stuff": self._quality.average([label for label, flag in enumerate(is_thing) if not flag]),
-        }
+        groups = group_means(self._quality, is_thing)
         names = [category.name for category in self._categories]
         logger.info("Panoptic quality by class:\n%s", class_table(self._quality, names, is_thing))
         logger.info("Panoptic quality on %s:\n%s", self._dataset_name, quality_table(groups))
         if self._output_dir:
-            _write_json(os.path.join(self._output_dir, _RESULT_FILE), self._as_json(groups))
+            head = {"dataset": self._dataset_name, "pictures": int((self._times_seen > 0).sum())}
+            content = head | quality_as_json(self._quality, self._categories)
+            write_json(os.path.join(self._output_dir, _RESULT_FILE), content)
         return groups
 
     def _report_coverage(self) -> None:
@@ -172,33 +169,3 @@ class DetrPanopticEvaluator(DatasetEvaluator):
                 "%d segments have another area in the JSON than in the PNG; the PNG's pixels were counted.",
                 self._stale_areas,
             )
-
-    def _as_json(self, groups: dict[str, Quality]) -> dict[str, Any]:
-        classes = []
-        for label, category in enumerate(self._categories):
-            counts = {
-                "true_positives": int(self._quality.true_positives[label]),
-                "false_positives": int(self._quality.false_positives[label]),
-                "false_negatives": int(self._quality.false_negatives[label]),
-            }
-            quality = _percent(self._quality.of_class(label))
-            classes.append(
-                {"id": category.id, "name": category.name, "is_thing": category.is_thing, **quality, **counts}
-            )
-        pictures = int((self._times_seen > 0).sum())
-        means = {name: {**_percent(quality), "N": quality.n} for name, quality in groups.items()}
-        return {"dataset": self._dataset_name, "pictures": pictures, **means, "classes": classes}
-
-
-def _percent(quality: Quality) -> dict[str, float | None]:
-    """PQ, SQ, RQ in percent; None (JSON has no NaN) where there is nothing to judge."""
-    values = {"PQ": quality.pq, "SQ": quality.sq, "RQ": quality.rq}
-    return {key: None if math.isnan(value) else 100 * value for key, value in values.items()}
-
-
-def _write_json(path: str, content: dict[str, Any]) -> None:
-    """Written beside, then renamed: the file is whole or not there."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path + ".partial", "w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1, allow_nan=False)
-    os.replace(path + ".partial", path)

@@ -5,29 +5,58 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from tabulate import tabulate
 
+from detr_d2.evaluation.bootstrap import Intervals
 from detr_d2.evaluation.panoptic_quality import PanopticQuality, Quality
 
 
-def quality_table(groups: Mapping[str, Quality]) -> str:
-    """One row a group (All, Things, Stuff): PQ, SQ, RQ in percent, and N, the number of classes they are means of."""
-    return _table([(name, *_percent(q), q.n) for name, q in groups.items()], ["", "PQ", "SQ", "RQ", "N"])
+def quality_table(groups: Mapping[str, Quality], intervals: Intervals | None = None) -> str:
+    """One row a group (All, Things, Stuff): PQ, SQ, RQ in percent, and N, the number of classes they are means of.
+
+    With ``intervals``, a column has the interval of PQ.
+    """
+    rows = [[name, *_percent(q), q.n] for name, q in groups.items()]
+    headers = ["", "PQ", "SQ", "RQ", "N"]
+    if intervals is not None:
+        headers.append(_interval_header(intervals))
+        for row in rows:
+            row.append(_ends(intervals.groups[str(row[0])][0]))
+    return _table(rows, headers)
 
 
-def class_table(quality: PanopticQuality, names: Sequence[str], is_thing: Sequence[bool]) -> str:
-    """One row a class that is in the truth or was predicted; absent classes are counted in the last line."""
+def class_table(
+    quality: PanopticQuality, names: Sequence[str], is_thing: Sequence[bool], intervals: Intervals | None = None
+) -> str:
+    """One row a class that is in the truth or was predicted; absent classes are counted in the last line.
+
+    With ``intervals``, a column has the interval of PQ.
+    """
     headers = ["class", "kind", "PQ", "SQ", "RQ", "found", "wrong", "missed"]
+    if intervals is not None:
+        headers.append(_interval_header(intervals))
     rows: list[Sequence[Any]] = []
     for label, name in enumerate(names):
         of_class = quality.of_class(label)
         counts = (quality.true_positives, quality.false_positives, quality.false_negatives)
         if of_class.n:
             kind = "thing" if is_thing[label] else "stuff"
-            rows.append((name, kind, *_percent(of_class), *(int(count[label]) for count in counts)))
+            ends = [] if intervals is None else [_ends(intervals.classes[label, 0])]
+            rows.append((name, kind, *_percent(of_class), *(int(count[label]) for count in counts), *ends))
     absent = len(names) - len(rows)
     note = f"\n{absent} of {len(names)} classes are neither in these pictures nor predicted." if absent else ""
     return _table(rows, headers) + note
+
+
+def _interval_header(intervals: Intervals) -> str:
+    return f"PQ, {100 * intervals.confidence:g} %"
+
+
+def _ends(interval: np.ndarray) -> str:
+    """Lower and upper end in percent."""
+    low, high = 100 * interval
+    return "-" if np.isnan(low) else f"{low:.1f} to {high:.1f}"
 
 
 def _percent(quality: Quality) -> tuple[float, float, float]:

@@ -1,0 +1,153 @@
+"""Panoptic quality of predictions in files: everything that is wrong is found first, or at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from detr_d2.data.segments import read_panoptic_png
+from detr_d2.errors import DatasetError, UserError
+from detr_d2.evaluation.bootstrap import PictureSums
+from detr_d2.evaluation.faults import Fault, faults_table, map_faults
+from detr_d2.evaluation.ground_truth import count_stale_areas
+from detr_d2.evaluation.overlaps import Overlaps, segment_areas
+from detr_d2.evaluation.panoptic_files import PanopticFile, PictureEntry
+from detr_d2.evaluation.panoptic_quality import Matches, PanopticQuality, match_segments
+
+CURE_MISSING = "predict it; or --allow-missing counts it as empty, --subset leaves it out"
+CURE_FOREIGN = "compare with the truth that has this picture, or remove the prediction"
+CURE_PNG = "write the PNG again, whole and in RGB"
+
+
+@dataclass(frozen=True)
+class PictureResult:
+    """What looking at a picture gave: matches, or None and faults."""
+
+    matches: Matches | None
+    faults: list[Fault]
+    stale_areas: int
+
+
+@dataclass
+class FileQuality:
+    """Panoptic quality over files, and what has to be said beside.
+
+    Args:
+        quality: of all pictures that were compared.
+        sums: of each picture, in the order of the truth.
+        missing: pictures without a prediction.
+        annotated: pictures of the truth that have an annotation.
+        unannotated: pictures of the truth that have none.
+        stale_areas: true segments with another area in the JSON than in the PNG.
+    """
+
+    quality: PanopticQuality
+    sums: PictureSums
+    missing: int = 0
+    annotated: int = 0
+    unannotated: int = 0
+    stale_areas: int = 0
+    faults: list[Fault] = field(default_factory=list)
+
+
+def compare_files(
+    truth: PanopticFile,
+    predictions: PanopticFile,
+    num_classes: int,
+    allow_missing: bool = False,
+    subset: bool = False,
+    workers: int | None = None,
+) -> FileQuality:
+    """Compare all pictures, some at a time; the result doesn't depend on ``workers``.
+
+    Args:
+        truth, predictions: as read, with contiguous classes.
+        num_classes: of the truth.
+        allow_missing: count pictures without a prediction as predicted empty.
+        subset: leave pictures without a prediction out.
+        workers: threads that read and compare; None for one a core, at most eight.
+
+    Raises:
+        DatasetError: something is wrong with the truth or the predictions; all of it is listed, up to some rows.
+    """
+    result = FileQuality(PanopticQuality(num_classes), PictureSums(num_classes), annotated=len(truth.listed))
+    result.faults = truth.faults + predictions.faults + _foreign(truth, predictions)
+    missing = [image_id for image_id in truth.listed if image_id not in predictions.listed]
+    result.missing = len(missing)
+    result.unannotated = len(truth.sizes.keys() - truth.listed.keys())
+    if not (allow_missing or subset):
+        result.faults += [Fault(f"prediction, image id {i}", "there is none", CURE_MISSING) for i in missing]
+    chosen = [i for i in truth.pictures if i in predictions.listed or not subset]
+    jobs = ((i, truth.pictures[i], predictions.pictures.get(i), truth.sizes.get(i)) for i in chosen)
+    for picture in tqdm(_each(jobs, workers), total=len(chosen), unit="picture", disable=None):
+        result.faults += picture.faults
+        result.stale_areas += picture.stale_areas
+        if picture.matches is not None:
+            result.quality.add(picture.matches)
+            result.sums.add(picture.matches)
+    if result.faults:
+        raise DatasetError(_refusal(result.faults, truth, predictions))
+    if not len(result.sums):
+        raise DatasetError(f"there is no picture to compare in {truth.path} and {predictions.path}.")
+    return result
+
+
+def compare_picture(job: tuple[Any, PictureEntry, PictureEntry | None, tuple[int, int] | None]) -> PictureResult:
+    """Read and compare one picture: image id, truth, prediction (None counts as empty), height and width."""
+    image_id, true, predicted, size = job
+    true_map, faults = _read(f"truth, image id {image_id}", true, size)
+    stale = count_stale_areas(true.segments, true_map) if true_map is not None else 0
+    if true_map is not None:
+        size = true_map.shape[0], true_map.shape[1]
+    predicted_map: np.ndarray | None = np.zeros(size or (0, 0), dtype=np.int32)
+    if predicted is not None:
+        predicted_map, more = _read(f"prediction, image id {image_id}", predicted, size, "the truth")
+        faults = faults + more
+    if faults or true_map is None or predicted_map is None:
+        return PictureResult(None, faults, stale)
+    segments = [] if predicted is None else predicted.segments
+    return PictureResult(match_segments(Overlaps(true_map, predicted_map), true.segments, segments), [], stale)
+
+
+def _read(
+    picture: str, entry: PictureEntry, size: tuple[int, int] | None, source: str = "the JSON"
+) -> tuple[np.ndarray | None, list[Fault]]:
+    """A map and what is wrong with it."""
+    try:
+        ids = read_panoptic_png(entry.png)
+    except UserError as error:
+        return None, [Fault(picture, str(error), CURE_PNG)]
+    listed = [segment["id"] for segment in entry.segments]
+    return ids, map_faults(picture, listed, segment_areas(ids), ids.shape, size, source)
+
+
+def _each(jobs: Iterable[Any], workers: int | None) -> Iterator[PictureResult]:
+    """Results in the order of the jobs. Threads do, as reading PNGs and numpy mostly run outside of Python's lock."""
+    count = workers or min(8, os.cpu_count() or 1)
+    if count == 1:
+        yield from map(compare_picture, jobs)
+        return
+    with ThreadPoolExecutor(count) as pool:
+        yield from pool.map(compare_picture, jobs)
+
+
+def _foreign(truth: PanopticFile, predictions: PanopticFile) -> list[Fault]:
+    """A fault for each prediction whose picture the truth doesn't have."""
+    foreign = [image_id for image_id in predictions.listed if image_id not in truth.listed]
+    return [
+        Fault(f"prediction, image id {i}", "the truth has no annotation of this picture", CURE_FOREIGN) for i in foreign
+    ]
+
+
+def _refusal(faults: list[Fault], truth: PanopticFile, predictions: PanopticFile) -> str:
+    return (
+        f"{len(faults)} faults, so that no number would mean anything.\n"
+        f"truth: {truth.path}, PNGs in {truth.folder}\n"
+        f"predictions: {predictions.path}, PNGs in {predictions.folder}\n\n{faults_table(faults)}"
+    )

@@ -1,0 +1,143 @@
+"""``detr-d2 pq``: panoptic quality of predictions of any system."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+from detr_d2.data.categories import Category
+from detr_d2.errors import ConfigError
+from detr_d2.evaluation.bootstrap import Intervals, bootstrap_intervals
+from detr_d2.evaluation.file_quality import FileQuality, compare_files
+from detr_d2.evaluation.panoptic_files import PanopticFile, read_predictions, read_truth
+from detr_d2.evaluation.results import (
+    group_labels,
+    group_means,
+    quality_as_csv,
+    quality_as_json,
+    write_json,
+    write_text,
+)
+from detr_d2.evaluation.tables import class_table, quality_table
+
+_EPILOG = """\
+examples:
+  detr-d2 pq --gt panoptic_val.json --pred predictions.json
+  detr-d2 pq --gt panoptic_val.json --gt-folder panoptic --pred predictions.json --pred-folder png \\
+      --per-class --bootstrap 1000 --json pq.json --csv per_class.csv
+
+Both are COCO panoptic files; of the predictions only 'annotations' counts. The numbers are those of panopticapi.
+All that is wrong in the files is listed at once, and there is no number then (exit code 2).
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command and its arguments to ``parser``."""
+    parser.description = "Panoptic quality (PQ, SQ, RQ for All, Things, Stuff) of predictions of any system."
+    parser.epilog = _EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--gt", required=True, metavar="FILE", help="the ground truth's panoptic JSON")
+    parser.add_argument("--pred", required=True, metavar="FILE", help="the predictions' panoptic JSON")
+    parser.add_argument("--gt-folder", metavar="DIR", help="the ground truth's PNGs (default: FILE without .json)")
+    parser.add_argument("--pred-folder", metavar="DIR", help="the predictions' PNGs (default: FILE without .json)")
+    lacking = parser.add_mutually_exclusive_group()
+    lacking.add_argument("--allow-missing", action="store_true", help="pictures without a prediction count as empty")
+    lacking.add_argument("--subset", action="store_true", help="pictures without a prediction are left out")
+    parser.add_argument("--per-class", action="store_true", help="show each class, too")
+    parser.add_argument("--bootstrap", type=_count, metavar="N", help="95 %% intervals from N draws of the pictures")
+    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="of the draws (default: 0)")
+    parser.add_argument("--json", metavar="FILE", help="write all numbers there; - is the standard output")
+    parser.add_argument("--csv", metavar="FILE", help="write a line for each class there")
+    parser.add_argument("--workers", type=_count, metavar="N", help="threads (default: one a core, at most 8)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compare the files, print the tables, write what is asked for."""
+    truth, categories = read_truth(args.gt, args.gt_folder)
+    labels = {category.id: label for label, category in enumerate(categories)}
+    predictions = read_predictions(args.pred, args.pred_folder, labels)
+    found = compare_files(truth, predictions, len(categories), args.allow_missing, args.subset, args.workers)
+    intervals = None
+    if args.bootstrap:
+        groups = group_labels([category.is_thing for category in categories])
+        intervals = bootstrap_intervals(found.sums, groups, args.bootstrap, args.seed)
+    notes = _notes(found, truth, predictions, args.subset)
+    text = "\n\n".join([*_tables(found, categories, intervals, args.per_class), "\n".join(notes)])
+    print(text, file=sys.stderr if args.json == "-" else sys.stdout)
+    _write(args, found, categories, intervals)
+    return 0
+
+
+def _tables(
+    found: FileQuality, categories: Sequence[Category], intervals: Intervals | None, per_class: bool
+) -> list[str]:
+    is_thing = [category.is_thing for category in categories]
+    overview = quality_table(group_means(found.quality, is_thing), intervals)
+    if not per_class:
+        return [overview]
+    return [class_table(found.quality, [category.name for category in categories], is_thing, intervals), overview]
+
+
+def _notes(found: FileQuality, truth: PanopticFile, predictions: PanopticFile, subset: bool) -> list[str]:
+    """What has to be known to read the numbers, a line each."""
+    notes = [f"{len(found.sums)} pictures were compared."]
+    if found.missing and subset:
+        notes = [
+            f"SUBSET: only {len(found.sums)} of {found.annotated} pictures have a prediction and were compared; don't "
+            "compare these numbers with those of the whole."
+        ]
+    elif found.missing:
+        notes.append(f"{found.missing} of them have no prediction and count as empty (--allow-missing).")
+    if found.unannotated:
+        notes.append(f"{found.unannotated} pictures of {truth.path} have no annotation and are no part of it.")
+    if found.stale_areas:
+        notes.append(
+            f"{found.stale_areas} true segments have another area in the JSON than in the PNG; the PNG's pixels count "
+            "here (panopticapi takes the JSON's)."
+        )
+    renamed = [
+        f"{i} is {truth.category_names[i]!r} and {name!r}"
+        for i, name in predictions.category_names.items()
+        if truth.category_names.get(i, name) != name
+    ]
+    if renamed:
+        notes.append(f"{len(renamed)} categories have other names in the predictions: {', '.join(renamed[:5])}.")
+    return notes
+
+
+def _write(
+    args: argparse.Namespace, found: FileQuality, categories: Sequence[Category], intervals: Intervals | None
+) -> None:
+    """The numbers as JSON and CSV, where the command line says so."""
+    content = {
+        **{"truth": args.gt, "predictions": args.pred, "pictures": len(found.sums), "of_pictures": found.annotated},
+        **{"counted_as_empty": 0 if args.subset else found.missing, "stale_areas": found.stale_areas},
+        **quality_as_json(found.quality, categories, intervals),
+    }
+    if intervals is not None:
+        content["intervals"] = {"resamples": args.bootstrap, "seed": args.seed, "confidence": intervals.confidence}
+    try:
+        if args.json == "-":
+            print(json.dumps(content, indent=1, allow_nan=False))
+        elif args.json:
+            write_json(args.json, content)
+        if args.csv:
+            write_text(args.csv, quality_as_csv(content))
+    except OSError as error:
+        raise ConfigError(f"the numbers can't be written: {error}. Name another file.") from error
+
+
+def _count(text: str) -> int:
+    return _whole_number(text, least=1, most=1_000_000)
+
+
+def _seed(text: str) -> int:
+    return _whole_number(text, least=0, most=2**32 - 1)
+
+
+def _whole_number(text: str, least: int, most: int) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= 10 and least <= int(text) <= most):
+        raise argparse.ArgumentTypeError(f"{text!r} isn't a whole number from {least} to {most}")
+    return int(text)
