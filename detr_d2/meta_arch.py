@@ -19,6 +19,7 @@ from detr_d2.modeling import (
     SetCriterion,
     Target,
     Transformer,
+    band_first_stages_,
     fold_norms_,
     instance_masks,
     kept_queries,
@@ -112,6 +113,7 @@ class DetrPanoptic(nn.Module):
         # Convolutions are faster with channels last, on CPUs and GPUs alike; results are the same.
         self.to(memory_format=torch.channels_last)
         fold_norms_(self.detr.backbone)
+        band_first_stages_(self.detr.backbone)
         if compile_backbone:
             self.detr.backbone.compile()
         self.criterion = criterion

@@ -1,5 +1,6 @@
 """The paper in pure torch: nothing here knows Detectron2, so that it can be lifted out and used alone."""
 
+from .banding import band_first_stages_
 from .criterion import SetCriterion
 from .detr import Detr
 from .dilation import use_published_dilation_
@@ -19,6 +20,7 @@ __all__ = [
     "SetCriterion",
     "Target",
     "Transformer",
+    "band_first_stages_",
     "fold_norms_",
     "instance_masks",
     "kept_queries",

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .linear import Attention, Linear
+
 
 class Transformer(nn.Module):
     """Encoder over the picture, decoder over the object queries.
@@ -71,7 +73,7 @@ class Transformer(nn.Module):
             hidden_states (L, B, Q, D), one per decoder layer, and the memory (B, D, H, W).
         """
         batch, _, height, width = source.shape
-        tokens = source.flatten(2).transpose(1, 2)
+        tokens = source.permute(0, 2, 3, 1).flatten(1, 2)
         position = position.flatten(2).transpose(1, 2).to(tokens.dtype)
         # Without padding no mask is needed, and attention is faster without one; a compiled graph has no such choice.
         ignored = padding_mask.flatten(1) if torch.compiler.is_compiling() or bool(padding_mask.any()) else None
@@ -120,9 +122,9 @@ class TransformerEncoderLayer(nn.Module):
 
     def __init__(self, d_model: int, nhead: int, dim_feedforward: int, dropout: float, normalize_before: bool) -> None:
         super().__init__()
-        self.self_attn = nn.MultiheadAttention(d_model, nhead, dropout, batch_first=True)
-        self.linear1 = nn.Linear(d_model, dim_feedforward)
-        self.linear2 = nn.Linear(dim_feedforward, d_model)
+        self.self_attn = Attention(d_model, nhead, dropout)
+        self.linear1 = Linear(d_model, dim_feedforward)
+        self.linear2 = Linear(dim_feedforward, d_model)
         self.norm1 = nn.LayerNorm(d_model)
         self.norm2 = nn.LayerNorm(d_model)
         self.dropout = nn.Dropout(dropout)
@@ -138,8 +140,7 @@ class TransformerEncoderLayer(nn.Module):
 
     def _attend(self, tokens: Tensor, position: Tensor, ignored: Tensor | None) -> Tensor:
         placed = tokens + position
-        attended, _ = self.self_attn(placed, placed, tokens, key_padding_mask=ignored, need_weights=False)
-        return cast(Tensor, self.dropout(attended))
+        return cast(Tensor, self.dropout(self.self_attn.attend(placed, placed, tokens, ignored)))
 
     def _feed_forward(self, tokens: Tensor) -> Tensor:
         hidden = self.dropout(F.relu(self.linear1(tokens)))
@@ -151,10 +152,10 @@ class TransformerDecoderLayer(nn.Module):
 
     def __init__(self, d_model: int, nhead: int, dim_feedforward: int, dropout: float, normalize_before: bool) -> None:
         super().__init__()
-        self.self_attn = nn.MultiheadAttention(d_model, nhead, dropout, batch_first=True)
-        self.multihead_attn = nn.MultiheadAttention(d_model, nhead, dropout, batch_first=True)
-        self.linear1 = nn.Linear(d_model, dim_feedforward)
-        self.linear2 = nn.Linear(dim_feedforward, d_model)
+        self.self_attn = Attention(d_model, nhead, dropout)
+        self.multihead_attn = Attention(d_model, nhead, dropout)
+        self.linear1 = Linear(d_model, dim_feedforward)
+        self.linear2 = Linear(dim_feedforward, d_model)
         self.norm1 = nn.LayerNorm(d_model)
         self.norm2 = nn.LayerNorm(d_model)
         self.norm3 = nn.LayerNorm(d_model)
@@ -175,15 +176,12 @@ class TransformerDecoderLayer(nn.Module):
 
     def _attend_queries(self, target: Tensor, query_position: Tensor) -> Tensor:
         placed = target + query_position
-        attended, _ = self.self_attn(placed, placed, target, need_weights=False)
-        return cast(Tensor, self.dropout(attended))
+        return cast(Tensor, self.dropout(self.self_attn.attend(placed, placed, target)))
 
     def _attend_memory(
         self, target: Tensor, memory: Tensor, position: Tensor, query_position: Tensor, ignored: Tensor | None
     ) -> Tensor:
-        attended, _ = self.multihead_attn(
-            target + query_position, memory + position, memory, key_padding_mask=ignored, need_weights=False
-        )
+        attended = self.multihead_attn.attend(target + query_position, memory + position, memory, ignored)
         return cast(Tensor, self.dropout(attended))
 
     def _feed_forward(self, target: Tensor) -> Tensor:

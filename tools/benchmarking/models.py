@@ -110,6 +110,7 @@ def build_huggingface(setting: Setting, **options: Any) -> nn.Module:
         **size,
         **options,
     )
+    torch.manual_seed(0)
     model: nn.Module = transformers.DetrForSegmentation(config).eval()
     _draw_norms_(model)
     return model
