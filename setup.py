@@ -49,6 +49,7 @@ INSTALL_REQUIRES = [
     "iopath>=0.1.7,<0.1.10",
     "numpy>=1.24,<3",
     "scipy>=1.10,<2",
+    "shapely>=2,<3",
     "Pillow>=9.5",
     "safetensors>=0.4,<1",
     "pycocotools>=2.0.7,<3",

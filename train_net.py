@@ -22,6 +22,7 @@ import detr_d2  # noqa: F401  # isort: skip  # chooses the detectron2 that the n
 from detr_d2.checkpoint import DetrCheckpointer, model_categories
 from detr_d2.config import check_device, load_config
 from detr_d2.data import DetrPanopticDatasetMapper
+from detr_d2.data.checks.before_training import check_before_training
 from detr_d2.errors import run_command
 from detr_d2.evaluation import build_evaluator
 from detr_d2.solver import build_optimizer
@@ -69,8 +70,13 @@ def setup(args: argparse.Namespace) -> CfgNode:
     # Before the output folder is made: a mistake found here leaves nothing behind.
     check_device(cfg)
     model_categories(cfg)
+    warnings = [] if args.eval_only or not comm.is_main_process() else check_before_training(cfg)
     default_setup(cfg, args)
-    setup_logger(output=cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="detr_d2", abbrev_name="detr_d2")
+    logger = setup_logger(
+        output=cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="detr_d2", abbrev_name="detr_d2"
+    )
+    for line in warnings:
+        logger.warning(line)
     return cfg
 
 

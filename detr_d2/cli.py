@@ -22,6 +22,7 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
+    "check": Command("detr_d2.data.checks.command", "name everything that is wrong with a dataset"),
     "convert-weights": Command(
         "detr_d2.checkpoint.convert_command", "write another program's weights as a checkpoint of this one"
     ),
@@ -36,6 +37,7 @@ EPILOG = """\
 examples:
   detr-d2 env
   detr-d2 yard datasets/yard --train 600 --val 60
+  detr-d2 check datasets/yard
 
 'detr-d2 COMMAND --help' explains a command. To train, run train_net.py.
 """

@@ -103,6 +103,10 @@ def _add_data_keys(cfg: CfgNode) -> None:
     # (name, images, panoptic_json, panoptic_root, instances_json) or the path of a yaml file that holds a list of such.
     cfg.DATASETS.REGISTER = []
 
+    # What is looked at before a training starts: "quick": the JSON files, and whether the files that
+    # they name are there; "full": every picture as well; "off". `detr-d2 check` shows all that is wrong.
+    cfg.DATASETS.CHECK = "quick"
+
     # DETR's random crop: with PROB, the picture is first resized so that its short side is one of RESIZE_SIZES, then a
     # window whose sides lie in MIN_SIZE..MAX_SIZE is cut out, and only then comes the usual resize to one of
     # INPUT.MIN_SIZE_TRAIN.

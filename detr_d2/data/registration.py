@@ -143,6 +143,16 @@ def dataset_metadata(name: str) -> Any:
     return metadata
 
 
+def entry_of(name: str) -> DatasetEntry | None:
+    """What was registered under a name; None where nothing was, or another program did."""
+    return _entries.get(name)
+
+
+def dataset_names() -> list[str]:
+    """The names of all datasets registered by this project, sorted."""
+    return sorted(_entries)
+
+
 def categories_of(name: str) -> list[Category]:
     """The categories of a dataset by contiguous id: things first, then stuff.
 

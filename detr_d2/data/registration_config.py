@@ -30,12 +30,24 @@ def register_from_config(cfg: CfgNode) -> None:
     for number, entry in enumerate(cfg.DATASETS.REGISTER):
         place = f"DATASETS.REGISTER[{number}]"
         if isinstance(entry, str):
-            _register_file(os.path.abspath(os.path.expanduser(entry)), place)
+            register_file(os.path.abspath(os.path.expanduser(entry)), place)
         else:
             _register_mapping(entry, os.getcwd(), place)
 
 
-def _register_file(path: str, place: str) -> None:
+def register_file(path: str, place: str) -> list[str]:
+    """Register every dataset of a yaml file.
+
+    Args:
+        path: of the file, absolute.
+        place: who names it, for messages.
+
+    Returns:
+        The names, in the order of the file.
+
+    Raises:
+        DatasetError, MissingFileError: as :func:`register_from_config`.
+    """
     try:
         with open(path, encoding="utf-8") as file:
             entries = yaml.safe_load(file)
@@ -47,6 +59,7 @@ def _register_file(path: str, place: str) -> None:
         raise DatasetError(f"{place}: {path} must hold a list of datasets, each starting with '- name: ...'.")
     for number, entry in enumerate(entries):
         _register_mapping(entry, os.path.dirname(path), f"{path}: entry {number}")
+    return [entry["name"] for entry in entries]
 
 
 def _register_mapping(entry: Any, folder: str, place: str) -> None:

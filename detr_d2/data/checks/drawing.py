@@ -1,0 +1,137 @@
+"""Faults of the objects of one picture that show once their masks are drawn: crossings, overlaps, stale boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import shapely
+from pycocotools import mask as coco_mask
+
+from .boxes import Place, is_crowd
+from .faults import Fault, fault, shown
+from .images import ListedPicture
+from .masks import mask_faults
+from .values import is_number
+
+#: Two objects overlap when they share more than this of the smaller one, and so many pixels.
+OVERLAP_SHARE, OVERLAP_PIXELS = 0.01, 4
+#: In a picture of more objects, only so many are compared with one another.
+MOST_COMPARED = 2000
+#: The area of polygons may differ from that of their pixels by this share, and so many pixels.
+AREA_SHARE, AREA_PIXELS = 0.1, 10
+
+_HARMLESS = {"mask-empty", "rle-uncompressed", "polygon-beyond"}
+
+
+def drawing_faults(entries: Sequence[dict[str, Any]], listed: ListedPicture, file: str) -> Iterator[Fault]:
+    """Faults of the annotations of one picture, whose size is known.
+
+    Args:
+        entries: its annotations; those whose segmentation is wrong by itself are passed by.
+        listed: the picture.
+        file: the JSON.
+    """
+    if not listed.width:
+        return
+    drawn: list[tuple[dict[str, Any], Any]] = []
+    for entry in entries:
+        segmentation = entry.get("segmentation")
+        place = _place(entry, listed.image_id, file)
+        wrong = (found.code for found in mask_faults(entry, listed.width, listed.height, place))
+        if not segmentation or not set(wrong) <= _HARMLESS:
+            continue
+        if isinstance(segmentation, list):
+            yield from _crossing_faults(segmentation, place)
+        runs = _runs(segmentation, listed)
+        yield from _mask_faults(entry, runs, isinstance(segmentation, dict), place)
+        if not is_crowd(entry):
+            drawn.append((entry, runs))
+    yield from _overlap_faults(drawn, listed.image_id, file)
+
+
+def _place(entry: dict[str, Any], image_id: Any, file: str) -> Place:
+    return Place(file, image_id, entry.get("id"), f"annotation {shown(entry.get('id'))}")
+
+
+def _runs(segmentation: Any, listed: ListedPicture) -> Any:
+    """The mask in pycocotools' form; run lengths and points have been looked at before."""
+    if isinstance(segmentation, list):
+        inside = np.array([[listed.width], [listed.height]], dtype=np.float64)
+        polygons = [np.clip(np.reshape(p, (-1, 2)).T, -inside, 2 * inside).T.ravel().tolist() for p in segmentation]
+        return coco_mask.merge(coco_mask.frPyObjects(polygons, listed.height, listed.width))
+    if isinstance(segmentation["counts"], list):
+        return coco_mask.frPyObjects(segmentation, listed.height, listed.width)
+    return segmentation
+
+
+def _crossing_faults(polygons: list[list[float]], place: Place) -> Iterator[Fault]:
+    for number, polygon in enumerate(polygons):
+        shape = shapely.Polygon(np.reshape(polygon, (-1, 2)))
+        if not shape.is_valid:
+            why = shapely.is_valid_reason(shape)
+            if why.startswith("Self-intersection"):
+                x, y = map(float, why[why.index("[") + 1 : -1].split())
+                yield place.fault("polygon-crossing", f"(polygon {number}) crosses itself at ({x:.1f}, {y:.1f}).")
+
+
+def _mask_faults(entry: dict[str, Any], runs: Any, exact: bool, place: Place) -> Iterator[Fault]:
+    pixels = int(coco_mask.area(runs))
+    if pixels == 0:
+        if not exact:  # run lengths have been counted before
+            yield place.fault("mask-empty", "has polygons that cover no pixel.")
+        return
+    area = entry.get("area")
+    slack = 0.5 if exact else AREA_SHARE * pixels + AREA_PIXELS
+    if is_number(area) and area > 0 and abs(area - pixels) > slack:
+        yield place.fault("area-stale", f"has area={area:g}; its mask has {pixels} pixels.")
+    boxes = [[round(side) for side in coco_mask.toBbox(runs)]]
+    if not exact:
+        boxes.append(_corner_box(entry["segmentation"]))
+    yield from box_difference_fault(entry.get("bbox"), boxes, place, exact)
+
+
+def _corner_box(polygons: list[list[float]]) -> list[float]:
+    """x, y, width, height of the corners, as tools write them; slivers at their ends may have no pixel."""
+    points = np.concatenate([np.reshape(polygon, (-1, 2)) for polygon in polygons])
+    low, high = points.min(axis=0), points.max(axis=0)
+    return [round(float(side), 2) for side in (*low, *(high - low))]
+
+
+def box_difference_fault(
+    said: Any, found: Sequence[Sequence[float]], place: Place, exact: bool = True
+) -> Iterator[Fault]:
+    """A box against the ones that its mask has; it has to be near one of them, all as x, y, width, height.
+
+    A pixel or two are a matter of counting, or of rounding polygons (``exact`` is False, and they are nothing); more,
+    and the box is of something else.
+    """
+    if not isinstance(said, list) or len(said) != 4 or not all(map(is_number, said)) or min(said[2:]) <= 0:
+        return
+    edges = [np.array([x, y, x + w, y + h]) for x, y, w, h in (said, *found)]
+    difference = min(np.abs(edges[0] - other).max() for other in edges[1:])
+    message = f"has bbox={[round(side, 2) for side in said]}; its mask has {list(found[0])}."
+    if difference > 2:
+        yield place.fault("box-stale", message)
+    elif exact and difference >= 1 - 1e-6:
+        yield place.fault("box-off", message)
+
+
+def _overlap_faults(drawn: list[tuple[dict[str, Any], Any]], image_id: Any, file: str) -> Iterator[Fault]:
+    if len(drawn) > MOST_COMPARED:
+        message = f"has {len(drawn)} objects; overlaps were looked for among the first {MOST_COMPARED} only."
+        yield fault("overlap", file, message, image_id)
+    drawn = drawn[:MOST_COMPARED]
+    runs = [mask for _, mask in drawn]
+    areas = coco_mask.area(runs) if runs else np.zeros(0)
+    if len(runs) < 2 or int(coco_mask.area(coco_mask.merge(runs))) == int(areas.sum()):
+        return
+    shares = coco_mask.iou(runs, runs, [1] * len(runs))  # of a crowd: what is shared, by the first one's area
+    shared = np.rint(shares * areas[:, None])
+    smaller = np.minimum(areas[:, None], areas[None])
+    overlapping = np.triu((shared >= OVERLAP_PIXELS) & (shared > OVERLAP_SHARE * smaller), k=1)
+    for first, second in np.argwhere(overlapping):
+        other = shown(drawn[first][0].get("id"))
+        message = f"shares {shared[first, second]:.0f} pixels with annotation {other}."
+        yield _place(drawn[second][0], image_id, file).fault("overlap", message)

@@ -1,0 +1,68 @@
+"""A function over many things in several processes, in their order, never far ahead of who takes the results."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+from ...errors import DatasetError
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+#: Pictures looked at by more processes than this aren't read any faster.
+_MOST_WORKERS = 16
+_CHUNK = 8
+_AHEAD = 4
+
+
+def in_processes(
+    function: Callable[[Task], Result], tasks: Sequence[Task], workers: int, smallest: int = 64
+) -> Iterator[Result]:
+    """Results in the order of the tasks.
+
+    Args:
+        function: of a module, as processes import it.
+        tasks: what to call it with.
+        workers: processes; 1: this one does it all.
+        smallest: fewer tasks than this aren't worth starting processes.
+
+    Raises:
+        DatasetError: a process was ended from outside, as the system does when memory runs out.
+    """
+    if workers <= 1 or len(tasks) < smallest:
+        yield from map(function, tasks)
+        return
+    method = "fork" if sys.platform.startswith("linux") else "spawn"
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context(method))
+    waiting: deque[Future[list[Result]]] = deque()
+    try:
+        for start in range(0, len(tasks), _CHUNK):
+            waiting.append(pool.submit(_each, function, tasks[start : start + _CHUNK]))
+            if len(waiting) >= _AHEAD * workers:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+    except BrokenProcessPool as error:
+        raise DatasetError(
+            "a process that looked at pictures was ended, as happens when memory runs out. "
+            "Try again with --workers 1, or --quick."
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def default_workers() -> int:
+    """As many processes as this one may use processors."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(available, _MOST_WORKERS)
+
+
+def _each(function: Callable[[Task], Result], tasks: Sequence[Task]) -> list[Result]:
+    return [function(task) for task in tasks]

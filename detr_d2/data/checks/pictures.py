@@ -1,0 +1,79 @@
+"""Faults of picture files: what is wrong with their pixels, sizes and EXIF tags."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from .faults import Fault, fault
+from .images import MOST_PIXELS, ListedPicture
+
+_TURNED_SIDEWAYS = (5, 6, 7, 8)
+_PLAIN_MODES = ("RGB", "L")
+_DEEP_MODES = ("I", "F")
+
+
+def picture_faults(listed: ListedPicture) -> Iterator[Fault]:
+    """Faults of one picture's file; it is decoded to its last pixel.
+
+    What isn't there is no fault here: the names have been looked at before.
+    """
+    path, image_id = listed.path, listed.image_id
+    if path is None or not os.path.isfile(path):
+        return
+    found: list[Fault] = []
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of sizes and of odd EXIF data; both are looked at below
+            with Image.open(path) as picture:
+                found = list(_opened_faults(picture, listed))
+    except Image.DecompressionBombError as error:
+        yield fault("picture-large", path, f"{error}", image_id)
+    except Exception as error:  # decoders raise whatever they like on broken files
+        yield fault("picture-broken", path, f"can't be read: {reason(path, error)}.", image_id)
+    yield from found
+
+
+def _opened_faults(picture: Image.Image, listed: ListedPicture) -> Iterator[Fault]:
+    path, image_id = listed.path or "", listed.image_id
+    stored = picture.size
+    if picture.width * picture.height > MOST_PIXELS:
+        yield fault("picture-large", path, f"has {picture.width}x{picture.height} pixels.", image_id)
+        return
+    mode = picture.mode
+    picture.load()  # before EXIF is read: Pillow may decode then, and an error that is passed over never comes again
+    orientation = _orientation(picture)
+    upright = stored[::-1] if orientation in _TURNED_SIDEWAYS else stored
+    said = (listed.width, listed.height)
+    sizes = f"is {upright[0]}x{upright[1]} pixels upright; the JSON says {said[0]}x{said[1]}"
+    if listed.width and said != upright:
+        if said == stored:
+            yield fault("picture-turned", path, f"{sizes}, as before its EXIF tag {orientation} turns it.", image_id)
+        else:
+            yield fault("picture-size", path, f"{sizes}.", image_id)
+    elif orientation not in (None, 0, 1):
+        yield fault("picture-orientation", path, f"is turned by its EXIF tag (orientation {orientation}).", image_id)
+    if mode in _DEEP_MODES or mode.startswith("I;"):
+        yield fault("picture-depth", path, f"has more than 8 bits a channel (mode {mode}).", image_id)
+    elif mode not in _PLAIN_MODES:
+        yield fault("picture-mode", path, f"has the mode {mode}.", image_id)
+
+
+def _orientation(picture: Image.Image) -> int | None:
+    try:
+        value = picture.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # all sorts of errors on damaged EXIF data, which nobody turns pictures by
+        return None
+    return value if isinstance(value, int) and 1 <= value <= 8 else None
+
+
+def reason(path: str, error: Exception) -> str:
+    """Why a picture can't be read."""
+    if os.path.getsize(path) == 0:
+        return "the file is empty"
+    if isinstance(error, UnidentifiedImageError):
+        return "it is no picture, or of a kind that Pillow doesn't know"
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,153 @@
+"""Faults for people and for programs: a table of the first of each kind, and JSON with all of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TextIO
+
+from tabulate import tabulate
+
+from ...errors import DatasetError
+from .faults import KINDS, Fault, shown
+
+_HEADINGS = ("", "file", "image id", "segment id", "fault", "fix")
+_WIDTHS = (None, 30, 12, 12, 56, 40)
+
+
+class Findings:
+    """Counts faults by kind and keeps the first of each, however many there are.
+
+    Args:
+        kept: so many of each kind.
+    """
+
+    def __init__(self, kept: int) -> None:
+        self._kept = kept
+        self._first: dict[str, list[Fault]] = {}
+        self.counts: dict[str, int] = {}
+
+    def add(self, found: Fault) -> None:
+        """Take one more fault."""
+        self.counts[found.code] = self.counts.get(found.code, 0) + 1
+        first = self._first.setdefault(found.code, [])
+        if len(first) < self._kept:
+            first.append(found)
+
+    @property
+    def errors(self) -> int:
+        """How many would stop training or make it go wrong."""
+        return sum(count for code, count in self.counts.items() if KINDS[code].severity == "error")
+
+    @property
+    def warnings(self) -> int:
+        """How many training copes with."""
+        return sum(self.counts.values()) - self.errors
+
+    def first(self) -> Iterator[Fault]:
+        """The faults kept: errors first, kinds in the order of :data:`KINDS`."""
+        for severity in ("error", "warning"):
+            for code, kind in KINDS.items():
+                if kind.severity == severity:
+                    yield from self._first.get(code, ())
+
+    def table(self) -> str:
+        """The faults kept, as a table; the last of a kind that goes on says how many there are."""
+        rows: list[tuple[Any, ...]] = []
+        for found in self.first():
+            rows.append(
+                (found.severity, _plain(found.file), found.image_id, found.segment_id, _fault_text(found), found.fix)
+            )
+            more = self.counts[found.code] - len(self._first[found.code])
+            if more and found is self._first[found.code][-1]:
+                rows.append(("", "", "", "", f"{found.code}: {more} more", ""))
+        return tabulate(rows, headers=_HEADINGS, maxcolwidths=list(_WIDTHS), disable_numparse=True, missingval="")
+
+    def summary(self) -> str:
+        """One line with the numbers."""
+        return f"{_counted(self.errors, 'error')}, {_counted(self.warnings, 'warning')}"
+
+
+def _fault_text(found: Fault) -> str:
+    return f"{found.code}: {found.message}"
+
+
+def _plain(path: str) -> str:
+    """A path as people type it, without anything that a terminal would obey."""
+    near = os.path.relpath(path)
+    text = path if near.startswith("..") or len(near) > len(path) else near
+    return text if text.isprintable() else shown(text)
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+class JsonReport:
+    """Writes faults as JSON while they are found, so that any number of them fits.
+
+    Args:
+        file: open for writing.
+        dataset: its name, for the reader.
+        mode: ``quick`` or ``full``.
+    """
+
+    def __init__(self, file: TextIO, dataset: str, mode: str) -> None:
+        self._file = file
+        self._separator = "\n    "
+        file.write(f'{{\n  "dataset": {json.dumps(dataset)},\n  "mode": {json.dumps(mode)},\n  "faults": [')
+
+    def add(self, found: Fault) -> None:
+        """Write one fault."""
+        self._file.write(self._separator + json.dumps(asdict(found)))
+        self._separator = ",\n    "
+
+    def close(self, findings: Findings) -> None:
+        """Write the numbers and the end."""
+        numbers: dict[str, Any] = {
+            "errors": findings.errors,
+            "warnings": findings.warnings,
+            "counts": findings.counts,
+        }
+        rest = "".join(f',\n  "{key}": {json.dumps(value)}' for key, value in numbers.items())
+        self._file.write(f"\n  ]{rest}\n}}\n")
+
+
+@contextmanager
+def written_beside(path: str) -> Iterator[TextIO]:
+    """A text file that takes the place of ``path`` once it is complete.
+
+    Raises:
+        DatasetError: it can't be written.
+    """
+    target = Path(path).expanduser()
+    try:
+        number, partial = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
+    except OSError as error:
+        raise DatasetError(f"{path} can't be written: {error.strerror}. Name another file for --json.") from error
+    try:
+        with open(number, "w", encoding="utf-8") as file:
+            yield file
+        os.chmod(partial, 0o644)
+        try:
+            os.replace(partial, target)
+        except OSError as error:
+            raise DatasetError(f"{path} can't be written: {error.strerror}. Name another file for --json.") from error
+    finally:
+        Path(partial).unlink(missing_ok=True)
+
+
+def collect(faults: Iterable[Fault], findings: Findings, report: JsonReport | None = None) -> Findings:
+    """Add all faults to ``findings``, and to the report if there is one."""
+    for found in faults:
+        findings.add(found)
+        if report is not None:
+            report.add(found)
+    if report is not None:
+        report.close(findings)
+    return findings

@@ -1,0 +1,141 @@
+"""What ``detr-d2 check DATASET`` may be given, and which files that stands for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...errors import DatasetError, MissingFileError
+from ..registration import dataset_names, entry_of
+from ..registration_config import register_file
+
+
+@dataclass(frozen=True)
+class Source:
+    """One JSON to check, with the folders of its pictures.
+
+    Args:
+        json_file: COCO instances or COCO panoptic; the content decides.
+        images: folder of the pictures, or None where it isn't known.
+        panoptic_root: folder of the panoptic PNGs, or None.
+        is_meant: the user named it; else it was found in a folder, and may be something else.
+    """
+
+    json_file: str
+    images: str | None = None
+    panoptic_root: str | None = None
+    is_meant: bool = True
+
+
+@dataclass(frozen=True)
+class Sources:
+    """All that a dataset consists of.
+
+    Args:
+        sources: one for each JSON.
+        to_be_merged: they are exports of several jobs or classes, to become one dataset.
+    """
+
+    sources: tuple[Source, ...]
+    to_be_merged: bool = False
+
+
+def find_sources(dataset: str, images: str | None = None, panoptic_root: str | None = None) -> Sources:
+    """The files that a dataset's name, file or folder stands for.
+
+    Args:
+        dataset: a registered name, a ``register.yaml``, a COCO JSON, or a folder: one with a ``register.yaml``, an
+            export of CVAT ("COCO 1.0"), one with such exports in it, or one with COCO JSONs.
+        images, panoptic_root: folders; by default they are looked for beside a JSON.
+
+    Raises:
+        MissingFileError: there is nothing of that name.
+        DatasetError: it is there, but no dataset; or folders were given for what names its own.
+    """
+    path = Path(os.path.expanduser(dataset))
+    if path.is_dir():
+        found = _of_folder(path, images, panoptic_root)
+    elif path.suffix.lower() in (".yaml", ".yml") and path.is_file():
+        found = _of_names(register_file(os.path.abspath(path), dataset))
+    elif path.is_file() or path.suffix.lower() == ".json":
+        found = Sources((_of_json(path, images, panoptic_root),))
+    elif entry_of(dataset):
+        found = _of_names([dataset])
+    else:
+        raise MissingFileError(
+            f"there is no file, folder or registered dataset {dataset!r}. Registered are "
+            f"{', '.join(dataset_names())}; 'detr-d2 check register.yaml' checks your own."
+        )
+    ambiguous = found.to_be_merged or (path.suffix.lower() != ".json" and not path.is_dir())
+    if (images or panoptic_root) and ambiguous:
+        raise DatasetError(f"{dataset} names its own folders; --images and --panoptic go with one JSON.")
+    return found
+
+
+def sources_of_registered(names: Iterable[str]) -> Sources:
+    """The files of registered datasets, without the instances that only box AP needs.
+
+    Datasets that another program registered have none.
+    """
+    sources = []
+    for name in names:
+        entry = entry_of(name)
+        if entry is not None:
+            sources.append(
+                Source(entry.panoptic_json or entry.instances_json, entry.images, entry.panoptic_root or None)
+            )
+    return Sources(tuple(dict.fromkeys(sources)))
+
+
+def _of_names(names: Iterable[str]) -> Sources:
+    """The files of registered datasets, instances included."""
+    sources = list(sources_of_registered(names).sources)
+    for entry in filter(None, map(entry_of, names)):
+        is_there = os.path.isfile(entry.instances_json) or not entry.instances_may_be_absent
+        if entry.panoptic_json and entry.instances_json and is_there:
+            sources.append(Source(entry.instances_json, entry.images))
+    return Sources(tuple(dict.fromkeys(sources)))
+
+
+def _of_folder(folder: Path, images: str | None, panoptic_root: str | None) -> Sources:
+    if (folder / "register.yaml").is_file():
+        path = folder / "register.yaml"
+        return _of_names(register_file(os.path.abspath(path), str(path)))
+    exports = _jsons_of_export(folder)
+    if exports:
+        return Sources(tuple(_of_json(path, images, panoptic_root, is_meant=False) for path in exports))
+    inner = [path for child in sorted(folder.iterdir()) if child.is_dir() for path in _jsons_of_export(child)]
+    if inner:
+        return Sources(tuple(_of_json(path, None, None, is_meant=False) for path in inner), to_be_merged=True)
+    lying = sorted(path for path in folder.glob("*.json") if path.is_file())
+    if not lying:
+        raise DatasetError(
+            f"{folder} holds no dataset: neither register.yaml, nor annotations/instances_*.json, coco.json, "
+            "folders with one of these, nor any *.json."
+        )
+    return Sources(tuple(_of_json(path, images, panoptic_root, is_meant=False) for path in lying))
+
+
+def _jsons_of_export(folder: Path) -> list[Path]:
+    """The JSONs of one export: ``annotations/*.json`` or ``coco.json``."""
+    standard = sorted(path for path in (folder / "annotations").glob("*.json") if path.is_file())
+    pictured = [path for path in standard if path.name.startswith(("instances_", "panoptic_"))]
+    if pictured:
+        return pictured
+    return [folder / "coco.json"] if (folder / "coco.json").is_file() else []
+
+
+def _of_json(path: Path, images: str | None, panoptic_root: str | None, is_meant: bool = True) -> Source:
+    """A JSON with its folders: those given, or the first that is there of the usual ones."""
+    stem = path.stem.lower()
+    subset = stem.removeprefix("instances_").removeprefix("panoptic_")
+    above = path.parent.parent if path.parent.name == "annotations" else path.parent
+    pictures = [above / "images" / subset, above / "images", above / subset, path.parent / "images"]
+    pngs = [place / name for place in (path.parent, above) for name in (path.stem, "panoptic", "masks")]
+    return Source(str(path), images or _first(pictures), panoptic_root or _first(pngs), is_meant)
+
+
+def _first(folders: Iterable[Path]) -> str | None:
+    return next((str(folder) for folder in folders if folder.is_dir()), None)
