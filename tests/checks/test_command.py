@@ -70,6 +70,22 @@ def test_processes_find_the_same_in_the_same_order(yard_folder: Path, monkeypatc
     assert alone == together != []
 
 
+def test_what_is_nested_too_deeply_for_another_process_is_done_in_this_one(
+    build: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from detr_d2.data.checks import dataset, parallel
+
+    built = build(tmp_path, 1, panoptic=False)
+    built.content["annotations"][0].update(attributes="NESTED", area=7)
+    sent = json.dumps(built.content).replace(json.dumps("NESTED"), "[" * 900 + "]" * 900)
+    built.json_file.write_text(sent)
+    monkeypatch.setattr(dataset, "in_processes", lambda *arguments: parallel.in_processes(*arguments, smallest=1))
+
+    found = dataset_faults(find_sources(str(built.json_file)), workers=2)
+
+    assert [fault.code for fault in found] == ["area-stale"]
+
+
 def test_exports_of_classes_are_looked_at_together(build: Any, tmp_path: Path) -> None:
     for name in ("brick", "pipe"):
         (tmp_path / name).mkdir()

@@ -41,14 +41,15 @@ def in_processes(
         return
     method = "fork" if sys.platform.startswith("linux") else "spawn"
     pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context(method))
-    waiting: deque[Future[list[Result]]] = deque()
+    waiting: deque[tuple[Future[list[Result]], Sequence[Task]]] = deque()
     try:
         for start in range(0, len(tasks), _CHUNK):
-            waiting.append(pool.submit(_each, function, tasks[start : start + _CHUNK]))
+            chunk = tasks[start : start + _CHUNK]
+            waiting.append((pool.submit(_each, function, chunk), chunk))
             if len(waiting) >= _AHEAD * workers:
-                yield from waiting.popleft().result()
+                yield from _result(function, *waiting.popleft())
         while waiting:
-            yield from waiting.popleft().result()
+            yield from _result(function, *waiting.popleft())
     except BrokenProcessPool as error:
         raise DatasetError(
             "a process that looked at pictures was ended, as happens when memory runs out. "
@@ -56,6 +57,14 @@ def in_processes(
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _result(function: Callable[[Task], Result], future: Future[list[Result]], chunk: Sequence[Task]) -> list[Result]:
+    """What a process found; this one does what is nested too deeply to be sent to another."""
+    try:
+        return future.result()
+    except RecursionError:
+        return _each(function, chunk)
 
 
 def default_workers() -> int:
