@@ -15,7 +15,7 @@ import torch
 
 from detr_d2.errors import MissingFileError, UserError
 
-BENCHMARKS = ("benchmark_inference", "benchmark_training", "benchmark_scaling")
+BENCHMARKS = ("benchmark_inference", "benchmark_training", "benchmark_scaling", "benchmark_pq")
 
 
 @pytest.fixture

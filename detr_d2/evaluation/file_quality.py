@@ -101,30 +101,40 @@ def compare_files(
 def compare_picture(job: tuple[Any, PictureEntry, PictureEntry | None, tuple[int, int] | None]) -> PictureResult:
     """Read and compare one picture: image id, truth, prediction (None counts as empty), height and width."""
     image_id, true, predicted, size = job
-    true_map, faults = _read(f"truth, image id {image_id}", true, size)
-    stale = count_stale_areas(true.segments, true_map) if true_map is not None else 0
+    true_place, predicted_place = f"truth, image id {image_id}", f"prediction, image id {image_id}"
+    true_map, faults = _read(true_place, true)
+    predicted_map: np.ndarray | None
+    if predicted is None:
+        shape = size if true_map is None else true_map.shape
+        predicted_map, segments = np.zeros(shape or (0, 0), dtype=np.int32), []
+    else:
+        predicted_map, unreadable = _read(predicted_place, predicted)
+        faults, segments = faults + unreadable, predicted.segments
+    overlaps = None
+    if true_map is not None and predicted_map is not None and true_map.shape == predicted_map.shape:
+        overlaps = Overlaps(true_map, predicted_map)
+    stale = 0
     if true_map is not None:
-        size = true_map.shape[0], true_map.shape[1]
-    predicted_map: np.ndarray | None = np.zeros(size or (0, 0), dtype=np.int32)
-    if predicted is not None:
-        predicted_map, more = _read(f"prediction, image id {image_id}", predicted, size, "the truth")
-        faults = faults + more
-    if faults or true_map is None or predicted_map is None:
-        return PictureResult(None, faults, stale)
-    segments = [] if predicted is None else predicted.segments
-    return PictureResult(match_segments(Overlaps(true_map, predicted_map), true.segments, segments), [], stale)
+        areas = overlaps.true_areas if overlaps else segment_areas(true_map)
+        faults = faults + map_faults(true_place, _ids(true.segments), areas, true_map.shape, size)
+        stale, size = count_stale_areas(true.segments, areas), (true_map.shape[0], true_map.shape[1])
+    if predicted_map is not None:
+        areas = overlaps.predicted_areas if overlaps else segment_areas(predicted_map)
+        faults = faults + map_faults(predicted_place, _ids(segments), areas, predicted_map.shape, size, "the truth")
+    matches = match_segments(overlaps, true.segments, segments) if overlaps and not faults else None
+    return PictureResult(matches, faults, stale)
 
 
-def _read(
-    picture: str, entry: PictureEntry, size: tuple[int, int] | None, source: str = "the JSON"
-) -> tuple[np.ndarray | None, list[Fault]]:
-    """A map and what is wrong with it."""
+def _read(picture: str, entry: PictureEntry) -> tuple[np.ndarray | None, list[Fault]]:
+    """A map, or what is wrong with its file."""
     try:
-        ids = read_panoptic_png(entry.png)
+        return read_panoptic_png(entry.png), []
     except UserError as error:
         return None, [Fault(picture, str(error), CURE_PNG)]
-    listed = [segment["id"] for segment in entry.segments]
-    return ids, map_faults(picture, listed, segment_areas(ids), ids.shape, size, source)
+
+
+def _ids(segments: list[dict[str, Any]]) -> list[int]:
+    return [segment["id"] for segment in segments]
 
 
 def _each(jobs: Iterable[Any], workers: int | None) -> Iterator[PictureResult]:

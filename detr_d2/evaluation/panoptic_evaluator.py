@@ -13,6 +13,7 @@ import numpy as np
 from detr_d2.data import categories_of, read_panoptic_png
 from detr_d2.errors import DatasetError, UserError
 from detr_d2.evaluation.ground_truth import count_stale_areas, find_faults
+from detr_d2.evaluation.overlaps import segment_areas
 from detr_d2.evaluation.panoptic_quality import PanopticQuality, Quality
 from detr_d2.evaluation.results import group_means, quality_as_json, write_json
 from detr_d2.evaluation.tables import class_table, quality_table
@@ -115,7 +116,7 @@ class DetrPanopticEvaluator(DatasetEvaluator):
             faults = [f"image id {record['image_id']}: {error}"]
         else:
             faults = find_faults(record, ids)
-            self._stale_areas += count_stale_areas(record["segments_info"], ids)
+            self._stale_areas += count_stale_areas(record["segments_info"], segment_areas(ids))
         self._faults += faults
         if len(self._faults) >= MAX_FAULTS:
             raise self._contradiction()
