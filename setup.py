@@ -58,6 +58,9 @@ INSTALL_REQUIRES = [
     "tabulate>=0.9,<1",
     "termcolor>=2,<4",
     "tqdm>=4.65,<5",
+    "jinja2>=3.1,<4",
+    "defusedxml>=0.7,<1",
+    "ImageHash>=4.3,<5",
     "tensorboard>=2.12,<3",
 ]
 
