@@ -15,6 +15,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from ..errors import DatasetError
+from ..files import current_umask
 from .yard import STUFF, STUFF_COLORS, THINGS, Scene, make_scene
 from .yard_pen import Color
 from .yard_shapes import SHAPES
@@ -75,7 +76,7 @@ def write_yard(
         (partial / "register.yaml").write_text(_REGISTER, encoding="utf-8")
         made_with = {"train": train, "val": val, "width": width, "height": height, "seed": seed}
         _write_json(partial / MARKER, made_with)
-        partial.chmod(0o777 & ~_umask())
+        partial.chmod(0o777 & ~current_umask())
         _put_in_place(partial, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -196,9 +197,3 @@ def _instances(
 
 def _write_json(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content), encoding="utf-8")
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from detr_d2.errors import DatasetError, MissingFileError
-from detr_d2.visualization.files import write_whole
+from detr_d2.files import write_whole
 
 logger = logging.getLogger(__name__)
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
+
+from detr_d2.files import write_whole
 
 #: Formats that pictures are written in, by the end of the file's name.
 PICTURE_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
@@ -35,25 +33,3 @@ def save_picture(picture: np.ndarray, path: str | Path) -> Path:
     options = {"quality": 92} if picture_format == "JPEG" else {}
     image = Image.fromarray(np.ascontiguousarray(picture))
     return write_whole(target, lambda file: image.save(file, format=picture_format, **options))
-
-
-def write_whole(path: Path, write: Callable[[BinaryIO], object]) -> Path:
-    """Calls ``write`` with a file beside ``path`` and renames that file to ``path`` once it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            write(file)
-        os.chmod(name, 0o666 & ~_umask())  # mkstemp's files are for their owner alone
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
-    return path
-
-
-def _umask() -> int:
-    """The process's umask, which can be read only by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from detr_d2.errors import DatasetError, MissingFileError
-from detr_d2.visualization.files import write_whole
+from detr_d2.files import write_whole
 
 _COLORS = {"Things": "tab:orange", "Stuff": "tab:cyan"}
 _INCHES_A_ROW = 0.26
