@@ -38,11 +38,14 @@ class Scene:
         image: (H, W, 3) uint8, RGB.
         segments: (H, W) uint8, index into ``names``.
         names: category of each segment; sky and ground come first, a thing's name once per instance.
+        outlines: (N, H, W) bool, each segment's pixels; a thing's also where something nearer hides it. Things that
+            come later in ``names`` are nearer.
     """
 
     image: np.ndarray
     segments: np.ndarray
     names: list[str]
+    outlines: np.ndarray
 
 
 def make_scene(index: int, split: str = "train", seed: int = 0, width: int = 160, height: int = 128) -> Scene:
@@ -73,7 +76,7 @@ def make_scene(index: int, split: str = "train", seed: int = 0, width: int = 160
     sprites = _keep_visible(sprites, width, height)
     segments, names = _label(sprites, is_ground)
     picture = _paint(backdrop, sprites, light, height, horizon)
-    return Scene(_photograph(picture, rng), segments, names)
+    return Scene(_photograph(picture, rng), segments, names, _outlines(sprites, segments, names))
 
 
 def _backdrop(rng: np.random.Generator, width: int, height: int, horizon: float) -> tuple[Image.Image, np.ndarray]:
@@ -186,6 +189,13 @@ def _label(sprites: list[Sprite], is_ground: np.ndarray) -> tuple[np.ndarray, li
     shown = _stack(sprites, is_ground.shape[1], is_ground.shape[0])
     segments = np.where(shown > 0, np.array(segment_of, np.uint8)[shown], is_ground.astype(np.uint8))
     return segments, names
+
+
+def _outlines(sprites: list[Sprite], segments: np.ndarray, names: list[str]) -> np.ndarray:
+    """Each segment's pixels, (N, H, W) bool; a thing's as if nothing stood before it."""
+    height, width = segments.shape
+    whole = iter([_stack([sprite], width, height) > 0 for sprite in sprites if sprite.category in SHAPES])
+    return np.stack([next(whole) if name in SHAPES else segments == number for number, name in enumerate(names)])
 
 
 def _paint(canvas: Image.Image, sprites: list[Sprite], light: Light, height: int, horizon: float) -> Image.Image:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -14,8 +12,7 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from ..errors import DatasetError
-from ..files import current_umask
+from .new_folder import new_folder
 from .yard import STUFF, STUFF_COLORS, THINGS, Scene, make_scene
 from .yard_pen import Color
 from .yard_shapes import SHAPES
@@ -65,21 +62,14 @@ def write_yard(
         DatasetError: ``folder`` holds something else than a yard dataset.
     """
     target = Path(os.path.abspath(folder))
-    _refuse_foreign(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
-    try:
+    with new_folder(target, MARKER, _FILES, "a yard dataset") as partial:
         for part in ("images", "panoptic"):
             (partial / part).mkdir()
         for split, count in (("train", train), ("val", val)):
             _write_split(partial, split, progress(range(count), split), width, height, seed)
         (partial / "register.yaml").write_text(_REGISTER, encoding="utf-8")
         made_with = {"train": train, "val": val, "width": width, "height": height, "seed": seed}
-        _write_json(partial / MARKER, made_with)
-        partial.chmod(0o777 & ~current_umask())
-        _put_in_place(partial, target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        write_json(partial / MARKER, made_with)
     return target
 
 
@@ -92,38 +82,9 @@ _REGISTER = "".join(
     for split in ("train", "val")
 )
 
-_FILES = {"images", "panoptic", "register.yaml", MARKER} | {
+_FILES = {"images", "panoptic", "register.yaml"} | {
     f"{kind}_{split}.json" for kind in ("panoptic", "instances") for split in ("train", "val")
 }
-
-
-def _refuse_foreign(target: Path) -> None:
-    if target.is_symlink() or (target.exists() and not target.is_dir()):
-        raise DatasetError(f"{target} is there and isn't a folder; name another one.")
-    if not target.is_dir():
-        return
-    found = {entry.name for entry in target.iterdir()}
-    if found and MARKER not in found:
-        raise DatasetError(
-            f"{target} holds files, but no {MARKER}, so it isn't a yard dataset and stays as it is; "
-            "name a new or an empty folder."
-        )
-    if foreign := sorted(found - _FILES):
-        raise DatasetError(
-            f"{target} is a yard dataset that also holds {', '.join(foreign[:5])}; it would be lost. "
-            "Move it away or name another folder."
-        )
-
-
-def _put_in_place(partial: Path, target: Path) -> None:
-    """Rename ``partial`` to ``target``; what was there goes only once the new one stands."""
-    if not target.exists():
-        partial.rename(target)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
-    target.rename(old / "data")
-    partial.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _write_split(folder: Path, split: str, numbers: Iterable[int], width: int, height: int, seed: int) -> None:
@@ -134,22 +95,32 @@ def _write_split(folder: Path, split: str, numbers: Iterable[int], width: int, h
     for number in numbers:
         scene = make_scene(number, split, seed, width, height)
         name = f"yard_{split}_{number:05d}"
-        Image.fromarray(scene.image).save(folder / "images" / f"{name}.jpg", quality=_JPEG_QUALITY, subsampling=0)
+        save_photo(scene, folder / "images" / f"{name}.jpg")
         image_id = len(images) + 1
         image = {"id": image_id, "file_name": f"{name}.jpg", "width": width, "height": height}
-        ids, segments = _panoptic(scene, categories)
-        png = np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=-1).astype(np.uint8)
-        Image.fromarray(png).save(folder / "panoptic" / f"{name}.png")
+        ids, segments = panoptic_truth(scene, categories)
+        save_panoptic_png(ids, folder / "panoptic" / f"{name}.png")
         images.append(image)
         panoptic.append({"image_id": image_id, "file_name": f"{name}.png", "segments_info": segments})
         instances += _instances(ids, segments, categories, image_id, len(instances))
     described = {"info": {"description": "made-up yard scenes"}, "licenses": [], "images": images}
-    _write_json(folder / f"panoptic_{split}.json", {**described, "annotations": panoptic, "categories": categories})
+    write_json(folder / f"panoptic_{split}.json", {**described, "annotations": panoptic, "categories": categories})
     things = [category for category in categories if category["isthing"]]
-    _write_json(folder / f"instances_{split}.json", {**described, "annotations": instances, "categories": things})
+    write_json(folder / f"instances_{split}.json", {**described, "annotations": instances, "categories": things})
 
 
-def _panoptic(scene: Scene, categories: list[dict[str, Any]]) -> tuple[np.ndarray, list[dict[str, Any]]]:
+def save_photo(scene: Scene, path: Path) -> None:
+    """The picture as a camera's JPEG."""
+    Image.fromarray(scene.image).save(path, quality=_JPEG_QUALITY, subsampling=0)
+
+
+def save_panoptic_png(ids: np.ndarray, path: Path) -> None:
+    """Ids (H, W) as red + 256 green + 65536 blue."""
+    png = np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=-1).astype(np.uint8)
+    Image.fromarray(png).save(path)
+
+
+def panoptic_truth(scene: Scene, categories: list[dict[str, Any]]) -> tuple[np.ndarray, list[dict[str, Any]]]:
     """Ids (H, W) close to the category's colour, and the segments with the areas and boxes that the ids have."""
     by_name = {category["name"]: category for category in categories}
     ids = np.zeros(scene.segments.shape, np.int64)
@@ -195,5 +166,6 @@ def _instances(
     return found
 
 
-def _write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: Any) -> None:
+    """JSON into a folder that isn't in its place yet."""
     path.write_text(json.dumps(content), encoding="utf-8")
