@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
+from collections.abc import Iterable
+from typing import Any
 
 from tqdm import tqdm
 
 from ..errors import DatasetError
 from .yard import MAX_SIDE, MIN_HEIGHT, MIN_WIDTH, STUFF, THINGS
 from .yard_dataset import write_yard
+from .yard_exports import write_yard_exports
 
 _EPILOG = f"""\
-example:
+examples:
   detr-d2 yard datasets/yard --train 600 --val 60 --size 160x128 --seed 0
+  detr-d2 yard exports/yard --layout cvat              # as people export it, to be prepared
 
 OUT gets images/, panoptic/, panoptic_train.json, panoptic_val.json, instances_train.json,
 instances_val.json and register.yaml. Use it in a config with
@@ -21,6 +26,10 @@ instances_val.json and register.yaml. Use it in a config with
     REGISTER: ["OUT/register.yaml"]
     TRAIN: ["yard_train"]
     TEST: ["yard_val"]
+
+With --layout cvat OUT gets what people would have exported from CVAT, their faults included: cvat/ (two
+exports in "COCO 1.0", things only), stuff/ (masks of the rest), truth/ (to compare with). Make a dataset of it with
+  detr-d2 prepare --cvat OUT/cvat --stuff masks OUT/stuff --overlap last --out datasets/yard
 
 things: {", ".join(THINGS)}
 stuff:  {", ".join(STUFF)}
@@ -38,29 +47,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--size", type=_size, default=(160, 128), metavar="WxH", help="of each picture, in pixels (default: 160x128)"
     )
+    parser.add_argument(
+        "--layout", choices=("dataset", "cvat"), default="dataset", help="ready to train, or exports (default: dataset)"
+    )
     parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="another seed, other scenes (default: 0)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the dataset that ``args`` describe and say where it is."""
     width, height = args.size
+    size: dict[str, Any] = {"width": width, "height": height, "seed": args.seed, "progress": _bar}
     try:
-        folder = write_yard(
-            args.out,
-            train=args.train,
-            val=args.val,
-            width=width,
-            height=height,
-            seed=args.seed,
-            progress=lambda numbers, split: tqdm(numbers, desc=f"{split:5}", unit="scene"),
-        )
+        if args.layout == "cvat":
+            folder = write_yard_exports(args.out, pictures=args.train + args.val, **size)
+        else:
+            folder = write_yard(args.out, train=args.train, val=args.val, **size)
     except OSError as error:
         raise DatasetError(
             f"{args.out} can't be written: {error}. Nothing was left there; name another folder."
         ) from error
+    if args.layout == "cvat":
+        print(f"{args.train + args.val} labelled scenes of {width}x{height} pixels: {folder}")
+        prepared = shlex.quote(f"{folder}_prepared")
+        sources = f"--cvat {shlex.quote(str(folder / 'cvat'))} --stuff masks {shlex.quote(str(folder / 'stuff'))}"
+        print(f"make a dataset of them:  detr-d2 prepare {sources} --overlap last --out {prepared}")
+        return 0
     print(f"{args.train} training and {args.val} validation scenes of {width}x{height} pixels: {folder}")
     print(f"use them:  DATASETS.REGISTER \"['{folder / 'register.yaml'}']\"  (names: yard_train, yard_val)")
     return 0
+
+
+def _bar(numbers: Iterable[int], title: str) -> Iterable[int]:
+    return tqdm(numbers, desc=f"{title:6}", unit="scene")
 
 
 def _count(text: str) -> int:
