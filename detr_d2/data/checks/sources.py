@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,10 +36,12 @@ class Sources:
     Args:
         sources: one for each JSON.
         to_be_merged: they are exports of several jobs or classes, to become one dataset.
+        names: of the registered datasets that it consists of, if it does.
     """
 
     sources: tuple[Source, ...]
     to_be_merged: bool = False
+    names: tuple[str, ...] = ()
 
 
 def find_sources(dataset: str, images: str | None = None, panoptic_root: str | None = None) -> Sources:
@@ -74,7 +76,7 @@ def find_sources(dataset: str, images: str | None = None, panoptic_root: str | N
     return found
 
 
-def sources_of_registered(names: Iterable[str]) -> Sources:
+def sources_of_registered(names: Sequence[str]) -> Sources:
     """The files of registered datasets, without the instances that only box AP needs.
 
     Datasets that another program registered have none.
@@ -86,17 +88,17 @@ def sources_of_registered(names: Iterable[str]) -> Sources:
             sources.append(
                 Source(entry.panoptic_json or entry.instances_json, entry.images, entry.panoptic_root or None)
             )
-    return Sources(tuple(dict.fromkeys(sources)))
+    return Sources(tuple(dict.fromkeys(sources)), names=tuple(names))
 
 
-def _of_names(names: Iterable[str]) -> Sources:
+def _of_names(names: Sequence[str]) -> Sources:
     """The files of registered datasets, instances included."""
     sources = list(sources_of_registered(names).sources)
     for entry in filter(None, map(entry_of, names)):
         is_there = os.path.isfile(entry.instances_json) or not entry.instances_may_be_absent
         if entry.panoptic_json and entry.instances_json and is_there:
             sources.append(Source(entry.instances_json, entry.images))
-    return Sources(tuple(dict.fromkeys(sources)))
+    return Sources(tuple(dict.fromkeys(sources)), names=tuple(names))
 
 
 def _of_folder(folder: Path, images: str | None, panoptic_root: str | None) -> Sources:
