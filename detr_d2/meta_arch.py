@@ -24,16 +24,19 @@ from detr_d2.modeling import (
     instance_masks,
     kept_queries,
     panoptic_map,
+    picture_losses,
     predict_masks,
     use_published_dilation_,
 )
 from detr_d2.modeling.box_ops import box_cxcywh_to_xyxy, box_xyxy_to_cxcywh
+from detr_d2.modeling.criterion import PredictMasks, weighted_losses
+from detr_d2.modeling.picture_losses import LossShares
+from detr_d2.scalars import log_scalars
 
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, build_backbone, detector_postprocess
 from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils import comm
-from detectron2.utils.events import get_event_storage
 
 BatchedInputs = list[dict[str, Any]]
 
@@ -118,7 +121,8 @@ class DetrPanoptic(nn.Module):
             self.detr.backbone.compile()
         self.criterion = criterion
         self.categories = categories
-        self.loss_weights = loss_weights
+        taught = ("loss_mask", "loss_dice") if freeze_detector else tuple(loss_weights)
+        self.loss_weights = {kind: loss_weights[kind] for kind in taught}
         self.freeze_detector = freeze_detector
         self.mask_chunk_bytes = mask_chunk_bytes
         self.mask_checkpoint = mask_checkpoint
@@ -220,7 +224,8 @@ class DetrPanoptic(nn.Module):
         Returns:
             In training a dict of weighted losses. At inference one dict a picture: "instances" (boxes, scores, classes
             and masks of things, in the original picture) and "panoptic_seg" (a map of segment ids, 0 is void, and a
-            list of segments with id, isthing, category_id, score and area).
+            list of segments with id, isthing, category_id, score and area); where "instances" was given, also "losses":
+            for each name its weighted value and its share in a mean, see ``detr_d2.modeling.picture_losses``.
         """
         images, padding_mask = self._preprocess(batched_inputs)
         if not self.training:
@@ -259,18 +264,26 @@ class DetrPanoptic(nn.Module):
 
     def _losses(self, outputs: dict[str, Any], targets: list[Target]) -> dict[str, Tensor]:
         """Weighted losses; the unweighted ones and DETR's other figures go to the log."""
-        if self.freeze_detector:
-            outputs = outputs | {"aux_outputs": []}  # they could teach nothing
-        predict = None if self.mask_head is None else partial(self._predict_masks, outputs)
+        outputs, predict = self._teaching(outputs)
         losses, figures = self.criterion(outputs, targets, self._mean_num_boxes(targets), predict)
         # Names without "loss" in them, so that Detectron2's console line stays short.
         unweighted = {name.replace("loss_", "unweighted/", 1): value for name, value in losses.items()}
-        _log_scalars(unweighted | figures)
-        return {
-            name: value * self.loss_weights["_".join(name.split("_")[:2])]
-            for name, value in losses.items()
-            if value.requires_grad or not self.freeze_detector
-        }
+        log_scalars(unweighted | figures)
+        return weighted_losses(losses, self.loss_weights)
+
+    def _picture_losses(self, outputs: dict[str, Any], i: int, item: dict[str, Any], images: ImageList) -> LossShares:
+        """Picture i's weighted losses, those that training has, and DETR's figures, each with its share in a mean."""
+        outputs, predict = self._teaching(outputs)
+        (target,) = self._targets([item], [images.image_sizes[i]])
+        height, width = images.image_sizes[i]
+        padding = (images.tensor.shape[-2] / height, images.tensor.shape[-1] / width)
+        return picture_losses(self.criterion, outputs, i, target, predict, self.loss_weights, padding)
+
+    def _teaching(self, outputs: dict[str, Any]) -> tuple[dict[str, Any], PredictMasks | None]:
+        """Outputs without those that could teach nothing, and how to predict masks."""
+        if self.freeze_detector:
+            outputs = outputs | {"aux_outputs": []}
+        return outputs, None if self.mask_head is None else partial(self._predict_masks, outputs)
 
     def _predict_masks(self, outputs: dict[str, Any], batch_index: Tensor, query_index: Tensor) -> Tensor:
         assert self.bbox_attention is not None and self.mask_head is not None
@@ -294,6 +307,8 @@ class DetrPanoptic(nn.Module):
         for i, (item, image_size) in enumerate(zip(batched_inputs, images.image_sizes, strict=True)):
             output_size = (item.get("height", image_size[0]), item.get("width", image_size[1]))
             results.append(self._picture_result(outputs, i, (padded_size, image_size, output_size)))
+            if "instances" in item:
+                results[-1]["losses"] = self._picture_losses(outputs, i, item, images)
         return results
 
     def _picture_result(
@@ -331,14 +346,3 @@ class DetrPanoptic(nn.Module):
         instances.pred_boxes = Boxes(box_cxcywh_to_xyxy(outputs["pred_boxes"][i, chosen].float()) * size)
         instances.scores, instances.pred_classes, instances.query_index = scores[chosen], classes[chosen], chosen
         return detector_postprocess(instances, *output_size)
-
-
-def _log_scalars(scalars: dict[str, Tensor]) -> None:
-    """To the trainer's event storage; without a trainer there is none and nothing to log to."""
-    try:
-        storage = get_event_storage()
-    except AssertionError:
-        return
-    values = torch.stack([value.detach().float() for value in scalars.values()]).tolist()
-    for name, value in zip(scalars, values, strict=True):
-        storage.put_scalar(name, value)

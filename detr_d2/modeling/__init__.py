@@ -8,6 +8,7 @@ from .folding import fold_norms_
 from .mask_head import AttentionMaps, MaskHead, predict_masks
 from .matcher import HungarianMatcher, Target
 from .panoptic import instance_masks, kept_queries, panoptic_map, resize_nearest, upsample_mask
+from .picture_losses import picture_losses
 from .position_encoding import PositionEmbeddingSine
 from .transformer import Transformer
 
@@ -25,6 +26,7 @@ __all__ = [
     "instance_masks",
     "kept_queries",
     "panoptic_map",
+    "picture_losses",
     "predict_masks",
     "resize_nearest",
     "upsample_mask",

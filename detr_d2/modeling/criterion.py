@@ -6,7 +6,7 @@ focal loss: Lin et al. 2017, "Focal Loss for Dense Object Detection"; dice loss:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -20,6 +20,9 @@ Losses = dict[str, Tensor]
 
 PredictMasks = Callable[[Tensor, Tensor], Tensor]
 """Batch index (K,) and query index (K,) to mask logits (K, H/4, W/4)."""
+
+MASKS_AT_ONCE = 16
+"""How many masks are compared at a time, at the picture's size, where no gradients are wanted."""
 
 
 class SetCriterion(nn.Module):
@@ -103,10 +106,21 @@ class SetCriterion(nn.Module):
         """Focal and dice loss of the matched queries' masks, at the size of the padded pictures."""
         wanted = _padded_masks(targets, indices)
         logits = predict_masks(*query_positions(indices, wanted.device)).float()
+        # Without gradients nothing has to be kept, so that some masks at a time need far less memory.
+        at_once = max(1, len(wanted)) if torch.is_grad_enabled() else MASKS_AT_ONCE
+        parts = [
+            self._compare_masks(some, truth)
+            for some, truth in zip(logits.split(at_once), wanted.split(at_once), strict=True)
+        ]
+        focal, dice = (sum(sums[1:], sums[0]) / num_boxes for sums in zip(*parts, strict=True))
+        return {"loss_mask": focal, "loss_dice": dice}
+
+    def _compare_masks(self, logits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+        """Sums of focal and dice loss: (N, H/4, W/4) logits against (N, H, W) truth."""
         logits = F.interpolate(logits[:, None], size=wanted.shape[-2:], mode="bilinear", align_corners=False)
         logits, wanted = logits[:, 0].flatten(1), wanted.flatten(1).to(logits.dtype)
         focal = sigmoid_focal_loss(logits, wanted, self.focal_alpha, self.focal_gamma)
-        return {"loss_mask": focal.sum() / num_boxes, "loss_dice": dice_loss(logits, wanted).sum() / num_boxes}
+        return focal.sum(), dice_loss(logits, wanted).sum()
 
     @torch.no_grad()
     def figures(self, outputs: dict[str, Any], targets: list[Target], indices: Matching) -> Losses:
@@ -120,6 +134,16 @@ class SetCriterion(nn.Module):
             "class_error": 100 * wrong.float().sum() / max(1, len(labels)),
             "cardinality_error": (found - wanted).abs().float().mean(),
         }
+
+
+def loss_kind(name: str) -> str:
+    """The name of a loss without the number of its decoder layer: loss_ce_3 is a loss_ce."""
+    return "_".join(name.split("_")[:2])
+
+
+def weighted_losses(losses: Losses, weights: Mapping[str, float]) -> Losses:
+    """Each loss times its kind's weight; kinds without a weight are left out."""
+    return {name: value * weights[loss_kind(name)] for name, value in losses.items() if loss_kind(name) in weights}
 
 
 def sigmoid_focal_loss(logits: Tensor, wanted: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:

@@ -1,0 +1,32 @@
+"""Figures of a training on their way to the log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from detectron2.utils import comm
+from detectron2.utils.events import get_event_storage
+
+
+def log_scalars(scalars: Mapping[str, Tensor]) -> None:
+    """Puts figures into the trainer's event storage, averaged over the processes as DETR does.
+
+    Without a trainer there is no storage, and nothing to log to. With one, all processes have to call it, with the same
+    names in the same order.
+
+    Args:
+        scalars: tensors of one element, all on one device; there is one transfer from it.
+    """
+    try:
+        storage = get_event_storage()
+    except AssertionError:
+        return
+    values = torch.stack([value.detach().float() for value in scalars.values()])
+    if comm.get_world_size() > 1:
+        torch.distributed.all_reduce(values)
+        values /= comm.get_world_size()
+    for name, value in zip(scalars, values.tolist(), strict=True):
+        storage.put_scalar(name, value)
