@@ -27,18 +27,19 @@ def new_folder(target: Path, marker: str, files: Collection[str], kind: str) -> 
     Raises:
         DatasetError: ``target`` is or holds something else.
     """
-    _refuse_foreign(target, marker, files, kind)
+    refuse_foreign(target, marker, files, kind)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
     try:
         yield partial
         partial.chmod(0o777 & ~current_umask())
-        _put_in_place(partial, target)
+        put_in_place(partial, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _refuse_foreign(target: Path, marker: str, files: Collection[str], kind: str) -> None:
+def refuse_foreign(target: Path, marker: str, files: Collection[str], kind: str) -> None:
+    """Raises a :class:`DatasetError` where ``target`` is or holds something else; see :func:`new_folder`."""
     if target.is_symlink() or (target.exists() and not target.is_dir()):
         raise DatasetError(f"{target} is there and isn't a folder; name another one.")
     if not target.is_dir():
@@ -56,7 +57,7 @@ def _refuse_foreign(target: Path, marker: str, files: Collection[str], kind: str
         )
 
 
-def _put_in_place(partial: Path, target: Path) -> None:
+def put_in_place(partial: Path, target: Path) -> None:
     """Rename ``partial`` to ``target``; what was there goes only once the new one stands."""
     if not target.exists():
         partial.rename(target)

@@ -1,4 +1,4 @@
-"""Pictures of any kind as the labels see them: 8 bits a channel, and turned by EXIF or not, whichever the labels fit."""
+"""Pictures of any kind as the labels see them: 8 bits a channel, turned by EXIF or not, whichever the labels fit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from ...errors import DatasetError
+from ...errors import DatasetError, MissingFileError
 from .records import PictureRecord
 
 #: Pixels beyond which Pillow refuses to open a picture.
@@ -67,7 +67,12 @@ def read_pixels(record: PictureRecord) -> np.ndarray:
 
 def decode(record: PictureRecord) -> Decoded:
     """Read a picture; raises as :func:`read_pixels`."""
-    content = record.image.read()
+    try:
+        content = record.image.read()
+    except MissingFileError:
+        raise
+    except DatasetError as error:
+        raise UnusablePicture("picture-broken", str(error)) from error
     if not content:
         raise UnusablePicture("picture-broken", f"{record.image} is empty. Restore it from its origin.")
     try:
