@@ -9,10 +9,10 @@ from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 
-from ..records import ClassRecord, PictureRecord
+from ..records import ClassRecord, Note, PictureRecord
 
-Source: TypeAlias = Literal["human", "model", "coco", "rest"]
-"""Who says so: a person; a model; COCO's annotators; nobody, it is what was left."""
+Source: TypeAlias = Literal["human", "model", "masks", "coco", "rest"]
+"""Who says so: a person; a model; masks from elsewhere; COCO's annotators; nobody, it is what was left."""
 
 Progress: TypeAlias = Callable[[Iterable[PictureRecord], int, str], Iterable[PictureRecord]]
 """Wraps pictures, given their number and a title, to show how far it is."""
@@ -44,10 +44,12 @@ class StuffPolicy(Protocol):
     Attributes:
         categories: the stuff classes it may give, ``is_thing`` False.
         needs_pixels: whether it looks at the picture.
+        notes: what :meth:`prepare` has to say, for the report.
     """
 
     categories: tuple[ClassRecord, ...]
     needs_pixels: bool
+    notes: tuple[Note, ...]
 
     def prepare(self, pictures: Sequence[PictureRecord], work_folder: Path, progress: Progress) -> None:
         """Called once, in the main process, before any picture's turn; a model is run here.
