@@ -1,0 +1,117 @@
+"""Class names as people write them, and the classes that they become."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from detr_d2.data.categories import construction_categories
+from detr_d2.data.prepare.class_names import bare_name, near_names, near_pairs, normal_name, spelling
+from detr_d2.data.prepare.classes import REST, VOID, build_class_table, read_known
+from detr_d2.data.prepare.records import ClassRecord, Export, FileRef
+from detr_d2.errors import DatasetError, MissingFileError
+
+MISC = ClassRecord("misc", False)
+
+
+def export(*classes: str | ClassRecord, name: str = "job") -> Export:
+    records = tuple(one if isinstance(one, ClassRecord) else ClassRecord(one) for one in classes)
+    return Export(name, "coco-instances", FileRef(Path("coco.json")), records, ())
+
+
+@pytest.mark.parametrize(
+    ("raw", "name"),
+    [
+        ("concrete_pump_(50%)", "concrete_pump"),
+        ("skid_steer_loader_(bobcat)", "skid_steer_loader"),
+        ("dump_truck___tipper_truck", "dump_truck_tipper_truck"),
+        ("structural_steel_-_channel", "structural_steel_channel"),
+        (" Water Tank ", "water_tank"),
+        ("rmc batching plant [old (2)]", "rmc_batching_plant"),
+    ],
+)
+def test_raw_names_of_the_wild_become_construction_classes(raw: str, name: str) -> None:
+    table = build_class_table([export(raw)], [MISC], "construction")
+
+    assert table.classes[table.numbers[raw]].name == name
+    assert table.classes == construction_categories()
+
+
+def test_normal_names_keep_brackets_and_bare_names_do_not() -> None:
+    assert normal_name("Dump truck - (10t)") == "dump_truck_10t"
+    assert bare_name("Dump truck - (10t)") == "dump_truck"
+    assert normal_name("Ｗａｎｄ ") == "wand"
+
+
+def test_unknown_names_are_listed_all_at_once_with_near_ones() -> None:
+    with pytest.raises(DatasetError) as caught:
+        build_class_table([export("grader"), export("wheel_loadr", "Zebra 9")], [], "construction")
+
+    message = str(caught.value)
+    assert (
+        "2 class names" in message and "wheel_loader" in message and "'Zebra 9'" in message and "--classes" in message
+    )
+
+
+def test_found_classes_are_stuff_first_and_spelled_the_usual_way() -> None:
+    table = build_class_table([export("pipe", " Brick stack"), export("brick_stack")], [MISC])
+
+    assert [(c.id, c.name, c.is_thing) for c in table.classes] == [
+        (1, "misc", False),
+        (2, "pipe", True),
+        (3, "brick_stack", True),
+    ]
+    assert table.matched_from(2) == [" Brick stack", "brick_stack"]
+    assert len({category.color for category in table.classes}) == 3
+
+
+def test_spelling_prefers_the_normal_name_and_else_the_first_one() -> None:
+    assert spelling(["Traffic  light ", "traffic light"]) == "Traffic light"
+    assert spelling(["Brick", "brick"]) == "brick"
+
+
+def test_a_classes_file_renames_leaves_out_and_makes_void(tmp_path: Path) -> None:
+    rules = tmp_path / "map.yaml"
+    rules.write_text("Bricks: brick_stack\nshadow: null\nblurred: void\nwand: {name: wall, isthing: 0}\n")
+
+    table = build_class_table([export("bricks", "shadow", "Blurred", "wand")], [], classes=rules)
+
+    assert [(c.name, c.is_thing) for c in table.classes] == [("wall", False), ("brick_stack", True)]
+    assert table.numbers == {"bricks": 1, "shadow": REST, "Blurred": VOID, "wand": 0}
+
+
+@pytest.mark.parametrize(
+    "text", ["[1, 2]", "brick: 3", "brick: {isthing: 1}", "brick: {name: a, isthing: 2}", "a: b: c"]
+)
+def test_a_classes_file_that_is_not_understood_is_refused_by_name(tmp_path: Path, text: str) -> None:
+    rules = tmp_path / "map.yaml"
+    rules.write_text(text)
+
+    with pytest.raises(DatasetError, match=r"map\.yaml"):
+        build_class_table([export("brick")], [], classes=rules)
+
+
+def test_a_missing_classes_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError, match="nowhere"):
+        build_class_table([export("brick")], [], classes=tmp_path / "nowhere.yaml")
+
+
+def test_a_class_that_is_thing_and_stuff_is_refused() -> None:
+    with pytest.raises(DatasetError, match="stuff in another"):
+        build_class_table([export(ClassRecord("Misc", True))], [MISC])
+
+
+def test_categories_that_were_written_can_be_read_again(tmp_path: Path) -> None:
+    from detr_d2.data.prepare.writing import write_categories
+
+    write_categories(tmp_path, construction_categories())
+
+    assert read_known(str(tmp_path / "categories.yaml")) == construction_categories()
+
+
+def test_near_pairs_are_slips_of_the_pen_and_not_numbers() -> None:
+    assert near_pairs(["wheel_loader", "wheel_loadr", "tank 1", "tank 2", "grader"]) == [
+        ("wheel_loader", "wheel_loadr")
+    ]
+    assert near_names("wheelloader (big)", ["grader", "wheel_loader"]) == ["wheel_loader"]
