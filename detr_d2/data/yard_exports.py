@@ -47,7 +47,7 @@ def write_yard_exports(
 
     Args:
         folder: gets ``cvat/<export>/annotations/instances_default.json`` and ``cvat/<export>/images/``; ``stuff/`` with
-            a mask picture for each, and ``truth/``, a COCO panoptic JSON with its PNGs. Pictures are named
+            a mask picture for each and ``classes.yaml``, and ``truth/``, a COCO panoptic JSON with its PNGs. Pictures are named
             ``<export>/<file>`` in the last two.
         pictures: number of scenes.
         width, height: of each picture, in pixels.
@@ -70,6 +70,8 @@ def write_yard_exports(
             _write_truth(partial, scene, EXPORTS[number % len(EXPORTS)], number, truth)
         for job in jobs.values():
             job.finish()
+        legend = "".join(f"{number}: {name}\n" for number, name in enumerate(STUFF, 1))
+        (partial / "stuff" / "classes.yaml").write_text(legend, encoding="utf-8")
         write_json(partial / "truth" / "panoptic.json", {**truth, "categories": yard_categories()})
         write_json(partial / MARKER, {"pictures": pictures, "width": width, "height": height, "seed": seed})
     return target
