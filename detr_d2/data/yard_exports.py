@@ -47,8 +47,8 @@ def write_yard_exports(
 
     Args:
         folder: gets ``cvat/<export>/annotations/instances_default.json`` and ``cvat/<export>/images/``; ``stuff/`` with
-            a mask picture for each and ``classes.yaml``, and ``truth/``, a COCO panoptic JSON with its PNGs. Pictures are named
-            ``<export>/<file>`` in the last two.
+            a mask for each picture and ``classes.yaml``; and ``truth/``, a COCO panoptic JSON with its PNGs. In the
+            last two pictures are named ``<export>/<file>``.
         pictures: number of scenes.
         width, height: of each picture, in pixels.
         seed: a whole number from 0 on; another one gives other scenes.
