@@ -21,13 +21,18 @@ def normalised_name(name: str) -> str:
     return "_".join(re.findall(r"[^\W_]+", (without if without.strip(" _-") else name).lower()))
 
 
+def is_quirky(name: str) -> bool:
+    """Whether a class name has what labelling programs add: outer spaces, brackets, doubled spaces and dashes."""
+    return bool(_QUIRK.search(name))
+
+
 def category_faults(entries: list[Any], file: str, with_isthing: bool) -> Iterator[Fault]:
     """Faults of ids, names and ``isthing``.
 
     Args:
         entries: of ``categories``; None for what isn't an object.
         file: their JSON.
-        with_isthing: a panoptic file, where each category says whether it is a thing.
+        with_isthing: a panoptic file, where each category must say whether it is a thing.
     """
     if not entries:
         yield fault("json-key", file, "'categories' is empty; without them there is nothing to learn.")
@@ -43,7 +48,7 @@ def category_faults(entries: list[Any], file: str, with_isthing: bool) -> Iterat
             yield fault("id-duplicate", file, f"{place} has the id {shown(category_id)} of categories[{first}].")
         yield from _name_faults(name, number, file, first_of_name)
         is_thing = entry.get("isthing")
-        if with_isthing and not (is_whole(is_thing) and is_thing in (0, 1)):
+        if (with_isthing or "isthing" in entry) and not (is_whole(is_thing) and is_thing in (0, 1)):
             found = f"isthing={shown(is_thing)}" if "isthing" in entry else "no isthing"
             yield fault("isthing", file, f"{place} has {found}.")
     yield from _gap_faults(sorted(first_of_id), file)
@@ -58,7 +63,7 @@ def _name_faults(name: Any, number: int, file: str, first_of_name: dict[str, int
         yield fault("category-name", file, f"{place} has the name {shown(name)} of categories[{first_of_name[name]}].")
         return
     normalised = normalised_name(name)
-    if _QUIRK.search(name) and normalised:
+    if is_quirky(name) and normalised:
         yield fault("category-name-quirk", file, f"{place} is called {shown(name)}; plainly: {shown(normalised)}.")
     alike = first_of_name.setdefault(f"\0{normalised}", number)  # no name that was read starts so
     if alike != number:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Iterable
@@ -10,11 +11,13 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ...errors import DatasetError
 from .dataset import dataset_faults
-from .faults import Fault
+from .faults import KINDS, Fault
+from .fixing import CHANGES, fix_dataset, refuse_taken
 from .parallel import default_workers
 from .report import Findings, JsonReport, collect, written_beside
-from .sources import find_sources
+from .sources import Sources, find_sources
 
 _EPILOG = """\
 examples:
@@ -22,9 +25,10 @@ examples:
   detr-d2 check exports/                        # CVAT's "COCO 1.0", one or a folder for each class
   detr-d2 check labels.json --images photos --json faults.json
   detr-d2 check panoptic_train.json --images photos --panoptic masks --quick
+  detr-d2 check exports/ --fix repaired/        # a copy without errors, and a table of what was changed
 
 Exit code: 1 if something would stop training or make it go wrong, 0 with warnings only, 2 if there is no such dataset.
-docs/data.md explains each fault.
+With --fix: 0 once the copy is there. docs/data.md explains each fault, and how it is mended.
 """
 
 
@@ -43,6 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--json", metavar="FILE", help="write all faults as JSON; - for the terminal, instead of a table"
     )
     parser.add_argument(
+        "--fix", metavar="OUT", help="write a repaired copy into this new folder; the original stays as it is"
+    )
+    parser.add_argument(
         "--limit", type=_count, default=5, metavar="N", help="so many of each kind in the table (default: 5)"
     )
     parser.add_argument(
@@ -52,20 +59,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check the dataset, show what was found, and return the exit code."""
+    if args.fix and args.quick:
+        raise DatasetError("--fix looks at every pixel; leave --quick out.")
     dataset = find_sources(args.dataset, args.images, args.panoptic)
-    faults = dataset_faults(dataset, args.quick, args.workers, _progress)
-    findings = Findings(args.limit)
-    mode = "quick" if args.quick else "full"
-    if args.json == "-":
-        collect(faults, findings, JsonReport(sys.stdout, args.dataset, mode))
-    elif args.json:
-        with written_beside(args.json) as file:
-            collect(faults, findings, JsonReport(file, args.dataset, mode))
-    else:
-        collect(faults, findings)
+    if args.fix:
+        refuse_taken(args.fix)
+    findings = _findings(dataset, args)
+    if args.fix:
+        return _fix(dataset, findings, args)
     if args.json != "-":
         _print(findings, len(dataset.sources), args)
     return 1 if findings.errors else 0
+
+
+def _findings(dataset: Sources, args: argparse.Namespace) -> Findings:
+    """All faults, written to where ``--json`` says."""
+    faults = dataset_faults(dataset, args.quick, args.workers, _progress)
+    findings = Findings(args.limit, _root(args.dataset))
+    mode = "quick" if args.quick else "full"
+    if args.json == "-":
+        return collect(faults, findings, JsonReport(sys.stdout, args.dataset, mode))
+    if args.json:
+        with written_beside(args.json) as file:
+            return collect(faults, findings, JsonReport(file, args.dataset, mode))
+    return collect(faults, findings)
 
 
 def _print(findings: Findings, files: int, args: argparse.Namespace) -> None:
@@ -75,6 +92,33 @@ def _print(findings: Findings, files: int, args: argparse.Namespace) -> None:
     print(f"{args.dataset}: {findings.summary()} in {files} annotation file{'s'[: files != 1]} ({looked})")
     if args.json:
         print(f"all of them: {args.json}")
+    if findings.errors:
+        print("a copy without the errors: detr-d2 check with --fix OUT; docs/data.md says what becomes of each")
+
+
+def _fix(dataset: Sources, before: Findings, args: argparse.Namespace) -> int:
+    """Write the repaired copy and say what was changed."""
+    # What a folder or a register.yaml names keeps its place; files that were given one by one get the usual ones.
+    is_single = args.images or args.panoptic or args.dataset.lower().endswith(".json")
+    root = None if is_single else _root(args.dataset)
+    log, after = fix_dataset(dataset, args.fix, root, args.limit, args.workers, _progress)
+    if args.json == "-":
+        return 0
+    if log.counts:
+        print(log.table(), end="\n\n")
+    print(f"{args.dataset}: {before.summary()}")
+    print(f"{args.fix}: {after.summary()}, after {log.summary()}; all of them are in {CHANGES} there")
+    for code, count in sorted(after.counts.items(), key=lambda item: -item[1]):
+        print(f"  left for you to decide: {code}, {count} times: {KINDS[code].fix}")
+    return 0
+
+
+def _root(dataset: str) -> str | None:
+    """The folder that a dataset lies in; None for a registered name."""
+    path = os.path.expanduser(dataset)
+    if os.path.isdir(path):
+        return path
+    return os.path.dirname(path) or os.curdir if os.path.isfile(path) else None
 
 
 def _progress(results: Iterable[list[Fault]], count: int) -> Iterable[list[Fault]]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from ..registration import entry_of
 from .categories import category_faults
 from .drawing import drawing_faults
 from .faults import Fault, fault
@@ -20,12 +21,13 @@ from .paths import FileNames
 from .pictures import picture_faults
 from .pngs import png_faults
 from .sources import Source, Sources
+from .splits import Split, find_leaks
 from .values import is_whole, numbered, objects_of
 
 #: Wraps pictures, to show how far the check is; gets their number as well.
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 
-_PARTS = ("images", "annotations", "categories")
+PARTS = ("images", "annotations", "categories")
 
 
 @dataclass(frozen=True)
@@ -57,24 +59,35 @@ def dataset_faults(
         progress: shows how far the pictures are.
     """
     merging = Merging()
+    listed: dict[str, list[ListedPicture]] = {}
     for source in dataset.sources:
         read = read_json_file(source.json_file)
         yield from read.faults
         if read.content is None:
             continue
-        if not source.is_meant and not any(key in read.content for key in _PARTS):
-            message = f"has none of {', '.join(_PARTS)}; it wasn't checked."
+        if not source.is_meant and not any(key in read.content for key in PARTS):
+            message = f"has none of {', '.join(PARTS)}; it wasn't checked."
             yield fault("json-other", source.json_file, message)
             continue
         tasks: list[PictureTask] = []
         yield from _with_constants(_json_faults(read.content, source, tasks), read, source.json_file)
         if dataset.to_be_merged:
             yield from merging.add(read.content, source.json_file)
+        if len(dataset.names) > 1:
+            listed[source.json_file] = [task.listed for task in tasks]
         if not quick:
             for found in progress(in_processes(look_at_picture, tasks, workers), len(tasks)):
                 yield from found
     if dataset.to_be_merged:
         yield from merging.faults(os.path.commonpath([source.json_file for source in dataset.sources]))
+    yield from (leak.fault for leak in find_leaks(_splits(dataset, listed), quick, workers))
+
+
+def _splits(dataset: Sources, listed: dict[str, list[ListedPicture]]) -> list[Split]:
+    """The registered datasets that were looked at, with the pictures of each."""
+    entries = [entry for entry in map(entry_of, dataset.names) if entry is not None]
+    files = [(entry.name, entry.panoptic_json or entry.instances_json) for entry in entries]
+    return [Split(name, file, listed[file]) for name, file in files if file in listed]
 
 
 def look_at_picture(task: PictureTask) -> list[Fault]:
@@ -91,11 +104,9 @@ def _json_faults(content: dict[str, Any], source: Source, tasks_: list[PictureTa
     """Faults that show in the JSON; what is left to do with pixels is put into ``tasks_``."""
     file = source.json_file
     wrong: list[Fault] = []
-    images, annotations, categories = (objects_of(content, key, file, wrong) for key in _PARTS)
+    images, annotations, categories = (objects_of(content, key, file, wrong) for key in PARTS)
     yield from wrong
-    is_panoptic = any("segments_info" in entry for _, entry in numbered(annotations)) or (
-        source.panoptic_root is not None and not any("bbox" in entry for _, entry in numbered(annotations))
-    )
+    is_panoptic = is_panoptic_file(annotations, source)
     if "categories" in content and isinstance(content["categories"], list):
         yield from category_faults(categories, file, with_isthing=is_panoptic)
     names = {entry["id"]: entry.get("name") for _, entry in numbered(categories) if is_whole(entry.get("id"))}
@@ -114,6 +125,13 @@ def _json_faults(content: dict[str, Any], source: Source, tasks_: list[PictureTa
         yield from instance_faults(annotations, file, listed, names, grouped)
     for image_id, picture in listed.items():
         tasks_.append(PictureTask(picture, file, grouped.get(image_id, []), panoptic.get(image_id)))
+
+
+def is_panoptic_file(annotations: list[Any], source: Source) -> bool:
+    """Whether a JSON is COCO panoptic, by its ``annotations`` (None for what isn't an object) and its folders."""
+    return any("segments_info" in entry for _, entry in numbered(annotations)) or (
+        source.panoptic_root is not None and not any("bbox" in entry for _, entry in numbered(annotations))
+    )
 
 
 def _folder(folder: str | None, what: str, file: str, faults_: list[Fault]) -> str | None:

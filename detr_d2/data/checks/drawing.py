@@ -21,6 +21,8 @@ OVERLAP_SHARE, OVERLAP_PIXELS = 0.01, 4
 MOST_COMPARED = 2000
 #: The area of polygons may differ from that of their pixels by this share, and so many pixels.
 AREA_SHARE, AREA_PIXELS = 0.1, 10
+#: Pixels that are drawn, at most, to see whether polygons in polygons are holes.
+MOST_DRAWN = 4_000_000_000
 
 _HARMLESS = {"mask-empty", "rle-uncompressed", "polygon-beyond"}
 
@@ -44,8 +46,8 @@ def drawing_faults(entries: Sequence[dict[str, Any]], listed: ListedPicture, fil
             continue
         if isinstance(segmentation, list):
             yield from _crossing_faults(segmentation, place)
-        runs = _runs(segmentation, listed)
-        yield from _mask_faults(entry, runs, isinstance(segmentation, dict), place)
+        runs = runs_of(segmentation, listed)
+        yield from drawn_faults(entry, runs, listed, place)
         if not is_crowd(entry):
             drawn.append((entry, runs))
     yield from _overlap_faults(drawn, listed.image_id, file)
@@ -55,7 +57,7 @@ def _place(entry: dict[str, Any], image_id: Any, file: str) -> Place:
     return Place(file, image_id, entry.get("id"), f"annotation {shown(entry.get('id'))}")
 
 
-def _runs(segmentation: Any, listed: ListedPicture) -> Any:
+def runs_of(segmentation: Any, listed: ListedPicture) -> Any:
     """The mask in pycocotools' form; run lengths and points have been looked at before."""
     if isinstance(segmentation, list):
         inside = np.array([[listed.width], [listed.height]], dtype=np.float64)
@@ -76,7 +78,9 @@ def _crossing_faults(polygons: list[list[float]], place: Place) -> Iterator[Faul
                 yield place.fault("polygon-crossing", f"(polygon {number}) crosses itself at ({x:.1f}, {y:.1f}).")
 
 
-def _mask_faults(entry: dict[str, Any], runs: Any, exact: bool, place: Place) -> Iterator[Fault]:
+def drawn_faults(entry: dict[str, Any], runs: Any, listed: ListedPicture, place: Place) -> Iterator[Fault]:
+    """Faults of one annotation whose mask is ``runs``: no pixel, and an area or a box of something else."""
+    exact = isinstance(entry["segmentation"], dict)
     pixels = int(coco_mask.area(runs))
     if pixels == 0:
         if not exact:  # run lengths have been counted before
@@ -85,11 +89,34 @@ def _mask_faults(entry: dict[str, Any], runs: Any, exact: bool, place: Place) ->
     area = entry.get("area")
     slack = 0.5 if exact else AREA_SHARE * pixels + AREA_PIXELS
     if is_number(area) and area > 0 and abs(area - pixels) > slack:
-        yield place.fault("area-stale", f"has area={area:g}; its mask has {pixels} pixels.")
+        holed = None if exact else with_holes(entry["segmentation"], listed)
+        left = 0 if holed is None else int(holed.sum())
+        if left and abs(area - left) <= AREA_SHARE * left + AREA_PIXELS:
+            message = f"has polygons inside polygons: filled they have {pixels} pixels, as holes {left}; area={area:g}."
+            yield place.fault("polygon-holes", message)
+        else:
+            yield place.fault("area-stale", f"has area={area:g}; its mask has {pixels} pixels.")
     boxes = [[round(side) for side in coco_mask.toBbox(runs)]]
     if not exact:
         boxes.append(_corner_box(entry["segmentation"]))
     yield from box_difference_fault(entry.get("bbox"), boxes, place, exact)
+
+
+def with_holes(polygons: list[list[float]], listed: ListedPicture) -> np.ndarray | None:
+    """(H, W) bool: where an odd number of the polygons is; None where that is just their union, or too much to draw.
+
+    Programs that trace the outlines of a mask write those of its holes as polygons, too. Which one is a hole isn't
+    written anywhere, but the area is that of the mask with its holes.
+    """
+    if len(polygons) < 2 or len(polygons) * listed.width * listed.height > MOST_DRAWN:
+        return None
+    drawn = [runs_of([polygon], listed) for polygon in polygons]
+    if int(coco_mask.area(coco_mask.merge(drawn))) == sum(int(coco_mask.area(runs)) for runs in drawn):
+        return None
+    odd = np.zeros((listed.height, listed.width), dtype=bool)
+    for runs in drawn:
+        odd ^= coco_mask.decode(runs).astype(bool)
+    return odd
 
 
 def _corner_box(polygons: list[list[float]]) -> list[float]:

@@ -37,6 +37,7 @@ KINDS: dict[str, Kind] = {
         json_broken="export the file again, or restore it",
         json_type="write what the format asks for; another program's file needs converting first",
         json_key="add the key; COCO files have images, annotations and categories",
+        json_large="split it by pictures, or check it on a machine with more memory",
         json_number="replace NaN and Infinity, which JSON doesn't have, by numbers",
         folder_missing="correct the path, or fetch the files",
     ),
@@ -86,6 +87,7 @@ KINDS: dict[str, Kind] = {
         mask_empty="draw the object again or remove it; masks of the whole picture are left out with it",
         polygon_points="give x and y of three points or more, all finite",
         polygon_outside="correct the points; they lie outside the picture",
+        polygon_holes="write run lengths: COCO's polygons have no holes, the inner ones are filled",
         rle_size="write the picture's [height, width]; the labels may be of a resized picture",
         rle_counts="export the mask again: its runs don't fill the picture",
     ),
@@ -128,6 +130,9 @@ KINDS: dict[str, Kind] = {
         picture_mode="save it as RGB; it is converted each time, transparency and inks are lost",
         picture_unlabelled="label them, or remove them from images",
     ),
+    # Training and validation.
+    **_errors(split_leak="remove it from one of the two; figures of pictures that were trained on mean nothing"),
+    **_warnings(split_near="look at both; remove one if they show the same, such as frames of one video"),
     # Names of files.
     **_errors(
         path_escape="write a path below the folder of the pictures: no '..', no absolute path, no drive, no address",

@@ -11,9 +11,9 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from .faults import Fault, fault
 from .images import MOST_PIXELS, ListedPicture
 
-_TURNED_SIDEWAYS = (5, 6, 7, 8)
-_PLAIN_MODES = ("RGB", "L")
-_DEEP_MODES = ("I", "F")
+TURNED_SIDEWAYS = (5, 6, 7, 8)
+PLAIN_MODES = ("RGB", "L")
+DEEP_MODES = ("I", "F")
 
 
 def picture_faults(listed: ListedPicture) -> Iterator[Fault]:
@@ -45,8 +45,8 @@ def _opened_faults(picture: Image.Image, listed: ListedPicture) -> Iterator[Faul
         return
     mode = picture.mode
     picture.load()  # before EXIF is read: Pillow may decode then, and an error that is passed over never comes again
-    orientation = _orientation(picture)
-    upright = stored[::-1] if orientation in _TURNED_SIDEWAYS else stored
+    orientation = orientation_of(picture)
+    upright = stored[::-1] if orientation in TURNED_SIDEWAYS else stored
     said = (listed.width, listed.height)
     sizes = f"is {upright[0]}x{upright[1]} pixels upright; the JSON says {said[0]}x{said[1]}"
     if listed.width and said != upright:
@@ -56,13 +56,13 @@ def _opened_faults(picture: Image.Image, listed: ListedPicture) -> Iterator[Faul
             yield fault("picture-size", path, f"{sizes}.", image_id)
     elif orientation not in (None, 0, 1):
         yield fault("picture-orientation", path, f"is turned by its EXIF tag (orientation {orientation}).", image_id)
-    if mode in _DEEP_MODES or mode.startswith("I;"):
+    if mode in DEEP_MODES or mode.startswith("I;"):
         yield fault("picture-depth", path, f"has more than 8 bits a channel (mode {mode}).", image_id)
-    elif mode not in _PLAIN_MODES:
+    elif mode not in PLAIN_MODES:
         yield fault("picture-mode", path, f"has the mode {mode}.", image_id)
 
 
-def _orientation(picture: Image.Image) -> int | None:
+def orientation_of(picture: Image.Image) -> int | None:
     try:
         value = picture.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # all sorts of errors on damaged EXIF data, which nobody turns pictures by

@@ -45,7 +45,7 @@ def png_faults(panoptic: PanopticPicture, listed: ListedPicture, file: str) -> I
     if listed.width and (width, height) != (listed.width, listed.height):
         message = f"is {width}x{height} pixels; the JSON says {listed.width}x{listed.height}."
         yield fault("png-size", path, message, image_id)
-    shown = _areas_and_boxes(ids)
+    shown = areas_and_boxes(ids)
     if shown is None:
         yield fault("png-mode", path, f"has more than {MOST_SEGMENTS} ids: it shows something else.", image_id)
         return
@@ -76,14 +76,20 @@ def _read_ids(path: str, image_id: Any, faults_: list[Fault]) -> np.ndarray | No
                     return None
                 if picture.mode == "RGBA":
                     faults_.append(fault("png-alpha", path, "has an alpha channel.", image_id))
-                colors = np.asarray(picture)[:, :, :3].astype(np.int32)
+                colors = np.asarray(picture)[:, :, :3]
     except Exception as error:  # decoders raise whatever they like on broken files
         faults_.append(fault("png-broken", path, f"can't be read: {reason(path, error)}.", image_id))
         return None
-    return colors[:, :, 0] + 256 * colors[:, :, 1] + 65536 * colors[:, :, 2]
+    return ids_of_colors(colors)
 
 
-def _areas_and_boxes(ids: np.ndarray) -> dict[int, tuple[int, Box]] | None:
+def ids_of_colors(colors: np.ndarray) -> np.ndarray:
+    """Ids (H, W) int32 of (H, W, 3) red, green, blue."""
+    channels = colors.astype(np.int32)
+    return channels[:, :, 0] + 256 * channels[:, :, 1] + 65536 * channels[:, :, 2]
+
+
+def areas_and_boxes(ids: np.ndarray) -> dict[int, tuple[int, Box]] | None:
     """Pixels and x, y, width, height of every id but void, from (H, W); None for more ids than there are segments."""
     found, numbers, areas = np.unique(ids, return_inverse=True, return_counts=True)
     if len(found) > MOST_SEGMENTS:

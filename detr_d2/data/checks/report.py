@@ -4,20 +4,41 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from tabulate import tabulate
 
 from ...errors import DatasetError
 from .faults import KINDS, Fault, shown
 
-_HEADINGS = ("", "file", "image id", "segment id", "fault", "fix")
-_WIDTHS = (None, 30, 12, 12, 56, 40)
+#: Characters of a table where there is no terminal to ask, and at least.
+_USUAL_WIDTH, _LEAST_WIDTH = 160, 110
+
+
+class Column(NamedTuple):
+    """A column of a table.
+
+    Args:
+        heading: above it.
+        least: characters that it has in any case.
+        share: of what the terminal has left, 0 to 1.
+    """
+
+    heading: str
+    least: int
+    share: float = 0.0
+
+
+_COLUMNS = (
+    *(Column("", 7), Column("file", 22, 0.15), Column("image id", 12), Column("segment id", 12)),
+    *(Column("fault", 30, 0.5), Column("fix", 22, 0.35)),
+)
 
 
 class Findings:
@@ -25,10 +46,12 @@ class Findings:
 
     Args:
         kept: so many of each kind.
+        root: folder that paths are shown from, if they lie in it.
     """
 
-    def __init__(self, kept: int) -> None:
+    def __init__(self, kept: int, root: str | None = None) -> None:
         self._kept = kept
+        self._root = root
         self._first: dict[str, list[Fault]] = {}
         self.counts: dict[str, int] = {}
 
@@ -57,16 +80,18 @@ class Findings:
                     yield from self._first.get(code, ())
 
     def table(self) -> str:
-        """The faults kept, as a table; the last of a kind that goes on says how many there are."""
-        rows: list[tuple[Any, ...]] = []
+        """The faults kept, as a table; the cure stands at the first of a kind, and the last says if there are more."""
+        return text_table(_COLUMNS, self._rows())
+
+    def _rows(self) -> Iterator[tuple[Any, ...]]:
         for found in self.first():
-            rows.append(
-                (found.severity, _plain(found.file), found.image_id, found.segment_id, _fault_text(found), found.fix)
-            )
-            more = self.counts[found.code] - len(self._first[found.code])
-            if more and found is self._first[found.code][-1]:
-                rows.append(("", "", "", "", f"{found.code}: {more} more", ""))
-        return tabulate(rows, headers=_HEADINGS, maxcolwidths=list(_WIDTHS), disable_numparse=True, missingval="")
+            kept = self._first[found.code]
+            fix = found.fix if found is kept[0] else ""
+            where = (plain_path(found.file, self._root), found.image_id, found.segment_id)
+            yield (found.severity, *where, _fault_text(found), fix)
+            more = self.counts[found.code] - len(kept)
+            if more and found is kept[-1]:
+                yield ("", "", "", "", f"{found.code}: {more} more", "")
 
     def summary(self) -> str:
         """One line with the numbers."""
@@ -77,9 +102,20 @@ def _fault_text(found: Fault) -> str:
     return f"{found.code}: {found.message}"
 
 
-def _plain(path: str) -> str:
-    """A path as people type it, without anything that a terminal would obey."""
-    near = os.path.relpath(path)
+def text_table(columns: Sequence[Column], rows: Iterable[Sequence[Any]]) -> str:
+    """A table as wide as the terminal; what doesn't fit into a column goes on in its next line."""
+    total = max(shutil.get_terminal_size((_USUAL_WIDTH, 0)).columns, _LEAST_WIDTH)
+    left = max(0, total - sum(column.least + 2 for column in columns))
+    widths = [column.least + int(column.share * left) for column in columns]
+    headings = [column.heading for column in columns]
+    return tabulate([*rows], headers=headings, maxcolwidths=widths, disable_numparse=True, missingval="")
+
+
+def plain_path(path: str, root: str | None = None) -> str:
+    """A path as people type it, or from ``root`` on, without anything that a terminal would obey."""
+    near = os.path.relpath(path, root)
+    if near.startswith("..") and root is not None:
+        near = os.path.relpath(path)
     text = path if near.startswith("..") or len(near) > len(path) else near
     return text if text.isprintable() else shown(text)
 

@@ -1,0 +1,150 @@
+"""A repaired copy of a dataset: written beside, checked, and put into its place once it is right."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ....errors import DatasetError
+from ....files import current_umask
+from ..json_file import read_json_file
+from ..parallel import in_processes
+from ..report import Findings
+from ..sources import Sources
+from .changes import ChangeLog, removed
+from .contents import Draft, Unusable, Written, draft, write_json
+from .jobs import Done, mend_picture
+from .layout import Target, plan, write_register
+from .leftover import remove_leftover
+
+#: Wraps what becomes of pictures, to show how far the copy is; gets their number as well.
+Progress = Callable[[Iterable[Any], int], Iterable[Any]]
+
+CHANGES = "changes.csv"
+
+
+def fix_dataset(
+    dataset: Sources,
+    out: str,
+    root: str | None = None,
+    kept: int = 5,
+    workers: int = 1,
+    progress: Progress = lambda results, count: results,
+) -> tuple[ChangeLog, Findings]:
+    """Write a copy of a dataset that has no errors left; the original stays as it is.
+
+    What is wrong is mended where what was meant is beyond doubt; otherwise the label, or the picture with all its
+    labels, isn't part of the copy. Warnings that only a person can decide about remain. ``out`` is there whole or not
+    at all, and holds ``changes.csv`` with everything that was changed.
+
+    Args:
+        dataset: of COCO's JSON files.
+        out: a folder that isn't there yet, or is empty.
+        root: folder of the dataset: what lies in it keeps its place.
+        kept: changes of each kind that the log keeps for its table.
+        workers: processes that read and write pictures.
+        progress: shows how far the pictures are.
+
+    Returns:
+        What was changed, and the warnings that remain.
+
+    Raises:
+        DatasetError: ``out`` holds something, can't be written, or nothing of the dataset would be left.
+    """
+    target_folder = Path(os.path.abspath(os.path.expanduser(out)))
+    refuse_taken(out)
+    try:
+        with _beside(target_folder) as partial:
+            with open(partial / CHANGES, "w", encoding="utf-8", newline="", errors="backslashreplace") as file:
+                log = ChangeLog(file, kept, root or os.curdir)
+                targets = _copied(dataset, plan(dataset, root), partial, log, workers, progress)
+                findings = Findings(kept)
+                if targets:
+                    targets, findings = remove_leftover(dataset, targets, partial, log, workers)
+            if not targets:
+                raise DatasetError(_nothing_left(log))
+            if dataset.names:
+                write_register(partial, dataset, targets)
+    except OSError as error:
+        raise DatasetError(f"{out} can't be written: {error.strerror or error}. Nothing is there.") from error
+    return log, findings
+
+
+def refuse_taken(out: str) -> None:
+    """See that a folder isn't there yet, or is empty.
+
+    Raises:
+        DatasetError: it holds something, or is something else.
+    """
+    folder = Path(os.path.abspath(os.path.expanduser(out)))
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise DatasetError(f"{out} is there and isn't a folder; name another one for --fix.")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise DatasetError(f"{out} holds files already, and stays as it is; name a new folder for --fix.")
+
+
+@contextmanager
+def _beside(folder: Path) -> Iterator[Path]:
+    """A folder beside the wanted one, which takes its place at the end, or goes."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
+    try:
+        yield partial
+        partial.chmod(0o777 & ~current_umask())
+        os.rename(partial, folder)  # over an empty folder, if there is one
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _copied(
+    dataset: Sources, targets: list[Target], folder: Path, log: ChangeLog, workers: int, progress: Progress
+) -> list[Target]:
+    """Copy each JSON with its pictures; returns those of which something is left."""
+    written: Written = {}
+    left = []
+    for target in targets:
+        file = target.source.json_file
+        try:
+            read = read_json_file(file)
+            if not target.source.is_meant and read.content is not None and not _is_coco(read.content):
+                raise Unusable("json-other", "it has none of images, annotations, categories")
+            _copy_one(draft(read, target), folder, written, log, workers, progress)
+            left.append(target)
+        except Unusable as reason:
+            code, why = reason.args
+            log.add([removed(code, file, f"the whole file is left out: {why}")])
+    return left
+
+
+def _copy_one(made: Draft, folder: Path, written_: Written, log: ChangeLog, workers: int, progress: Progress) -> None:
+    jobs = made.jobs(folder, written_)
+    log.add(made.changes)
+    made.changes.clear()
+    done: list[Done] = []
+    for each in progress(in_processes(mend_picture, jobs, workers), len(jobs)):
+        log.add(each.changes)
+        each.changes = []
+        done.append(each)
+    for job, each in zip(jobs, done):
+        if each.plan is not None and each.entry is not None and job.picture is not None:
+            written_.setdefault(job.picture, (each.plan, each.entry["file_name"]))
+    labelled = any(job.labels and job.labels.count for job in jobs)
+    content = made.content(done)
+    log.add(made.changes)
+    if not content["images"] or (labelled and not content["annotations"]):
+        raise Unusable("picture-unlabelled", "nothing that is right is left of it")
+    write_json(folder / made.target.json_file, content)
+
+
+def _is_coco(content: dict[str, Any]) -> bool:
+    return any(key in content for key in ("images", "annotations", "categories"))
+
+
+def _nothing_left(log: ChangeLog) -> str:
+    reasons = "\n  ".join(f"{change.file}: {change.code}: {change.done}" for change in log.removals()[:5])
+    return f"nothing of the dataset can be mended, so there is no copy:\n  {reasons}"

@@ -1,0 +1,214 @@
+"""Mending picture files: upright, 8 bits a channel, in RGB, and of the size that their labels are of."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import warnings
+from collections.abc import Iterator, Set
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from ..faults import shown
+from ..images import MOST_PIXELS
+from ..pictures import DEEP_MODES, PLAIN_MODES, TURNED_SIDEWAYS, orientation_of, reason
+from ..values import is_whole
+
+#: width, height
+Size = tuple[int, int]
+
+#: Sizes whose sides' ratios differ by no more than this are of one picture, made smaller or larger.
+_SAME_RATIO = 0.01
+_WRITTEN = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+#: Where Pillow keeps what turns a picture, and would write it again.
+_TURNING = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif", "transparency")
+
+
+class Incurable(Exception):
+    """Something can't be mended; ``args`` are the code of its fault and a sentence."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a picture becomes that of the copy; nothing of it: it is copied byte by byte.
+
+    Args:
+        size: of the copy.
+        as_stored: the EXIF tag that turns it goes.
+        resized: it gets the size of its labels.
+        plain: it becomes RGB of 8 bits a channel.
+    """
+
+    size: Size
+    as_stored: bool = False
+    resized: bool = False
+    plain: bool = False
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether the file stays as it is."""
+        return not (self.as_stored or self.resized or self.plain)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a picture's file is.
+
+    Args:
+        stored: size before an EXIF tag turns it.
+        upright: size after that.
+        mode: Pillow's.
+    """
+
+    stored: Size
+    upright: Size
+    mode: str
+
+
+def look(path: str) -> Seen:
+    """Read a picture to its last pixel.
+
+    Raises:
+        Incurable: it can't be read.
+    """
+    try:
+        with _opened(path) as picture:
+            stored, mode = picture.size, picture.mode
+            if stored[0] * stored[1] > MOST_PIXELS:
+                raise Incurable("picture-large", f"has {stored[0]}x{stored[1]} pixels")
+            picture.load()
+            turned = orientation_of(picture) in TURNED_SIDEWAYS
+    except Incurable:
+        raise
+    except Image.DecompressionBombError as error:
+        raise Incurable("picture-large", f"{error}") from error
+    except Exception as error:  # decoders raise whatever they like on broken files
+        raise Incurable("picture-broken", f"can't be read: {reason(path, error)}") from error
+    return Seen(stored, stored[::-1] if turned else stored, mode)
+
+
+def said_size(entry: dict[str, Any]) -> Size | None:
+    """The size in an entry of ``images``; None where it says none that can be."""
+    width, height = entry.get("width"), entry.get("height")
+    if is_whole(width) and is_whole(height) and width > 0 and height > 0 and width * height <= MOST_PIXELS:
+        return width, height
+    return None
+
+
+def settle(said: Size | None, seen: Seen | None, sizes_of_masks: Set[Size]) -> tuple[Plan, str]:
+    """What is right where the JSON, the picture and the masks differ, and the code of the fault if they do.
+
+    Masks are of a size, too; if all of a picture's agree, they decide. A picture whose sides have the right ratio is
+    resized to what its labels are of.
+
+    Args:
+        said: size in the JSON, or None.
+        seen: the picture, or None where its folder isn't known.
+        sizes_of_masks: of run lengths, or of the PNG.
+
+    Raises:
+        Incurable: nobody knows what the labels are of.
+    """
+    evidence = next(iter(sizes_of_masks)) if len(sizes_of_masks) == 1 else None
+    code = "json-type" if said is None else ""
+    if seen is None:
+        if said is None and evidence is None:
+            raise Incurable("json-key", "has no width and height, and no picture to take them from")
+        return Plan(said or evidence or (0, 0)), code
+    plain = seen.mode not in PLAIN_MODES
+    wanted = said or evidence or seen.upright
+    if evidence == seen.upright:
+        wanted = seen.upright
+    if wanted == seen.upright:
+        return Plan(wanted, plain=plain), code or ("" if said == wanted else "picture-size")
+    if wanted == seen.stored:
+        return Plan(wanted, as_stored=True, plain=plain), code or "picture-turned"
+    if evidence in (None, wanted) and same_ratio(wanted, seen.upright):
+        return Plan(wanted, resized=True, plain=plain), code or "picture-size"
+    sizes = f"is {seen.upright[0]}x{seen.upright[1]} pixels; its labels are of {wanted[0]}x{wanted[1]}"
+    raise Incurable("picture-size", sizes)
+
+
+def same_ratio(first: Size, second: Size) -> bool:
+    """Whether pictures of these sizes can be one, made smaller or larger."""
+    ratio = first[0] * second[1] / (first[1] * second[0])
+    return abs(ratio - 1) <= _SAME_RATIO
+
+
+def write_picture(source: str, plan: Plan, target: Path) -> Path:
+    """The picture of the copy.
+
+    Args:
+        source: the original.
+        plan: what to do with it.
+        target: where to; another ending where this kind of picture can't be written, another name where a picture of
+            another plan is there already.
+
+    Returns:
+        Where it is.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if plan.is_copy:
+        shutil.copyfile(source, target)
+        return target
+    with _opened(source) as picture:
+        kind = picture.format if picture.format in _WRITTEN else "JPEG" if picture.format == "MPO" else "PNG"
+        target = target if picture.format in _WRITTEN or kind == "JPEG" else target.with_name(f"{target.name}.png")
+        picture.load()
+        changed = picture if plan.as_stored else ImageOps.exif_transpose(picture)
+        for key in _TURNING:
+            changed.info.pop(key, None)
+        if picture.format == "JPEG" and replace(plan, as_stored=False).is_copy:
+            picture.save(target, "JPEG", quality="keep")  # the same tables: as good as lossless
+            return target
+        changed = _in_rgb(changed) if plan.plain else changed
+        if plan.resized:
+            changed = changed.resize(plan.size, Image.Resampling.LANCZOS)
+        options: dict[str, Any] = {"quality": 95} if kind in ("JPEG", "WEBP") else {}
+        changed.save(target, kind, **options)
+    return target
+
+
+def _in_rgb(picture: Image.Image) -> Image.Image:
+    """A picture in RGB; of more than 8 bits a channel, the highest 8 that it uses."""
+    if picture.mode in DEEP_MODES or picture.mode.startswith("I;"):
+        values = np.nan_to_num(np.asarray(picture).astype(np.float64))
+        low, high = min(0.0, float(values.min())), float(values.max())
+        scale = 1.0
+        while (high - low) * scale >= 256:
+            scale /= 2
+        picture = Image.fromarray(((values - low) * scale).astype(np.uint8))
+    return picture.convert("RGB")
+
+
+def changes_of(plan: Plan, seen: Seen, code: str) -> Iterator[tuple[str, str]]:
+    """Code and sentence of each thing that a plan does."""
+    width, height = plan.size
+    if plan.as_stored:
+        yield code, f"saved without the EXIF tag that turns it: {width}x{height} pixels, as its labels are"
+    elif plan.resized:
+        yield code, f"resized from {seen.upright[0]}x{seen.upright[1]} to {width}x{height} pixels, as its labels are"
+    elif code:
+        yield code, f"width and height are {width} and {height} now, as it is"
+    if plan.plain:
+        deep = seen.mode in DEEP_MODES or seen.mode.startswith("I;")
+        code = "picture-depth" if deep else "picture-mode"
+        yield code, f"saved as RGB, 8 bits a channel (it was {shown(seen.mode)})"
+
+
+def _opened(path: str) -> Image.Image:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of sizes and of odd EXIF data; both are looked at
+        return Image.open(path)
+
+
+def is_there(path: str | None) -> bool:
+    """Whether there is such a file."""
+    return path is not None and os.path.isfile(path)
