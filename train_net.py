@@ -26,6 +26,7 @@ from detr_d2.data.checks.before_training import check_before_training
 from detr_d2.errors import run_command
 from detr_d2.evaluation import build_evaluator
 from detr_d2.solver import build_optimizer
+from detr_d2.training import EarlyStop, add_training_hooks, build_test_mapper, check_training, training_evaluators
 
 from detectron2.config import CfgNode
 from detectron2.data import build_detection_test_loader, build_detection_train_loader
@@ -36,14 +37,22 @@ from detectron2.utils.logger import setup_logger
 
 
 class Trainer(DefaultTrainer):
-    """Detectron2's trainer with this project's mapper, optimizer, evaluators and checkpoints."""
+    """Detectron2's trainer with this project's mapper, optimizer, evaluators, checkpoints and early stopping."""
 
     def build_hooks(self) -> list[HookBase | None]:
         # Before the hooks, as they keep the checkpointer they find.
         self.checkpointer = DetrCheckpointer(
             self.model, self.cfg.OUTPUT_DIR, fine_tune=True, trainer=weakref.proxy(self)
         )
-        return super().build_hooks()
+        return add_training_hooks(super().build_hooks(), self.cfg, self.model)
+
+    def train(self) -> Any:
+        try:
+            return super().train()
+        except EarlyStop:  # the last evaluation is the final one
+            if comm.is_main_process():
+                verify_results(self.cfg, self._last_eval_results)
+            return self._last_eval_results
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Iterable[Any]:
@@ -51,7 +60,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable[Any]:
-        return build_detection_test_loader(cfg, dataset_name, mapper=DetrPanopticDatasetMapper(cfg, is_train=False))
+        return build_detection_test_loader(cfg, dataset_name, mapper=build_test_mapper(cfg, dataset_name))
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
@@ -60,7 +69,7 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str, output_folder: str | None = None) -> DatasetEvaluators:
         folder = output_folder or os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
-        return build_evaluator(cfg, dataset_name, folder)
+        return DatasetEvaluators([build_evaluator(cfg, dataset_name, folder), *training_evaluators(cfg, dataset_name)])
 
 
 def setup(args: argparse.Namespace) -> CfgNode:
@@ -70,6 +79,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
     # Before the output folder is made: a mistake found here leaves nothing behind.
     check_device(cfg)
     model_categories(cfg)
+    check_training(cfg)
     warnings = [] if args.eval_only or not comm.is_main_process() else check_before_training(cfg)
     default_setup(cfg, args)
     logger = setup_logger(

@@ -183,3 +183,26 @@ def _add_model_keys(cfg: CfgNode) -> None:
 def _add_test_keys(cfg: CfgNode) -> None:
     # "detr_d2": panoptic quality computed in memory; "coco": Detectron2's COCOPanopticEvaluator (needs panopticapi).
     cfg.TEST.PANOPTIC_EVALUATOR = "detr_d2"
+
+    # The training's losses over DATASETS.TEST, without augmentation, at every evaluation: validation/total_loss and
+    # each term. The predictions' own forward pass gives them.
+    cfg.TEST.VALIDATION_LOSS = True
+    # So many scenes of each of DATASETS.TEST, always the same, go to TensorBoard while training: picture, truth and
+    # prediction.
+    cfg.TEST.SCENES = 4
+
+    # While training with TEST.EVAL_PERIOD, model_best.pth holds the weights of the best evaluation. METRIC is a name of
+    # metrics.json: "panoptic_seg/PQ", "bbox/AP", "validation/total_loss", with several DATASETS.TEST
+    # "DATASET/panoptic_seg/PQ"; "auto": PQ of the first dataset where there are masks, else its box AP; "": nothing.
+    # MODE "max" or "min" says what is best; "auto": "min" for terms of the validation loss, else "max".
+    cfg.TEST.BEST_CHECKPOINT = CfgNode()
+    cfg.TEST.BEST_CHECKPOINT.METRIC = "auto"
+    cfg.TEST.BEST_CHECKPOINT.MODE = "auto"
+
+    # Training stops after PATIENCE evaluations in a row whose METRIC is no better than the best before by more than
+    # MIN_DELTA; 0: never. METRIC and MODE as above. The run ends as others do: model_final.pth, results, resumable.
+    cfg.TEST.EARLY_STOPPING = CfgNode()
+    cfg.TEST.EARLY_STOPPING.PATIENCE = 0
+    cfg.TEST.EARLY_STOPPING.MIN_DELTA = 0.0
+    cfg.TEST.EARLY_STOPPING.METRIC = "auto"
+    cfg.TEST.EARLY_STOPPING.MODE = "auto"

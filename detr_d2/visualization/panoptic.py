@@ -77,7 +77,7 @@ def draw_instances(
 
     Args:
         image_rgb: (H, W, 3) uint8, RGB.
-        instances: with ``pred_boxes`` in the picture's pixels, ``scores`` and ``pred_classes``.
+        instances: with ``pred_boxes`` in the picture's pixels, ``pred_classes`` and, for predictions, ``scores``.
         metadata: Detectron2's ``Metadata`` of the dataset: names and colours.
         scale: the result's size in relation to the picture's.
         min_score: boxes with a lower score aren't drawn.
@@ -88,12 +88,14 @@ def draw_instances(
     image = resize_image(image_rgb, scale)
     visualizer = _visualizer(image, metadata)
     boxes = _as_array(instances.pred_boxes.tensor) * scale
-    scores, classes = _as_array(instances.scores), _as_array(instances.pred_classes)
+    classes = _as_array(instances.pred_classes)
+    is_truth = not instances.has("scores")
+    scores = np.ones(len(classes)) if is_truth else _as_array(instances.scores)
     order = [int(index) for index in np.argsort(-scores, kind="stable") if scores[index] >= min_score]
     styles = [class_style(metadata, int(classes[index]), is_thing=True) for index in order]
     for index, style in zip(order, styles):
         visualizer.draw_box(boxes[index].tolist(), alpha=1.0, edge_color=style.color)
-    texts = [_text(style, float(scores[index])) for index, style in zip(order, styles)]
+    texts = [_text(style, None if is_truth else float(scores[index])) for index, style in zip(order, styles)]
     # A name goes along its box's upper edge.
     stride = max(max(image.shape[:2]) / _LAYOUT_LONG_SIDE, 1.0)
     masks = [_upper_edge(boxes[index], image.shape[:2], stride) for index in order]

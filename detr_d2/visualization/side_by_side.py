@@ -16,6 +16,7 @@ from detr_d2.visualization.label_layout import text_font
 from detr_d2.visualization.panoptic import draw_instances, draw_panoptic, enlargement, resize_image
 
 from detectron2.data.detection_utils import read_image
+from detectron2.structures import Boxes, BoxMode, Instances
 
 #: Larger pictures are shrunk for a row of three; they can be looked at in full size one by one.
 MAX_LONG_SIDE = 960
@@ -34,7 +35,8 @@ def draw_side_by_side(
     """One row of picture, truth and prediction, each with its title.
 
     Args:
-        dataset_dict: of one picture: "file_name", "pan_seg_file_name" and "segments_info" with contiguous category ids.
+        dataset_dict: of one picture: "file_name", "pan_seg_file_name" and "segments_info" with contiguous category ids;
+            or, where there is no panoptic truth, "annotations" with boxes.
         prediction: the model's result for it at the picture's own size: "panoptic_seg", or, without a mask head,
             "instances".
         metadata: Detectron2's ``Metadata`` of the dataset.
@@ -99,6 +101,8 @@ def save_side_by_side(
 
 
 def _draw_truth(image: np.ndarray, dataset_dict: DatasetDict, metadata: Any, scale: float) -> np.ndarray:
+    if "pan_seg_file_name" not in dataset_dict:
+        return draw_instances(image, _true_boxes(dataset_dict.get("annotations", []), image), metadata, scale)
     ids = read_panoptic_png(dataset_dict["pan_seg_file_name"])
     if ids.shape != image.shape[:2]:
         raise DatasetError(
@@ -106,6 +110,16 @@ def _draw_truth(image: np.ndarray, dataset_dict: DatasetDict, metadata: Any, sca
             f"{dataset_dict['file_name']} {image.shape[1]}x{image.shape[0]}; both must be equal. Export the masks anew."
         )
     return draw_panoptic(image, ids, dataset_dict["segments_info"], metadata, scale)
+
+
+def _true_boxes(annotations: Sequence[Mapping[str, Any]], image: np.ndarray) -> Instances:
+    """The boxes of Detectron2's annotations, without scores; crowds are left out."""
+    objects = [entry for entry in annotations if not entry.get("iscrowd", 0)]
+    boxes = [BoxMode.convert(list(entry["bbox"]), entry["bbox_mode"], BoxMode.XYXY_ABS) for entry in objects]
+    truth = Instances((image.shape[0], image.shape[1]))
+    truth.pred_boxes = Boxes(np.array(boxes, dtype=np.float32).reshape(-1, 4))
+    truth.pred_classes = np.array([entry["category_id"] for entry in objects], dtype=np.int64)
+    return truth
 
 
 def _in_a_row(panels: Sequence[np.ndarray], titles: Sequence[str]) -> np.ndarray:

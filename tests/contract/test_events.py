@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 
 import pytest
+import torch
 
 from detectron2.utils.events import CommonMetricPrinter, EventStorage, JSONWriter, TensorboardXWriter, get_event_storage
 from detectron2.utils.logger import setup_logger
@@ -97,6 +98,20 @@ def test_tensorboard_events_are_written(tmp_path: Path) -> None:
         writer.close()
 
     assert [path for path in tmp_path.iterdir() if path.name.startswith("events.out.tfevents")]
+
+
+def test_tensorboard_pictures_are_written_once(tmp_path: Path) -> None:
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    with EventStorage(7) as storage:
+        storage.put_image("scene", torch.full((3, 4, 6), 200, dtype=torch.uint8))
+        writer = TensorboardXWriter(str(tmp_path))
+        writer.write()
+        writer.write()
+        writer.close()
+
+    found = events.EventAccumulator(str(tmp_path), {"images": 0})
+    found.Reload()
+    assert [(picture.step, picture.width, picture.height) for picture in found.Images("scene")] == [(7, 6, 4)]
 
 
 def test_logger_writes_a_file_for_each_rank(tmp_path: Path) -> None:

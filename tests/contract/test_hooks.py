@@ -91,3 +91,42 @@ def test_periodic_checkpointer_names_files_by_iteration(tmp_path: Path) -> None:
     expected = ["last_checkpoint", "model_0000001.pth", "model_0000003.pth", "model_final.pth"]
     assert sorted(path.name for path in tmp_path.iterdir()) == expected
     assert (tmp_path / "last_checkpoint").read_text() == "model_final.pth"
+
+
+@pytest.mark.parametrize(
+    ("mode", "values", "kept"),
+    [
+        ("max", [2.0, 1.0, 3.0, float("nan")], (3.0, 5)),
+        ("min", [2.0, 1.0, 1.0, 3.0], (1.0, 3)),
+        ("max", [float("nan"), 0.5, 0.5, 0.1], (0.5, 3)),
+    ],
+)
+def test_best_checkpointer_keeps_the_model_of_the_best_evaluation(
+    tmp_path: Path, mode: str, values: list[float], kept: tuple[float, int]
+) -> None:
+    checkpointer = DetectionCheckpointer(torch.nn.Linear(1, 1), str(tmp_path))
+    told = iter(values)
+    evaluation = hooks.EvalHook(2, lambda: {"seg": {"PQ": next(told)}})
+    best = hooks.BestCheckpointer(2, checkpointer, "seg/PQ", mode, file_prefix="best")
+
+    Trainer(7, [evaluation, best]).train()
+
+    assert (best.best_metric, best.best_iter) == kept
+    saved = torch.load(tmp_path / "best.pth", weights_only=True)
+    assert saved["iteration"] == kept[1] and sorted(p.name for p in tmp_path.iterdir()) == [
+        "best.pth",
+        "last_checkpoint",
+    ]
+
+
+def test_best_checkpointer_saves_nothing_for_a_metric_that_is_not_there(tmp_path: Path) -> None:
+    checkpointer = DetectionCheckpointer(torch.nn.Linear(1, 1), str(tmp_path))
+
+    Trainer(4, [hooks.EvalHook(2, lambda: {"PQ": 1.0}), hooks.BestCheckpointer(2, checkpointer, "PK")]).train()
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_best_checkpointer_refuses_an_unknown_mode(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError):
+        hooks.BestCheckpointer(2, DetectionCheckpointer(torch.nn.Linear(1, 1), str(tmp_path)), "PQ", mode="best")

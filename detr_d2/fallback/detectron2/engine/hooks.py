@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
@@ -114,6 +115,35 @@ class EvalHook(HookBase):
     def after_train(self) -> None:
         if self._eval_after_train and self.trainer.iter + 1 >= self.trainer.max_iter:
             self._do()
+
+
+class BestCheckpointer(EvalHook):
+    """After each evaluation: saves ``file_prefix`` if ``val_metric`` is finite and better than it ever was.
+
+    Comes behind the EvalHook of the same ``eval_period``; ``mode``: is the "max" or the "min" the best.
+    """
+
+    def __init__(
+        self, eval_period: int, checkpointer: Any, val_metric: str, mode: str = "max", file_prefix: str = "model_best"
+    ) -> None:
+        assert mode in ("max", "min"), f"mode is {mode!r}; allowed are max and min."
+        super().__init__(eval_period, lambda: None)
+        self._checkpointer, self._name, self._mode, self._file = checkpointer, val_metric, mode, file_prefix
+        self.best_metric: float | None = None
+        self.best_iter: int | None = None
+
+    def _do(self) -> None:
+        if self._name not in self.trainer.storage.latest():
+            logger.warning(f"There is no {self._name} among the results, so {self._file} is not saved.")
+            return
+        value, iteration = self.trainer.storage.latest()[self._name]
+        best, sign = self.best_metric, 1 if self._mode == "max" else -1
+        if not math.isfinite(value) or (best is not None and sign * value <= sign * best):
+            logger.info(f"{self._name} is {value:.5f}, not better than {best} at iteration {self.best_iter}.")
+            return
+        self.best_metric, self.best_iter = value, iteration
+        self._checkpointer.save(self._file, iteration=iteration)
+        logger.info(f"{self._name} is {value:.5f}, the best so far (before: {best}); {self._file} is saved.")
 
 
 def _flatten(results: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

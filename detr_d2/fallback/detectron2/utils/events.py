@@ -30,6 +30,11 @@ class EventStorage:
         self._history: dict[str, HistoryBuffer] = {}
         self.hints: dict[str, bool] = {}
         self._latest: dict[str, tuple[float, int]] = {}
+        self.images: list[tuple[str, Any, int]] = []
+
+    def put_image(self, img_name: str, img_tensor: Any) -> None:
+        """For TensorBoard: RGB (3, H, W), uint8, or float from 0 to 1."""
+        self.images.append((img_name, img_tensor, self.iter))
 
     def put_scalar(self, name: str, value: Any, smoothing_hint: bool = True, cur_iter: int | None = None) -> None:
         """Add a value; ``smoothing_hint`` (one for all values of a name) asks writers to show a median."""
@@ -102,6 +107,9 @@ class TensorboardXWriter(EventWriter):
         for i, scalars in self.news().items():
             for name, value in scalars.items():
                 self.file.add_scalar(name, value, i)
+        for picture in get_event_storage().images:
+            self.file.add_image(*picture)
+        get_event_storage().images.clear()
 
 
 class CommonMetricPrinter(EventWriter):

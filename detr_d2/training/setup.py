@@ -1,0 +1,117 @@
+"""What a config adds to Detectron2's training: hooks, evaluators, and the truth for the validation loss."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from detr_d2.data import DetrPanopticDatasetMapper, dataset_metadata
+from detr_d2.errors import ConfigError
+from detr_d2.training.best_checkpoint import BestCheckpoint
+from detr_d2.training.early_stopping import EarlyStopping
+from detr_d2.training.evaluation_log import EvaluationLog
+from detr_d2.training.metric import Metric, chosen_metric
+from detr_d2.training.scenes import SceneEvaluator
+from detr_d2.training.validation_loss import TruthMapper, ValidationLossEvaluator
+
+from detectron2.config import CfgNode
+from detectron2.engine import HookBase, hooks
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.utils import comm
+from detectron2.utils.events import get_event_storage
+
+
+class _Metrics(NamedTuple):
+    """What decides on the best checkpoint, and on when to stop; None: nothing does."""
+
+    best: Metric | None
+    stopping: Metric | None
+
+
+def check_training(cfg: CfgNode) -> _Metrics:
+    """Refuses keys of ``TEST.BEST_CHECKPOINT`` and ``TEST.EARLY_STOPPING`` that make no sense together.
+
+    Returns:
+        The metrics that the two are about.
+
+    Raises:
+        ConfigError: naming what is wrong.
+    """
+    best = chosen_metric(cfg, cfg.TEST.BEST_CHECKPOINT, "TEST.BEST_CHECKPOINT")
+    keys, period = cfg.TEST.EARLY_STOPPING, cfg.TEST.EVAL_PERIOD
+    stopping = chosen_metric(cfg, keys, "TEST.EARLY_STOPPING")
+    if keys.PATIENCE < 0 or keys.MIN_DELTA < 0:
+        raise ConfigError(
+            f"TEST.EARLY_STOPPING.PATIENCE is {keys.PATIENCE} and MIN_DELTA {keys.MIN_DELTA}; neither may be negative. "
+            "PATIENCE 0 never stops."
+        )
+    if keys.PATIENCE and (period <= 0 or stopping is None):
+        raise ConfigError(
+            f"TEST.EARLY_STOPPING.PATIENCE is {keys.PATIENCE}, but nothing would ever stop the training: "
+            f"TEST.EVAL_PERIOD is {period}, DATASETS.TEST {cfg.DATASETS.TEST}, TEST.EARLY_STOPPING.METRIC "
+            f"{keys.METRIC!r}. Set all three, or PATIENCE 0."
+        )
+    return _Metrics(best if period > 0 else None, stopping if keys.PATIENCE else None)
+
+
+def add_training_hooks(built: Sequence[HookBase | None], cfg: CfgNode, model: nn.Module) -> list[HookBase | None]:
+    """Detectron2's hooks, and behind its evaluation those that ``cfg.TEST`` asks for.
+
+    Args:
+        built: what ``DefaultTrainer.build_hooks`` returned.
+        cfg: ``TEST.BEST_CHECKPOINT`` and ``TEST.EARLY_STOPPING`` are looked at.
+        model: the trainer's.
+
+    Raises:
+        ConfigError: see :func:`check_training`.
+    """
+    metrics, found = check_training(cfg), list(built)
+    if not cfg.DATASETS.TEST:
+        return found
+    period, stopping = cfg.TEST.EVAL_PERIOD, cfg.TEST.EARLY_STOPPING
+    added: list[HookBase] = []
+    log = EvaluationLog(period, cfg.OUTPUT_DIR) if comm.is_main_process() else None
+    if log is not None:
+        added.append(log)
+        if metrics.best is not None:
+            added.append(BestCheckpoint(period, model, cfg.OUTPUT_DIR, metrics.best, log))
+    if metrics.stopping is not None:
+        added.append(EarlyStopping(period, metrics.stopping, stopping.PATIENCE, stopping.MIN_DELTA, log))
+    # The writers come last: they write what the others have found.
+    place = next((i for i, hook in enumerate(found) if isinstance(hook, hooks.PeriodicWriter)), len(found))
+    return found[:place] + added + found[place:]
+
+
+def build_test_mapper(cfg: CfgNode, dataset_name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """The mapper for testing; with the truth, if ``TEST.VALIDATION_LOSS`` asks for it and the dataset has it."""
+    if _has_losses(cfg, dataset_name):
+        return TruthMapper(cfg)
+    return DetrPanopticDatasetMapper(cfg, is_train=False)
+
+
+def training_evaluators(cfg: CfgNode, dataset_name: str) -> list[DatasetEvaluator]:
+    """Evaluators of the validation loss and, while training, of TensorBoard's scenes."""
+    evaluators: list[DatasetEvaluator] = []
+    if _has_losses(cfg, dataset_name):
+        evaluators.append(ValidationLossEvaluator())
+    if cfg.TEST.SCENES and _is_training() and importlib.util.find_spec("tensorboard"):
+        evaluators.append(SceneEvaluator(dataset_name, cfg.TEST.SCENES))
+    return evaluators
+
+
+def _has_losses(cfg: CfgNode, dataset_name: str) -> bool:
+    """Masks need panoptic truth, or polygons that may be absent; boxes need no more than annotations."""
+    if not cfg.TEST.VALIDATION_LOSS:
+        return False
+    return bool(dataset_metadata(dataset_name).get("panoptic_json")) or not cfg.MODEL.DETR.MASK_ON
+
+
+def _is_training() -> bool:
+    try:
+        get_event_storage()
+    except AssertionError:
+        return False
+    return True
