@@ -29,7 +29,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 // Galleries: a picture opens large in a dialog. All images inside its button are views of it, named by data-name and
-// switched there by buttons or by the space bar; the arrow keys go to the next picture, Escape closes.
+// switched there by buttons, the space bar or their numbers; the arrow keys go to the next picture, Escape closes.
 const dialog = document.createElement("dialog");
 dialog.innerHTML = '<img alt=""><p class="quiet" aria-live="polite"></p><div class="views"></div>';
 document.body.append(dialog);
@@ -71,8 +71,10 @@ function showPicture(picture, view) {
 }
 document.addEventListener("click", (event) => {
   const picture = event.target.closest("button.picture");
-  if (picture) showPicture(picture, Number(picture.dataset.view ?? 0));
-  else if (event.target === dialog) dialog.close();
+  if (picture) {
+    const clicked = [...picture.querySelectorAll("img")].indexOf(event.target);  // -1 for the keyboard
+    showPicture(picture, clicked >= 0 ? clicked : Number(picture.dataset.view ?? 0));
+  } else if (event.target === dialog) dialog.close();
 });
 dialog.addEventListener("keydown", (event) => {
   const pictures = [...(shownPicture.closest(".gallery") ?? document).querySelectorAll("button.picture")];
@@ -83,6 +85,8 @@ dialog.addEventListener("keydown", (event) => {
   } else if (event.key === " " && event.target.tagName !== "BUTTON") {
     showView(shownView + 1);
     event.preventDefault();
+  } else if (event.key >= "1" && event.key <= String(viewsOf(shownPicture).length)) {
+    showView(Number(event.key) - 1);
   }
 });
 dialog.addEventListener("close", () => shownPicture?.focus());
