@@ -40,7 +40,7 @@ class FileRef:
             DatasetError: it has more than ``limit`` bytes, or can't be read or unpacked.
         """
         try:
-            with self._open() as file:
+            with self.open() as file:
                 content = file.read(limit + 1)
         except (FileNotFoundError, NotADirectoryError, KeyError) as error:
             raise MissingFileError(f"{self} isn't there.") from error
@@ -53,7 +53,8 @@ class FileRef:
         return content
 
     @contextmanager
-    def _open(self) -> Iterator[IO[bytes]]:
+    def open(self) -> Iterator[IO[bytes]]:
+        """The file, to be read from its beginning; raises whatever files and zips raise."""
         if not self.member:
             with self.path.open("rb") as file:
                 yield file

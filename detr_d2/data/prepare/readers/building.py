@@ -1,0 +1,218 @@
+"""What every reader does: collecting pictures, labels and notes of one export, with memory that stays small."""
+
+from __future__ import annotations
+
+import pickle
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from ....errors import DatasetError
+from ..records import ClassRecord, Export, ExportKind, FileRef, Label, LabelSource, Note, PictureRecord
+from .archives import FileTree, is_safe_name
+
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jfif")
+_MOST_NOTES = 5_000
+
+
+@dataclass(frozen=True)
+class PackedLabels:
+    """Labels in a tenth of the memory; a :class:`~detr_d2.data.prepare.records.LabelSource`.
+
+    Args:
+        content: what :meth:`of` made.
+    """
+
+    content: bytes
+
+    @classmethod
+    def of(cls, labels: Sequence[Label]) -> PackedLabels:
+        """Packs labels."""
+        return cls(zlib.compress(pickle.dumps(tuple(labels), protocol=5), 1))
+
+    def __call__(self) -> tuple[Label, ...]:
+        labels: tuple[Label, ...] = pickle.loads(zlib.decompress(self.content))
+        return labels
+
+
+class Notes:
+    """What a reader left out or changed: of each kind the first some thousand, and how many more there were.
+
+    Args:
+        file: the export's.
+    """
+
+    def __init__(self, file: FileRef) -> None:
+        self._file = str(file)
+        self._notes: list[Note] = []
+        self._counts: Counter[str] = Counter()
+
+    def add(self, code: str, message: str, picture: str = "", class_name: str = "", label_id: int = 0) -> None:
+        """One more; see :class:`~detr_d2.data.prepare.records.Note`."""
+        self._counts[code] += 1
+        if self._counts[code] <= _MOST_NOTES:
+            self._notes.append(Note(code, message, self._file, picture, class_name, label_id))
+
+    def all(self) -> tuple[Note, ...]:
+        """Those that were kept, in order, and one for each kind of which there were more."""
+        more = {code: count - _MOST_NOTES for code, count in self._counts.items() if count > _MOST_NOTES}
+        return (*self._notes, *(Note(code, f"and {count} more like this.", self._file) for code, count in more.items()))
+
+
+class PictureFinder:
+    """Where the pictures of an export are.
+
+    Args:
+        tree: the folder or zip.
+        base: folder in it that the export is in.
+        folders: below ``base``, where pictures are looked for, the likely ones first.
+        everywhere: take a picture elsewhere below ``base`` if it is the only one of its name.
+    """
+
+    def __init__(self, tree: FileTree, base: str, folders: Sequence[str], everywhere: bool = True) -> None:
+        self._tree, self._base, self._folders, self._everywhere = tree, base, folders, everywhere
+        self._by_name: dict[str, list[str]] | None = None
+
+    def __call__(self, name: str) -> FileRef | None:
+        """The file of a picture: where it should be, or the only one of that name, whatever its folder and case."""
+        places = (joined(self._base, folder, name) for folder in self._folders)
+        return self._tree.first(places) or self._by_its_name(name)
+
+    def by_stem(self, stem: str) -> FileRef | None:
+        """As above for a name without its suffix."""
+        for folder in self._folders:
+            for suffix in PICTURE_SUFFIXES:
+                found = self._tree.first(joined(self._base, folder, stem + end) for end in (suffix, suffix.upper()))
+                if found:
+                    return found
+        return self._by_its_name(stem, has_suffix=False)
+
+    def _by_its_name(self, name: str, has_suffix: bool = True) -> FileRef | None:
+        if not self._everywhere:
+            return None
+        if self._by_name is None:
+            self._by_name = {}
+            for key in self._tree.under(self._base):
+                path = PurePosixPath(key)
+                if path.suffix.lower() in PICTURE_SUFFIXES and path.parent.name not in _MASK_FOLDERS:
+                    self._by_name.setdefault(path.name.lower(), []).append(key)
+                    self._by_name.setdefault(path.stem.lower() + "/", []).append(key)
+        last = PurePosixPath(name).name.lower()
+        found = self._by_name.get(last if has_suffix else last + "/", [])
+        return self._tree.files[found[0]] if len(found) == 1 else None
+
+
+_MASK_FOLDERS = ("SegmentationClass", "SegmentationObject", "panoptic", "masks")
+
+
+def joined(*parts: str) -> str:
+    """Names of folders and a file, those that aren't empty, with ``/``."""
+    return PurePosixPath(*(part for part in parts if part)).as_posix()
+
+
+@dataclass
+class _Entry:
+    image: FileRef
+    width: int
+    height: int
+    image_id: int | str | None
+    labels: list[LabelSource] = field(default_factory=list)
+
+
+class ExportBuilder:
+    """Collects one export.
+
+    Args:
+        name: see :class:`~detr_d2.data.prepare.records.Export`, as are the next two.
+        kind: its format.
+        file: the JSON, XML or labelmap.
+        finder: of its pictures.
+    """
+
+    def __init__(self, name: str, kind: ExportKind, file: FileRef, finder: PictureFinder) -> None:
+        self.notes = Notes(file)
+        self.name, self.kind, self.file, self._finder = name, kind, file, finder
+        self._entries: dict[str, _Entry] = {}
+        self._missing = 0
+
+    def picture_file(self, name: str, otherwise: str = "") -> FileRef | None:
+        """The file of a picture by a name that the export gives it; None, and a note, where there is none.
+
+        Args:
+            name: the likely one.
+            otherwise: another one.
+        """
+        if not is_safe_name(name):
+            self.notes.add("path-escape", f"{name[:200]!r} leads out of the export; left out.", name[:200])
+            return None
+        found = self._finder(plain_name(name)) or (self._finder(plain_name(otherwise)) if otherwise else None)
+        if found is None:
+            self.missing(name)
+        return found
+
+    def missing(self, name: str) -> None:
+        """A picture isn't there."""
+        self._missing += 1
+        self.notes.add("picture-missing", f"{name} isn't in the export; its labels are left out.", name)
+
+    def add(
+        self, name: str, image: FileRef, size: tuple[int, int], labels: LabelSource, image_id: int | str | None = None
+    ) -> None:
+        """A picture with its labels; those of two entries of one name become one's, if their sizes agree.
+
+        Args:
+            name: safe, unique or not.
+            image: its file.
+            size: width, height, or 0, 0.
+            labels: see there.
+            image_id: for messages.
+        """
+        name = plain_name(name)
+        before = self._entries.setdefault(name, _Entry(image, *size, image_id))
+        if (before.width, before.height) != size:
+            message = f"image {image_id} has the name of image {before.image_id} and another size; left out."
+            self.notes.add("picture-duplicate", message, name)
+            return
+        if before.labels:
+            message = f"image {image_id} has the name of image {before.image_id}; their labels were put together."
+            self.notes.add("picture-merged", message, name)
+        before.labels.append(labels)
+
+    def finish(self, classes: Sequence[ClassRecord], is_cvat: bool) -> Export:
+        """The export.
+
+        Raises:
+            DatasetError: none of its pictures is there.
+        """
+        if self._missing and not self._entries:
+            raise DatasetError(
+                f"{self.file} has labels for {self._missing} pictures, and none of them is beside it. Export again "
+                "with 'Save images' switched on, or put the pictures into a folder 'images' beside the labels."
+            )
+        return Export(
+            self.name, self.kind, self.file, tuple(classes), tuple(self._pictures()), self.notes.all(), is_cvat
+        )
+
+    def _pictures(self) -> Iterator[PictureRecord]:
+        for name, entry in self._entries.items():
+            labels = entry.labels[0]
+            if len(entry.labels) > 1:
+                labels = PackedLabels.of(
+                    self._without_repeats(name, [label for one in entry.labels for label in one()])
+                )
+            yield PictureRecord(entry.image, name, entry.width, entry.height, labels, entry.image_id)
+
+    def _without_repeats(self, name: str, labels: Sequence[Label]) -> list[Label]:
+        first: dict[tuple[str, object], Label] = {}
+        for label in labels:
+            if first.setdefault((label.class_name, label.shape), label) is not label:
+                message = "the same label is there twice; one was left out."
+                self.notes.add("label-duplicate", message, name, label.class_name, label.id)
+        return list(first.values())
+
+
+def plain_name(name: str) -> str:
+    """A picture's name with ``/`` between its folders, without ``./``."""
+    return PurePosixPath(name.replace("\\", "/")).as_posix()

@@ -1,0 +1,179 @@
+""" "CVAT for images 1.1": an XML with the shapes of each picture.
+
+Source: CVAT's "XML annotation format" document and its exports: masks are runs row by row inside a box, pixels off
+first; rectangles and ellipses are turned clockwise around their centre; ``group_id`` joins shapes to one object.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+from xml.etree.ElementTree import Element, ParseError
+
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import iterparse
+
+from ....errors import DatasetError
+from ..records import ClassRecord, Export, FileRef, Label
+from .building import ExportBuilder, PackedLabels, PictureFinder, joined
+from .cvat_shapes import SHAPES, BadShape, shape_of
+
+ROOT = "annotations"
+_DEEPEST = 32
+_UNDRAWN = ("polyline", "points", "skeleton", "cuboid", "tag")
+_CROWD_ATTRIBUTES = ("is_crowd", "iscrowd")
+
+
+def read_cvat_xml(file: FileRef, name: str, finder: PictureFinder) -> Export:
+    """An export from its XML, which is never in memory as a whole.
+
+    Args:
+        file: the XML.
+        name: of the export.
+        finder: of its pictures.
+
+    Raises:
+        DatasetError: it isn't XML, or not CVAT's for images; it declares entities; or no picture is there.
+    """
+    reader = _Reader(file, name, finder)
+    try:
+        with file.open() as opened:
+            for element in _elements(iterparse(opened, ("start", "end"), forbid_dtd=True), file):
+                reader.take(element)
+    except DefusedXmlException as error:
+        raise DatasetError(
+            f"{file} declares a document type or entities, which CVAT never does and which can fill the memory. "
+            "Nothing was read from it. Export it again."
+        ) from error
+    except (ParseError, ValueError) as error:
+        raise DatasetError(f"{file} isn't XML: {error}. Export it again, or restore it.") from error
+    except FileNotFoundError as error:
+        raise DatasetError(f"{file} isn't there.") from error
+    return reader.export()
+
+
+def _elements(events: Any, file: FileRef) -> Iterator[Element]:
+    """The elements below the root, one after another; each is emptied when the next one comes."""
+    path: list[Element] = []
+    for event, element in events:
+        if event == "start":
+            path.append(element)
+            _refuse_foreign(path, file)
+            continue
+        path.pop()
+        if len(path) == 1:
+            yield element
+            path[0].clear()
+
+
+def _refuse_foreign(path: list[Element], file: FileRef) -> None:
+    if path[0].tag != ROOT:
+        raise DatasetError(
+            f"{file} has <{path[0].tag[:50]}> at its top; CVAT's have <{ROOT}>. Export as 'CVAT for images 1.1'."
+        )
+    if len(path) > _DEEPEST:
+        raise DatasetError(f"{file} is nested more than {_DEEPEST} deep; CVAT's are not. Export it again.")
+    if len(path) == 2 and path[1].tag == "track":
+        raise DatasetError(
+            f"{file} has tracks: it is 'CVAT for video 1.1', which says what is on key frames only. "
+            "Export as 'CVAT for images 1.1', where each frame has its shapes."
+        )
+
+
+class _Reader:
+    """Takes one element after another."""
+
+    def __init__(self, file: FileRef, name: str, finder: PictureFinder) -> None:
+        self._builder = ExportBuilder(name, "cvat-xml", file, finder)
+        self._notes = self._builder.notes
+        self._file, self._count = file, 0
+        self._classes: dict[str, ClassRecord] = {}
+        self._attributes: dict[str, int] = {}
+        self._names: dict[str, str] = {}
+
+    def take(self, element: Element) -> None:
+        """``meta`` or ``image``; others say nothing of labels."""
+        if element.tag == "meta":
+            self._take_meta(element)
+        elif element.tag == "image":
+            self._take_image(element)
+
+    def export(self) -> Export:
+        """All of it."""
+        for attribute, count in self._attributes.items():
+            message = f"the attribute {attribute!r} of {count} labels isn't used."
+            self._notes.add("attribute-unused", message)
+        return self._builder.finish(list(self._classes.values()), is_cvat=True)
+
+    def _take_meta(self, meta: Element) -> None:
+        for label in meta.iter("label"):
+            name = label.findtext("name", "")
+            is_drawn = label.findtext("type", "any") not in ("points", "skeleton", "polyline", "tag", "cuboid")
+            if name and is_drawn and label.find("parent") is None:
+                self._classes.setdefault(name, ClassRecord(name, None, _color(label.findtext("color", ""))))
+
+    def _take_image(self, image: Element) -> None:
+        picture = image.get("name", "")
+        subset = image.get("subset", "")
+        width, height = _whole(image.get("width")), _whole(image.get("height"))
+        if not picture:
+            self._notes.add("json-key", f"image {image.get('id')} has no name; left out.")
+            return
+        in_subset = joined(subset, picture) if subset else picture
+        found = self._builder.picture_file(in_subset, picture)
+        if found is None:
+            return
+        labels = [label for shape in image if (label := self._label(shape, picture, width, height))]
+        name = picture if self._names.setdefault(picture, subset) == subset else in_subset
+        self._builder.add(name, found, (width, height), PackedLabels.of(labels), _whole(image.get("id")))
+
+    def _label(self, shape: Element, picture: str, width: int, height: int) -> Label | None:
+        """The label of a shape; None, and a note, if it can't be drawn."""
+        self._count += 1
+        class_name = shape.get("label", "")
+        if shape.tag in _UNDRAWN:
+            self._notes.add("shape-undrawn", f"a {shape.tag} covers no pixels; left out.", picture, class_name)
+            return None
+        if shape.tag not in SHAPES:
+            self._notes.add("shape-unknown", f"<{shape.tag[:50]}> isn't known; left out.", picture, class_name)
+            return None
+        if not class_name:
+            self._notes.add("category-unknown", f"a {shape.tag} has no label; left out.", picture)
+            return None
+        try:
+            drawn = shape_of(shape, width, height)
+        except BadShape as error:
+            self._notes.add(error.code, f"a {shape.tag} {error}; left out.", picture, class_name, self._count)
+            return None
+        self._classes.setdefault(class_name, ClassRecord(class_name))
+        return Label(
+            class_name,
+            drawn,
+            is_crowd=self._is_crowd(shape),
+            z_order=_whole(shape.get("z_order"), signed=True),
+            id=self._count,
+            group=_whole(shape.get("group_id")),
+        )
+
+    def _is_crowd(self, shape: Element) -> bool:
+        """Whether an attribute says so, as it does in CVAT's COCO exports; other attributes are counted."""
+        is_crowd = False
+        for attribute in shape.iter("attribute"):
+            name, text = attribute.get("name", "")[:100], (attribute.text or "").strip().lower()
+            if name in _CROWD_ATTRIBUTES:
+                is_crowd = is_crowd or text in ("true", "1")
+            elif name in self._attributes or len(self._attributes) < 1000:
+                self._attributes[name] = self._attributes.get(name, 0) + 1
+        return is_crowd
+
+
+def _color(text: str) -> tuple[int, int, int] | None:
+    if not re.fullmatch("#[0-9a-fA-F]{6}", text):
+        return None
+    return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
+
+
+def _whole(text: str | None, signed: bool = False) -> int:
+    """A whole number of at most nine digits; 0 for all else."""
+    return int(text) if text and re.fullmatch("-?[0-9]{1,9}" if signed else "[0-9]{1,9}", text) else 0
