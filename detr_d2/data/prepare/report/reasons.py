@@ -1,0 +1,41 @@
+"""What the short words of the report mean."""
+
+from __future__ import annotations
+
+_MEANINGS = {
+    "left-out": "labels of a class that --classes or the list of categories leaves out",
+    "void": "labels of a class that --classes makes void: their pixels belong to nobody",
+    "joined": "pieces of an object that was cut into several labels; they are one segment now",
+    "covered": "hidden below other labels, to the last pixel",
+    "small": "fewer visible pixels than --min-area; they became void",
+    "mask-empty": "labels that cover no pixel",
+    "shape-broken": "outlines or run lengths that can't be drawn",
+    "crowd-cleared": "brush masks that CVAT wrote as crowds, and that are single objects",
+    "stuff-mask-missing": "pictures without a mask in the folder of --stuff masks; their rest is void",
+    "coco-few": "fewer pictures of COCO than --coco-images asked for",
+    "exif-applied": "pictures turned upright as their EXIF tag says, as they were when they were labelled",
+    "exif-refused": "pictures that were labelled unturned; saved so, without the EXIF tag",
+    "exif-unsure": "pictures turned as their EXIF tag says; their size doesn't tell whether the labels fit",
+    "picture-mode": "pictures with a palette, transparency, inks or 16 bits; saved with 8 bits a channel",
+    "picture-frames": "files of several pictures; the first one was taken",
+    "picture-broken": "pictures that can't be read",
+    "picture-missing": "pictures that aren't there",
+    "picture-size": "pictures of another size than their labels",
+    "picture-large": "pictures beyond what Pillow takes for safe to open",
+    "labels-broken": "pictures whose labels, or whose stuff, can't be read",
+    "no-segment": "pictures without a label, or with none left",
+}
+
+#: Who a segment is from, in the order of the page.
+SOURCES = {
+    "human": "people",
+    "coco": "COCO",
+    "masks": "masks",
+    "model": "model",
+    "rest": "what was left",
+}
+
+
+def meaning(code: str) -> str:
+    """A code in words, or nothing where it says it all."""
+    return _MEANINGS.get(code, "")
