@@ -1,0 +1,226 @@
+"""``detr-d2 prepare``: from CVAT's exports, and COCO, to a panoptic dataset that can be trained on."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+import re
+import shlex
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ...errors import ConfigError
+from ..checks.parallel import default_workers
+from .options import CROWDS, OVERLAPS, PrepareOptions
+from .pipeline import Prepared, prepare
+from .readers import read_exports
+from .stuff import StuffSettings, build_policy
+from .stuff.settings import FOREIGN_THINGS, STUFF_CLASSES
+from .tasks import Input
+
+_EPILOG = """\
+examples:
+  detr-d2 prepare --cvat exports/ --out datasets/site                    # the rest of each picture is void
+  detr-d2 prepare --cvat job_1.zip job_2.zip --stuff misc --out datasets/site
+  detr-d2 prepare --cvat exports/ --stuff model detr_panoptic_R50 --out datasets/site
+  detr-d2 prepare --cvat exports/ --coco coco/ --coco-images 1000 --categories construction --out datasets/site
+
+OUT gets images/, panoptic/, panoptic_train.json, panoptic_val.json, instances_train.json, instances_val.json,
+categories.yaml, register.yaml, report.html and report.json. Look at report.html, then train with
+  DATASETS.REGISTER "['OUT/register.yaml']" DATASETS.TRAIN "('OUT_train',)" DATASETS.TEST "('OUT_val',)"
+
+A run that was interrupted goes on when the same command is given again.
+
+who gets a pixel that several labels claim (--overlap):
+  small-on-top  the label with fewer pixels             z-order     CVAT's layers; in a layer the later label
+  file-order    the earlier label of the file           last        the later label of the file
+  error         nobody: all overlaps are listed, and nothing is written
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command and its arguments to ``parser``."""
+    parser.description = "Make one COCO panoptic dataset, split and ready to train on, of exported labels."
+    parser.epilog = _EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    _add_sources(parser)
+    _add_labels(parser)
+    _add_stuff(parser)
+    output = parser.add_argument_group("the dataset")
+    output.add_argument("--out", required=True, type=Path, metavar="DIR", help="its folder; what was there is replaced")
+    output.add_argument("--name", default="", help="NAME_train and NAME_val are registered (default: as the folder)")
+    output.add_argument("--val", type=_share, default=0.2, metavar="P", help="share of validation (default: 0.2)")
+    output.add_argument("--seed", type=_whole, default=0, metavar="N", help="another seed, another split (default: 0)")
+    pictures = output.add_mutually_exclusive_group()
+    pictures.add_argument("--link", action="store_true", help="link to the pictures instead of copying them")
+    pictures.add_argument(
+        "--jpeg", type=_quality, nargs="?", const=92, metavar="Q", help="write all as JPEG of quality Q (default: 92)"
+    )
+    output.add_argument(
+        "--workers", type=_positive, default=default_workers(), metavar="N", help="processes (default: %(default)s)"
+    )
+
+
+def _add_sources(parser: argparse.ArgumentParser) -> None:
+    sources = parser.add_argument_group("what is read (each may be a folder, a zip, or a folder of such)")
+    sources.add_argument(
+        "--cvat", type=Path, nargs="+", action="extend", default=[], metavar="PATH",
+        help="exports of CVAT: COCO 1.0, CVAT for images 1.1, Segmentation mask 1.1",
+    )  # fmt: skip
+    sources.add_argument(
+        "--coco", type=Path, nargs="+", action="extend", default=[], metavar="PATH",
+        help="COCO instances or COCO panoptic from elsewhere",
+    )  # fmt: skip
+
+
+def _add_labels(parser: argparse.ArgumentParser) -> None:
+    labels = parser.add_argument_group("labels")
+    labels.add_argument(
+        "--categories", default="auto", metavar="LIST",
+        help="auto (what the exports have), construction, coco, or a yaml or JSON that lists them (default: auto)",
+    )  # fmt: skip
+    labels.add_argument("--classes", type=Path, metavar="YAML", help="lines 'name in the export: class', null or void")
+    labels.add_argument(
+        "--crowd", choices=CROWDS, default="auto",
+        help="crowds, as CVAT's brush writes: keep, clear, or clear where a class has nothing else (default: auto)",
+    )  # fmt: skip
+    labels.add_argument("--overlap", choices=OVERLAPS, default="small-on-top", help="see below (default: small-on-top)")
+    labels.add_argument(
+        "--min-area", type=_whole, default=16, metavar="N", help="segments of fewer pixels become void (default: 16)"
+    )
+
+
+def _add_stuff(parser: argparse.ArgumentParser) -> None:
+    stuff = parser.add_argument_group("stuff: the rest of each picture")
+    stuff.add_argument(
+        "--stuff", nargs="+", default=["none"], metavar="WAY",
+        help="none: void; misc: one class; masks DIR; model WEIGHTS, or model module:function (default: none)",
+    )  # fmt: skip
+    stuff.add_argument(
+        "--stuff-classes", choices=STUFF_CLASSES, default="super",
+        help="COCO's stuff as 16 super-categories, or as it is (default: super)",
+    )  # fmt: skip
+    stuff.add_argument(
+        "--stuff-things", choices=FOREIGN_THINGS, default="misc", help="what a model's things become (default: misc)"
+    )
+    stuff.add_argument(
+        "--stuff-score", type=_score, default=0.85, metavar="P", help="what a model is less sure of is void (0.85)"
+    )
+    stuff.add_argument(
+        "--margin", type=_whole, metavar="N", help="pixels around people's labels that are void (model: 5, else 0)"
+    )
+    stuff.add_argument("--cache", type=Path, metavar="DIR", help="keep a model's answers here for later runs")
+    stuff.add_argument(
+        "--stuff-opts", nargs="+", default=[], metavar="KEY VALUE", help="config of the model: MODEL.DEVICE cpu"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make the dataset that ``args`` describe and say what is in it."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    options = _options(args)
+    settings = StuffSettings(
+        args.stuff_classes, args.stuff_things, args.stuff_score, args.margin, args.cache, tuple(args.stuff_opts)
+    )
+    policy = build_policy(args.stuff, settings)
+    inputs = _inputs(args)
+    try:
+        prepared = prepare(inputs, policy, options, _bar)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where it stopped.", file=sys.stderr)
+        return 130
+    _print(prepared, options)
+    return 0
+
+
+def _options(args: argparse.Namespace) -> PrepareOptions:
+    pictures: Any = "link" if args.link else "jpeg" if args.jpeg else "copy"
+    return PrepareOptions(
+        out=args.out,
+        name=args.name,
+        val=args.val,
+        seed=args.seed,
+        categories=args.categories,
+        classes=args.classes,
+        crowds=args.crowd,
+        overlap=args.overlap,
+        min_area=args.min_area,
+        pictures=pictures,
+        quality=args.jpeg or 95,
+        workers=args.workers,
+    )
+
+
+def _inputs(args: argparse.Namespace) -> list[Input]:
+    if not args.cvat and not args.coco:
+        raise ConfigError("nothing to read; name exports by --cvat, --coco, or both.")
+    inputs = [Input(export) for export in read_exports(args.cvat, "cvat")] if args.cvat else []
+    if args.coco:
+        inputs += [Input(export) for export in read_exports(args.coco, "coco")]
+    return inputs
+
+
+def _print(prepared: Prepared, options: PrepareOptions) -> None:
+    report = prepared.report
+    pictures, warnings = report["pictures"], report["warnings"]
+    kept = [entry for entry in report["classes"] if entry["kept"]]
+    things = sum(entry["is_thing"] for entry in kept)
+    segments = sum(entry["kept"] for entry in kept)
+    reused = f", {prepared.reused} of them from an interrupted run" if prepared.reused else ""
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    print(
+        f"{pictures['train']} pictures for training and {pictures['val']} for validation{reused}; {segments} segments "
+        f"of {things} classes of things and {len(kept) - things} of stuff: {prepared.folder}"
+    )
+    register = shlex.quote(str(prepared.folder / "register.yaml"))
+    names = f"{options.dataset_name}_train" + (f", {options.dataset_name}_val" if pictures["val"] else "")
+    print(f"what went in, what was dropped and why:  {prepared.folder / 'report.html'}")
+    print(f"look once more:  detr-d2 check {register}")
+    print(f"use it:  DATASETS.REGISTER \"['{prepared.folder / 'register.yaml'}']\"  (names: {names})")
+
+
+def _bar(things: Iterable[Any], count: int, title: str) -> Iterable[Any]:
+    bar: Any = tqdm(things, total=count, desc=title, unit="picture", file=sys.stderr, disable=None)
+    return bar  # type: ignore[no-any-return]
+
+
+def _number(text: str, least: float, most: float, what: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not least <= value <= most:
+        raise argparse.ArgumentTypeError(f"{text!r} isn't {what}")
+    return value
+
+
+def _share(text: str) -> float:
+    return _number(text, 0, 0.999999, "a share from 0 to below 1, such as 0.2")
+
+
+def _score(text: str) -> float:
+    return _number(text, 0, 1, "a probability from 0 to 1")
+
+
+def _whole(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} isn't a whole number from 0 on")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if not _whole(text):
+        raise argparse.ArgumentTypeError(f"{text!r} isn't a whole number from 1 on")
+    return int(text)
+
+
+def _quality(text: str) -> int:
+    if not 1 <= _whole(text) <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r} isn't a quality from 1 to 100")
+    return int(text)

@@ -1,0 +1,126 @@
+"""All of ``detr-d2 prepare``: from exports to a folder with a dataset."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from ...errors import DatasetError
+from ..checks.parallel import in_processes
+from ..new_folder import put_in_place, refuse_foreign
+from .classes import build_class_table
+from .crowds import decide_crowds
+from .finishing import FILES, MARKER, Finishing
+from .journal import Journal, task_key, work_folder
+from .options import PrepareOptions
+from .picture import Task, Workshop
+from .results import PictureResult
+from .segmenting import LabelRules
+from .stuff.policy import StuffPolicy
+from .summary import Summary
+from .tasks import Input, make_tasks
+
+#: What is prepared differently by another version of this code must not be mixed.
+_VERSION = 1
+_SHOWN = 20
+
+Progress: TypeAlias = Callable[[Iterable[Any], int, str], Iterable[Any]]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What was made.
+
+    Args:
+        folder: of the dataset.
+        report: the content of its ``report.json``.
+        reused: pictures that an interrupted run had finished.
+    """
+
+    folder: Path
+    report: dict[str, Any]
+    reused: int
+
+
+def prepare(
+    inputs: Sequence[Input],
+    policy: StuffPolicy,
+    options: PrepareOptions,
+    progress: Progress = lambda things, count, title: things,
+) -> Prepared:
+    """Make a dataset of exports: all of it or nothing.
+
+    It is made in ``.<name>.partial`` beside ``options.out`` and renamed at the end. Where that is interrupted, another
+    call goes on with the pictures that were finished.
+
+    Args:
+        inputs: the exports.
+        policy: for what people didn't label.
+        options: see there.
+        progress: wraps things to go through, given their number and a title, to show how far it is.
+
+    Raises:
+        DatasetError: names of classes or pictures that can't be matched; overlaps where they are errors; ``out`` holds
+            something else; nothing is left to train on.
+        WritingError: ``out`` can't be written.
+    """
+    started = time.monotonic()
+    target = Path(os.path.abspath(options.out))
+    refuse_foreign(target, MARKER, FILES, "a dataset made by 'detr-d2 prepare'")
+    exports = [entry.export for entry in inputs]
+    table = build_class_table(exports, policy.categories, options.categories, options.classes)
+    crowds, notes = decide_crowds(exports, table, options.crowds)
+    summary = Summary(table, exports)
+    for note in notes:
+        summary.add_note(note)
+        summary.warnings.append(note.message)
+    tasks = make_tasks(inputs)
+    if not tasks:
+        raise DatasetError("the exports have no picture; nothing to prepare.")
+    rules = LabelRules(table, crowds, options.overlap, options.min_area)
+    with work_folder(target) as folder:
+        (folder / "stuff").mkdir(exist_ok=True)
+        policy.prepare([task.record for task in tasks if task.fills_rest], folder / "stuff", progress)
+        workshop = Workshop(folder / "data", rules, policy, options.pictures, options.quality)
+        with Journal(folder, repr((_VERSION, options.of_a_picture(), rules, policy))) as journal:
+            keys, reused = _work(tasks, journal, workshop, options.workers, progress)
+            for note in getattr(policy, "notes", ()):
+                summary.add_note(note)
+            report = Finishing(journal, keys, table, options).finish(summary, repr(policy), started)
+        put_in_place(folder / "data", target)
+        shutil.rmtree(folder, ignore_errors=True)
+    return Prepared(target, report, reused)
+
+
+def _work(
+    tasks: Sequence[Task], journal: Journal, workshop: Workshop, workers: int, progress: Progress
+) -> tuple[list[str], int]:
+    """Prepares what the journal hasn't yet; the keys of all pictures in order, and how many were there already."""
+    keys = [task_key(task) for task in progress(tasks, len(tasks), "labels")]
+    waiting = [(key, task) for key, task in zip(keys, tasks) if key not in journal]
+    results = in_processes(workshop, [task for _, task in waiting], workers)
+    shown: list[str] = []
+    overlapping = 0
+    for (key, _), result in zip(waiting, progress(results, len(waiting), "pictures")):
+        journal.add(key, result)
+    for result in journal.results(keys) if workshop.rules.overlap == "error" else ():
+        overlapping += bool(result.overlaps)
+        shown += _told(result)[: max(0, _SHOWN - len(shown))]
+    if overlapping:
+        raise DatasetError(
+            f"labels overlap in {overlapping} of {len(tasks)} pictures:\n"
+            + "\n".join(shown)
+            + "\nMend them, or say who is on top: --overlap small-on-top, z-order, file-order or last."
+        )
+    return keys, len(tasks) - len(waiting)
+
+
+def _told(result: PictureResult) -> list[str]:
+    return [
+        f"  {result.name}: labels {one} and {other} share {pixels} pixels" for one, other, pixels in result.overlaps
+    ]

@@ -1,0 +1,62 @@
+"""The pictures of all exports as tasks, each with a name of its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+
+from ...errors import DatasetError
+from .picture import Task
+from .records import Export
+
+_ODD = re.compile(r'[\x00-\x1f<>:"\\|?*]')
+
+
+@dataclass(frozen=True)
+class Input:
+    """An export and what is to be done with it.
+
+    Args:
+        export: see there.
+        source: who labelled it: ``human`` or ``coco``.
+        fills_rest: the stuff policy is asked for what isn't labelled.
+    """
+
+    export: Export
+    source: str = "human"
+    fills_rest: bool = True
+
+
+def make_tasks(inputs: Sequence[Input]) -> list[Task]:
+    """All pictures in the order of the exports. Names are ``<export>/<name>``; those of files are unique.
+
+    A file's name is unique without its suffix and whatever its case, as ``1.jpg`` and ``1.PNG`` share a PNG of masks,
+    and some systems ignore case. The second of a name gets ``_2``, and so on.
+
+    Raises:
+        DatasetError: a name leads out of its folder.
+    """
+    names = [(entry, picture) for entry in inputs for picture in entry.export.pictures]
+    stems = [f"{entry.export.name}/{_stem(picture.name)}" for entry, picture in names]
+    taken = {stem.casefold() for stem in stems}
+    used: set[str] = set()
+    tasks = []
+    for (entry, picture), stem in zip(names, stems):
+        target, number = stem, 2
+        while target.casefold() in used or (target != stem and target.casefold() in taken):
+            target, number = f"{stem}_{number}", number + 1
+        used.add(target.casefold())
+        name = f"{entry.export.name}/{picture.name}"
+        record = replace(picture, name=name)
+        tasks.append(Task(record, name, target, entry.export.is_cvat, entry.source, entry.fills_rest))
+    return tasks
+
+
+def _stem(name: str) -> str:
+    """The name without suffix, of characters that every file system takes."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.name:
+        raise DatasetError(f"a picture's name is {name!r}, which leads out of the dataset. Export it again.")
+    return _ODD.sub("_", str(path.with_suffix("") if path.stem.strip(".") else path))
