@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from detr_d2.visualization.curves import draw_curves, read_metrics
 from detr_d2.visualization.files import save_picture
+from detr_d2.visualization.label_layout import place_labels, text_font
 from detr_d2.visualization.panoptic import draw_instances, draw_panoptic, enlargement
 from detr_d2.visualization.per_class import draw_per_class
 from detr_d2.visualization.side_by_side import draw_prediction, draw_side_by_side, save_side_by_side
@@ -16,7 +17,9 @@ __all__ = [
     "draw_prediction",
     "draw_side_by_side",
     "enlargement",
+    "place_labels",
     "read_metrics",
     "save_picture",
     "save_side_by_side",
+    "text_font",
 ]

@@ -1,0 +1,143 @@
+"""Everything that the report says about the pictures, gathered in one pass over the evaluation's records."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from detr_d2.data.categories import Category
+from detr_d2.evaluation.bootstrap import Intervals, PictureSums, bootstrap_intervals
+from detr_d2.evaluation.panoptic_quality import PanopticQuality
+from detr_d2.evaluation.report.counts import TruthCounts
+from detr_d2.evaluation.report.cures import Gain, MistakeTally, finite
+from detr_d2.evaluation.report.mistakes import KINDS, Findings, find_mistakes
+from detr_d2.evaluation.report.ranking import Examples, PictureResult, matches_of, picture_result
+from detr_d2.evaluation.report.reliability import Reliability
+from detr_d2.evaluation.report.scene import Scene
+from detr_d2.evaluation.report.sizes import SizeQuality
+from detr_d2.evaluation.results import group_labels, quality_as_json
+
+
+class Analysis:
+    """Sums over pictures, and the little that is kept of each.
+
+    Args:
+        categories: by contiguous class.
+    """
+
+    def __init__(self, categories: Sequence[Category]) -> None:
+        num_classes = len(categories)
+        self.categories = list(categories)
+        self.is_thing = [category.is_thing for category in categories]
+        self.quality = PanopticQuality(num_classes)
+        self.sums = PictureSums(num_classes)
+        self.tally = MistakeTally(num_classes)
+        self.sizes = SizeQuality(num_classes)
+        self.counts = TruthCounts(num_classes)
+        self.reliability = {"All": Reliability(), "Things": Reliability(), "Stuff": Reliability()}
+        self.examples = Examples()
+        self.results: list[PictureResult] = []
+        #: For each class, the mistakes in each picture (its row) that has some.
+        self.rows_of_class: list[Counter[int]] = [Counter() for _ in categories]
+        self.empty_predictions = 0
+
+    def add(self, row: int, scene: Scene, scores: dict[int, float | None]) -> None:
+        """Add a picture.
+
+        Args:
+            row: its place among the records.
+            scene: its segments.
+            scores: of the predicted segments, by id; None where there is none.
+        """
+        findings = find_mistakes(scene)
+        matches = matches_of(findings, scene)
+        self.quality.add(matches)
+        self.sums.add(matches)
+        self.tally.add(findings, dict(scene.predicted_class))
+        self.sizes.add(findings, scene)
+        self.counts.add(scene)
+        self.examples.add(row, findings, scene)
+        for mistake in findings.mistakes:
+            if mistake.kind != "loose_borders":
+                for change in mistake.changes:
+                    self.rows_of_class[change.label][row] += 1
+        self.empty_predictions += not scene.predicted_class
+        self._add_scores(findings, scene, scores)
+        result = picture_result(row, findings, matches)
+        if result is not None:
+            self.results.append(result)
+
+    def _add_scores(self, findings: Findings, scene: Scene, scores: dict[int, float | None]) -> None:
+        for predicted_id, score in scores.items():
+            if score is None or predicted_id in findings.ignored or predicted_id not in scene.predicted_class:
+                continue
+            segment = [(score, predicted_id in findings.matches)]
+            kind = "Things" if self.is_thing[scene.predicted_class[predicted_id]] else "Stuff"
+            self.reliability["All"].add(segment)
+            self.reliability[kind].add(segment)
+
+    def intervals(self, resamples: int, seed: int) -> Intervals | None:
+        """Bootstrap intervals; None where there is no picture or none are wanted."""
+        if not resamples or not len(self.sums):
+            return None
+        return bootstrap_intervals(self.sums, group_labels(self.is_thing), resamples, seed)
+
+    def as_json(self, resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
+        """The numbers, in percent where they are qualities; None where there is nothing to judge.
+
+        Keys: those of ``panoptic_quality.json`` (All, Things, Stuff, classes) with intervals, "intervals", "mistakes",
+        "confusions", "sizes", "reliability", "truth", "pictures".
+        """
+        gains = {kind: self.tally.gain(self.quality, kind, self.is_thing) for kind in KINDS}
+        content = quality_as_json(self.quality, self.categories, self.intervals(resamples, seed))
+        for label, entry in enumerate(content["classes"]):
+            entry |= self._of_class(label, gains)
+        about = {"resamples": resamples, "seed": seed, "confidence": 0.95} if resamples else None
+        return content | {
+            "intervals": about,
+            "mistakes": [self._of_kind(kind, gains[kind]) for kind in KINDS],
+            "ignored_on_void": int(self.tally.ignored.sum()),
+            "confusions": self._confusions(),
+            "sizes": self.sizes.as_json(group_labels(self.is_thing)),
+            "reliability": {name: reliability.as_json() for name, reliability in self.reliability.items()},
+            "truth": self.counts.as_json(),
+            "empty_predictions": self.empty_predictions,
+        }
+
+    def _of_class(self, label: int, gains: dict[str, Gain]) -> dict[str, Any]:
+        mistakes = {kind: int(self.tally.of_class[kind][label]) for kind in KINDS if kind != "loose_borders"}
+        return {
+            **{"color": list(self.categories[label].color), **self.counts.of_class(label)},
+            **{"ignored_on_void": int(self.tally.ignored[label]), "mistakes": mistakes},
+            "gives_back": {kind: finite(gains[kind].classes[label]) for kind in KINDS},
+        }
+
+    def _of_kind(self, kind: str, gain: Gain) -> dict[str, Any]:
+        by_class = self.tally.of_class[kind]
+        order = sorted(range(len(by_class)), key=lambda label: (-by_class[label], label))
+        return {
+            "kind": kind,
+            "count": self.tally.mistakes[kind],
+            "gives_back": {name: finite(value) for name, value in gain.groups.items()},
+            "classes": {self.categories[label].name: int(by_class[label]) for label in order if by_class[label]},
+        }
+
+    def _confusions(self) -> list[dict[str, Any]]:
+        """Every pair of true and predicted class, the most frequent first; "of" is the class's true segments."""
+        pairs = sorted(self.tally.confusions.items(), key=lambda item: (-item[1], item[0]))
+        return [
+            {
+                **{"true": self.categories[true].name, "predicted": self.categories[predicted].name, "count": count},
+                **{"of": int(self.counts.class_segments[true]), "true_class": true, "predicted_class": predicted},
+            }
+            for (true, predicted), count in pairs
+        ]
+
+
+def analyse(pictures: Iterable[tuple[Scene, dict[int, float | None]]], categories: Sequence[Category]) -> Analysis:
+    """Looks at every picture: its segments, and the scores of the predicted ones."""
+    analysis = Analysis(categories)
+    for row, (scene, scores) in enumerate(pictures):
+        analysis.add(row, scene, scores)
+    return analysis

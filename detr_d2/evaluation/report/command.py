@@ -1,0 +1,77 @@
+"""``detr-d2 report``: what an evaluation found, on one page."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from detr_d2.errors import MissingFileError
+from detr_d2.evaluation.report.source import RECORDS
+from detr_d2.evaluation.report.writing import PICTURES, write_run_report
+
+_EPILOG = """\
+examples:
+  detr-d2 report runs/quickstart/evaluation
+  detr-d2 report output --pictures 50 --output report_of_monday
+
+RUN is the output folder of 'train_net.py --eval-only', which ends with the same report, or the folder below it of one
+dataset (inference/DATASET). The page needs no network; open it in any browser.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command and its arguments to ``parser``."""
+    parser.description = (
+        "Write report.html, report.json and per_class.csv of an evaluation: quality with intervals, what the errors "
+        "are made of and cost, the worst and best pictures, what to do next."
+    )
+    parser.epilog = _EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("folder", metavar="RUN", type=Path, help="the folder of an evaluation")
+    parser.add_argument(
+        "--output", metavar="DIR", type=Path, help="where to (default: beside the evaluation's records)"
+    )
+    parser.add_argument(
+        "--pictures",
+        type=_count,
+        default=PICTURES,
+        metavar="N",
+        help="so many of the worst and of the best are shown; 0 for none (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--resamples", type=_count, default=1000, metavar="N", help="draws for the intervals (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=_count, default=0, metavar="N", help="of the draws (default: 0)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write a report for each dataset of the run; say where."""
+    folders = evaluation_folders(args.folder)
+    for folder in folders:
+        output = args.output / folder.name if args.output and len(folders) > 1 else args.output
+        print(write_run_report(folder, output, args.pictures, args.resamples, args.seed))
+    return 0
+
+
+def evaluation_folders(run: Path) -> list[Path]:
+    """The folders with an evaluation's records: ``run`` itself, or those of its datasets.
+
+    Raises:
+        MissingFileError: there is none.
+    """
+    if (run / RECORDS).is_file():
+        return [run]
+    for pattern in (f"inference/*/{RECORDS}", f"*/{RECORDS}"):
+        found = sorted(path.parent for path in run.glob(pattern))
+        if found:
+            return found
+    raise MissingFileError(
+        f"no evaluation is in {run}: neither {run / RECORDS} nor {run / 'inference' / '*' / RECORDS} is there. "
+        "Evaluate with 'train_net.py --eval-only' and name its OUTPUT_DIR."
+    )
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= 7):
+        raise argparse.ArgumentTypeError(f"{text!r} isn't a whole number from 0 to 9999999")
+    return int(text)

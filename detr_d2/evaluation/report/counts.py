@@ -1,0 +1,69 @@
+"""What the pictures of an evaluation hold: segments, pictures and pixels of each class."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from detr_d2.evaluation.overlaps import VOID
+from detr_d2.evaluation.report.scene import Scene
+
+
+class TruthCounts:
+    """Counts the true segments, picture by picture.
+
+    Args:
+        num_classes: contiguous class ids are 0 ... num_classes - 1.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        self.pictures = 0
+        self.pixels, self.void_pixels, self.crowds = 0, 0, 0
+        self.class_segments, self.class_pictures, self.class_pixels, self.class_crowds = (
+            np.zeros(num_classes, np.int64) for _ in range(4)
+        )
+        self.areas: list[int] = []
+        self.segments_of_picture: list[int] = []
+
+    def add(self, scene: Scene) -> None:
+        """Add a picture."""
+        self.pictures += 1
+        self.pixels += sum(scene.true_areas.values())
+        self.void_pixels += scene.true_areas.get(VOID, 0)
+        self.crowds += len(scene.crowd_class)
+        self.segments_of_picture.append(len(scene.true_class))
+        self.areas += [scene.true_areas[i] for i in scene.true_class]
+        for true_id, label in scene.true_class.items():
+            self.class_segments[label] += 1
+            self.class_pixels[label] += scene.true_areas[true_id]
+        for label in scene.crowd_class.values():
+            self.class_crowds[label] += 1
+        for label in set(scene.true_class.values()):
+            self.class_pictures[label] += 1
+
+    def as_json(self) -> dict[str, Any]:
+        """Of the whole; areas are quantiles (0, ¼, ½, ¾, 1) in pixels."""
+        return {
+            "pictures": self.pictures,
+            "segments": int(self.class_segments.sum()),
+            "crowds": self.crowds,
+            "void_share": self.void_pixels / self.pixels if self.pixels else None,
+            "classes_present": int((self.class_segments > 0).sum()),
+            "segments_per_picture": quantiles(self.segments_of_picture),
+            "areas": quantiles(self.areas),
+        }
+
+    def of_class(self, label: int) -> dict[str, Any]:
+        """Of one class; ``pixel_share`` is of all pixels."""
+        return {
+            "true_segments": int(self.class_segments[label]),
+            "pictures": int(self.class_pictures[label]),
+            "crowds": int(self.class_crowds[label]),
+            "pixel_share": float(self.class_pixels[label] / self.pixels) if self.pixels else 0.0,
+        }
+
+
+def quantiles(values: list[int]) -> list[float] | None:
+    """Least, lower quarter, middle, upper quarter and largest; None of nothing."""
+    return [float(value) for value in np.quantile(values, [0, 0.25, 0.5, 0.75, 1])] if values else None

@@ -1,0 +1,121 @@
+"""Which pictures are the worst and the best, and which show a kind of mistake well."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from detr_d2.evaluation.panoptic_quality import Matches
+from detr_d2.evaluation.report.mistakes import Findings, Mistake
+from detr_d2.evaluation.report.scene import Scene
+
+#: So many examples of a kind and class are kept.
+_KEPT = 4
+
+
+@dataclass(frozen=True)
+class PictureResult:
+    """How good the prediction of one picture is.
+
+    Args:
+        row: of the picture among the records.
+        pq: of this picture alone, as a part of 1: the mean over the classes that are in it or were predicted.
+        right, wrong, lost: matches, wrong predicted segments, true segments that weren't found.
+        kinds: mistakes of each kind.
+    """
+
+    row: int
+    pq: float
+    right: int
+    wrong: int
+    lost: int
+    kinds: Counter[str]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A mistake that can be shown: the row of its picture, its class, the pixels of its segments, and itself."""
+
+    row: int
+    label: int
+    pixels: int
+    mistake: Mistake
+
+
+def matches_of(findings: Findings, scene: Scene) -> Matches:
+    """What the picture adds to panoptic quality, in the order of sums that the quality itself has."""
+    real = [mistake for mistake in findings.mistakes if mistake.kind != "loose_borders"]
+    wrong = (i for mistake in real for i in mistake.predicted_ids if i not in findings.ignored)
+    lost = (i for mistake in real for i in mistake.true_ids)
+    return Matches(
+        tuple((scene.true_class[true_id], iou) for true_id, iou in findings.matches.values()),
+        tuple(scene.predicted_class[i] for i in wrong),
+        tuple(scene.true_class[i] for i in lost),
+    )
+
+
+def picture_result(row: int, findings: Findings, matches: Matches) -> PictureResult | None:
+    """The quality of one picture; None where there is nothing to judge."""
+    iou: dict[int, float] = defaultdict(float)
+    segments: dict[int, float] = defaultdict(float)
+    for label, value in matches.true_positives:
+        iou[label] += value
+        segments[label] += 1
+    for label in (*matches.false_positives, *matches.false_negatives):
+        segments[label] += 0.5
+    if not segments:
+        return None
+    pq = sum(iou[label] / count for label, count in segments.items()) / len(segments)
+    kinds = Counter(mistake.kind for mistake in findings.mistakes if mistake.kind != "loose_borders")
+    right, wrong, lost = map(len, (matches.true_positives, matches.false_positives, matches.false_negatives))
+    return PictureResult(row, pq, right, wrong, lost, kinds)
+
+
+def worst_and_best(results: Sequence[PictureResult], count: int) -> tuple[list[PictureResult], list[PictureResult]]:
+    """The pictures of least and of most quality, at most ``count`` each; none is in both.
+
+    Of equals, more mistakes are worse and more matches are better.
+    """
+    order = sorted(results, key=lambda result: (result.pq, -result.wrong - result.lost, result.right, result.row))
+    worst = order[: min(count, (len(order) + 1) // 2)]
+    best = order[max(len(worst), len(order) - count) :]
+    return worst, best[::-1]
+
+
+class Examples:
+    """Keeps the largest mistakes of each kind and class, which are those that are seen best."""
+
+    def __init__(self) -> None:
+        self._of: dict[tuple[str, int], list[Example]] = defaultdict(list)
+
+    def add(self, row: int, findings: Findings, scene: Scene) -> None:
+        """Add a picture's mistakes."""
+        for mistake in findings.mistakes:
+            if mistake.kind == "loose_borders":
+                continue
+            pixels = sum(scene.true_areas[i] for i in mistake.true_ids)
+            pixels = pixels or sum(scene.predicted_areas[i] for i in mistake.predicted_ids)
+            label = mistake.changes[0].label
+            kept = self._of[mistake.kind, label]
+            kept.append(Example(row, label, pixels, mistake))
+            if len(kept) > 2 * _KEPT:
+                kept.sort(key=_largest_first)
+                del kept[_KEPT:]
+
+    def of_kind(self, kind: str, labels: Sequence[int], count: int) -> list[Example]:
+        """At most ``count`` examples: one a class, in the order of ``labels``, then second ones; one a picture."""
+        chosen: list[Example] = []
+        waiting = [sorted(self._of.get((kind, label), []), key=_largest_first) for label in labels]
+        for place in range(_KEPT):
+            for examples in waiting:
+                shown = {example.row for example in chosen}
+                if place < len(examples) and examples[place].row not in shown:
+                    chosen.append(examples[place])
+                if len(chosen) == count:
+                    return chosen
+        return chosen
+
+
+def _largest_first(example: Example) -> tuple[int, int]:
+    return -example.pixels, example.row
