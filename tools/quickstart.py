@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""The whole way in minutes: made-up data, boxes, masks, panoptic quality, pictures.
+"""The whole way in minutes: labels as CVAT exports them, a dataset, boxes, masks, panoptic quality, pictures.
 
 Each step is the command that one would type oneself; it is shown, and what it prints goes to a log file.
 """
@@ -61,24 +61,38 @@ class Quickstart:
     def __init__(self, output: Path, seed: int, short: bool) -> None:
         self.output, self.seed, self.short = output, seed, short
         self.stage1, self.stage2 = output / "stage1", output / "stage2"
+        self.exports, self.dataset = output / "exports", output / "yard"
         self.step = 0
 
     def run(self) -> None:
         """All steps, then the last screen."""
         started = time.monotonic()
         self.output.mkdir(parents=True, exist_ok=True)
-        self.make_data()
+        self.make_exports()
+        self.prepare()
         self.train("boxes over things and stuff", "detr_yard.yaml", self.stage1, short_iterations=30)
         self.train("masks, over the frozen boxes", "detr_panoptic_yard.yaml", self.stage2, short_iterations=20)
         self.evaluate()
         self.draw()
         self.last_screen(time.monotonic() - started)
 
-    def make_data(self) -> None:
+    def make_exports(self) -> None:
         train, val = (60, 12) if self.short else (600, 60)
-        self.say("a made-up construction yard: pictures and their panoptic truth")
-        command = [sys.executable, "-m", "detr_d2", "yard", str(self.output / "yard")]
-        self.execute([*command, "--train", str(train), "--val", str(val), "--seed", str(self.seed)], "yard.txt")
+        self.say("labels of a made-up construction yard, as people would have exported them from CVAT")
+        command = self.detr_d2("yard", self.exports, "--layout", "cvat", "--train", train, "--val", val)
+        self.execute([*command, "--seed", str(self.seed)], "yard.txt")
+
+    def prepare(self) -> None:
+        self.say("a dataset of them: merged, mended, split; then looked through for faults")
+        sources = ["--cvat", self.exports / "cvat", "--stuff", "masks", self.exports / "stuff"]
+        chosen = ["--overlap", "last", "--val", "0.1", "--seed", self.seed]
+        self.execute(self.detr_d2("prepare", *sources, *chosen, "--out", self.dataset), "prepare.txt")
+        self.execute(self.detr_d2("check", self.dataset), "check.txt")
+
+    @staticmethod
+    def detr_d2(*words: object) -> list[str]:
+        """The command line of a subcommand."""
+        return [sys.executable, "-m", "detr_d2", *map(str, words)]
 
     def train(self, title: str, config: str, folder: Path, short_iterations: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
@@ -113,7 +127,7 @@ class Quickstart:
     def overrides(self, folder: Path, weights: Path | None = None) -> list[str]:
         """What differs from the config files: where things are, and the seed."""
         weights = weights or (self.stage1 if folder == self.stage2 else None)
-        values = ["OUTPUT_DIR", str(folder), "DATASETS.REGISTER", str([str(self.output / "yard" / "register.yaml")])]
+        values = ["OUTPUT_DIR", str(folder), "DATASETS.REGISTER", str([str(self.dataset / "register.yaml")])]
         if weights is not None:
             values += ["MODEL.WEIGHTS", str(weights / "model_final.pth")]
         return [*values, "SEED", str(self.seed)]
@@ -128,6 +142,7 @@ class Quickstart:
         print(f"\n{tabulate(rows, headers=['', 'PQ', 'SQ', 'RQ', 'classes'], floatfmt='.1f')}\n")
         if self.short:
             print("This was the short form, and the model has hardly learnt. Without --short it takes ten minutes.")
+        print(f"The data      {self.dataset / 'report.html'}: what went in, what was dropped and why")
         print(f"Pictures      {self.output / 'pictures'}: eight scenes, curves.png, per_class.png")
         weights = self.stage2 / "model_final.pth"
         print(f"Any photo     python demo.py --weights {weights} --input PHOTO.jpg --output drawn")
@@ -137,7 +152,7 @@ class Quickstart:
 
     def say(self, title: str) -> None:
         self.step += 1
-        print(f"\n[{self.step}/5] {title}", flush=True)
+        print(f"\n[{self.step}/6] {title}", flush=True)
 
     def execute(self, command: list[str], log: str, metrics: Path | None = None, iterations: int = 0) -> None:
         """Run a command with its output in ``log``; a bar follows the iterations in ``metrics``.
