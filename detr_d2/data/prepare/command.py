@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from ...errors import ConfigError
 from ..checks.parallel import default_workers
+from .coco_mix import COCO_THINGS, mix_in
 from .options import CROWDS, OVERLAPS, PrepareOptions
 from .pipeline import Prepared, prepare
 from .readers import read_exports
@@ -74,7 +75,15 @@ def _add_sources(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     sources.add_argument(
         "--coco", type=Path, nargs="+", action="extend", default=[], metavar="PATH",
-        help="COCO instances or COCO panoptic from elsewhere",
+        help="COCO instances or COCO panoptic from elsewhere, with its own classes",
+    )  # fmt: skip
+    sources.add_argument(
+        "--coco-images", type=_positive, metavar="N",
+        help="mix in N pictures of --coco, which is COCO panoptic: stuff as --stuff-classes says, void stays void",
+    )  # fmt: skip
+    sources.add_argument(
+        "--coco-things", choices=COCO_THINGS, default="misc",
+        help="what their things become: misc, or keep their names (default: misc)",
     )  # fmt: skip
 
 
@@ -160,9 +169,13 @@ def _inputs(args: argparse.Namespace) -> list[Input]:
     if not args.cvat and not args.coco:
         raise ConfigError("nothing to read; name exports by --cvat, --coco, or both.")
     inputs = [Input(export) for export in read_exports(args.cvat, "cvat")] if args.cvat else []
-    if args.coco:
-        inputs += [Input(export) for export in read_exports(args.coco, "coco")]
-    return inputs
+    if args.coco_images and not args.coco:
+        raise ConfigError("--coco-images wants pictures of COCO; name their folder by --coco.")
+    others = read_exports(args.coco, "coco") if args.coco else []
+    if args.coco_images:
+        mixed = mix_in(others, args.coco_images, args.seed, args.coco_things, args.stuff_classes)
+        return inputs + [Input(export, "coco", fills_rest=False) for export in mixed]
+    return inputs + [Input(export) for export in others]
 
 
 def _print(prepared: Prepared, options: PrepareOptions) -> None:
