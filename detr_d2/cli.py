@@ -28,6 +28,7 @@ COMMANDS = {
     ),
     "env": Command("detr_d2.environment", "show versions, the detectron2 in use, devices and datasets"),
     "export": Command("detr_d2.export.command", "write a trained model as ONNX, or as a torch.export program"),
+    "plot": Command("detr_d2.training.plot.command", "draw losses, quality and learning rate of trainings"),
     "pq": Command("detr_d2.evaluation.pq_command", "panoptic quality of predictions of any system, in files"),
     "prepare": Command("detr_d2.data.prepare.command", "make a panoptic dataset of exports from CVAT, and of COCO"),
     "report": Command("detr_d2.evaluation.report.command", "what an evaluation found and what to do next, on a page"),

@@ -1,0 +1,105 @@
+"""Runs on one page: a table, and charts whose values can be read off."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+
+from detr_d2.pages import write_page
+from detr_d2.training.plot.drawing import run_color
+from detr_d2.training.plot.runs import Line, Panel, Run, panels_of
+
+_TEMPLATE = Path(__file__).parent / "templates" / "plot.html"
+#: Size of a chart's inner part, in pixels.
+_WIDTH, _HEIGHT = 330, 190
+#: Numbers of the table whose best value and its iteration are shown, with what is best.
+_SUMMARIES = (
+    ("PQ", "panoptic_seg/PQ", max),
+    ("box AP", "bbox/AP", max),
+    ("validation loss", "validation/total_loss", min),
+)
+
+
+def write_runs_page(runs: Sequence[Run], output: str | Path, smooth: float = 0.0) -> Path:
+    """Writes a page that stands alone: runs can be switched off, and a pointer over a chart reads its values.
+
+    Args:
+        runs: at least one.
+        output: the HTML file to write.
+        smooth: see ``panels_of``.
+
+    Returns:
+        ``output``.
+    """
+    last = max(run.iterations for run in runs)
+    panels = panels_of(runs, smooth)
+    return write_page(
+        output,
+        _TEMPLATE,
+        title="Training runs" if len(runs) > 1 else f"Training run {runs[0].name}",
+        runs=[_row(number, run) for number, run in enumerate(runs)],
+        summaries=[name for name, metric, _ in _SUMMARIES if any(run.find(metric) for run in runs)],
+        charts=[_chart(panel, last) for panel in panels],
+        size=(_WIDTH, _HEIGHT),
+        last=last,
+    )
+
+
+def _row(number: int, run: Run) -> dict[str, Any]:
+    """A run's line in the table."""
+    best = {}
+    for name, metric, better in _SUMMARIES:
+        found = [(value, iteration) for values in run.find(metric).values() for iteration, value in values.items()]
+        if found:
+            value, iteration = better(found, key=lambda pair: pair[0])
+            best[name] = {"value": value, "iteration": iteration}
+    return {
+        "name": run.name,
+        "color": run_color(number),
+        "iterations": run.iterations,
+        "loss": _last(run.series.get("total_loss", {})),
+        "seconds": float(np.median(list(run.series["time"].values()))) if "time" in run.series else None,
+        "best": best,
+    }
+
+
+def _last(values: Mapping[int, float]) -> float | None:
+    return list(values.values())[-1] if values else None
+
+
+def _chart(panel: Panel, last: int) -> dict[str, Any]:
+    """A panel in the chart's own pixels, its origin at the upper left."""
+    low, high = panel.limits()
+    ticks = [float(tick) for tick in MaxNLocator(nbins=4).tick_values(low, high)]
+    low, high = min(low, ticks[0]), max(high, ticks[-1])
+
+    def x_of(iteration: float) -> float:
+        return round(_WIDTH * iteration / max(last, 1), 1)
+
+    def y_of(value: float) -> float:
+        return round(_HEIGHT * (high - value) / (high - low), 1)
+
+    iteration_ticks = [int(tick) for tick in MaxNLocator(nbins=4, integer=True).tick_values(0, last) if tick <= last]
+    return {
+        "title": panel.title,
+        "ticks": [(y_of(tick), f"{tick:.4g}") for tick in ticks],
+        "iteration_ticks": [(x_of(tick), f"{tick:,}".replace(",", "\u2009")) for tick in iteration_ticks],
+        "lines": [_chart_line(line, x_of, y_of) for line in panel.lines],
+    }
+
+
+def _chart_line(line: Line, x_of: Any, y_of: Any) -> dict[str, Any]:
+    points = [(x_of(iteration), y_of(value)) for iteration, value in zip(line.iterations, line.values, strict=True)]
+    return {
+        "run": line.run,
+        "label": line.label,
+        "color": run_color(line.run),
+        "is_evaluation": line.is_evaluation,
+        "points": points,
+        "iterations": [round(iteration) for iteration in line.iterations],
+        "values": [float(f"{value:.5g}") for value in line.values],
+    }

@@ -1,0 +1,178 @@
+"""Runs as what there is to draw: panels, one a number, with a line for each run that has it."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from detr_d2.errors import ConfigError
+from detr_d2.visualization import read_metrics
+
+#: A line has no more points than this: more are averaged, neighbours together.
+MAX_POINTS = 400
+#: A range of values isn't stretched by what a run's first losses were, up to this part of its points.
+_START = 0.05
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training.
+
+    Args:
+        name: shown for it.
+        series: of each metric its values by iteration, see ``read_metrics``.
+    """
+
+    name: str
+    series: Mapping[str, Mapping[int, float]]
+
+    @property
+    def iterations(self) -> int:
+        """The last iteration that anything is known of."""
+        return max(max(values) for values in self.series.values())
+
+    def find(self, metric: str) -> dict[str, Mapping[int, float]]:
+        """The metric's values by dataset; with a single test set, metrics don't name it, and the key is empty."""
+        ending = f"/{metric}"
+        return {
+            name.removesuffix(metric).rstrip("/"): values
+            for name, values in self.series.items()
+            if name == metric or ("/" in metric and name.endswith(ending))
+        }
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A panel's title and the metrics that it shows: of the training, and of the evaluations."""
+
+    title: str
+    training: str = ""
+    evaluation: str = ""
+    is_quality: bool = False
+
+
+TOPICS = (
+    Topic("total loss", "total_loss", "validation/total_loss"),
+    Topic("PQ", evaluation="panoptic_seg/PQ", is_quality=True),
+    Topic("PQ of things", evaluation="panoptic_seg/PQ_th", is_quality=True),
+    Topic("PQ of stuff", evaluation="panoptic_seg/PQ_st", is_quality=True),
+    Topic("box AP", evaluation="bbox/AP", is_quality=True),
+    Topic("mask AP", evaluation="segm/AP", is_quality=True),
+    Topic("class error, %", "class_error", "validation/class_error"),
+    Topic("cardinality error", "cardinality_error", "validation/cardinality_error"),
+    Topic("class loss", "loss_ce", "validation/ce"),
+    Topic("L1 loss of boxes", "loss_bbox", "validation/bbox"),
+    Topic("GIoU loss of boxes", "loss_giou", "validation/giou"),
+    Topic("focal loss of masks", "loss_mask", "validation/mask"),
+    Topic("dice loss of masks", "loss_dice", "validation/dice"),
+    Topic("learning rate", "lr"),
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One run's values in a panel.
+
+    Args:
+        run: its number.
+        label: the run's name, and what tells its lines apart.
+        is_evaluation: of the evaluations; else of the training's iterations.
+        iterations: in order.
+        values: as many.
+    """
+
+    run: int
+    label: str
+    is_evaluation: bool
+    iterations: list[float]
+    values: list[float]
+
+
+@dataclass
+class Panel:
+    """What is drawn under one title."""
+
+    title: str
+    is_quality: bool
+    lines: list[Line] = field(default_factory=list)
+
+    def limits(self) -> tuple[float, float]:
+        """The range of values to show; a run's first losses may lie above it."""
+        shown = [value for line in self.lines for value in line.values[math.ceil(_START * len(line.values)) :]]
+        shown = shown or [value for line in self.lines for value in line.values]
+        low, high = min(shown), max(shown)
+        low = 0.0 if self.is_quality or 0 <= low < 0.5 * high else low
+        return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+
+def read_runs(paths: Sequence[str]) -> list[Run]:
+    """Reads runs; each is an output folder or a ``metrics.json``, alone or as NAME=PATH.
+
+    Without a name a run is called as the last parts of its path that tell it from the others.
+
+    Raises:
+        MissingFileError, DatasetError: see ``read_metrics``.
+        ConfigError: two runs have one name, or one path is there twice.
+    """
+    named: list[tuple[str, Path]] = []
+    for path in paths:
+        name, equals, rest = path.partition("=")
+        named.append((name, Path(rest)) if equals and not os.path.exists(path) else ("", Path(path)))
+    folders = [path.resolve().parent if path.suffix == ".json" else path.resolve() for _, path in named]
+    names = [name or _short_name(folders, number) for number, (name, _) in enumerate(named)]
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise ConfigError(f"Several runs are called {', '.join(doubled)}; name each only once, as NAME=PATH.")
+    return [Run(name, read_metrics(path)) for name, (_, path) in zip(names, named, strict=True)]
+
+
+def panels_of(runs: Sequence[Run], smooth: float = 0.0) -> list[Panel]:
+    """The panels for which some run has values, in the order of ``TOPICS``.
+
+    Args:
+        runs: at least one.
+        smooth: training's lines are exponential means over about so many written values, as DETR's ``plot_logs``
+            draws them (its ``ewm_col``); 0: as they are.
+    """
+    panels = [Panel(topic.title, topic.is_quality) for topic in TOPICS]
+    for topic, panel in zip(TOPICS, panels, strict=True):
+        for number, run in enumerate(runs):
+            for metric, is_evaluation in ((topic.training, False), (topic.evaluation, True)):
+                for dataset, values in run.find(metric).items() if metric else ():
+                    suffix = " ".join(filter(None, [dataset, "validation" if is_evaluation and topic.training else ""]))
+                    label = f"{run.name}, {suffix}" if suffix else run.name
+                    points = _thinned(list(values), _smoothed(list(values.values()), 0 if is_evaluation else smooth))
+                    panel.lines.append(Line(number, label, is_evaluation, *points))
+    return [panel for panel in panels if panel.lines]
+
+
+def _short_name(folders: Sequence[Path], number: int) -> str:
+    """The fewest last parts of a path that no other path ends with."""
+    parts = folders[number].parts
+    for count in range(1, len(parts) + 1):
+        name = parts[-count:]
+        if sum(folder.parts[-count:] == name for folder in folders) == 1:
+            return "/".join(name)
+    return str(folders[number])
+
+
+def _smoothed(values: list[float], smooth: float) -> list[float]:
+    """An exponential mean with the centre of mass ``smooth``, whose weights add up to 1 from the first value on."""
+    keep, total, weight, result = smooth / (1 + smooth), 0.0, 0.0, []
+    for value in values:
+        total, weight = keep * total + value, keep * weight + 1
+        result.append(total / weight)
+    return result
+
+
+def _thinned(iterations: Sequence[float], values: Sequence[float]) -> tuple[list[float], list[float]]:
+    """At most ``MAX_POINTS`` points: means over equal parts."""
+    step = math.ceil(len(values) / MAX_POINTS)
+    if step <= 1:
+        return list(iterations), list(values)
+    starts = range(0, len(values), step)
+    parts = [(iterations[start : start + step], values[start : start + step]) for start in starts]
+    return [sum(some) / len(some) for some, _ in parts], [sum(some) / len(some) for _, some in parts]
