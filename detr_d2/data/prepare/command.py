@@ -168,9 +168,9 @@ def _options(args: argparse.Namespace) -> PrepareOptions:
 def _inputs(args: argparse.Namespace) -> list[Input]:
     if not args.cvat and not args.coco:
         raise ConfigError("nothing to read; name exports by --cvat, --coco, or both.")
-    inputs = [Input(export) for export in read_exports(args.cvat, "cvat")] if args.cvat else []
     if args.coco_images and not args.coco:
         raise ConfigError("--coco-images wants pictures of COCO; name their folder by --coco.")
+    inputs = [Input(export) for export in read_exports(args.cvat, "cvat")] if args.cvat else []
     others = read_exports(args.coco, "coco") if args.coco else []
     if args.coco_images:
         mixed = mix_in(others, args.coco_images, args.seed, args.coco_things, args.stuff_classes)
