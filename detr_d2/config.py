@@ -117,6 +117,44 @@ def _add_data_keys(cfg: CfgNode) -> None:
     cfg.INPUT.DETR_CROP.MIN_SIZE = 384  # pixels
     cfg.INPUT.DETR_CROP.MAX_SIZE = 600  # pixels
 
+    # Large-scale jitter (Ghiasi et al. 2021), in the place of DETR_CROP and of the resize: a picture is made MIN_SCALE
+    # to MAX_SCALE times as large as what fits on a canvas of SIZE x SIZE pixels; what is too much is cropped, and the
+    # rest of the canvas is grey (PAD False: there is no canvas, and small pictures are small).
+    cfg.INPUT.LSJ = CfgNode()
+    cfg.INPUT.LSJ.ENABLED = False
+    cfg.INPUT.LSJ.SIZE = 1024  # pixels
+    cfg.INPUT.LSJ.MIN_SCALE = 0.1
+    cfg.INPUT.LSJ.MAX_SCALE = 2.0
+    cfg.INPUT.LSJ.PAD = True
+
+    # With PROB, brightness, contrast and saturation are multiplied by 1 - value ... 1 + value, and the hue is moved by
+    # up to HUE of the colour circle (at most 0.5).
+    cfg.INPUT.COLOR_JITTER = CfgNode()
+    cfg.INPUT.COLOR_JITTER.ENABLED = False
+    cfg.INPUT.COLOR_JITTER.PROB = 0.8
+    cfg.INPUT.COLOR_JITTER.BRIGHTNESS = 0.4
+    cfg.INPUT.COLOR_JITTER.CONTRAST = 0.4
+    cfg.INPUT.COLOR_JITTER.SATURATION = 0.4
+    cfg.INPUT.COLOR_JITTER.HUE = 0.1
+
+    # RICAP (Takahashi et al. 2018): with PROB, a picture is put together from pieces of four, before everything else.
+    # Where they meet is drawn from a beta distribution: below 1, BETA mostly leaves one large piece; 1: anything is as
+    # likely; above, the pieces become alike. Needs panoptic truth.
+    cfg.INPUT.RICAP = CfgNode()
+    cfg.INPUT.RICAP.ENABLED = False
+    cfg.INPUT.RICAP.PROB = 0.5
+    cfg.INPUT.RICAP.BETA = 0.3
+
+    # Truth masks of every so manyth pixel: 4 is the size of the model's masks, and saves memory and time in loader and
+    # loss. Boxes and classes stay exact; docs/loading.md says what it does to the losses.
+    cfg.INPUT.MASK_STRIDE = 1
+
+    # DATALOADER.SAMPLER_TRAIN "RepeatFactorTrainingSampler" (Detectron2's name): pictures with a class that less than
+    # REPEAT_THRESHOLD of all pictures have come more often, things and stuff alike; with REPEAT_SQRT by the root of
+    # threshold / frequency, without by that itself.
+    cfg.DATALOADER.REPEAT_THRESHOLD = 0.0
+    cfg.DATALOADER.REPEAT_SQRT = True
+
 
 def _add_solver_keys(cfg: CfgNode) -> None:
     # "ADAMW" (as DETR) or "SGD".
@@ -183,6 +221,15 @@ def _add_model_keys(cfg: CfgNode) -> None:
 def _add_test_keys(cfg: CfgNode) -> None:
     # "detr_d2": panoptic quality computed in memory; "coco": Detectron2's COCOPanopticEvaluator (needs panopticapi).
     cfg.TEST.PANOPTIC_EVALUATOR = "detr_d2"
+    # Write the predictions as COCO panoptic files as well, panoptic_predictions/*.png and .json in the dataset's folder
+    # of inference/; `detr-d2 pq` reads them. Nothing else needs them.
+    cfg.TEST.PANOPTIC_PNG = False
+    # Boundary PQ beside PQ (Cheng et al. 2021): a few milliseconds a picture.
+    cfg.TEST.BOUNDARY_PQ = True
+    # Draws of the pictures for 95 % intervals of PQ; 0: no intervals.
+    cfg.TEST.BOOTSTRAP = 1000
+    # AP of the things' masks beside that of their boxes, where the model has masks and the truth does.
+    cfg.TEST.MASK_AP = True
 
     # The training's losses over DATASETS.TEST, without augmentation, at every evaluation: validation/total_loss and
     # each term. The predictions' own forward pass gives them.

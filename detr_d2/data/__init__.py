@@ -9,6 +9,7 @@ from .mapper import DetrPanopticDatasetMapper
 from .registration import categories_of, dataset_metadata, register
 from .registration_config import register_from_config
 from .segments import read_panoptic_png
+from .train_loader import build_train_loader
 
 register_builtin()
 
@@ -16,6 +17,7 @@ __all__ = [
     "Category",
     "DetrPanopticDatasetMapper",
     "build_augmentations",
+    "build_train_loader",
     "categories_of",
     "coco_categories",
     "construction_categories",

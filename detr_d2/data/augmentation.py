@@ -11,6 +11,8 @@ from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 
 from ..errors import ConfigError
+from .color_jitter import ColorJitter
+from .scale_jitter import Pad, ScaleJitter
 
 
 class ResizeShortestEdge(T.ResizeShortestEdge):
@@ -32,6 +34,9 @@ def build_augmentations(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
     short side to one of ``INPUT.MIN_SIZE_TRAIN``, the long one at most ``INPUT.MAX_SIZE_TRAIN``. Testing: the resize to
     ``INPUT.MIN_SIZE_TEST`` only. A size of 0 means no resize. Detectron2's ``INPUT.CROP`` comes before all others.
 
+    On request ``INPUT.LSJ``, large-scale jitter, takes the place of crop and resize, and ``INPUT.COLOR_JITTER`` comes
+    after them. ``INPUT.RICAP`` is no augmentation of one picture; see ``build_train_loader``.
+
     Raises:
         ConfigError: sizes or probabilities that make no sense.
     """
@@ -45,10 +50,35 @@ def build_augmentations(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
     if cfg.INPUT.RANDOM_FLIP != "none":
         vertical = cfg.INPUT.RANDOM_FLIP == "vertical"
         augmentations.append(T.RandomFlip(horizontal=not vertical, vertical=vertical))
+    color = _color_jitter(cfg) if cfg.INPUT.COLOR_JITTER.ENABLED else []
+    if cfg.INPUT.LSJ.ENABLED:
+        return augmentations + _scale_jitter(cfg.INPUT.LSJ, color)
     if cfg.INPUT.DETR_CROP.ENABLED:
         augmentations.append(_crop(cfg.INPUT.DETR_CROP))
-    sampling = cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING
-    return augmentations + _resize(cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TRAIN, sampling, "INPUT.MIN_SIZE_TRAIN")
+    sizes, sampling = cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING
+    return augmentations + _resize(sizes, cfg.INPUT.MAX_SIZE_TRAIN, sampling, "INPUT.MIN_SIZE_TRAIN") + color
+
+
+def _scale_jitter(lsj: CfgNode, color: list[T.Augmentation]) -> list[T.Augmentation]:
+    """Resize by a scale of chance, crop what is beyond the canvas, fill what is left of it."""
+    if not 0 < lsj.MIN_SCALE <= lsj.MAX_SCALE or lsj.SIZE < 1:
+        raise ConfigError(
+            f"INPUT.LSJ.MIN_SCALE={lsj.MIN_SCALE}, MAX_SCALE={lsj.MAX_SCALE} and SIZE={lsj.SIZE}; allowed are scales "
+            "above 0, MIN_SCALE not above MAX_SCALE, and a SIZE of 1 pixel or more."
+        )
+    jitter = [ScaleJitter(lsj.MIN_SCALE, lsj.MAX_SCALE, lsj.SIZE), T.RandomCrop("absolute", (lsj.SIZE, lsj.SIZE))]
+    return jitter + color + ([Pad(lsj.SIZE)] if lsj.PAD else [])
+
+
+def _color_jitter(cfg: CfgNode) -> list[T.Augmentation]:
+    jitter = cfg.INPUT.COLOR_JITTER
+    factors = (jitter.BRIGHTNESS, jitter.CONTRAST, jitter.SATURATION)
+    if not 0 <= jitter.PROB <= 1 or min(factors) < 0 or not 0 <= jitter.HUE <= 0.5:
+        raise ConfigError(
+            f"INPUT.COLOR_JITTER.PROB={jitter.PROB}, BRIGHTNESS, CONTRAST and SATURATION={factors}, HUE={jitter.HUE}; "
+            "allowed are 0 to 1 for PROB, 0 or more for the three, and 0 to 0.5 for HUE."
+        )
+    return [ColorJitter(jitter.PROB, *factors, jitter.HUE, is_bgr=cfg.INPUT.FORMAT == "BGR")]
 
 
 def _crop(crop: CfgNode) -> T.Augmentation:

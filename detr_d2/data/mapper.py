@@ -13,9 +13,11 @@ from detectron2.data import detection_utils
 from detectron2.data import transforms as T
 from detectron2.structures import BitMasks, Boxes, Instances
 
-from ..errors import DatasetError, MissingFileError
+from ..errors import ConfigError, DatasetError, MissingFileError
 from .augmentation import build_augmentations
-from .segments import find_segments, number_segments, read_panoptic_png, transform_numbers
+from .picture_reading import read_whole_image
+from .scenes import Scene
+from .segments import find_segments, number_segments, read_panoptic_png, shrink_masks, transform_numbers
 
 logger = logging.getLogger(__name__)
 
@@ -31,16 +33,28 @@ class DetrPanopticDatasetMapper:
         augmentations: what happens to picture and targets, in this order.
         image_format: ``"RGB"`` or ``"BGR"``.
         with_masks: whether targets have masks, or boxes only.
+        mask_stride: masks have every so manyth pixel in both directions, see ``segments.segment_masks``.
     """
 
     @configurable
     def __init__(
-        self, is_train: bool, *, augmentations: list[T.Augmentation], image_format: str = "RGB", with_masks: bool = True
+        self,
+        is_train: bool,
+        *,
+        augmentations: list[T.Augmentation],
+        image_format: str = "RGB",
+        with_masks: bool = True,
+        mask_stride: int = 1,
     ) -> None:
+        if mask_stride < 1:
+            raise ConfigError(
+                f"INPUT.MASK_STRIDE={mask_stride}; allowed are 1 (whole masks) and more, 4 fits the model."
+            )
         self.is_train = is_train
         self.augmentations = T.AugmentationList(augmentations)
         self.image_format = image_format
         self.with_masks = with_masks
+        self.mask_stride = mask_stride
         self.num_absent = 0
         self.num_cropped = 0
 
@@ -52,6 +66,7 @@ class DetrPanopticDatasetMapper:
             "augmentations": build_augmentations(cfg, is_train),
             "image_format": cfg.INPUT.FORMAT,
             "with_masks": cfg.MODEL.DETR.MASK_ON,
+            "mask_stride": cfg.INPUT.MASK_STRIDE,
         }
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
@@ -62,32 +77,64 @@ class DetrPanopticDatasetMapper:
         Returns:
             ``image`` (3, H, W) uint8, augmented; ``height``, ``width`` of the upright original; ``file_name``,
             ``image_id``; in training ``instances`` with ``gt_classes`` (N,), ``gt_boxes`` in pixels of ``image`` and,
-            if wanted and known, ``gt_masks`` (N, H, W).
+            if wanted and known, ``gt_masks``: (N, H, W), or smaller by ``mask_stride``.
 
         Raises:
             MissingFileError: a picture isn't there.
             DatasetError: a picture can't be read, or picture, PNG and JSON contradict one another.
         """
-        place = f"image id {dataset_dict.get('image_id')!r} ({dataset_dict['file_name']})"
+        if self.is_train and "segments_info" in dataset_dict:
+            return self.give(self.read_scene(dataset_dict), dataset_dict)
+        image = self._read(dataset_dict, _place(dataset_dict))
+        result, transforms = self._augmented(image, dataset_dict)
+        if self.is_train and "annotations" in dataset_dict:
+            sizes = image.shape[:2], tuple(result["image"].shape[1:])
+            result["instances"] = self._box_targets(dataset_dict["annotations"], *sizes, transforms)
+        return result
+
+    def read_scene(self, dataset_dict: dict[str, Any]) -> Scene:
+        """A picture with its panoptic truth, as both are in the files; raises as a call does."""
+        place = _place(dataset_dict)
         image = self._read(dataset_dict, place)
-        size = image.shape[:2]
+        infos = dataset_dict["segments_info"]
+        ids = read_panoptic_png(dataset_dict["pan_seg_file_name"])
+        if ids.shape != image.shape[:2]:
+            raise DatasetError(
+                f"{dataset_dict['file_name']} is {image.shape[1]}x{image.shape[0]} pixels (width x height, upright), "
+                f"but its panoptic picture {dataset_dict['pan_seg_file_name']} is {ids.shape[1]}x{ids.shape[0]}: "
+                "take both from one export."
+            )
+        return Scene(image, number_segments(ids, [info["id"] for info in infos], place), infos, place)
+
+    def give(self, scene: Scene, dataset_dict: dict[str, Any]) -> dict[str, Any]:
+        """A scene, augmented, as the model is given it; file name and image id are those of ``dataset_dict``."""
+        result, transforms = self._augmented(scene.image, dataset_dict)
+        moved = transform_numbers(scene.numbers, transforms)
+        wanted = scene.wanted
+        segments = find_segments(moved, wanted, self.mask_stride if self.with_masks else None)
+        if len(segments.numbers) < wanted.sum():
+            self._count_dropped(scene.numbers, wanted, len(segments.numbers), scene.place)
+        targets = Instances(moved.shape)
+        classes = [scene.segments[number]["category_id"] for number in segments.numbers]
+        targets.gt_classes = torch.tensor(classes, dtype=torch.int64)
+        targets.gt_boxes = Boxes(torch.from_numpy(segments.boxes))
+        if self.with_masks:
+            targets.gt_masks = BitMasks(torch.from_numpy(segments.masks))
+        return {**result, "instances": targets}
+
+    def _augmented(self, image: np.ndarray, dataset_dict: dict[str, Any]) -> tuple[dict[str, Any], T.TransformList]:
+        """The picture and what is known of it, without truth; and what was done to it."""
         augmented = T.AugInput(image)
         transforms = self.augmentations(augmented)
         pixels = np.ascontiguousarray(augmented.image.transpose(2, 0, 1))
         result: dict[str, Any] = {key: dataset_dict[key] for key in ("file_name", "image_id") if key in dataset_dict}
-        result.update(image=torch.from_numpy(pixels), height=size[0], width=size[1])
-        if not self.is_train:
-            return result
-        if "segments_info" in dataset_dict:
-            result["instances"] = self._panoptic_targets(dataset_dict, size, transforms, place)
-        elif "annotations" in dataset_dict:
-            result["instances"] = self._box_targets(dataset_dict["annotations"], size, pixels.shape[1:], transforms)
-        return result
+        result.update(image=torch.from_numpy(pixels), height=image.shape[0], width=image.shape[1])
+        return result, transforms
 
     def _read(self, dataset_dict: dict[str, Any], place: str) -> np.ndarray:
         """The upright picture (H, W, 3), of the size that the JSON says."""
         try:
-            image = detection_utils.read_image(dataset_dict["file_name"], format=self.image_format)
+            image = read_whole_image(dataset_dict["file_name"], self.image_format)
         except FileNotFoundError as error:
             raise MissingFileError(f"the picture of {place} isn't there.") from error
         except Exception as error:  # decoders raise whatever they like on broken files
@@ -101,32 +148,6 @@ class DetrPanopticDatasetMapper:
                 f"{turned}"
             )
         return image
-
-    def _panoptic_targets(
-        self, dataset_dict: dict[str, Any], size: tuple[int, int], transforms: T.TransformList, place: str
-    ) -> Instances:
-        """Targets from the panoptic PNG, which is augmented as a map of ids, once for all segments."""
-        infos = dataset_dict["segments_info"]
-        ids = read_panoptic_png(dataset_dict["pan_seg_file_name"])
-        if ids.shape != size:
-            raise DatasetError(
-                f"{dataset_dict['file_name']} is {size[1]}x{size[0]} pixels (width x height, upright), but its "
-                f"panoptic picture {dataset_dict['pan_seg_file_name']} is {ids.shape[1]}x{ids.shape[0]}: "
-                "take both from one export."
-            )
-        numbers = number_segments(ids, [info["id"] for info in infos], place)
-        wanted = np.array([not info.get("iscrowd", 0) for info in infos], dtype=bool)
-        moved = transform_numbers(numbers, transforms)
-        segments = find_segments(moved, wanted)
-        if len(segments.numbers) < wanted.sum():
-            self._count_dropped(numbers, wanted, len(segments.numbers), place)
-        targets = Instances(moved.shape)
-        classes = [infos[number]["category_id"] for number in segments.numbers]
-        targets.gt_classes = torch.tensor(classes, dtype=torch.int64)
-        targets.gt_boxes = Boxes(torch.from_numpy(segments.boxes))
-        if self.with_masks:
-            targets.gt_masks = BitMasks(torch.from_numpy(segments.masks))
-        return targets
 
     def _count_dropped(self, numbers: np.ndarray, wanted: np.ndarray, kept: int, place: str) -> None:
         """Add up the segments without a pixel; the first one of each kind is worth a line in the log."""
@@ -145,7 +166,7 @@ class DetrPanopticDatasetMapper:
     def _box_targets(
         self,
         annotations: list[dict[str, Any]],
-        size: tuple[int, int],
+        size: tuple[int, ...],
         moved_size: tuple[int, ...],
         transforms: T.TransformList,
     ) -> Instances:
@@ -165,10 +186,17 @@ class DetrPanopticDatasetMapper:
         kept = detection_utils.filter_empty_instances(instances, by_mask=has_masks)
         if len(kept) < len(instances):
             self.num_cropped += len(instances) - len(kept)
+        if has_masks and self.mask_stride > 1 and len(kept):
+            kept.gt_masks = BitMasks(torch.from_numpy(shrink_masks(kept.gt_masks.tensor.numpy(), self.mask_stride)))
         return kept
 
 
-def _drawn(polygons: list[list[float]], size: tuple[int, int]) -> dict[str, Any]:
+def _place(dataset_dict: dict[str, Any]) -> str:
+    """Names the picture in messages."""
+    return f"image id {dataset_dict.get('image_id')!r} ({dataset_dict['file_name']})"
+
+
+def _drawn(polygons: list[list[float]], size: tuple[int, ...]) -> dict[str, Any]:
     """The union of polygons, each x0, y0, x1, y1, ... in pixels, as an RLE of a picture of (height, width)."""
     runs: dict[str, Any] = coco_mask.merge(coco_mask.frPyObjects(polygons, *size))
     return runs

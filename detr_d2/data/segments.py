@@ -19,8 +19,8 @@ class Segments:
     Args:
         numbers: (N,) which of the picture's ``segments_info`` each one is.
         boxes: (N, 4) float32, left, top, right, bottom in pixels; right and bottom are one past the last pixel.
-        masks: (N, H, W) bool.
-        areas: (N,) pixels.
+        masks: (N, H, W) bool, or smaller by a stride.
+        areas: (N,) pixels of the whole map.
     """
 
     numbers: np.ndarray
@@ -70,17 +70,19 @@ def number_segments(ids: np.ndarray, segment_ids: Sequence[int], place: str) -> 
     """
     if len(segment_ids) >= 2**16:
         raise DatasetError(f"{place} has {len(segment_ids)} segments; allowed are up to {2**16 - 1}.")
-    table = np.zeros(256**3, np.uint8 if len(segment_ids) < 2**8 else np.uint16)  # untouched pages cost nothing
-    table[np.asarray(segment_ids, dtype=np.int64)] = np.arange(1, len(segment_ids) + 1)
-    numbers = table[ids]
-    unlisted = ids[(numbers == 0) & (ids != 0)]
+    runs = find_runs(ids)
+    listed = np.array([0, *segment_ids], dtype=np.int64)
+    order = np.argsort(listed, kind="stable")
+    found = order[np.searchsorted(listed, runs.values, side="right", sorter=order) - 1]
+    unlisted = runs.values[listed[found] != runs.values]
     if unlisted.size:
         names = ", ".join(map(str, np.unique(unlisted)[:5]))
         raise DatasetError(
             f"{place}: its panoptic PNG has segment ids that the JSON doesn't list ({names}). "
             "The two come from different exports; take both from one."
         )
-    return numbers
+    kind = np.uint8 if len(segment_ids) < 2**8 else np.uint16
+    return np.repeat(found.astype(kind), runs.lengths).reshape(ids.shape)
 
 
 def transform_numbers(numbers: np.ndarray, transforms: Any) -> np.ndarray:
@@ -92,27 +94,107 @@ def transform_numbers(numbers: np.ndarray, transforms: Any) -> np.ndarray:
     return high.astype(np.uint16) * 256 + low
 
 
-def find_segments(numbers: np.ndarray, wanted: np.ndarray) -> Segments:
-    """Boxes, masks and areas of the wanted segments that have a pixel.
+def find_segments(numbers: np.ndarray, wanted: np.ndarray, mask_stride: int | None = 1) -> Segments:
+    """Boxes, areas and masks of the wanted segments that have a pixel.
+
+    The map is read once, as runs of equal pixels; a segment's mask is then made inside its box, so that many small
+    segments cost no more than a few large ones.
 
     Args:
         numbers: (H, W), 1 + the place of a segment, or 0.
         wanted: (M,) bool, for each place.
+        mask_stride: how masks are made, see :func:`segment_masks`; None: none are.
 
     Returns:
         The segments in the order of their places.
     """
-    areas = np.bincount(numbers.ravel(), minlength=len(wanted) + 1)[1:]
+    runs = find_runs(numbers)
+    values = runs.values.astype(np.int64)
+    areas = np.bincount(values, runs.lengths, minlength=len(wanted) + 1)[1:].astype(np.int64)
     shown = np.flatnonzero(wanted & (areas > 0))
-    of_segment = (shown + 1).astype(numbers.dtype)
-    masks: np.ndarray = numbers[None] == of_segment[:, None, None]
-    return Segments(shown, mask_boxes(masks), masks, areas[shown])
+    boxes = _run_boxes(runs, values, numbers.shape[1])[np.searchsorted(np.unique(values), shown + 1)]
+    masks = np.zeros((len(shown), 0, 0), bool)
+    if mask_stride is not None:
+        masks = segment_masks(numbers, shown + 1, boxes, mask_stride)
+    return Segments(shown, boxes.astype(np.float32), masks, areas[shown])
 
 
-def mask_boxes(masks: np.ndarray) -> np.ndarray:
-    """Boxes (N, 4) float32 of masks (N, H, W), none of them empty: left, top, right, bottom, the last two exclusive."""
-    height, width = masks.shape[1:]
-    columns, rows = np.logical_or.reduce(masks, axis=1), np.logical_or.reduce(masks, axis=2)
-    left, top = columns.argmax(axis=1), rows.argmax(axis=1)
-    right, bottom = width - columns[:, ::-1].argmax(axis=1), height - rows[:, ::-1].argmax(axis=1)
-    return np.stack([left, top, right, bottom], axis=1).astype(np.float32)
+def segment_masks(numbers: np.ndarray, chosen: np.ndarray, boxes: np.ndarray, stride: int = 1) -> np.ndarray:
+    """Masks of chosen numbers, of every ``stride``-th pixel in both directions.
+
+    Each cell of stride x stride pixels is what its middle pixel is. A segment that no middle pixel shows has every cell
+    that it touches, so that none is lost.
+
+    Args:
+        numbers: (H, W).
+        chosen: (N,), each with a pixel in ``numbers``.
+        boxes: (N, 4) integers, of the chosen ones: left, top, right, bottom, the last two exclusive.
+        stride: from 1 on.
+
+    Returns:
+        (N, ceil(H / stride), ceil(W / stride)) bool.
+    """
+    small = (
+        numbers if stride == 1 else numbers[_middles(numbers.shape[0], stride)][:, _middles(numbers.shape[1], stride)]
+    )
+    masks = np.zeros((len(chosen), *small.shape), bool)
+    for mask, number, box in zip(masks, chosen.astype(numbers.dtype), boxes):
+        left, top = box[:2] // stride
+        right, bottom = -(-box[2:] // stride)
+        within = mask[top:bottom, left:right]
+        np.equal(small[top:bottom, left:right], number, out=within)
+        if stride > 1 and not within.any():
+            y, x = np.nonzero(numbers[box[1] : box[3], box[0] : box[2]] == number)
+            mask[(y + box[1]) // stride, (x + box[0]) // stride] = True
+    return masks
+
+
+def shrink_masks(masks: np.ndarray, stride: int) -> np.ndarray:
+    """Masks (N, H, W), which may overlap, at every ``stride``-th pixel, as :func:`segment_masks` does it."""
+    size = masks.shape[1:]
+    boxes = np.array([[0, 0, size[1], size[0]]])
+    ones = np.ones(1, np.uint8)
+    return np.concatenate([segment_masks(mask.view(np.uint8), ones, boxes, stride) for mask in masks])
+
+
+def _middles(length: int, stride: int) -> np.ndarray:
+    """The middle pixel of each cell; of a last cell that is cut off, the last pixel at most."""
+    return np.minimum(np.arange(-(-length // stride)) * stride + stride // 2, length - 1)
+
+
+@dataclass(frozen=True)
+class Runs:
+    """A map row by row, as runs of equal pixels.
+
+    Args:
+        starts: (R,) of each run's first pixel in the flattened map; a row's first pixel always starts one.
+        lengths: (R,) pixels.
+        values: (R,) what the pixels are.
+    """
+
+    starts: np.ndarray
+    lengths: np.ndarray
+    values: np.ndarray
+
+
+def find_runs(numbers: np.ndarray) -> Runs:
+    """The runs of a map (H, W) of integers."""
+    flat = np.ascontiguousarray(numbers).ravel()
+    begins = np.ones(flat.shape, bool)
+    np.not_equal(flat[1:], flat[:-1], out=begins[1:])
+    begins[:: numbers.shape[1]] = True
+    starts = np.flatnonzero(begins)
+    return Runs(starts, np.diff(starts, append=flat.size), flat[starts])
+
+
+def _run_boxes(runs: Runs, values: np.ndarray, width: int) -> np.ndarray:
+    """Boxes (V, 4) int64 of the values that occur, in their order: left, top, right, bottom, the last two exclusive."""
+    order = np.argsort(values, kind="stable")
+    starts = runs.starts[order]
+    rows = starts // width
+    lefts = starts - rows * width
+    firsts = np.flatnonzero(np.diff(values[order], prepend=-1))
+    lasts = np.append(firsts[1:], len(order)) - 1
+    edges = [np.minimum.reduceat(lefts, firsts), rows[firsts]]
+    edges += [np.maximum.reduceat(lefts + runs.lengths[order], firsts), rows[lasts] + 1]
+    return np.stack(edges, axis=1)

@@ -1,0 +1,200 @@
+"""RICAP: four pictures in one, with targets that are the pixels'."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from detr_d2.data import DetrPanopticDatasetMapper
+from detr_d2.data.ricap import PackedRecords, RicapMapper, compose_scenes
+from detr_d2.data.scenes import Scene
+from detr_d2.errors import ConfigError, DatasetError
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog
+
+CLASSES, THINGS = 5, 3
+PARTS = st.floats(0, 1)
+
+
+@st.composite
+def scenes(draw: st.DrawFn) -> Scene:
+    """A small picture whose every pixel's colour says which class it shows: 50 + class, or 0 for void."""
+    height, width = draw(st.tuples(st.integers(1, 12), st.integers(1, 12)))
+    count = draw(st.integers(0, 6))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    classes = rng.integers(CLASSES, size=count)
+    stuff_twice = [i for i in range(count) if classes[i] >= THINGS and classes[i] in classes[:i]]
+    classes[stuff_twice] = 0  # panoptic pictures have one segment of a class of stuff
+    numbers = rng.integers(count + 1, size=(height, width)).astype(np.uint8)
+    colors = np.array([0, *(50 + classes)], np.uint8)[numbers]
+    infos = [{"category_id": int(c), "isthing": bool(c < THINGS), "iscrowd": 0} for c in classes]
+    return Scene(np.repeat(colors[:, :, None], 3, axis=2), numbers, infos, "a scene")
+
+
+@given(
+    st.lists(scenes(), min_size=4, max_size=4), PARTS, PARTS, st.lists(st.tuples(PARTS, PARTS), min_size=4, max_size=4)
+)
+@settings(max_examples=60, deadline=None)
+def test_composed_scene_has_the_pixels_and_segments_of_its_pieces(
+    four: list[Scene], down: float, across: float, places: list[tuple[float, float]]
+) -> None:
+    height, width = four[0].size
+    row, column = round(down * height), round(across * width)
+
+    whole = compose_scenes(four, (row, column), places)
+
+    assert whole.size == (height, width) and whole.numbers.shape == (height, width)
+    areas = np.bincount(whole.numbers.ravel(), minlength=len(whole.segments) + 1)
+    assert len(areas) == len(whole.segments) + 1 and (areas[1:] > 0).all()
+    windows = [np.s_[:row, :column], np.s_[:row, column:], np.s_[row:, :column], np.s_[row:, column:]]
+    things = 0
+    for window, scene in zip(windows, four):
+        allowed = {segment["category_id"] for segment in scene.segments}
+        found = np.unique(whole.numbers[window])
+        shown = [whole.segments[number - 1] for number in found if number]
+        assert {segment["category_id"] for segment in shown} <= allowed
+        things += sum(segment["isthing"] for segment in shown)
+    assert things == sum(segment["isthing"] for segment in whole.segments)  # no thing is in two pieces
+    stuff = [segment["category_id"] for segment in whole.segments if not segment["isthing"]]
+    assert len(stuff) == len(set(stuff))
+
+
+@given(scenes(), st.lists(st.tuples(PARTS, PARTS), min_size=4, max_size=4), PARTS, PARTS)
+@settings(max_examples=40, deadline=None)
+def test_labels_move_with_their_pixels(
+    scene: Scene, places: list[tuple[float, float]], down: float, across: float
+) -> None:
+    height, width = scene.size
+
+    whole = compose_scenes([scene] * 4, (round(down * height), round(across * width)), places)
+
+    classes = np.array([0, *(50 + segment["category_id"] for segment in whole.segments)], np.uint8)
+    np.testing.assert_array_equal(classes[whole.numbers], whole.image[:, :, 0])
+
+
+def test_meeting_point_in_a_corner_leaves_one_whole_picture() -> None:
+    rng = np.random.default_rng(0)
+    segments = [{"category_id": 1, "isthing": True, "iscrowd": 0}, {"category_id": 4, "isthing": False, "iscrowd": 1}]
+    four = [
+        Scene(
+            rng.integers(256, size=(6, 8, 3), dtype=np.uint8),
+            rng.integers(3, size=(6, 8)).astype(np.uint8),
+            segments,
+            "",
+        )
+        for _ in range(4)
+    ]
+
+    whole = compose_scenes(four, (6, 8), [(0.5, 0.5)] * 4)
+
+    np.testing.assert_array_equal(whole.image, four[0].image)
+    np.testing.assert_array_equal(whole.numbers, four[0].numbers)
+    assert whole.segments == segments
+
+
+def test_other_pictures_are_resized_to_cover_the_first() -> None:
+    large = np.zeros((40, 80, 3), np.uint8)
+    large[:, 40:] = 200
+    halves = np.ones((40, 80), np.uint8)
+    halves[:, 40:] = 2
+    infos = [{"category_id": c, "isthing": True, "iscrowd": 0} for c in (0, 1)]
+    small = Scene(np.zeros((10, 10, 3), np.uint8), np.zeros((10, 10), np.uint8), [], "first")
+
+    whole = compose_scenes([small, *[Scene(large, halves, infos, "other")] * 3], (0, 0), [(0.0, 0.5)] * 4)
+
+    # 40x80 becomes 10x20, of which the middle 10 columns are taken: half of them of either side.
+    assert (whole.numbers[:, :5] == 1).all() and (whole.numbers[:, 5:] == 2).all()
+    assert (whole.image[:, :4] == 0).all() and (whole.image[:, 6:] == 200).all()
+
+
+def test_more_than_255_segments_keep_their_numbers() -> None:
+    numbers = np.arange(1, 201, dtype=np.uint8).reshape(10, 20)
+    infos = [{"category_id": i % 7, "isthing": True, "iscrowd": 0} for i in range(200)]
+    scene = Scene(np.zeros((10, 20, 3), np.uint8), numbers, infos, "")
+
+    whole = compose_scenes([scene] * 4, (5, 10), [(0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0)])
+    twice = compose_scenes([whole] * 4, (5, 10), [(0.5, 0.5)] * 4)
+
+    assert len(whole.segments) == 200 and len(twice.segments) <= 200
+    assert [segment["category_id"] for segment in whole.segments] == [
+        (int(n) - 1) % 7
+        for part in (np.s_[:5, :10], np.s_[:5, 10:], np.s_[5:, :10], np.s_[5:, 10:])
+        for n in numbers[part].ravel()
+    ]
+
+
+def test_records_come_back_as_they_were_also_in_another_process() -> None:
+    records = [{"file_name": f"{i}.jpg", "segments_info": [{"id": i}] * i} for i in range(4)]
+
+    packed = pickle.loads(pickle.dumps(PackedRecords(records)))
+
+    assert list(packed) == records and len(packed) == 4
+
+
+@pytest.fixture
+def yard(yard_folder: Path, tiny_config: Callable[..., CfgNode]) -> tuple[CfgNode, list[dict[str, Any]]]:
+    from detr_d2.data import register_from_config
+
+    cfg = tiny_config("MODEL.DETR.MASK_ON", True, "INPUT.RANDOM_FLIP", "none", "INPUT.MIN_SIZE_TRAIN", (0,))
+    register_from_config(cfg)
+    return cfg, DatasetCatalog.get("yard_train")
+
+
+def test_targets_of_four_pictures_are_their_masks(yard: tuple[CfgNode, list[dict[str, Any]]]) -> None:
+    cfg, records = yard
+    mapper = RicapMapper(DetrPanopticDatasetMapper(cfg, is_train=True), records, prob=1.0, beta=1.0)
+    np.random.seed(0)
+
+    for _ in range(10):
+        result = mapper(2)
+        truth = result["instances"]
+        masks = truth.gt_masks.tensor
+        assert result["file_name"] == records[2]["file_name"] and result["image"].shape[1:] == masks.shape[1:]
+        assert masks.sum(0).max() == 1  # one pixel, one segment
+        for mask, box in zip(masks, truth.gt_boxes.tensor.tolist()):
+            rows, columns = torch.nonzero(mask, as_tuple=True)
+            assert box == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+
+
+def test_probability_of_none_leaves_pictures_as_they_are(yard: tuple[CfgNode, list[dict[str, Any]]]) -> None:
+    cfg, records = yard
+    plain = DetrPanopticDatasetMapper(cfg, is_train=True)
+
+    result = RicapMapper(plain, records, prob=0.0, beta=0.3)(1)
+
+    torch.testing.assert_close(result["image"], plain(records[1])["image"])
+
+
+@pytest.mark.parametrize(("prob", "beta"), [(1.5, 0.3), (-0.1, 0.3), (0.5, 0.0), (0.5, float("nan"))])
+def test_senseless_values_are_refused(prob: float, beta: float) -> None:
+    with pytest.raises(ConfigError, match=r"RICAP\.PROB"):
+        RicapMapper(None, [], prob, beta)  # type: ignore[arg-type]
+
+
+def test_pictures_with_boxes_only_are_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match=r"INPUT\.RICAP needs panoptic truth, and boxes\.jpg has none"):
+        RicapMapper(None, [{"file_name": "boxes.jpg", "annotations": []}], 0.5, 0.3)  # type: ignore[arg-type]
+
+
+def test_broken_picture_among_the_four_is_named(yard: tuple[CfgNode, list[dict[str, Any]]], tmp_path: Path) -> None:
+    cfg, records = yard
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(Path(records[1]["file_name"]).read_bytes()[:300])
+    mapper = RicapMapper(
+        DetrPanopticDatasetMapper(cfg, is_train=True),
+        [records[0], *[{**records[1], "file_name": str(broken)}] * 30],
+        1.0,
+        1.0,
+    )
+
+    with pytest.raises(DatasetError, match=r"broken\.jpg\) can't be read"):
+        mapper(0)
