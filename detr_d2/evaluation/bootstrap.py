@@ -49,6 +49,10 @@ class PictureSums:
             sums[column] = sums.get(column, 0.0) + value
         self._rows.append((np.array(list(sums), dtype=np.int32), np.array(list(sums.values()))))
 
+    def extend(self, other: PictureSums) -> None:
+        """Add the pictures of another part of the dataset behind these."""
+        self._rows.extend(other._rows)
+
     def matrix(self) -> sparse.csr_array:
         """(P, 4 K): a row a picture; the columns are the classes' sums of IoU, then their TP, FP and FN."""
         starts = np.cumsum([0] + [len(columns) for columns, _ in self._rows])

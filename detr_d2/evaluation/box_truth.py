@@ -1,4 +1,4 @@
-"""COCO instances ground truth for box AP, of any registered dataset.
+"""COCO instances ground truth for box and mask AP, of any registered dataset.
 
 Detectron2's ``COCOEvaluator`` expects the metadata's ``thing_classes`` to be the classes of the instances file, in the
 order of their ids; this project's metadata lists stuff there as well, in the order of the panoptic file.
@@ -7,23 +7,27 @@ order of their ids; this project's metadata lists stuff there as well, in the or
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+import pycocotools.mask as mask_coding
 
 from detr_d2.data import Category, read_panoptic_png
+from detr_d2.files import write_text
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 
-def things_as_coco(records: Iterable[Mapping[str, Any]], categories: Iterable[Category]) -> dict[str, Any]:
-    """The things of a panoptic dataset as COCO instances, crowds included, boxes only.
+def things_as_coco(
+    records: Iterable[Mapping[str, Any]], categories: Iterable[Category], with_masks: bool = False
+) -> dict[str, Any]:
+    """The things of a panoptic dataset as COCO instances, crowds included.
 
     Args:
         records: the dataset's dicts, with ``segments_info``.
         categories: of the dataset, by contiguous id.
+        with_masks: masks as well, which are run lengths; every PNG is read for them.
 
     Returns:
         A COCO instances file's content; boxes are the panoptic file's, or the PNG's where it has none.
@@ -33,32 +37,31 @@ def things_as_coco(records: Iterable[Mapping[str, Any]], categories: Iterable[Ca
     annotations: list[dict[str, Any]] = []
     for record in records:
         images.append({key: record[key] for key in ("file_name", "height", "width")} | {"id": record["image_id"]})
-        for segment in (s for s in record["segments_info"] if s["isthing"]):
-            box, area = segment.get("bbox"), segment.get("area")
-            if box is None or area is None:
-                mask = read_panoptic_png(record["pan_seg_file_name"]) == segment["id"]
-                box, area = _box_of(mask), int(mask.sum())
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": record["image_id"],
-                    "category_id": by_label[segment["category_id"]].id,
-                    "bbox": [float(value) for value in box],
-                    "area": float(area),
-                    "iscrowd": int(segment.get("iscrowd", 0)),
-                }
-            )
+        things = [s for s in record["segments_info"] if s["isthing"]]
+        is_whole = all(s.get("bbox") is not None and s.get("area") is not None for s in things)
+        ids = None if is_whole and not (things and with_masks) else read_panoptic_png(record["pan_seg_file_name"])
+        for segment in things:
+            annotation = {
+                "id": len(annotations) + 1,
+                "image_id": record["image_id"],
+                "category_id": by_label[segment["category_id"]].id,
+                "iscrowd": int(segment.get("iscrowd", 0)),
+            }
+            annotations.append(annotation | _shape_of(segment, ids, with_masks))
     kinds = [{"id": category.id, "name": category.name} for category in by_label if category.is_thing]
     return {"info": {}, "images": images, "annotations": annotations, "categories": kinds}
 
 
-def write_things(dataset_name: str, categories: Iterable[Category], path: str) -> None:
-    """Write :func:`things_as_coco` of a registered dataset, beside and then renamed."""
-    content = things_as_coco(DatasetCatalog.get(dataset_name), categories)
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    with open(path + ".partial", "w", encoding="utf-8") as file:
-        json.dump(content, file)
-    os.replace(path + ".partial", path)
+def write_things(dataset_name: str, categories: Iterable[Category], path: str, with_masks: bool = False) -> None:
+    """Write :func:`things_as_coco` of a registered dataset, whole or not at all."""
+    content = things_as_coco(DatasetCatalog.get(dataset_name), categories, with_masks)
+    write_text(path, json.dumps(content))
+
+
+def has_masks(json_file: str) -> bool:
+    """Whether all annotations of a COCO instances file have a mask."""
+    with open(json_file, encoding="utf-8") as file:
+        return all(annotation.get("segmentation") for annotation in json.load(file)["annotations"])
 
 
 def register_box_metadata(dataset_name: str, categories: Iterable[Category], json_file: str) -> str:
@@ -78,6 +81,22 @@ def register_box_metadata(dataset_name: str, categories: Iterable[Category], jso
         evaluator_type="coco",
     )
     return name
+
+
+def _shape_of(segment: Mapping[str, Any], ids: np.ndarray | None, with_mask: bool) -> dict[str, Any]:
+    """Box, area and perhaps mask of a segment; ``ids`` is its map (H, W), where that is needed."""
+    box, area = segment.get("bbox"), segment.get("area")
+    mask = None
+    if ids is not None:
+        mask = ids == segment["id"]
+    if mask is not None and (box is None or area is None):
+        box, area = _box_of(mask), int(mask.sum())
+    assert box is not None and area is not None
+    shape: dict[str, Any] = {"bbox": [float(value) for value in box], "area": float(area)}
+    if mask is not None and with_mask:
+        runs = mask_coding.encode(np.asfortranarray(mask, dtype=np.uint8))
+        shape |= {"segmentation": {"size": runs["size"], "counts": runs["counts"].decode()}}
+    return shape
 
 
 def _box_of(mask: np.ndarray) -> tuple[float, float, float, float]:

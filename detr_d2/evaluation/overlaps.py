@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -61,13 +61,33 @@ class Overlaps:
     """
 
     def __init__(self, true_map: np.ndarray, predicted_map: np.ndarray) -> None:
-        true_ids, predicted_ids, pixels = (part.tolist() for part in joint_histogram(true_map, predicted_map))
-        self.pairs: dict[tuple[int, int], int] = dict(zip(zip(true_ids, predicted_ids), pixels))
+        self._fill(zip(*(part.tolist() for part in joint_histogram(true_map, predicted_map))))
+
+    @classmethod
+    def of_pairs(cls, entries: Iterable[Sequence[int]]) -> Overlaps:
+        """Overlaps that have been counted before: true id, predicted id and pixels, in the order of the ids."""
+        overlaps = cls.__new__(cls)
+        overlaps._fill(entries)
+        return overlaps
+
+    def _fill(self, entries: Iterable[Sequence[int]]) -> None:
+        self.pairs: dict[tuple[int, int], int] = {}
         self.true_areas: dict[int, int] = defaultdict(int)
         self.predicted_areas: dict[int, int] = defaultdict(int)
-        for (true_id, predicted_id), count in self.pairs.items():
+        for true_id, predicted_id, count in entries:
+            self.pairs[true_id, predicted_id] = count
             self.true_areas[true_id] += count
             self.predicted_areas[predicted_id] += count
+
+    def as_entries(self) -> list[list[int]]:
+        """True id, predicted id and pixels of each pair; :meth:`of_pairs` reads it."""
+        return [[true_id, predicted_id, count] for (true_id, predicted_id), count in self.pairs.items()]
+
+    def iou(self, true_id: int, predicted_id: int) -> float:
+        """Shared pixels as part of those of either segment; true void doesn't count."""
+        overlap = self.pixels(true_id, predicted_id)
+        areas = self.predicted_areas[predicted_id] + self.true_areas[true_id]
+        return overlap / (areas - overlap - self.pixels(VOID, predicted_id))
 
     def pixels(self, true_id: int, predicted_id: int) -> int:
         """Pixels that are of both segments."""
@@ -81,10 +101,9 @@ class Overlaps:
         They come in the order of the true ids.
         """
         found = {}
-        for (true_id, predicted_id), overlap in self.pairs.items():
+        for true_id, predicted_id in self.pairs:
             if true_id in true_class and true_class[true_id] == predicted_class.get(predicted_id):
-                areas = self.predicted_areas[predicted_id] + self.true_areas[true_id]
-                iou = overlap / (areas - overlap - self.pixels(VOID, predicted_id))
+                iou = self.iou(true_id, predicted_id)
                 if iou > 0.5:
                     found[predicted_id] = true_id, iou
         return found

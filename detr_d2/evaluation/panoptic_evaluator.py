@@ -1,10 +1,10 @@
-"""Panoptic quality of a model over a registered dataset, in memory: no predictions are written or kept."""
+"""Panoptic quality of a model over a registered dataset, and what is measured beside; predictions aren't kept."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections import OrderedDict
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,12 +12,21 @@ import numpy as np
 
 from detr_d2.data import categories_of, read_panoptic_png
 from detr_d2.errors import DatasetError, UserError
+from detr_d2.evaluation.bootstrap import Intervals, bootstrap_intervals
+from detr_d2.evaluation.boundaries import boundary_overlaps, boundary_width
 from detr_d2.evaluation.ground_truth import count_stale_areas, find_faults
+from detr_d2.evaluation.measure_results import Results, evaluation_results, measures_as_json
+from detr_d2.evaluation.measures import PanopticMeasures
 from detr_d2.evaluation.overlaps import segment_areas
-from detr_d2.evaluation.panoptic_quality import PanopticQuality, Quality
-from detr_d2.evaluation.results import group_means, quality_as_json, write_json
-from detr_d2.evaluation.tables import class_table, quality_table
+from detr_d2.evaluation.panoptic_quality import compare_maps
+from detr_d2.evaluation.prediction_files import PredictionWriter
+from detr_d2.evaluation.record_writer import RecordWriter
+from detr_d2.evaluation.records import make_record
+from detr_d2.evaluation.results import group_labels, group_means, write_json
+from detr_d2.evaluation.run_facts import run_facts
+from detr_d2.evaluation.tables import class_table, measures_table, quality_table
 
+from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
@@ -30,19 +39,35 @@ _RESULT_FILE = "panoptic_quality.json"
 
 
 class DetrPanopticEvaluator(DatasetEvaluator):
-    """PQ, SQ and RQ for All, Things and Stuff, with the keys of Detectron2's ``COCOPanopticEvaluator``.
+    """PQ, SQ and RQ for All, Things and Stuff, with the keys of Detectron2's ``COCOPanopticEvaluator``, and more.
 
     Args:
         dataset_name: a registered dataset with panoptic ground truth.
-        output_dir: gets ``panoptic_quality.json``; None writes nothing.
+        output_dir: gets ``panoptic_quality.json`` and the records of :mod:`detr_d2.evaluation.records`; None writes
+            nothing.
+        boundaries: count boundaries, for Boundary PQ.
+        resamples: draws for the intervals; 0 for none.
+        save_predictions: write the predictions as COCO panoptic files as well.
+        cfg: of the run, for ``run.json``.
 
     Raises:
         DatasetError: no such dataset, or it has no panoptic ground truth.
     """
 
-    def __init__(self, dataset_name: str, output_dir: str | None = None) -> None:
-        self._dataset_name, self._output_dir = dataset_name, output_dir
+    def __init__(
+        self,
+        dataset_name: str,
+        output_dir: str | None = None,
+        *,
+        boundaries: bool = True,
+        resamples: int = 1000,
+        save_predictions: bool = False,
+        cfg: CfgNode | None = None,
+    ) -> None:
+        self._dataset_name, self._output_dir, self._cfg = dataset_name, output_dir, cfg
+        self._boundaries, self._resamples, self._save_predictions = boundaries, resamples, save_predictions
         self._categories = categories_of(dataset_name)
+        self._is_thing = [category.is_thing for category in self._categories]
         records = DatasetCatalog.get(dataset_name)
         if not records or "pan_seg_file_name" not in records[0]:
             raise DatasetError(
@@ -54,10 +79,13 @@ class DetrPanopticEvaluator(DatasetEvaluator):
 
     def reset(self) -> None:
         """Forget all pictures."""
-        self._quality = PanopticQuality(len(self._categories))
+        self._measures = PanopticMeasures(self._is_thing)
         self._times_seen = np.zeros(len(self._records), dtype=np.int64)
         self._stale_areas = 0
         self._faults: list[str] = []
+        self._started = time.perf_counter()
+        self._record_writer: RecordWriter | None = None
+        self._prediction_writer: PredictionWriter | None = None
 
     def process(self, inputs: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Any]]) -> None:
         """Compare each output's "panoptic_seg" with the ground truth of its input's "image_id".
@@ -74,15 +102,14 @@ class DetrPanopticEvaluator(DatasetEvaluator):
             ids = self._true_map(record)
             if ids is not None:
                 predicted_map, predicted_segments = output["panoptic_seg"]
-                found = predicted_map.detach().cpu().numpy()
-                self._quality.update(ids, record["segments_info"], found, predicted_segments)
+                self._compare(record, ids, predicted_map.detach().cpu().numpy(), predicted_segments)
 
-    def evaluate(self) -> dict[str, dict[str, float]] | None:
+    def evaluate(self) -> Results | None:
         """Results over all processes; None but in the main one.
 
         Returns:
-            {"panoptic_seg": {"PQ", "SQ", "RQ", "PQ_th", "SQ_th", "RQ_th", "PQ_st", "SQ_st", "RQ_st"}} in percent; NaN
-            where the dataset has no such class.
+            By task, in percent; NaN where the dataset has no such class. "panoptic_seg" has the names of Detectron2's
+            evaluator; for the others see :func:`detr_d2.evaluation.measure_results.evaluation_results`.
 
         Raises:
             DatasetError: the ground truth contradicts itself; up to ten faults are listed.
@@ -90,15 +117,33 @@ class DetrPanopticEvaluator(DatasetEvaluator):
         self._gather()
         if self._faults:
             raise self._contradiction()
+        self._write_files()
         if not comm.is_main_process():
             return None
         self._report_coverage()
-        groups = self._report_quality()
-        results = {}
-        for group, ending in (("All", ""), ("Things", "_th"), ("Stuff", "_st")):
-            for key in ("pq", "sq", "rq"):
-                results[key.upper() + ending] = 100 * getattr(groups[group], key)
-        return OrderedDict(panoptic_seg=results)
+        intervals = None
+        if self._resamples and len(self._measures.sums):
+            intervals = bootstrap_intervals(self._measures.sums, group_labels(self._is_thing), self._resamples)
+        results = evaluation_results(self._measures, intervals)
+        self._report_quality(intervals, results)
+        return results
+
+    def _compare(
+        self, picture: dict[str, Any], true_map: np.ndarray, predicted_map: np.ndarray, segments: list[dict[str, Any]]
+    ) -> None:
+        """Measure a picture, and keep what is kept of it."""
+        overlaps = compare_maps(true_map, predicted_map, segments, len(self._categories))
+        boundaries = None
+        if self._boundaries:
+            boundaries = boundary_overlaps(true_map, predicted_map, boundary_width(*true_map.shape))
+        record = make_record(picture, overlaps, segments, boundaries)
+        self._measures.add(record)
+        if self._output_dir:
+            # Made with the first picture, so that a run which fails before leaves older files alone.
+            self._record_writer = self._record_writer or RecordWriter(self._output_dir)
+            self._record_writer.add(record, predicted_map, segments)
+        if self._output_dir and self._save_predictions:
+            self._predictions().add(picture, predicted_map, segments)
 
     def _record(self, image_id: Any) -> tuple[int, dict[str, Any]]:
         if image_id not in self._records:
@@ -132,26 +177,44 @@ class DetrPanopticEvaluator(DatasetEvaluator):
 
     def _gather(self) -> None:
         """Join what all processes have seen, in the order of their ranks."""
-        parts = comm.all_gather((self._quality, self._times_seen, self._stale_areas, self._faults))
-        self._quality = PanopticQuality(len(self._categories))
-        for quality, *_ in parts:
-            self._quality.merge(quality)
+        parts = comm.all_gather((self._measures, self._times_seen, self._stale_areas, self._faults))
+        self._measures = PanopticMeasures(self._is_thing)
+        for measures, *_ in parts:
+            self._measures.merge(measures)
         self._times_seen = np.sum([seen for _, seen, _, _ in parts], axis=0)
         self._stale_areas = sum(stale for _, _, stale, _ in parts)
         self._faults = [fault for *_, faults in parts for fault in faults]
 
-    def _report_quality(self) -> dict[str, Quality]:
-        """Log the tables, write the file; the means over All, Things and Stuff."""
-        is_thing = [category.is_thing for category in self._categories]
-        groups = group_means(self._quality, is_thing)
-        names = [category.name for category in self._categories]
-        logger.info("Panoptic quality by class:\n%s", class_table(self._quality, names, is_thing))
-        logger.info("Panoptic quality on %s:\n%s", self._dataset_name, quality_table(groups))
+    def _write_files(self) -> None:
+        """Records and predictions of all processes."""
+        if not self._output_dir:
+            return
+        facts = run_facts(self._dataset_name, self._categories, self._cfg) if comm.is_main_process() else {}
+        facts |= {"seconds": time.perf_counter() - self._started, "pictures": self._pictures()}
+        (self._record_writer or RecordWriter(self._output_dir)).write(facts)
+        if self._save_predictions:
+            self._predictions().write()
+
+    def _predictions(self) -> PredictionWriter:
+        if self._prediction_writer is None:
+            pictures = [record for _, record in self._records.values()]
+            self._prediction_writer = PredictionWriter(str(self._output_dir), self._categories, pictures)
+        return self._prediction_writer
+
+    def _pictures(self) -> int:
+        return int((self._times_seen > 0).sum())
+
+    def _report_quality(self, intervals: Intervals | None, results: Results) -> None:
+        """Log the tables, write the file."""
+        quality, names = self._measures.quality, [category.name for category in self._categories]
+        logger.info("Panoptic quality by class:\n%s", class_table(quality, names, self._is_thing, intervals))
+        table = quality_table(group_means(quality, self._is_thing), intervals)
+        logger.info("Panoptic quality on %s:\n%s", self._dataset_name, table)
+        logger.info("Measured beside:\n%s", measures_table(results))
         if self._output_dir:
-            head = {"dataset": self._dataset_name, "pictures": int((self._times_seen > 0).sum())}
-            content = head | quality_as_json(self._quality, self._categories)
+            head = {"dataset": self._dataset_name, "pictures": self._pictures()}
+            content = head | measures_as_json(self._measures, self._categories, intervals)
             write_json(os.path.join(self._output_dir, _RESULT_FILE), content)
-        return groups
 
     def _report_coverage(self) -> None:
         total, missing = len(self._times_seen), int((self._times_seen == 0).sum())

@@ -74,14 +74,7 @@ class PanopticQuality:
         Raises:
             ValueError: the maps' sizes differ, or the prediction's ids in map and segments do.
         """
-        if true_map.shape != predicted_map.shape:
-            raise ValueError(
-                f"the predicted map is {_size(predicted_map)}, the true one {_size(true_map)} (height x width); "
-                "predict at the size of the original picture."
-            )
-        overlaps = Overlaps(true_map, predicted_map)
-        predicted_class = {s["id"]: s["category_id"] for s in predicted_segments}
-        _require_agreement(predicted_class, overlaps.predicted_areas, len(self.iou))
+        overlaps = compare_maps(true_map, predicted_map, predicted_segments, len(self.iou))
         self.add(match_segments(overlaps, true_segments, predicted_segments))
 
     def add(self, matches: Matches) -> None:
@@ -123,30 +116,89 @@ class PanopticQuality:
         return self.true_positives, self.false_positives, self.false_negatives
 
 
+@dataclass(frozen=True)
+class Pairing:
+    """Which segments of one picture belong together, by their ids.
+
+    Args:
+        matches: {predicted id: (true id, IoU)}, in the order of the true ids.
+        wrong: predicted segments that match none and count.
+        missed: true segments that none matches.
+    """
+
+    matches: dict[int, tuple[int, float]]
+    wrong: tuple[int, ...]
+    missed: tuple[int, ...]
+
+
+def compare_maps(
+    true_map: np.ndarray, predicted_map: np.ndarray, predicted_segments: Sequence[Segment], num_classes: int
+) -> Overlaps:
+    """Overlaps of a true and a predicted map that fit together.
+
+    Raises:
+        ValueError: the maps' sizes differ, or the prediction's ids in map and segments do, or a class is unknown.
+    """
+    if true_map.shape != predicted_map.shape:
+        raise ValueError(
+            f"the predicted map is {_size(predicted_map)}, the true one {_size(true_map)} (height x width); "
+            "predict at the size of the original picture."
+        )
+    overlaps = Overlaps(true_map, predicted_map)
+    predicted_class = {s["id"]: s["category_id"] for s in predicted_segments}
+    _require_agreement(predicted_class, overlaps.predicted_areas, num_classes)
+    return overlaps
+
+
 def match_segments(
     overlaps: Overlaps, true_segments: Sequence[Segment], predicted_segments: Sequence[Segment]
 ) -> Matches:
+    """Which predicted segments are true ones, by class and an IoU above 0.5; see :func:`pair_segments`."""
+    pairing = pair_segments(overlaps, true_segments, predicted_segments)
+    return matches_of(pairing, true_segments, predicted_segments)
+
+
+def matches_of(pairing: Pairing, true_segments: Sequence[Segment], predicted_segments: Sequence[Segment]) -> Matches:
+    """The classes of a pairing's segments."""
+    true_class = {s["id"]: s["category_id"] for s in true_segments}
+    predicted_class = {s["id"]: s["category_id"] for s in predicted_segments}
+    return Matches(
+        tuple((true_class[true_id], iou) for true_id, iou in pairing.matches.values()),
+        tuple(predicted_class[predicted_id] for predicted_id in pairing.wrong),
+        tuple(true_class[true_id] for true_id in pairing.missed),
+    )
+
+
+def pair_segments(
+    overlaps: Overlaps,
+    true_segments: Sequence[Segment],
+    predicted_segments: Sequence[Segment],
+    boundaries: Overlaps | None = None,
+) -> Pairing:
     """Which predicted segments are true ones, by class and an IoU above 0.5.
 
     Args:
         overlaps: of the true and the predicted map.
         true_segments: each with "id", "category_id" and "iscrowd".
         predicted_segments: each with "id" and "category_id"; the same ids as the predicted map's.
+        boundaries: overlaps of the segments' boundaries; IoU is the smaller one of segments and boundaries then.
     """
     true_class = {s["id"]: s["category_id"] for s in true_segments if not s.get("iscrowd")}
     # Of several crowds of a class only the last counts, as in panopticapi.
     crowd_of_class = {s["category_id"]: s["id"] for s in true_segments if s.get("iscrowd")}
     predicted_class = {s["id"]: s["category_id"] for s in predicted_segments}
     matches = overlaps.matches(true_class, predicted_class)
+    if boundaries is not None:
+        least = {p: (t, min(iou, boundaries.iou(t, p))) for p, (t, iou) in matches.items()}
+        matches = {p: (t, iou) for p, (t, iou) in least.items() if iou > 0.5}
     wrong = []
     for predicted_id in predicted_class.keys() - matches.keys():
-        label = predicted_class[predicted_id]
-        ignored = overlaps.pixels(VOID, predicted_id) + overlaps.pixels(crowd_of_class.get(label, -1), predicted_id)
+        crowd_id = crowd_of_class.get(predicted_class[predicted_id], -1)
+        ignored = overlaps.pixels(VOID, predicted_id) + overlaps.pixels(crowd_id, predicted_id)
         if ignored / overlaps.predicted_areas[predicted_id] <= 0.5:
-            wrong.append(label)
+            wrong.append(predicted_id)
     missed = true_class.keys() - {true_id for true_id, _ in matches.values()}
-    found = tuple((true_class[true_id], iou) for true_id, iou in matches.values())
-    return Matches(found, tuple(wrong), tuple(true_class[true_id] for true_id in missed))
+    return Pairing(matches, tuple(wrong), tuple(missed))
 
 
 def _require_agreement(predicted_class: Mapping[int, int], areas: Mapping[int, int], num_classes: int) -> None:

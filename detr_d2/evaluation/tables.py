@@ -49,6 +49,22 @@ def class_table(
     return _table(rows, headers) + note
 
 
+def measures_table(results: Mapping[str, Mapping[str, float]]) -> str:
+    """All, Things and Stuff of what is measured beside panoptic quality, in percent, and mIoU.
+
+    Args:
+        results: as :func:`detr_d2.evaluation.measure_results.evaluation_results` gives them.
+    """
+    named = [("Boundary PQ", "panoptic_boundary", "PQ"), ("PQ†", "panoptic_dagger", "PQ")]
+    named += [(f"PQ of {size} segments", "panoptic_size", f"PQ_{size}") for size in ("small", "medium", "large")]
+    rows: list[Sequence[Any]] = [
+        [title, *(results[task][key + ending] for ending in ("", "_th", "_st"))]
+        for title, task, key in named
+        if task in results
+    ]
+    return _table([*rows, ["mIoU", results["sem_seg"]["mIoU"]]], ["", "All", "Things", "Stuff"])
+
+
 def _interval_header(intervals: Intervals) -> str:
     return f"PQ, {100 * intervals.confidence:g} %"
 

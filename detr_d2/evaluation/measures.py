@@ -1,0 +1,146 @@
+"""Everything that is measured of panoptic predictions, from records of pictures.
+
+Source: Kirillov et al. 2019, "Panoptic Segmentation" (PQ); Cheng et al. 2021, "Boundary IoU" (Boundary PQ: the IoU of
+a match is the smaller one of segments and boundaries); Porzi et al. 2019, "Seamless Scene Segmentation", section 4
+(PQ†: stuff has no threshold); Long et al. 2015, "Fully Convolutional Networks for Semantic Segmentation", section 5
+(mIoU and its kin); the bounds of COCO's box AP, https://cocodataset.org/#detection-eval (sizes).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from detr_d2.evaluation.bootstrap import PictureSums
+from detr_d2.evaluation.overlaps import VOID
+from detr_d2.evaluation.panoptic_quality import Pairing, PanopticQuality, Quality, matches_of, pair_segments
+from detr_d2.evaluation.records import EvaluationRecord
+
+SIZES = ("small", "medium", "large")
+#: Area in pixels from which on a segment is medium, and large.
+SIZE_BOUNDS = (32**2, 96**2)
+
+
+class PanopticMeasures:
+    """Sums over pictures; what is kept doesn't grow with them, but for some numbers a picture for the intervals.
+
+    Args:
+        is_thing: for each contiguous class.
+    """
+
+    def __init__(self, is_thing: Sequence[bool]) -> None:
+        count = len(is_thing)
+        self.is_thing = list(is_thing)
+        self.quality, self.boundary = PanopticQuality(count), PanopticQuality(count)
+        self.of_size = {size: PanopticQuality(count) for size in SIZES}
+        self.has_boundaries = False
+        self.sums = PictureSums(count)
+        #: (K, K + 1) pixels by true class and predicted class; the last column is of predicted void.
+        self.confusion = np.zeros((count, count + 1), dtype=np.int64)
+        #: Sum of the IoU of true stuff segments, whatever it is, and how many there are, of each class.
+        self.stuff_iou = np.zeros(count)
+        self.stuff_segments = np.zeros(count, dtype=np.int64)
+
+    def add(self, record: EvaluationRecord) -> None:
+        """Add a picture."""
+        true, predicted = record.true_segments, record.predicted_segments
+        pairing = pair_segments(record.pixels, true, predicted)
+        matches = matches_of(pairing, true, predicted)
+        self.quality.add(matches)
+        self.sums.add(matches)
+        self._add_sizes(record, pairing)
+        self._add_classes(record)
+        if record.boundary_pixels is not None:
+            self.has_boundaries = True
+            self.boundary.add(
+                matches_of(pair_segments(record.pixels, true, predicted, record.boundary_pixels), true, predicted)
+            )
+
+    def merge(self, other: PanopticMeasures) -> None:
+        """Add the pictures of another part of the dataset."""
+        self.quality.merge(other.quality)
+        self.boundary.merge(other.boundary)
+        for size, quality in self.of_size.items():
+            quality.merge(other.of_size[size])
+        self.has_boundaries |= other.has_boundaries
+        self.sums.extend(other.sums)
+        self.confusion += other.confusion
+        self.stuff_iou += other.stuff_iou
+        self.stuff_segments += other.stuff_segments
+
+    def dagger(self, label: int) -> Quality:
+        """PQ† of a class: PQ of things; for stuff the mean IoU over the pictures that have it, and no SQ and RQ."""
+        if self.is_thing[label]:
+            return self.quality.of_class(label)
+        segments = int(self.stuff_segments[label])
+        if not segments:
+            return Quality(math.nan, math.nan, math.nan, 0)
+        return Quality(float(self.stuff_iou[label]) / segments, math.nan, math.nan, 1)
+
+    def mean_dagger(self, labels: Sequence[int]) -> float:
+        """Mean of PQ† over those of the classes that there are; NaN for none."""
+        present = [quality.pq for quality in map(self.dagger, labels) if quality.n]
+        return sum(present) / len(present) if present else math.nan
+
+    def semantic(self) -> dict[str, float]:
+        """What semantic segmentation is measured by, as parts of 1, with Detectron2's names; NaN without pixels.
+
+        Classes that the truth doesn't have are left out of the means; predictions on true void don't count.
+        """
+        ious, accuracies, true = self.class_ious(), self.class_accuracies(), self.confusion.sum(axis=1)
+        present, pixels = true > 0, int(true.sum())
+        if not pixels:
+            return dict.fromkeys(("mIoU", "fwIoU", "mACC", "pACC"), math.nan)
+        return {
+            "mIoU": float(ious[present].mean()),
+            "fwIoU": float((ious[present] * true[present]).sum() / pixels),
+            "mACC": float(accuracies[present].mean()),
+            "pACC": float(np.trace(self.confusion) / pixels),
+        }
+
+    def class_ious(self) -> np.ndarray:
+        """(K,) IoU of all pixels of each class; NaN where the truth has none."""
+        true, right = self.confusion.sum(axis=1), np.diagonal(self.confusion)
+        union = true + self.confusion[:, :-1].sum(axis=0) - right
+        return np.where(true > 0, right / np.maximum(union, 1), np.nan)
+
+    def class_accuracies(self) -> np.ndarray:
+        """(K,) part of each class's true pixels that is predicted as such; NaN where there are none."""
+        true = self.confusion.sum(axis=1)
+        return np.where(true > 0, np.diagonal(self.confusion) / np.maximum(true, 1), np.nan)
+
+    def _add_sizes(self, record: EvaluationRecord, pairing: Pairing) -> None:
+        """A match and a missed segment have the true segment's size, a wrong one has its own."""
+        true = {s["id"]: (size_of(s["area"]), s["class"]) for s in record.true}
+        predicted = {s["id"]: (size_of(s["area"]), s["class"]) for s in record.predicted}
+        for true_id, iou in pairing.matches.values():
+            size, label = true[true_id]
+            self.of_size[size].iou[label] += iou
+            self.of_size[size].true_positives[label] += 1
+        for true_id in pairing.missed:
+            size, label = true[true_id]
+            self.of_size[size].false_negatives[label] += 1
+        for predicted_id in pairing.wrong:
+            size, label = predicted[predicted_id]
+            self.of_size[size].false_positives[label] += 1
+
+    def _add_classes(self, record: EvaluationRecord) -> None:
+        """Pixels by classes, and the IoU of stuff."""
+        true = {s["id"]: s["class"] for s in record.true}
+        predicted = {s["id"]: s["class"] for s in record.predicted} | {VOID: len(self.is_thing)}
+        for true_id, predicted_id, pixels in record.overlaps:
+            if true_id != VOID:
+                self.confusion[true[true_id], predicted[predicted_id]] += pixels
+        for segment in record.true:
+            label = segment["class"]
+            if not self.is_thing[label] and not segment["iscrowd"]:
+                same = [s["id"] for s in record.predicted if s["class"] == label]
+                self.stuff_iou[label] += max((record.pixels.iou(segment["id"], i) for i in same), default=0.0)
+                self.stuff_segments[label] += 1
+
+
+def size_of(area: int) -> str:
+    """small, medium or large."""
+    return SIZES[sum(area >= bound for bound in SIZE_BOUNDS)]
