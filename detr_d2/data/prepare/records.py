@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import IO, Literal, Protocol, TypeAlias
 
@@ -13,6 +15,12 @@ from ...errors import DatasetError, MissingFileError
 
 #: More bytes than this are no picture and no label file, whatever a zip says of its size.
 MOST_BYTES = 2**30
+
+
+@lru_cache(maxsize=8)
+def _archive(path: Path, changed: int, size: int, process: int) -> zipfile.ZipFile:
+    """An open zip; its list of members is read once in a process, not for each member."""
+    return zipfile.ZipFile(path)
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,9 @@ class FileRef:
             with self.path.open("rb") as file:
                 yield file
             return
-        with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as inner:
+        status = self.path.stat()
+        archive = _archive(self.path, status.st_mtime_ns, status.st_size, os.getpid())
+        with archive.open(self.member) as inner:
             yield inner
 
     def __str__(self) -> str:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
-from xml.etree.ElementTree import Element, ParseError
+from xml.etree.ElementTree import Element
 
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import iterparse
@@ -37,23 +36,26 @@ def read_cvat_xml(file: FileRef, name: str, finder: PictureFinder) -> Export:
         DatasetError: it isn't XML, or not CVAT's for images; it declares entities; or no picture is there.
     """
     reader = _Reader(file, name, finder)
+    for element in _elements(_events(file), file):
+        reader.take(element)
+    return reader.export()
+
+
+def _events(file: FileRef) -> Iterator[tuple[str, Element]]:
+    """Begin and end of each element; whatever goes wrong on the way is a DatasetError that names the file."""
     try:
         with file.open() as opened:
-            for element in _elements(iterparse(opened, ("start", "end"), forbid_dtd=True), file):
-                reader.take(element)
+            yield from iterparse(opened, ("start", "end"), forbid_dtd=True)
     except DefusedXmlException as error:
         raise DatasetError(
             f"{file} declares a document type or entities, which CVAT never does and which can fill the memory. "
             "Nothing was read from it. Export it again."
         ) from error
-    except (ParseError, ValueError) as error:
-        raise DatasetError(f"{file} isn't XML: {error}. Export it again, or restore it.") from error
-    except FileNotFoundError as error:
-        raise DatasetError(f"{file} isn't there.") from error
-    return reader.export()
+    except Exception as error:  # ParseError, unknown encodings, and all that broken zips raise
+        raise DatasetError(f"{file} isn't XML: {str(error)[:200]}. Export it again, or restore it.") from error
 
 
-def _elements(events: Any, file: FileRef) -> Iterator[Element]:
+def _elements(events: Iterator[tuple[str, Element]], file: FileRef) -> Iterator[Element]:
     """The elements below the root, one after another; each is emptied when the next one comes."""
     path: list[Element] = []
     for event, element in events:

@@ -67,14 +67,17 @@ def box_corners(box: Box) -> tuple[float, ...]:
 
 
 def _filled(polygons: Sequence[Sequence[float]], height: int, width: int) -> np.ndarray:
-    mask = np.zeros((height, width), bool)
+    kept = []
     for polygon in polygons:
         if not is_polygon(polygon):
             raise DatasetError(f"a polygon of {len(polygon)} coordinates can't be drawn; it needs x, y of 3 points.")
         near = _cut(list(polygon), height, width)
         if len(near) >= 6:
-            mask |= coco_mask.decode(coco_mask.frPyObjects([near], height, width))[:, :, 0].astype(bool)
-    return mask
+            kept.append(near)
+    if not kept:
+        return np.zeros((height, width), bool)
+    runs = coco_mask.merge(coco_mask.frPyObjects(kept, height, width))
+    return coco_mask.decode(runs).view(bool)
 
 
 def _cut(polygon: list[float], height: int, width: int) -> list[float]:

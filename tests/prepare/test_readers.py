@@ -1,0 +1,335 @@
+"""Exports of every kind, from folders and zips: their pictures, classes and labels, and what is noted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+
+from detr_d2.data.prepare.readers import read_exports, shape_mask
+from detr_d2.data.prepare.records import Box, Export, Label, Polygons, Runs
+from detr_d2.errors import DatasetError, MissingFileError
+from tests.prepare.made_exports import (
+    HEIGHT,
+    SQUARE,
+    WIDTH,
+    annotation,
+    coco,
+    coco_files,
+    picture,
+    png,
+    write_folder,
+    write_zip,
+)
+
+
+def labels_of(export: Export, number: int = 0) -> list[Label]:
+    """The labels of a picture, whether they were read before or not."""
+    labels = export.pictures[number].labels
+    return list(labels if isinstance(labels, tuple) else labels())
+
+
+def codes_of(export: Export) -> list[str]:
+    """What was noted."""
+    return [note.code for note in export.notes]
+
+
+def read_one(folder: Path, *annotations: dict, **changed: object) -> Export:
+    """An export of CVAT's "COCO 1.0", written and read."""
+    (export,) = read_exports([write_folder(folder, coco_files(*annotations, **changed))], "cvat")
+    return export
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_coco_export_gives_picture_and_label(packed, tmp_path):
+    files = coco_files(annotation())
+    path = write_zip(tmp_path / "brick.zip", files) if packed else write_folder(tmp_path / "brick", files)
+
+    (export,) = read_exports([path], "cvat")
+
+    (record,) = export.pictures
+    assert (export.name, export.kind, export.is_cvat) == ("brick", "coco-instances", True)
+    assert (record.name, record.width, record.height, record.image_id) == ("1.jpg", WIDTH, HEIGHT, 1)
+    assert record.image.read() == picture()
+    assert labels_of(export) == [Label("brick", Polygons((tuple(SQUARE),)), id=1)]
+    assert export.notes == ()
+
+
+def test_folder_of_exports_gives_each_its_name(tmp_path):
+    write_folder(tmp_path / "brick", coco_files(annotation()))
+    write_folder(tmp_path / "pipe", {"coco.json": json.dumps(coco()).encode(), "images/1.jpg": picture()})
+    write_zip(tmp_path / "zips" / "job_7.zip", coco_files())
+    write_folder(tmp_path / "other" / "brick", coco_files())
+
+    exports = read_exports([tmp_path], "cvat")
+
+    assert [export.name for export in exports] == ["brick", "brick_2", "pipe", "job_7"]
+    assert [export.pictures[0].name for export in exports] == ["1.jpg"] * 4
+
+
+def test_jsons_beside_each_other_are_named_by_their_subset(tmp_path):
+    for subset in ("train", "val"):
+        content = json.dumps(coco()).encode()
+        write_folder(tmp_path / "site", {f"annotations/instances_{subset}.json": content})
+        write_folder(tmp_path / "site", {f"images/{subset}/1.jpg": picture(seed=len(subset))})
+
+    exports = read_exports([tmp_path / "site"], "cvat")
+
+    assert [export.name for export in exports] == ["site_train", "site_val"]
+    assert [export.pictures[0].image.read() for export in exports] == [picture(seed=5), picture(seed=3)]
+
+
+def test_single_json_is_read_with_the_pictures_beside_it(tmp_path):
+    write_folder(tmp_path, coco_files(annotation()))
+
+    (export,) = read_exports([tmp_path / "annotations" / "instances_default.json"], "coco")
+
+    assert len(export.pictures) == 1 and not export.is_cvat and export.classes[0].is_thing
+
+
+def test_brush_mask_is_a_crowd_of_runs(tmp_path):
+    runs = {"size": [HEIGHT, WIDTH], "counts": [0, HEIGHT, HEIGHT * (WIDTH - 1)]}
+
+    export = read_one(tmp_path, annotation(segmentation=runs, iscrowd=1))
+
+    assert labels_of(export) == [Label("brick", Runs((HEIGHT, WIDTH), (0, 30, 30 * 39)), True, id=1)]
+
+
+def test_rectangle_of_cvat_is_its_box(tmp_path):
+    turned = {"occluded": False, "rotation": 30.0}
+
+    export = read_one(tmp_path, annotation(segmentation=[], attributes=turned))
+
+    assert labels_of(export)[0].shape == Box(5, 6, 15, 16, 30) and codes_of(export) == ["mask-box"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "code"),
+    [
+        ({"segmentation": [], "area": 0, "bbox": [0, 0, 0, 0]}, "mask-empty"),
+        ({"segmentation": [], "area": 7.0}, "mask-empty"),
+        ({"segmentation": None, "bbox": [float("nan")] * 4}, "mask-empty"),
+        ({"segmentation": [[1, 2, 3, 4]]}, "mask-empty"),
+        ({"segmentation": [[1, 2, 3, 4, float("nan"), 6]]}, "mask-empty"),
+        ({"segmentation": [[1, 2, 3, 4, 10**400, 6]]}, "mask-empty"),
+        ({"segmentation": SQUARE}, "mask-type"),
+        ({"segmentation": "polygon"}, "mask-type"),
+        ({"segmentation": {"size": [HEIGHT, WIDTH], "counts": [5]}}, "rle-counts"),
+        ({"segmentation": {"size": [HEIGHT, WIDTH], "counts": [-1, HEIGHT * WIDTH + 1]}}, "rle-counts"),
+        ({"segmentation": {"size": [HEIGHT, WIDTH], "counts": "PPPP"}}, "rle-counts"),
+        ({"segmentation": {"size": [HEIGHT, WIDTH], "counts": [HEIGHT * WIDTH]}}, "mask-empty"),
+        ({"segmentation": {"size": [WIDTH, HEIGHT], "counts": [HEIGHT * WIDTH]}}, "rle-size"),
+        ({"category_id": 5}, "category-unknown"),
+        ({"category_id": None}, "category-unknown"),
+        ({"image_id": 9}, "image-unknown"),
+    ],
+)
+def test_label_that_cannot_be_drawn_is_noted(changed, code, tmp_path):
+    export = read_one(tmp_path, annotation(**changed), annotation(id=2))
+
+    assert code in codes_of(export)
+    assert [label.id for label in labels_of(export)] == [2]
+
+
+def test_good_polygons_of_a_label_stay_when_a_bad_one_goes(tmp_path):
+    export = read_one(tmp_path, annotation(segmentation=[SQUARE, [1, 2]]))
+
+    assert labels_of(export)[0].shape == Polygons((tuple(SQUARE),)) and codes_of(export) == ["polygon-points"]
+
+
+def test_pictures_that_are_absent_or_lead_out_are_noted(tmp_path):
+    images = [
+        {"id": number, "file_name": name, "width": WIDTH, "height": HEIGHT}
+        for number, name in enumerate(["1.jpg", "2.jpg", "../../etc/passwd", "/etc/passwd", 5])
+    ]
+
+    export = read_one(tmp_path, images=images)
+
+    assert [record.name for record in export.pictures] == ["1.jpg"]
+    assert codes_of(export) == ["picture-missing", "path-escape", "path-escape", "json-key"]
+
+
+def test_export_without_pictures_is_refused_with_the_cure(tmp_path):
+    path = write_zip(tmp_path / "bare.zip", {"annotations/instances_default.json": json.dumps(coco()).encode()})
+
+    with pytest.raises(DatasetError, match="Save images"):
+        read_exports([path], "cvat")
+
+
+def test_entries_of_one_picture_are_put_together(tmp_path):
+    images = [{"id": number, "file_name": "1.jpg", "width": WIDTH, "height": HEIGHT} for number in (1, 2)]
+    other = [[20.0, 20.0, 30.0, 20.0, 30.0, 28.0]]
+
+    export = read_one(
+        tmp_path,
+        annotation(),
+        annotation(id=2, image_id=2),
+        annotation(id=3, image_id=2, segmentation=other),
+        images=images,
+    )
+
+    assert [label.id for label in labels_of(export)] == [1, 3]
+    assert codes_of(export) == ["picture-merged", "label-duplicate"]
+
+
+def test_pictures_of_one_id_are_left_out(tmp_path):
+    files = {**coco_files(), "images/2.jpg": picture(seed=2), "images/3.jpg": picture(seed=3)}
+    images = [{"id": min(number, 2), "file_name": f"{number}.jpg", "width": 40, "height": 30} for number in (1, 2, 3)]
+    files["annotations/instances_default.json"] = json.dumps(coco(images=images)).encode()
+
+    (export,) = read_exports([write_folder(tmp_path, files)], "cvat")
+
+    assert [record.name for record in export.pictures] == ["1.jpg"]
+    assert codes_of(export) == ["id-duplicate"] * 2
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"images": None},
+        {"annotations": {}},
+        {"annotations": [5]},
+        {"categories": [{"id": 1, "name": ""}]},
+        {"categories": [{"id": 1, "name": "a"}, {"id": "1", "name": "b"}]},
+    ],
+)
+def test_json_of_a_wrong_shape_is_refused_by_its_name(changed, tmp_path):
+    write_folder(
+        tmp_path, {**coco_files(), "annotations/instances_default.json": json.dumps(coco() | changed).encode()}
+    )
+
+    with pytest.raises(DatasetError, match="instances_default"):
+        read_exports([tmp_path], "cvat")
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff\xfe", b"[" * 10**5, b'{"a":' * 10**5])
+def test_broken_json_is_refused_by_its_name(content, tmp_path):
+    write_folder(tmp_path, {"coco.json": content, "images/1.jpg": picture()})
+
+    with pytest.raises(DatasetError, match=r"coco\.json"):
+        read_exports([tmp_path], "cvat")
+
+
+def test_json_beyond_memory_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("detr_d2.data.prepare.readers.json_source.memory_free", lambda: 1000)
+
+    with pytest.raises(DatasetError, match="GB of memory"):
+        read_one(tmp_path, annotation())
+
+
+def test_every_broken_export_is_named_at_once(tmp_path):
+    write_folder(tmp_path / "one", {"coco.json": b"{"})
+    write_folder(tmp_path / "two", {"coco.json": b"[]"})
+
+    with pytest.raises(DatasetError, match=r"(?s)one.*two"):
+        read_exports([tmp_path], "cvat")
+
+
+def test_nothing_to_read_is_refused(tmp_path):
+    write_folder(tmp_path / "photos", {"1.jpg": picture()})
+    write_zip(tmp_path / "outer" / "outer.zip", {"inner.zip": write_zip(tmp_path / "x.zip", coco_files()).read_bytes()})
+
+    with pytest.raises(DatasetError, match="no export"):
+        read_exports([tmp_path / "photos"], "cvat")
+    with pytest.raises(DatasetError, match="zip of zips"):
+        read_exports([tmp_path / "outer"], "cvat")
+    with pytest.raises(DatasetError, match="is no export"):
+        read_exports([tmp_path / "photos" / "1.jpg"], "cvat")
+    with pytest.raises(MissingFileError):
+        read_exports([tmp_path / "absent"], "cvat")
+
+
+def panoptic_files(**ids: int) -> dict[str, bytes]:
+    """COCO panoptic with one picture of two segments."""
+    pixels = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    pixels[:10, :, 0], pixels[20:, 5:9, 1] = 7, 1
+    infos = [
+        {"id": ids.get("first", 7), "category_id": 1, "iscrowd": 1},
+        {"id": ids.get("second", 256), "category_id": 2, "iscrowd": 0},
+    ]
+    categories = [{"id": 1, "name": "sky", "isthing": 0}, {"id": 2, "name": "brick", "isthing": 1, "color": [1, 2, 3]}]
+    annotations = [{"image_id": 1, "file_name": "1.png", "segments_info": infos}]
+    content = coco(**{"annotations": annotations, "categories": categories})
+    return {"panoptic.json": json.dumps(content).encode(), "images/1.jpg": picture(), "panoptic/1.png": png(pixels)}
+
+
+def test_panoptic_export_gives_its_segments(tmp_path):
+    (export,) = read_exports([write_zip(tmp_path / "coco.zip", panoptic_files())], "coco")
+
+    sky, brick = labels_of(export)
+    assert export.kind == "coco-panoptic" and [entry.is_thing for entry in export.classes] == [False, True]
+    assert export.classes[1].color == (1, 2, 3)
+    assert (sky.class_name, sky.is_crowd, sky.id) == ("sky", True, 7)
+    assert (brick.class_name, brick.is_crowd, brick.id) == ("brick", False, 256)
+    mask = shape_mask(brick.shape, HEIGHT, WIDTH)
+    assert mask[20:, 5:9].all() and mask.sum() == 40
+
+
+@pytest.mark.parametrize(("ids", "what"), [({"first": 8}, "its JSON lacks"), ({"second": 257}, "its JSON lacks")])
+def test_panoptic_png_that_contradicts_its_json_is_refused_when_it_is_drawn(ids, what, tmp_path):
+    (export,) = read_exports([write_folder(tmp_path, panoptic_files(**ids))], "coco")
+
+    with pytest.raises(DatasetError, match=what):
+        labels_of(export)
+
+
+def test_panoptic_pngs_may_lie_in_a_zip_beside_their_json(tmp_path):
+    files = panoptic_files()
+    write_zip(tmp_path / "annotations" / "panoptic_val.zip", {"panoptic_val/1.png": files.pop("panoptic/1.png")})
+    write_folder(tmp_path, {"annotations/panoptic_val.json": files.pop("panoptic.json"), "val/1.jpg": picture()})
+
+    (export,) = read_exports([tmp_path], "coco")
+
+    assert len(labels_of(export)) == 2
+
+
+def test_instances_beside_panoptic_are_not_read_twice(tmp_path):
+    files = panoptic_files()
+    files["panoptic_train.json"] = files.pop("panoptic.json")
+    write_folder(tmp_path, {**files, "instances_train.json": json.dumps(coco(annotation())).encode()})
+
+    (export,) = read_exports([tmp_path], "coco")
+
+    assert export.kind == "coco-panoptic"
+
+
+def test_real_cvat_exports_are_read(shared_data):
+    exports = read_exports([shared_data / "construction_sample" / "cvat"], "cvat")
+
+    assert len(exports) == 6 and all(export.is_cvat and not export.notes for export in exports)
+    for export in exports:
+        content = json.loads(export.file.read())
+        record = export.pictures[0]
+        areas = [int(shape_mask(label.shape, record.height, record.width).sum()) for label in labels_of(export)]
+        assert areas == [entry["area"] for entry in content["annotations"]]
+
+
+def test_real_coco_instances_are_read(shared_data):
+    (export,) = read_exports([shared_data / "tiny_coco_things"], "coco")
+
+    labels = [label for number in range(len(export.pictures)) for label in labels_of(export, number)]
+    assert len(export.pictures) == 32 and sum(label.is_crowd for label in labels) == 5 and not export.is_cvat
+    assert not export.notes
+
+
+def test_real_coco_panoptic_is_read(shared_data):
+    (export,) = read_exports([shared_data / "coco128_panoptic" / "val"], "coco")
+
+    content = json.loads(export.file.read())
+    areas = {info["id"]: info["area"] for info in content["annotations"][0]["segments_info"]}
+    record = export.pictures[0]
+    drawn = {label.id: int(shape_mask(label.shape, record.height, record.width).sum()) for label in labels_of(export)}
+    assert len(export.pictures) == 30 and drawn == areas
+
+
+def test_compressed_runs_are_kept_as_they_are(tmp_path):
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8, order="F")
+    mask[3:9, 4:20] = 1
+    text = coco_mask.encode(mask)["counts"].decode()
+
+    export = read_one(tmp_path, annotation(segmentation={"size": [HEIGHT, WIDTH], "counts": text}))
+
+    assert labels_of(export)[0].shape == Runs((HEIGHT, WIDTH), text.encode())
