@@ -58,7 +58,7 @@ def _class_map(folder: Path, annotation: dict, names: dict[int, str]) -> np.ndar
 
 def test_yard_exports_with_masks_become_the_truth(yard_exports, tmp_path):
     contents = _prepare(
-        tmp_path / "yard",
+        tmp_path / "samples_masks",
         "--cvat",
         yard_exports / "cvat",
         "--stuff",
@@ -77,7 +77,7 @@ def test_yard_exports_with_masks_become_the_truth(yard_exports, tmp_path):
     names, right, total = _names(contents), 0, 0
     for content in contents.values():
         for annotation in content["annotations"]:
-            found = _class_map(tmp_path / "yard" / "panoptic", annotation, names)
+            found = _class_map(tmp_path / "samples_masks" / "panoptic", annotation, names)
             right += int((found == expected[annotation["file_name"]]).sum())
             total += found.size
     assert len(expected) == 8 and right >= 0.995 * total
@@ -90,7 +90,7 @@ def test_a_model_labels_what_people_didnt(yard_exports, tiny_config, tmp_path):
     arguments = ("--cvat", yard_exports / "cvat", "--stuff", "model", tmp_path / "coco.pth", "--stuff-score", 0)
     arguments += ("--cache", tmp_path / "answers", "--stuff-opts", "MODEL.DEVICE", "cpu")
 
-    contents = _prepare(tmp_path / "site", *arguments)
+    contents = _prepare(tmp_path / "samples_model", *arguments)
 
     of_model = [segment for segment in _segments(contents) if segment["source"] == "model"]
     things = {
@@ -99,13 +99,13 @@ def test_a_model_labels_what_people_didnt(yard_exports, tiny_config, tmp_path):
     assert of_model and all(0 < segment["score"] < 1 for segment in of_model)
     assert all(segment["category_id"] not in things for segment in of_model)
     assert len(list((tmp_path / "answers").rglob("*.png"))) == 8
-    page = (tmp_path / "site" / "report.html").read_text(encoding="utf-8")
+    page = (tmp_path / "samples_model" / "report.html").read_text(encoding="utf-8")
     assert "model</span>" in page or "model " in page
 
 
 def test_real_samples_with_coco_mixed_in_become_one_dataset(shared_data, tmp_path):
     contents = _prepare(
-        *(tmp_path / "construction", "--cvat", shared_data / "construction_sample" / "cvat"),
+        *(tmp_path / "samples_mixed", "--cvat", shared_data / "construction_sample" / "cvat"),
         *("--coco", shared_data / "coco128_panoptic" / "val", "--coco-images", 5),
         *("--stuff", "misc", "--categories", "construction"),
     )
@@ -120,7 +120,7 @@ def test_real_samples_with_coco_mixed_in_become_one_dataset(shared_data, tmp_pat
 
 def test_coco_keeps_things_and_stuff_if_asked_to(shared_data, tmp_path):
     contents = _prepare(
-        *(tmp_path / "coco", "--coco", shared_data / "coco128_panoptic" / "val", "--coco-images", 3),
+        *(tmp_path / "samples_coco", "--coco", shared_data / "coco128_panoptic" / "val", "--coco-images", 3),
         *("--coco-things", "keep", "--stuff-classes", "coco", "--categories", "coco"),
     )
 
@@ -137,7 +137,7 @@ def test_coco_images_want_a_folder(tmp_path):
 
 @pytest.mark.slow
 def test_real_samples_train_in_both_stages_and_are_measured(shared_data, tiny_config, project_folder, tmp_path):
-    out = tmp_path / "site"
+    out = tmp_path / "samples"
     _prepare(out, "--cvat", shared_data / "construction_sample" / "cvat", "--stuff", "misc")
     sizes = (
         "INPUT.MIN_SIZE_TRAIN",
@@ -151,9 +151,9 @@ def test_real_samples_train_in_both_stages_and_are_measured(shared_data, tiny_co
     )
     data = (
         "DATASETS.TRAIN",
-        "('site_train',)",
+        "('samples_train',)",
         "DATASETS.TEST",
-        "('site_val',)",
+        "('samples_val',)",
         "DATASETS.REGISTER",
         f"['{out}/register.yaml']",
     )
