@@ -30,7 +30,7 @@ from detr_d2.modeling import (
 )
 from detr_d2.modeling.box_ops import box_cxcywh_to_xyxy, box_xyxy_to_cxcywh
 from detr_d2.modeling.criterion import PredictMasks, weighted_losses
-from detr_d2.modeling.picture_losses import LossShares
+from detr_d2.modeling.picture_losses import LossShares, remembering
 from detr_d2.scalars import log_scalars
 
 from detectron2.config import CfgNode, configurable
@@ -277,6 +277,7 @@ class DetrPanoptic(nn.Module):
         (target,) = self._targets([item], [images.image_sizes[i]])
         height, width = images.image_sizes[i]
         padding = (images.tensor.shape[-2] / height, images.tensor.shape[-1] / width)
+        predict = predict and remembering(predict, *outputs["known_masks"])
         return picture_losses(self.criterion, outputs, i, target, predict, self.loss_weights, padding)
 
     def _teaching(self, outputs: dict[str, Any]) -> tuple[dict[str, Any], PredictMasks | None]:
@@ -324,6 +325,7 @@ class DetrPanoptic(nn.Module):
         shown = result["instances"].query_index if self.instance_on else kept[:0]
         needed = torch.cat([kept if self.panoptic_on else kept[:0], shown]).unique()
         masks = self._predict_masks(outputs, torch.full_like(needed, i), needed)
+        outputs["known_masks"] = (needed, masks)  # of this picture, for its losses
         if self.instance_on:
             chosen = torch.searchsorted(needed, shown)
             result["instances"].pred_masks = instance_masks(masks, chosen, *sizes)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from .criterion import PredictMasks, SetCriterion, loss_kind, weighted_losses
@@ -62,6 +63,26 @@ def picture_losses(
         name: (value, float(shares.get(loss_kind(name), num_targets)))
         for name, value in zip(counted, values, strict=True)
     }
+
+
+def remembering(predict_masks: PredictMasks, known_queries: Tensor, known_masks: Tensor) -> PredictMasks:
+    """Computes masks only of those queries of a picture whose masks aren't known.
+
+    Args:
+        predict_masks: for the others.
+        known_queries: (K,) numbers of the picture's queries, in ascending order.
+        known_masks: (K, H/4, W/4) logits.
+    """
+
+    def predict(batch_index: Tensor, queries: Tensor) -> Tensor:
+        unknown = ~torch.isin(queries, known_queries)
+        masks = known_masks.new_empty(len(queries), *known_masks.shape[1:])
+        masks[~unknown] = known_masks[torch.searchsorted(known_queries, queries[~unknown])]
+        if bool(unknown.any()):
+            masks[unknown] = predict_masks(batch_index[unknown], queries[unknown]).to(masks.dtype)
+        return masks
+
+    return predict
 
 
 def _picture(outputs: dict[str, Any], index: int) -> dict[str, Any]:

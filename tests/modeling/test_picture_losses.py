@@ -7,6 +7,7 @@ import torch
 
 from detr_d2.modeling import HungarianMatcher, SetCriterion, picture_losses
 from detr_d2.modeling.criterion import MASKS_AT_ONCE
+from detr_d2.modeling.picture_losses import remembering
 
 CLASSES, QUERIES, SIZE = 3, 40, (8, 12)
 WEIGHTS = {"loss_ce": 1.0, "loss_bbox": 5.0, "loss_giou": 2.0, "loss_mask": 1.0, "loss_dice": 3.0}
@@ -83,3 +84,17 @@ def test_mask_losses_without_gradients_are_the_same_in_parts(criterion):
         parts = criterion.loss_masks(lambda b, q: logits, [target], indices, 7.0)
 
     torch.testing.assert_close(parts, whole)
+
+
+def test_masks_that_are_known_are_not_computed_again():
+    logits, asked = torch.randn(QUERIES, 2, 3), []
+
+    def predict(batch, queries):
+        asked.extend(queries.tolist())
+        return logits[queries]
+
+    known = torch.tensor([2, 5, 9])
+    found = remembering(predict, known, logits[known])(torch.zeros(4), torch.tensor([9, 1, 2, 30]))
+
+    assert asked == [1, 30]
+    torch.testing.assert_close(found, logits[[9, 1, 2, 30]])
