@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import shutil
+import subprocess
 from collections import Counter, defaultdict
 
 import numpy as np
@@ -90,7 +92,7 @@ def test_report_shows_every_class_with_examples_and_all_that_was_dropped(dataset
     assert page.count("data:image/webp;base64,") == sum(len(entry["examples"]) for entry in kept)
     for text in ("left-out", "mask-empty", "picture-broken", "job_1.zip", "Trash", "6 for training, 3 for validation"):
         assert text in page
-    assert "<script>alert" not in page and "&lt;cut&gt;" in page and "<b>" not in page.replace("<b>Without", "")
+    assert "<script>alert" not in page and "&lt;cut&gt;" in page and "<b>" not in page
 
 
 def test_report_stands_alone_and_is_light(dataset):
@@ -179,3 +181,40 @@ def test_sizes_are_placed_between_the_smallest_and_the_largest():
     assert axis == (10, 1000) and _spread([], axis) is None
     assert _spread([10, 100, 100, 100, 1000], axis) == {"low": 0, "first": 50, "median": 50, "third": 50, "high": 100}
     assert _spread([7] * 5, (7, 7))["high"] == 0
+
+
+STEPS = """
+const seen = {errors: window.errors};
+const rows = () => [...document.querySelectorAll("#class-table tbody tr")].map((row) => row.dataset.class);
+document.querySelectorAll("#class-table th button")[3].click();
+seen.byKept = rows();
+document.getElementById("filter").value = "E";
+document.getElementById("filter").dispatchEvent(new Event("input"));
+seen.filtered = [...document.querySelectorAll("section.class:not([hidden])")].map((one) => one.dataset.class);
+document.querySelector("section.class:not([hidden]) button.picture").click();
+seen.isOpen = document.querySelector("dialog").open;
+seen.lostAnchors = [...document.querySelectorAll("a[href^='#']")].filter((a) => !document.querySelector(a.hash)).length;
+document.body.dataset.seen = JSON.stringify(seen);
+"""
+
+
+def test_page_sorts_filters_and_enlarges(dataset, tmp_path):
+    browser = shutil.which("chromium")
+    if browser is None:
+        pytest.skip("chromium isn't installed (Debian's package chromium)")
+    folder, report = dataset
+    page = write_report(folder, report)
+    guard = "<script>window.errors = []; window.onerror = (text) => window.errors.push(text);</script>"
+    text = page.read_text(encoding="utf-8").replace("<header>", f"{guard}<header>", 1)
+    page.write_text(text.replace("</body>", f"<script>{STEPS}</script></body>"), encoding="utf-8")
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+    options += ["--disable-background-networking", "--disable-component-update", f"--user-data-dir={tmp_path / 'user'}"]
+
+    command = [browser, *options, "--dump-dom", page.as_uri()]
+    elements = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout
+
+    seen = json.loads(html.unescape(re.search(r'data-seen="([^"]*)"', elements)[1]))
+    kept = {entry["name"]: entry["kept"] for entry in report["classes"] if entry["kept"]}
+    assert seen["errors"] == [] and seen["isOpen"] and not seen["lostAnchors"]
+    assert [kept[name] for name in seen["byKept"]] == sorted(kept.values())
+    assert set(seen["filtered"]) == {name for name in kept if "e" in name} and len(seen["filtered"]) < len(kept)
