@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from pycocotools import mask as coco_mask
 
 from detr_d2.data.prepare.classes import ClassTable, build_class_table
 from detr_d2.data.prepare.crowds import CrowdRule, decide_crowds
 from detr_d2.data.prepare.options import OVERLAPS, Overlap
+from detr_d2.data.prepare.png import encode_ids
 from detr_d2.data.prepare.records import Box, ClassRecord, Export, FileRef, Label, PictureRecord, Polygons
+from detr_d2.data.prepare.results import Segment
 from detr_d2.data.prepare.segmenting import Canvas, LabelRules, draw_labels, fill_rest, measure
 from detr_d2.data.prepare.stuff.policy import Region
 from detr_d2.errors import DatasetError
@@ -36,6 +40,13 @@ def box(name: str, left: float, top: float, right: float, bottom: float, **more:
 
 def drawn(*labels: Label, overlap: Overlap = "last", min_area: int = 0) -> Canvas:
     return draw_labels(labels, LabelRules(TABLE, CrowdRule(), overlap, min_area), SIZE, True, "human")
+
+
+def png_ids(canvas: Canvas, segments: list[Segment]) -> np.ndarray:
+    """What a program reads from the PNG."""
+    with Image.open(io.BytesIO(encode_ids(canvas.numbers, [0, *(one.id for one in segments)]))) as picture:
+        colors = np.asarray(picture).astype(np.int64)
+    return colors @ [1, 256, 65536]
 
 
 def dropped(canvas: Canvas) -> list[tuple[str, str]]:
@@ -62,7 +73,8 @@ def test_segments_are_exactly_what_the_png_shows(
     if fills:
         fill_rest(canvas, [Region("misc", np.ones(SIZE, bool), "rest")], TABLE, min_area)
 
-    ids, segments = measure(canvas, TABLE)
+    segments = measure(canvas, TABLE)
+    ids = png_ids(canvas, segments)
 
     assert set(np.unique(ids)) - {0} == {segment.id for segment in segments}
     assert len({segment.id for segment in segments}) == len(segments)
@@ -92,7 +104,7 @@ def test_every_label_is_a_segment_or_dropped_for_a_reason(made: list[Label], ove
 def test_a_thing_cut_in_two_stays_one_segment() -> None:
     canvas = drawn(box("pipe", 0, 8, 24, 12), box("drum", 10, 0, 14, 20))
 
-    _, segments = measure(canvas, TABLE)
+    segments = measure(canvas, TABLE)
 
     assert [(TABLE.classes[s.class_number].name, s.area, s.bbox) for s in segments] == [
         ("pipe", 80, (0, 8, 24, 4)),
@@ -106,7 +118,7 @@ def test_labels_of_a_group_are_one_object_and_of_no_group_two() -> None:
     grouped = drawn(box("pipe", **left, group=3), box("pipe", **right, group=3), box("drum", 15, 0, 18, 4, group=3))
     apart = drawn(box("pipe", **left), box("pipe", **right))
 
-    assert [segment.area for segment in measure(grouped, TABLE)[1]] == [32, 12]
+    assert [segment.area for segment in measure(grouped, TABLE)] == [32, 12]
     assert dropped(grouped) == [("pipe", "joined")]
     assert len(apart.segments) == 2
 
@@ -134,7 +146,7 @@ def test_stuff_given_twice_is_one_segment_of_who_gave_more() -> None:
     def source_with(labelled_rows: int) -> list[tuple[str, float | None, int]]:
         canvas = drawn(box("wall", 0, 0, 24, labelled_rows))
         fill_rest(canvas, [Region("wall", np.ones(SIZE, bool), "model", 0.9)], TABLE, 0)
-        return [(segment.source, segment.score, segment.area) for segment in measure(canvas, TABLE)[1]]
+        return [(segment.source, segment.score, segment.area) for segment in measure(canvas, TABLE)]
 
     assert source_with(15) == [("human", None, 480)]
     assert source_with(5) == [("model", 0.9, 480)]
@@ -147,7 +159,8 @@ def test_regions_fill_only_what_is_free_the_first_one_wins_and_void_stays_void()
 
     fill_rest(canvas, [Region("", ring, "rest"), Region("misc", np.ones(SIZE, bool), "rest")], TABLE, 0)
 
-    ids, segments = measure(canvas, TABLE)
+    segments = measure(canvas, TABLE)
+    ids = png_ids(canvas, segments)
     assert (ids[10:12] == 0).all()
     assert [segment.area for segment in segments] == [240, 8 * 24]
 
@@ -197,3 +210,16 @@ def test_crowds_from_elsewhere_than_cvat_are_real_ones() -> None:
 
     assert rule.is_crowd(True, TABLE.numbers["pipe"], is_cvat=False)
     assert not rule.is_crowd(True, TABLE.numbers["pipe"], is_cvat=True)
+
+
+@pytest.mark.parametrize("count", [1, 255, 256, 700])
+def test_a_png_of_any_number_of_segments_has_their_ids(count: int) -> None:
+    chance = np.random.default_rng(count)
+    ids = chance.choice(256**3, count, replace=False)
+    numbers = np.asfortranarray(chance.integers(0, count, (31, 17)).astype(np.uint16))
+
+    with Image.open(io.BytesIO(encode_ids(numbers, ids.tolist()))) as picture:
+        colors = np.asarray(picture).astype(np.int64)
+
+    assert picture.mode == "RGB"
+    assert (colors @ [1, 256, 65536] == ids[numbers]).all()

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-
-import numpy as np
-from PIL import Image
 
 from ...errors import DatasetError, MissingFileError, UserError
 from ..near_duplicates import picture_hash
 from .options import Pictures
 from .pixels import Decoded, UnusablePicture, decode, encode
+from .png import encode_ids
 from .records import PictureRecord
 from .results import PictureResult, Remark
 from .segmenting import LabelRules, draw_labels, fill_rest, measure
@@ -102,8 +99,8 @@ class Workshop:
         if not canvas.segments:
             why = f"{task.name} has no label." if not labels else f"{task.name}: none of its labels is left."
             return replace(told, skipped="no-segment", why=why)
-        ids, segments = measure(canvas, self.rules.table)
-        file_name, png = self._write(task, decoded, ids)
+        segments = measure(canvas, self.rules.table)
+        file_name, png = self._write(task, decoded, encode_ids(canvas.numbers, [0, *(one.id for one in segments)]))
         paths = self.folder / "images" / file_name, self.folder / "panoptic" / png
         return replace(
             told,
@@ -116,7 +113,7 @@ class Workshop:
             segments=tuple(segments),
         )
 
-    def _write(self, task: Task, decoded: Decoded, ids: np.ndarray) -> tuple[str, str]:
+    def _write(self, task: Task, decoded: Decoded, masks: bytes) -> tuple[str, str]:
         """Writes the picture and its PNG; their names below ``images/`` and ``panoptic/``."""
         file_name, png = self._file_name(task, decoded), f"{task.target}.png"
         picture, panoptic = self.folder / "images" / file_name, self.folder / "panoptic" / png
@@ -125,7 +122,7 @@ class Workshop:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.unlink(missing_ok=True)  # of an interrupted run; it may be a link
             self._write_picture(task, decoded, picture)
-            write_ids(ids, panoptic)
+            panoptic.write_bytes(masks)
         except OSError as error:
             raise WritingError(
                 f"{picture.parent} can't be written: {error.strerror or error}. Mend that and run the same command "
@@ -161,10 +158,3 @@ def link(source: Path, path: Path) -> None:
             os.symlink(real, path)
         except OSError:  # neither is allowed here
             shutil.copyfile(real, path)
-
-
-def write_ids(ids: np.ndarray, path: Path) -> None:
-    """A panoptic PNG of ids (H, W) below 256³."""
-    height, width = ids.shape
-    picture = Image.frombytes("RGB", (width, height), ids.astype("<u4").tobytes(), "raw", "RGBX")
-    picture.save(path, "PNG", compress_level=1, compress_type=zlib.Z_RLE)  # ids lie in runs: quick, and as small

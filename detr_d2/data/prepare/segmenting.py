@@ -12,7 +12,7 @@ from ...errors import DatasetError
 from .classes import REST, VOID, ClassTable
 from .crowds import CrowdRule
 from .options import Overlap
-from .overlaps import Drawn, overlapping_pairs, paint
+from .overlaps import Drawn, overlapping_pairs, paint, pixel_counts
 from .readers.shapes import shape_mask
 from .records import Label
 from .results import Dropped, Remark, Segment
@@ -41,7 +41,7 @@ class Canvas:
     """Segments of one picture while they are being made.
 
     Args:
-        numbers: (H, W) uint16, 1 + the place of a segment, 0 where there is none.
+        numbers: (H, W) uint16, column by column as run lengths are; 1 + the place of a segment, 0 where there is none.
         is_taken: (H, W) bool, where people labelled something, even if it became void.
         segments: class, whether it is a crowd, source and score of each.
         dropped, remarks: for the report.
@@ -82,7 +82,7 @@ def draw_labels(
     Raises:
         DatasetError: there are too many.
     """
-    canvas = Canvas(np.zeros(size, np.uint16), np.zeros(size, bool))
+    canvas = Canvas(np.zeros(size, np.uint16, order="F"), np.zeros(size, bool, order="F"))
     pieces = _pieces(labels, rules, size, is_cvat, canvas)
     drawn = [piece.drawn for piece in pieces]
     painted = paint(drawn, rules.overlap, size)
@@ -103,7 +103,7 @@ def draw_labels(
             owners[piece.owner] = len(owners)
             canvas.segments.append(_unmeasured(piece.class_number, piece.is_crowd, source))
         places[number + 1] = owners[piece.owner] + 1
-    canvas.numbers = places[painted]
+    canvas.numbers = places[painted] if np.any(places != np.arange(len(places))) else painted
     names = [next(p.class_name for p in pieces if p.owner == owner) for owner in owners]
     _drop_small(canvas, names, rules.min_area)
     return canvas
@@ -178,7 +178,7 @@ def _unmeasured(number: int, is_crowd: bool, source: str, score: float | None = 
 
 def _drop_small(canvas: Canvas, names: Sequence[str], min_area: int) -> None:
     """Makes void what is hidden or smaller than ``min_area``; the other segments are numbered anew."""
-    areas = np.bincount(canvas.numbers.ravel(), minlength=len(canvas.segments) + 1)[1:]
+    areas = pixel_counts(canvas.numbers, len(canvas.segments))
     stays = areas >= max(1, min_area)
     for name, area, kept in zip(names, areas, stays):
         if not kept:
@@ -199,7 +199,7 @@ def fill_rest(canvas: Canvas, regions: Sequence[Region], table: ClassTable, min_
     free = ~canvas.is_taken
     given: dict[int, list[tuple[int, Region]]] = {}
     own = {segment.class_number: number for number, segment in enumerate(canvas.segments)}
-    numbers, segments = before.copy(), list(canvas.segments)
+    numbers, segments = before.copy("K"), list(canvas.segments)
     for region in regions:
         mask = region.mask & free
         free &= ~mask
@@ -209,9 +209,9 @@ def fill_rest(canvas: Canvas, regions: Sequence[Region], table: ClassTable, min_
         if number not in own:
             own[number] = len(segments)
             segments.append(_unmeasured(number, False, region.source, region.score))
-        numbers[mask] = own[number] + 1
+        np.copyto(numbers, own[number] + 1, where=mask)
         given.setdefault(own[number], []).append((int(np.count_nonzero(mask)), region))
-    people = np.bincount(before.ravel(), minlength=len(segments) + 1)[1:]
+    people = pixel_counts(before, len(segments))
     for place, parts in given.items():
         largest, region = max(parts, key=lambda part: part[0])
         if largest > people[place]:
@@ -229,13 +229,11 @@ def _score(parts: Sequence[tuple[int, Region]], largest: Region) -> float | None
     return round(sum(area * score for area, score in scored) / max(total, 1), 4)
 
 
-def measure(canvas: Canvas, table: ClassTable) -> tuple[np.ndarray, list[Segment]]:
-    """The ids (H, W) of a panoptic PNG and its segments, their areas and boxes counted there.
+def measure(canvas: Canvas, table: ClassTable) -> list[Segment]:
+    """The segments with ids for a panoptic PNG, their areas and boxes counted there.
 
     An id is the class's colour, or one next to it.
     """
-    by_column = np.asfortranarray(canvas.numbers)
-    ids = np.zeros(len(canvas.segments) + 1, np.uint32)
     measured = []
     used = {0}
     for number, segment in enumerate(canvas.segments):
@@ -245,19 +243,15 @@ def measure(canvas: Canvas, table: ClassTable) -> tuple[np.ndarray, list[Segment
         while segment_id in used:
             segment_id = (segment_id + 1) % 256**3
         used.add(segment_id)
-        ids[number + 1] = segment_id
-        runs = coco_mask.encode((by_column == number + 1).view(np.uint8))
+        runs = coco_mask.encode((canvas.numbers == number + 1).view(np.uint8))
         left, top, width, height = (int(side) for side in coco_mask.toBbox(runs))
         measured.append(
-            Segment(
-                segment_id,
-                segment.class_number,
-                int(coco_mask.area(runs)),
-                (left, top, width, height),
-                segment.is_crowd,
-                segment.source,
-                segment.score,
-                runs["counts"].decode("ascii") if category.is_thing else "",
+            replace(
+                segment,
+                id=segment_id,
+                area=int(coco_mask.area(runs)),
+                bbox=(left, top, width, height),
+                runs=runs["counts"].decode("ascii") if category.is_thing else "",
             )
         )
-    return ids[canvas.numbers], measured
+    return measured

@@ -48,7 +48,7 @@ class Summary:
         self._together = np.zeros((len(table.classes), len(table.classes)), np.int64)
         self._notes: dict[str, dict[str, Any]] = {}
         self._skipped: list[dict[str, str]] = []
-        self._counts = {**dict.fromkeys(SPLITS, 0), "skipped": 0}
+        self._counts = {**dict.fromkeys(SPLITS, 0), "skipped": 0, "pixels": 0}
         self.warnings: list[str] = []
         for export in exports:
             for note in export.notes:
@@ -79,6 +79,7 @@ class Summary:
     def add(self, result: PictureResult, image_id: int, split: str) -> None:
         """A picture of the dataset."""
         self._counts[split] += 1
+        self._counts["pixels"] += result.width * result.height
         self._add_labels(result)
         for segment in result.segments:
             counts = self._classes[segment.class_number]

@@ -38,20 +38,35 @@ def make_tasks(inputs: Sequence[Input]) -> list[Task]:
     Raises:
         DatasetError: a name leads out of its folder.
     """
-    names = [(entry, picture) for entry in inputs for picture in entry.export.pictures]
-    stems = [f"{entry.export.name}/{_stem(picture.name)}" for entry, picture in names]
+    names = [
+        (entry, folder, picture)
+        for entry, folder in zip(inputs, _folders([entry.export.name for entry in inputs]))
+        for picture in entry.export.pictures
+    ]
+    stems = [f"{_ODD.sub('_', folder)}/{_stem(picture.name)}" for _, folder, picture in names]
     taken = {stem.casefold() for stem in stems}
     used: set[str] = set()
     tasks = []
-    for (entry, picture), stem in zip(names, stems):
+    for (entry, folder, picture), stem in zip(names, stems):
         target, number = stem, 2
         while target.casefold() in used or (target != stem and target.casefold() in taken):
             target, number = f"{stem}_{number}", number + 1
         used.add(target.casefold())
-        name = f"{entry.export.name}/{picture.name}"
+        name = f"{folder}/{picture.name}"
         record = replace(picture, name=name)
         tasks.append(Task(record, name, target, entry.export.is_cvat, entry.source, entry.fills_rest))
     return tasks
+
+
+def _folders(names: Sequence[str]) -> list[str]:
+    """A folder for each export: its name, and a number behind where an earlier one has it."""
+    folders: list[str] = []
+    for name in names:
+        folder, number = name, 2
+        while folder in folders or (number > 2 and folder in names):
+            folder, number = f"{name}_{number}", number + 1
+        folders.append(folder)
+    return folders
 
 
 def _stem(name: str) -> str:

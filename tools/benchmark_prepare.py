@@ -1,0 +1,209 @@
+#!/usr/bin/env python
+"""``detr-d2 prepare`` on made pictures: pictures a second, and beside panopticapi's converters on the same input.
+
+Two comparisons. The whole command reads, checks and copies the pictures as well, looks for near-duplicates, splits and
+writes a report; panopticapi's two scripts (detection to panoptic, and back for the instances) read JSON only. Labels
+alone is what both do: from polygons to PNGs and instances, on one core, in one process, in turns.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from benchmarking.measure import machine, seconds_interleaved
+from benchmarking.report import deliver, get_parser, table
+from PIL import Image
+from tqdm import tqdm
+
+from detr_d2.data.checks.parallel import default_workers
+from detr_d2.data.prepare.classes import build_class_table
+from detr_d2.data.prepare.crowds import CrowdRule
+from detr_d2.data.prepare.png import encode_ids
+from detr_d2.data.prepare.readers import read_exports
+from detr_d2.data.prepare.segmenting import LabelRules, draw_labels, measure
+from detr_d2.errors import MissingFileError, run_command
+
+CONVERTERS = ("detection2panoptic_coco_format", "panoptic2detection_coco_format")
+EXAMPLES = """\
+examples:
+  python tools/benchmark_prepare.py                                 # a minute
+  git clone https://github.com/cocodataset/panopticapi
+  python tools/benchmark_prepare.py --reference panopticapi --write docs/performance.md
+  python tools/benchmark_prepare.py --short                         # seconds: shows that it works
+"""
+
+
+def main() -> int:
+    parser = get_parser(__doc__, EXAMPLES)
+    parser.set_defaults(threads=1, repeats=3)
+    parser.add_argument("--pictures", type=int, default=1000, metavar="N", help="(default: 1000)")
+    parser.add_argument("--size", type=int, nargs=2, default=(480, 640), metavar=("H", "W"), help="default: 480 640")
+    parser.add_argument("--things", type=int, default=5, metavar="N", help="in a picture (default: 5)")
+    parser.add_argument("--workers", type=int, default=default_workers(), metavar="N", help="(default: %(default)s)")
+    parser.add_argument("--reference", type=Path, metavar="DIR", help="a checkout of cocodataset/panopticapi")
+    args = parser.parse_args()
+    count, size = (4, (48, 64)) if args.short else (args.pictures, tuple(args.size))
+    if args.reference and not (args.reference / "converters").is_dir():
+        raise MissingFileError(f"{args.reference}/converters isn't there; give a checkout of cocodataset/panopticapi.")
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        make_export(place / "cvat" / "made", count, size, args.things)
+        rows = [whole_command(place, count, args)]
+        if args.reference:
+            rows += [their_scripts(place, count, args), *labels_alone(place, min(count, 100), args)]
+    title = (
+        f"{count} pictures of {size[1]}×{size[0]} with {args.things} things each, {args.workers} processes, best of "
+        f"{args.repeats}. {machine(args.threads)}."
+    )
+    deliver("benchmark_prepare", f"{title}\n\n{table(rows)}", {"machine": machine(args.threads), "rows": rows}, args)
+    return 0
+
+
+def make_export(folder: Path, count: int, size: tuple[int, int], things: int) -> None:
+    """An export in CVAT's "COCO 1.0" layout: noisy pictures, and in each a row of outlines that don't overlap."""
+    (folder / "images").mkdir(parents=True)
+    (folder / "annotations").mkdir()
+    images, annotations = [], []
+    for number in tqdm(range(1, count + 1), desc="making", unit="picture", disable=None):
+        chance = np.random.default_rng(number)
+        name = f"{number:05d}.jpg"
+        _photo(chance, size).save(folder / "images" / name, quality=90)
+        images.append({"id": number, "file_name": name, "width": size[1], "height": size[0]})
+        for thing in range(things):
+            x, y = _outline(chance, size, thing, things)
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": number,
+                    "category_id": thing + 1,
+                    "iscrowd": 0,
+                    "segmentation": [np.stack([x, y], axis=1).round(2).ravel().tolist()],
+                    "bbox": [float(x.min()), float(y.min()), float(np.ptp(x)), float(np.ptp(y))],
+                    "area": 1.0,
+                }
+            )
+    categories = [{"id": thing + 1, "name": f"thing {chr(97 + thing)}", "supercategory": ""} for thing in range(things)]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (folder / "annotations" / "instances_default.json").write_text(json.dumps(content), encoding="utf-8")
+    told = [{**one, "isthing": 1, "color": [40 * one["id"], 90, 200 - 30 * one["id"]]} for one in categories]
+    (folder.parent.parent / "categories.json").write_text(json.dumps(told), encoding="utf-8")
+
+
+def _photo(chance: np.random.Generator, size: tuple[int, int]) -> Image.Image:
+    rough = Image.fromarray(chance.integers(0, 256, (12, 16, 3), np.uint8))
+    smooth = np.asarray(rough.resize(size[::-1], Image.Resampling.BICUBIC), dtype=np.float32)
+    return Image.fromarray((smooth + chance.normal(0, 8, smooth.shape)).clip(0, 255).astype(np.uint8))
+
+
+def _outline(
+    chance: np.random.Generator, size: tuple[int, int], thing: int, things: int
+) -> tuple[np.ndarray, np.ndarray]:
+    cell = size[1] / things
+    turn = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    radius = chance.uniform(0.25, 0.45, 24) * min(cell, size[0])
+    return (thing + 0.5) * cell + radius * np.cos(turn), size[0] * chance.uniform(0.45, 0.55) + radius * np.sin(turn)
+
+
+def whole_command(place: Path, count: int, args: Any) -> dict[str, Any]:
+    """``detr-d2 prepare`` from start to end, as users call it."""
+    out = place / "dataset"
+    words = ["-m", "detr_d2", "prepare", "--cvat", str(place / "cvat"), "--out", str(out), "--stuff", "misc"]
+    wall, processor = _best([[sys.executable, *words, "--workers", str(args.workers)]], args.repeats)
+    return _row("detr-d2 prepare, all of it", count, wall, processor)
+
+
+def their_scripts(place: Path, count: int, args: Any) -> dict[str, Any]:
+    """Both of panopticapi's converters, each with all cores."""
+    made, back = place / "theirs.json", place / "back.json"
+    scripts = [args.reference.resolve() / "converters" / f"{name}.py" for name in CONVERTERS]
+    told = ["--categories_json_file", str(place / "categories.json"), "--segmentations_folder", str(place / "theirs")]
+    source = place / "cvat" / "made" / "annotations" / "instances_default.json"
+    forth = [sys.executable, str(scripts[0]), "--input_json_file", str(source), "--output_json_file", str(made), *told]
+    again = [sys.executable, str(scripts[1]), "--input_json_file", str(made), "--output_json_file", str(back), *told]
+    wall, processor = _best([forth, [*again, "--things_only"]], args.repeats, str(args.reference.resolve()))
+    return _row("panopticapi: two converters, JSON only", count, wall, processor)
+
+
+def _best(commands: list[list[str]], repeats: int, path: str = "") -> tuple[float, float]:
+    """The least wall-clock seconds and the least processor seconds of running the commands one after the other."""
+    root = str(Path(__file__).resolve().parent.parent)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [path, root])), "OMP_NUM_THREADS": "1"}
+    times = []
+    for _ in range(max(1, repeats)):
+        before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+        for words in commands:
+            subprocess.run(words, env=environment, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        times.append((time.perf_counter() - started, used))
+    return min(wall for wall, _ in times), min(used for _, used in times)
+
+
+def _row(name: str, count: int, wall: float, processor: float) -> dict[str, Any]:
+    return {
+        "what": name,
+        "pictures/s": round(count / wall, 1),
+        "processor ms/picture": round(1000 * processor / count, 2),
+        "minutes for 10,000": round(wall / count * 10_000 / 60, 2),
+    }
+
+
+def labels_alone(place: Path, count: int, args: Any) -> list[dict[str, Any]]:
+    """Polygons to PNGs and instances, on one core, ours and theirs in turns."""
+    (export,) = read_exports([place / "cvat"], "cvat")
+    table_of_classes = build_class_table([export], [])
+    rules = LabelRules(table_of_classes, CrowdRule(), "small-on-top", 16)
+    folder = place / "alone"
+    folder.mkdir(exist_ok=True)
+
+    def ours() -> None:
+        for record in export.pictures[:count]:
+            labels = record.labels if isinstance(record.labels, tuple) else tuple(record.labels())
+            canvas = draw_labels(labels, rules, (record.height, record.width), True, "human")
+            segments = measure(canvas, table_of_classes)
+            png = encode_ids(canvas.numbers, [0, *(segment.id for segment in segments)])
+            (folder / f"{Path(record.name).stem}.png").write_bytes(png)
+
+    seconds = seconds_interleaved(
+        {"ours": ours, "theirs": _their_functions(place, folder, count, args)}, args.repeats, time.process_time
+    )
+    times = round(seconds["theirs"] / seconds["ours"], 2)
+    return [
+        _row("labels alone, one core: ours", count, seconds["ours"], seconds["ours"]),
+        _row(f"labels alone, one core: panopticapi ({times} times ours)", count, seconds["theirs"], seconds["theirs"]),
+    ]
+
+
+def _their_functions(place: Path, folder: Path, count: int, args: Any) -> Any:
+    from pycocotools.coco import COCO
+
+    sys.path[:0] = [str(args.reference.resolve() / "converters"), str(args.reference.resolve())]
+    forth, back = (importlib.import_module(name) for name in CONVERTERS)
+    categories = {one["id"]: one for one in json.loads((place / "categories.json").read_text(encoding="utf-8"))}
+    source = str(place / "cvat" / "made" / "annotations" / "instances_default.json")
+
+    def theirs() -> None:
+        with contextlib.redirect_stdout(io.StringIO()):
+            coco = COCO(source)  # anew, as the annotations are changed on the way
+            made = forth.convert_detection_to_panoptic_coco_format_single_core(
+                0, coco, coco.getImgIds()[:count], categories, str(folder)
+            )
+            back.convert_panoptic_to_detection_coco_format_single_core(0, made, categories, str(folder), True)
+
+    return theirs
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
