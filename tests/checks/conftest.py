@@ -74,7 +74,7 @@ class Built:
                 segmentation = [[x, y, x + w, y, x + w, y + h, x, y + h]]
             self.content["annotations"].append(
                 {
-                    **{"id": annotation_id, "image_id": image_id, "category_id": 2, "iscrowd": 0},
+                    **{"id": annotation_id, "image_id": image_id, "category_id": number + 1, "iscrowd": 0},
                     **{"bbox": [x, y, w, h], "area": w * h, "segmentation": segmentation},
                 }
             )

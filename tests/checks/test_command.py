@@ -103,7 +103,7 @@ def test_crowds_of_cvat_that_are_all_of_a_class_are_an_error(build: Any, tmp_pat
 
     found = [fault.code for fault in built.faults()]
 
-    assert sorted(found) == ["crowd"] * 6 + ["crowd-only"]
+    assert sorted(found) == ["crowd"] * 6 + ["crowd-only"] * 2
 
 
 def test_unknown_dataset_names_what_is_registered() -> None:

@@ -66,6 +66,8 @@ class Draft:
         jobs = []
         for image_id, entry in self.images.items():
             labels = self.labels.get(image_id)
+            if self.is_panoptic and labels is not None and labels.annotation is None:
+                continue  # its PNG isn't there
             picture = self.pictures.path(entry["file_name"])
             png_name = labels.annotation["file_name"] if labels and labels.annotation else None
             png = self.pngs.path(png_name) if png_name else None

@@ -122,6 +122,8 @@ def _copied(
 
 
 def _copy_one(made: Draft, folder: Path, written_: Written, log: ChangeLog, workers: int, progress: Progress) -> None:
+    for place in filter(None, (made.target.images, made.target.panoptic_root)):
+        (folder / place).mkdir(parents=True, exist_ok=True)
     jobs = made.jobs(folder, written_)
     log.add(made.changes)
     made.changes.clear()

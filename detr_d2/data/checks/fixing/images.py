@@ -38,11 +38,12 @@ class MendedImages:
         self.changes: list[Change] = []
         groups: dict[ImageId, list[dict[str, Any]]] = {}
         for number, original in numbered(entries):
-            entry = self._with_id_and_name(original, f"images[{number}]")
+            entry = self._with_id(original, f"images[{number}]")
             if entry is not None:
                 groups.setdefault(entry["id"], []).append(entry)
         for image_id, group in groups.items():
             chosen = self._chosen(image_id, group, stems.get(image_id))
+            chosen = self._with_name(chosen) if chosen is not None else None
             if chosen is not None:
                 self.entries[image_id] = chosen
         self._merge_same_files()
@@ -59,7 +60,7 @@ class MendedImages:
         """Whether the picture of a label was there, and is left out for a fault of its own."""
         return any(candidate in self._gone for candidate in _readings(value))
 
-    def _with_id_and_name(self, original: dict[str, Any], place: str) -> dict[str, Any] | None:
+    def _with_id(self, original: dict[str, Any], place: str) -> dict[str, Any] | None:
         entry, image_id = shallow(original), original.get("id")
         if not is_id(image_id):
             whole = as_whole(image_id)
@@ -67,30 +68,34 @@ class MendedImages:
                 self.changes.append(removed("id-type", self._file, f"{place} has id={shown(image_id)}"))
                 return None
             self.changes.append(mended("id-type", self._file, f"{place}: id {shown(image_id)} is {whole} now", whole))
-            image_id = entry["id"] = whole
-        name = entry.get("file_name")
+            entry["id"] = whole
+        return entry
+
+    def _with_name(self, entry: dict[str, Any]) -> dict[str, Any] | None:
+        image_id, name = entry["id"], entry.get("file_name")
         meant = self._finder.meant(name)
         if meant is None:
-            is_name = isinstance(name, str) and name
-            code = "json-key" if not is_name else "path-escape" if escape_of(name) else "picture-missing"
-            done = f"{place} has file_name={shown(name)}, which isn't there"
+            code = "json-key"
+            if isinstance(name, str) and name:
+                code = "path-escape" if escape_of(name) else "picture-missing"
+            done = f"file_name={shown(name)} isn't there"
             self.changes.append(removed(code, self._file, f"{done}; its labels are left out, too", image_id))
             self._gone.add(image_id)
             return None
         entry["file_name"], code = meant
         if code:
             self._guessed.add(image_id)
-            done = f"{place}: file_name {shown(name)} is {shown(meant[0])} now"
+            done = f"file_name {shown(name)} is {shown(meant[0])} now"
             self.changes.append(mended(code, self._file, done, image_id))
         return entry
 
     def _chosen(self, image_id: ImageId, group: list[dict[str, Any]], stem: str | None) -> dict[str, Any] | None:
         """The one entry of an id; None where labels could be of any of several pictures."""
-        names = {os.path.normpath(entry["file_name"]) for entry in group}
+        names = {shown(entry.get("file_name")) for entry in group}
         if len(names) > 1:
-            of_stem = [entry for entry in group if os.path.splitext(entry["file_name"])[0] == stem]
+            of_stem = [entry for entry in group if os.path.splitext(str(entry.get("file_name")))[0] == stem]
             if len(of_stem) != 1:
-                listed = ", ".join(shown(entry["file_name"]) for entry in group[:4])
+                listed = ", ".join(shown(entry.get("file_name")) for entry in group[:4])
                 done = f"{listed} have this id: nobody knows whose its labels are; all are left out"
                 self.changes.append(removed("id-duplicate", self._file, done, image_id))
                 self._gone.add(image_id)
@@ -99,7 +104,7 @@ class MendedImages:
             self.changes.append(removed("id-duplicate", self._file, done, image_id))
             return of_stem[0]
         if len(group) > 1:
-            done = f"{shown(group[0]['file_name'])} was listed {len(group)} times"
+            done = f"{shown(group[0].get('file_name'))} was listed {len(group)} times"
             self.changes.append(mended("id-duplicate", self._file, done, image_id))
         return group[0]
 

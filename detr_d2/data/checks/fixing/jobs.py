@@ -12,7 +12,7 @@ from ..images import ListedPicture
 from .changes import Change, mended, removed
 from .labels import PictureLabels
 from .objects import ObjectMender, sizes_of_masks
-from .pictures import Incurable, Plan, changes_of, look, said_size, settle, write_picture
+from .pictures import Incurable, Plan, changes_of, look, said_size, settle, size_code, write_picture
 from .pngs import Png, fit_png, read_png, write_png
 from .segments import SegmentMatcher, json_only_segments
 
@@ -91,7 +91,9 @@ def _mend(job: Job, done_: Done) -> None:
     seen = look(job.picture) if job.picture else None
     png = read_png(job.png, [segment.get("id") for segment in _labels(job)]) if job.png and job.labels else None
     masks = {png.size} if png else set() if job.is_panoptic else sizes_of_masks(_labels(job))
-    plan, code = settle(said_size(job.entry), seen, masks)
+    said = said_size(job.entry)
+    plan, code = settle(said, seen, masks)
+    code = code if said is not None or plan.as_stored or plan.resized else size_code(job.entry)
     entry = {**job.entry, "width": plan.size[0], "height": plan.size[1]}
     if seen is not None and not (job.earlier and job.earlier[0] == plan and not plan.is_copy):
         done_.changes += [mended(*change, image_id) for change in _with_file(changes_of(plan, seen, code), job)]

@@ -99,6 +99,14 @@ def said_size(entry: dict[str, Any]) -> Size | None:
     return None
 
 
+def size_code(entry: dict[str, Any]) -> str:
+    """Which fault an entry of ``images`` has that says no size."""
+    if "width" not in entry or "height" not in entry:
+        return "json-key"
+    sizes = entry["width"], entry["height"]
+    return "picture-large" if all(is_whole(side) and side > 0 for side in sizes) else "json-type"
+
+
 def settle(said: Size | None, seen: Seen | None, sizes_of_masks: Set[Size]) -> tuple[Plan, str]:
     """What is right where the JSON, the picture and the masks differ, and the code of the fault if they do.
 
@@ -114,21 +122,20 @@ def settle(said: Size | None, seen: Seen | None, sizes_of_masks: Set[Size]) -> t
         Incurable: nobody knows what the labels are of.
     """
     evidence = next(iter(sizes_of_masks)) if len(sizes_of_masks) == 1 else None
-    code = "json-type" if said is None else ""
     if seen is None:
         if said is None and evidence is None:
             raise Incurable("json-key", "has no width and height, and no picture to take them from")
-        return Plan(said or evidence or (0, 0)), code
+        return Plan(said or evidence or (0, 0)), "" if said else "picture-size"
     plain = seen.mode not in PLAIN_MODES
     wanted = said or evidence or seen.upright
     if evidence == seen.upright:
         wanted = seen.upright
     if wanted == seen.upright:
-        return Plan(wanted, plain=plain), code or ("" if said == wanted else "picture-size")
+        return Plan(wanted, plain=plain), "" if said == wanted else "picture-size"
     if wanted == seen.stored:
-        return Plan(wanted, as_stored=True, plain=plain), code or "picture-turned"
+        return Plan(wanted, as_stored=True, plain=plain), "picture-turned"
     if evidence in (None, wanted) and same_ratio(wanted, seen.upright):
-        return Plan(wanted, resized=True, plain=plain), code or "picture-size"
+        return Plan(wanted, resized=True, plain=plain), "picture-size"
     sizes = f"is {seen.upright[0]}x{seen.upright[1]} pixels; its labels are of {wanted[0]}x{wanted[1]}"
     raise Incurable("picture-size", sizes)
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...coco_json import MAX_SEGMENT_ID
+from ..boxes import Place, box_faults
 from ..faults import shown
 from ..pngs import MOST_SEGMENTS, Box, areas_and_boxes
 from ..values import is_number, is_whole
@@ -87,7 +88,9 @@ class SegmentMatcher:
         area = segment.get("area")
         if not is_whole(area) or area != pixels:
             self._mend(_area_code(area, "area" in segment), segment["id"], f"area {shown(area)} is {pixels} now")
-        if "bbox" in segment and (code := _box_code(segment["bbox"], box)):
+        place = Place(self._file, self._image_id, segment["id"], "segment")
+        wrong = [fault.code for fault in box_faults(segment, *self._png.size, place)] if "bbox" in segment else []
+        if "bbox" in segment and (code := [*wrong, _box_code(segment["bbox"], box)][0]):
             result["bbox"] = list(box)
             self._mend(code, segment["id"], f"bbox {shown(segment['bbox'])} is {list(box)} now")
         return result
