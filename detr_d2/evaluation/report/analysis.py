@@ -7,16 +7,18 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from detr_d2.data.categories import Category
-from detr_d2.evaluation.bootstrap import Intervals, PictureSums, bootstrap_intervals
-from detr_d2.evaluation.panoptic_quality import PanopticQuality
+from detr_d2.evaluation.bootstrap import Intervals, bootstrap_intervals
+from detr_d2.evaluation.measure_results import measures_as_json
+from detr_d2.evaluation.measures import PanopticMeasures
+from detr_d2.evaluation.records import EvaluationRecord
 from detr_d2.evaluation.report.counts import TruthCounts
 from detr_d2.evaluation.report.cures import Gain, MistakeTally, finite
 from detr_d2.evaluation.report.mistakes import KINDS, Findings, find_mistakes
-from detr_d2.evaluation.report.ranking import Examples, PictureResult, matches_of, picture_result
+from detr_d2.evaluation.report.ranking import Examples, PictureResult, picture_result
 from detr_d2.evaluation.report.reliability import Reliability
 from detr_d2.evaluation.report.scene import Scene
-from detr_d2.evaluation.report.sizes import SizeQuality
-from detr_d2.evaluation.results import group_labels, quality_as_json
+from detr_d2.evaluation.report.source import scene_of, scores_of
+from detr_d2.evaluation.results import group_labels
 
 
 class Analysis:
@@ -30,10 +32,8 @@ class Analysis:
         num_classes = len(categories)
         self.categories = list(categories)
         self.is_thing = [category.is_thing for category in categories]
-        self.quality = PanopticQuality(num_classes)
-        self.sums = PictureSums(num_classes)
+        self.measures = PanopticMeasures(self.is_thing)
         self.tally = MistakeTally(num_classes)
-        self.sizes = SizeQuality(num_classes)
         self.counts = TruthCounts(num_classes)
         self.reliability = {"All": Reliability(), "Things": Reliability(), "Stuff": Reliability()}
         self.examples = Examples()
@@ -42,64 +42,59 @@ class Analysis:
         self.rows_of_class: list[Counter[int]] = [Counter() for _ in categories]
         self.empty_predictions = 0
 
-    def add(self, row: int, scene: Scene, scores: dict[int, float | None]) -> None:
-        """Add a picture.
-
-        Args:
-            row: its place among the records.
-            scene: its segments.
-            scores: of the predicted segments, by id; None where there is none.
-        """
+    def add(self, row: int, record: EvaluationRecord) -> None:
+        """Add a picture; ``row`` is its place among the records."""
+        scene = scene_of(record)
         findings = find_mistakes(scene)
-        matches = matches_of(findings, scene)
-        self.quality.add(matches)
-        self.sums.add(matches)
+        self.measures.add(record)
         self.tally.add(findings, dict(scene.predicted_class))
-        self.sizes.add(findings, scene)
         self.counts.add(scene)
         self.examples.add(row, findings, scene)
+        self.empty_predictions += not scene.predicted_class
+        self._add_scores(findings, scene, scores_of(record))
         for mistake in findings.mistakes:
             if mistake.kind != "loose_borders":
                 for change in mistake.changes:
                     self.rows_of_class[change.label][row] += 1
-        self.empty_predictions += not scene.predicted_class
-        self._add_scores(findings, scene, scores)
-        result = picture_result(row, findings, matches)
+        result = picture_result(row, findings, scene)
         if result is not None:
             self.results.append(result)
 
     def _add_scores(self, findings: Findings, scene: Scene, scores: dict[int, float | None]) -> None:
         for predicted_id, score in scores.items():
-            if score is None or predicted_id in findings.ignored or predicted_id not in scene.predicted_class:
-                continue
-            segment = [(score, predicted_id in findings.matches)]
-            kind = "Things" if self.is_thing[scene.predicted_class[predicted_id]] else "Stuff"
-            self.reliability["All"].add(segment)
-            self.reliability[kind].add(segment)
+            if score is not None and predicted_id not in findings.ignored:
+                segment = [(score, predicted_id in findings.matches)]
+                kind = "Things" if self.is_thing[scene.predicted_class[predicted_id]] else "Stuff"
+                self.reliability["All"].add(segment)
+                self.reliability[kind].add(segment)
 
     def intervals(self, resamples: int, seed: int) -> Intervals | None:
         """Bootstrap intervals; None where there is no picture or none are wanted."""
-        if not resamples or not len(self.sums):
+        sums = self.measures.sums
+        if not resamples or not len(sums):
             return None
-        return bootstrap_intervals(self.sums, group_labels(self.is_thing), resamples, seed)
+        return bootstrap_intervals(sums, group_labels(self.is_thing), resamples, seed)
 
     def as_json(self, resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
         """The numbers, in percent where they are qualities; None where there is nothing to judge.
 
-        Keys: those of ``panoptic_quality.json`` (All, Things, Stuff, classes) with intervals, "intervals", "mistakes",
-        "confusions", "sizes", "reliability", "truth", "pictures".
+        Keys: those of ``panoptic_quality.json``, see ``measures_as_json``, with intervals; "mistakes", "confusions",
+        "reliability", "truth" and so on.
         """
-        gains = {kind: self.tally.gain(self.quality, kind, self.is_thing) for kind in KINDS}
-        content = quality_as_json(self.quality, self.categories, self.intervals(resamples, seed))
+        quality = self.measures.quality
+        gains = {kind: self.tally.gain(quality, kind, self.is_thing) for kind in KINDS}
+        intervals = self.intervals(resamples, seed)
+        content = measures_as_json(self.measures, self.categories, intervals)
         for label, entry in enumerate(content["classes"]):
             entry |= self._of_class(label, gains)
-        about = {"resamples": resamples, "seed": seed, "confidence": 0.95} if resamples else None
+        for size, of_size in self.measures.of_size.items():
+            content["sizes"][size]["true_segments"] = int((of_size.true_positives + of_size.false_negatives).sum())
+        about = None if intervals is None else {**content["intervals"], "seed": seed}
         return content | {
             "intervals": about,
             "mistakes": [self._of_kind(kind, gains[kind]) for kind in KINDS],
             "ignored_on_void": int(self.tally.ignored.sum()),
             "confusions": self._confusions(),
-            "sizes": self.sizes.as_json(group_labels(self.is_thing)),
             "reliability": {name: reliability.as_json() for name, reliability in self.reliability.items()},
             "truth": self.counts.as_json(),
             "empty_predictions": self.empty_predictions,
@@ -135,9 +130,9 @@ class Analysis:
         ]
 
 
-def analyse(pictures: Iterable[tuple[Scene, dict[int, float | None]]], categories: Sequence[Category]) -> Analysis:
-    """Looks at every picture: its segments, and the scores of the predicted ones."""
+def analyse(records: Iterable[EvaluationRecord], categories: Sequence[Category]) -> Analysis:
+    """Looks at every picture."""
     analysis = Analysis(categories)
-    for row, (scene, scores) in enumerate(pictures):
-        analysis.add(row, scene, scores)
+    for row, record in enumerate(records):
+        analysis.add(row, record)
     return analysis

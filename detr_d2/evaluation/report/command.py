@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from detr_d2.errors import MissingFileError
-from detr_d2.evaluation.report.source import RECORDS
+from detr_d2.evaluation.records import RECORDS_FILE
 from detr_d2.evaluation.report.writing import PICTURES, write_run_report
 
 _EPILOG = """\
@@ -59,15 +59,15 @@ def evaluation_folders(run: Path) -> list[Path]:
     Raises:
         MissingFileError: there is none.
     """
-    if (run / RECORDS).is_file():
+    if (run / RECORDS_FILE).is_file():
         return [run]
-    for pattern in (f"inference/*/{RECORDS}", f"*/{RECORDS}"):
+    for pattern in (f"inference/*/{RECORDS_FILE}", f"*/{RECORDS_FILE}"):
         found = sorted(path.parent for path in run.glob(pattern))
         if found:
             return found
     raise MissingFileError(
-        f"no evaluation is in {run}: neither {run / RECORDS} nor {run / 'inference' / '*' / RECORDS} is there. "
-        "Evaluate with 'train_net.py --eval-only' and name its OUTPUT_DIR."
+        f"no evaluation is in {run}: neither {run / RECORDS_FILE} nor {run / 'inference' / '*' / RECORDS_FILE} is "
+        "there. Evaluate with 'train_net.py --eval-only' and name its OUTPUT_DIR."
     )
 
 

@@ -13,7 +13,7 @@ from detr_d2.evaluation.report.analysis import Analysis
 from detr_d2.evaluation.report.mistakes import KINDS, find_mistakes
 from detr_d2.evaluation.report.painting import address_of
 from detr_d2.evaluation.report.ranking import Example, PictureResult, worst_and_best
-from detr_d2.evaluation.report.source import EvaluationFolder, Record, files_of, scene_of, scores_of
+from detr_d2.evaluation.report.source import EvaluationFolder, files_of, scene_of, scores_of
 from detr_d2.evaluation.report.views import PictureViews
 
 #: Examples of each kind of mistake.
@@ -88,8 +88,8 @@ class Gallery:
 
     def _name(self, row: int) -> dict[str, Any]:
         record = self._records[row]
-        name = os.path.basename(record["file_name"])
-        return {"row": row, "image_id": record["image_id"], "name": name, "file_name": record["file_name"]}
+        name = os.path.basename(record.file_name)
+        return {"row": row, "image_id": record.image_id, "name": name, "file_name": record.file_name}
 
     def _drawn(self, row: int) -> dict[str, Any]:
         views = self._views_of(row)
@@ -99,7 +99,7 @@ class Gallery:
     def _example(self, example: Example) -> dict[str, Any]:
         views = self._views_of(example.row)
         window = crop_window(views.where(example.mistake))
-        name = os.path.basename(self._records[example.row]["file_name"])
+        name = os.path.basename(self._records[example.row].file_name)
         pictures = [("mistake", views.mistakes([example.mistake], named=False)), ("photo", views.photo)]
         return {
             "views": [(title, address_of(picture[window])) for title, picture in pictures],
@@ -108,9 +108,9 @@ class Gallery:
 
     def _views_of(self, row: int) -> PictureViews:
         if row not in self._views:
-            record: Record = self._records[row]
+            record = self._records[row]
             scene = scene_of(record)
-            files = files_of(record, self.folder.preview(record["image_id"]))
+            files = files_of(record, self.folder.preview(record.image_id))
             findings = find_mistakes(scene)
             self._views[row] = PictureViews(files, scene, findings, scores_of(record), self.folder.categories)
         return self._views[row]

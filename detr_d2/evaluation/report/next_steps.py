@@ -12,6 +12,8 @@ Content = Mapping[str, Any]
 LEAST_GAIN, MOST_KINDS = 0.5, 4
 #: A class in fewer pictures than this can't be judged; an interval wider than this (points of PQ) says little.
 FEW_PICTURES, WIDE_INTERVAL = 10, 6.0
+#: A class with fewer training segments than this, and less than half the mean PQ, probably needs more of them.
+FEW_IN_TRAINING = 100
 #: Scores that are further than this from the share of right ones mislead.
 WRONG_SCORES = 0.1
 _NAMED = 4
@@ -81,7 +83,7 @@ def next_steps(content: Content) -> list[dict[str, Any]]:
         content: the report's numbers, see ``Analysis.as_json``.
     """
     rules: Sequence[Callable[[Content], list[Step]]] = (
-        *(_kinds, _borders, _never_found, _threshold, _sizes),
+        *(_kinds, _borders, _never_found, _rare_in_training, _threshold, _sizes),
         *(_interval, _few_pictures, _absent, _scores, _unlabelled),
     )
     steps = [step for rule in rules for step in rule(content)]
@@ -125,7 +127,7 @@ def _never_found(content: Content) -> list[Step]:
     never = [c for c in content["classes"] if c["true_segments"] >= 5 and c["true_positives"] == 0]
     if not never:
         return []
-    names = _list([f"{c['name']} ({c['true_segments']})" for c in never])
+    names = _list([f"{c['name']} ({_times_seen(c)})" for c in never])
     mean, n = content["All"]["PQ"], content["All"]["N"]
     why = (
         f"{names}: not one of their segments is found. Look whether training has them at all, under the same name; "
@@ -134,6 +136,31 @@ def _never_found(content: Content) -> list[Step]:
     gain = len(never) * mean / n if mean is not None and n else None
     title = f"Look at the {_count(len(never), 'class', 'classes')} that the model never finds"
     return [Step(title, why, gain, "classes")]
+
+
+def _rare_in_training(content: Content) -> list[Step]:
+    mean, n = content["All"]["PQ"], content["All"]["N"]
+    rare = [
+        c
+        for c in content["classes"]
+        if mean is not None and c["PQ"] is not None and c["true_positives"] > 0 and c["PQ"] < mean / 2
+        if c.get("training_segments") is not None and c["training_segments"] < FEW_IN_TRAINING
+    ]
+    if not rare or mean is None:
+        return []
+    names = _list([f"{c['name']} ({_times_seen(c)})" for c in rare])
+    why = (
+        f"{names}: less than half the mean PQ, and rare in training. Label more of them, or draw them more often "
+        "(repeat-factor sampling). The gain is that of reaching the mean of all classes."
+    )
+    gain = sum(mean - c["PQ"] for c in rare) / n
+    return [Step(f"Train on more of {_count(len(rare), 'rare class', 'rare classes')}", why, gain, "classes")]
+
+
+def _times_seen(entry: Mapping[str, Any]) -> str:
+    """How many segments of a class the evaluation has, and the training."""
+    training = entry.get("training_segments")
+    return f"{entry['true_segments']}" if training is None else f"{entry['true_segments']}, {training} in training"
 
 
 def _threshold(content: Content) -> list[Step]:
@@ -150,8 +177,8 @@ def _threshold(content: Content) -> list[Step]:
 
 
 def _sizes(content: Content) -> list[Step]:
-    sizes = {row["size"]: row for row in content["sizes"]}
-    small, large, total = sizes["small"], sizes["large"], sum(row["true_segments"] for row in content["sizes"])
+    sizes = content["sizes"]
+    small, large, total = sizes["small"], sizes["large"], sum(row["true_segments"] for row in sizes.values())
     low, high = small["All"]["PQ"], large["All"]["PQ"]
     if low is None or high is None or small["true_segments"] < 0.1 * total or low > 0.5 * high:
         return []

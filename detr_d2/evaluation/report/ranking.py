@@ -44,7 +44,7 @@ class Example:
 
 
 def matches_of(findings: Findings, scene: Scene) -> Matches:
-    """What the picture adds to panoptic quality, in the order of sums that the quality itself has."""
+    """What the picture adds to panoptic quality, from its mistakes."""
     real = [mistake for mistake in findings.mistakes if mistake.kind != "loose_borders"]
     wrong = (i for mistake in real for i in mistake.predicted_ids if i not in findings.ignored)
     lost = (i for mistake in real for i in mistake.true_ids)
@@ -55,8 +55,9 @@ def matches_of(findings: Findings, scene: Scene) -> Matches:
     )
 
 
-def picture_result(row: int, findings: Findings, matches: Matches) -> PictureResult | None:
+def picture_result(row: int, findings: Findings, scene: Scene) -> PictureResult | None:
     """The quality of one picture; None where there is nothing to judge."""
+    matches = matches_of(findings, scene)
     iou: dict[int, float] = defaultdict(float)
     segments: dict[int, float] = defaultdict(float)
     for label, value in matches.true_positives:

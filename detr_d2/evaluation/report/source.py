@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,12 +12,10 @@ import numpy as np
 from PIL import Image
 
 from detr_d2.data.categories import Category
-from detr_d2.errors import DatasetError, MissingFileError
+from detr_d2.errors import DatasetError
+from detr_d2.evaluation.records import PREVIEWS_FILE, RUN_FILE, EvaluationRecord, read_records, read_run
 from detr_d2.evaluation.report.scene import Scene
 from detr_d2.evaluation.report.views import PictureFiles
-
-RECORDS, RUN, PREVIEWS = "records.jsonl", "run.json", "previews.zip"
-Record = dict[str, Any]
 
 
 class EvaluationFolder:
@@ -28,70 +25,56 @@ class EvaluationFolder:
         path: the folder that has ``records.jsonl`` and ``run.json``.
 
     Raises:
-        MissingFileError: one of them isn't there.
-        DatasetError: ``run.json`` isn't what an evaluation writes.
+        MissingFileError: ``run.json`` isn't there.
+        DatasetError: it isn't what an evaluation writes.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        for name in (RECORDS, RUN):
-            if not (path / name).is_file():
-                raise MissingFileError(
-                    f"{path / name} isn't there. Name a folder that 'train_net.py --eval-only' wrote; evaluations of "
-                    "earlier versions have to be done anew."
-                )
+        self.run = read_run(path)
         try:
-            self.run: dict[str, Any] = json.loads((path / RUN).read_text(encoding="utf-8"))
             self.categories = [
                 Category(c["id"], c["name"], bool(c["is_thing"]), tuple(c["color"])) for c in self.run["categories"]
             ]
-        except (ValueError, KeyError, TypeError) as error:
-            raise DatasetError(f"{path / RUN} isn't what an evaluation writes: {error!r}. Evaluate anew.") from error
+        except (KeyError, TypeError) as error:
+            raise DatasetError(
+                f"the categories in {path / RUN_FILE} make no sense: {error!r}. Evaluate anew."
+            ) from error
 
-    def records(self) -> Iterator[Record]:
-        """One picture after another."""
-        with (self.path / RECORDS).open(encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                try:
-                    yield json.loads(line)
-                except ValueError as error:
-                    raise DatasetError(
-                        f"{self.path / RECORDS}, line {number} isn't JSON: {error}. Evaluate anew."
-                    ) from error
+    def records(self) -> Iterator[EvaluationRecord]:
+        """One picture after another.
+
+        Raises:
+            MissingFileError, DatasetError: there are no records, or a line isn't one.
+        """
+        return read_records(self.path)
 
     def preview(self, image_id: Any) -> np.ndarray | None:
         """The small map of a prediction (h, w), or None."""
         try:
-            with zipfile.ZipFile(self.path / PREVIEWS) as archive:
+            with zipfile.ZipFile(self.path / PREVIEWS_FILE) as archive:
                 content = archive.read(f"{image_id}.png")
             return np.asarray(Image.open(io.BytesIO(content))).astype(np.int64)
         except (OSError, KeyError, zipfile.BadZipFile):
             return None
 
 
-def scene_of(record: Record) -> Scene:
+def scene_of(record: EvaluationRecord) -> Scene:
     """The segments of a record and their overlaps."""
-    true = record["true"]
     return Scene(
-        {s["id"]: s["class"] for s in true if not s.get("iscrowd")},
-        {s["id"]: s["class"] for s in true if s.get("iscrowd")},
-        {s["id"]: s["class"] for s in record["predicted"]},
-        {(true_id, predicted_id): pixels for true_id, predicted_id, pixels in record["overlaps"]},
+        {s["id"]: s["class"] for s in record.true if not s["iscrowd"]},
+        {s["id"]: s["class"] for s in record.true if s["iscrowd"]},
+        {s["id"]: s["class"] for s in record.predicted},
+        record.pixels.pairs,
     )
 
 
-def scores_of(record: Record) -> dict[int, float | None]:
+def scores_of(record: EvaluationRecord) -> dict[int, float | None]:
     """The score of each predicted segment, where it has one."""
-    return {s["id"]: s.get("score") for s in record["predicted"]}
+    return {s["id"]: s.get("score") for s in record.predicted}
 
 
-def files_of(record: Record, preview: np.ndarray | None) -> PictureFiles:
+def files_of(record: EvaluationRecord, preview: np.ndarray | None) -> PictureFiles:
     """Where the parts of a record's picture are."""
-    return PictureFiles(
-        record["file_name"],
-        record["pan_seg_file_name"],
-        record["height"],
-        record["width"],
-        preview,
-        [s["id"] for s in record["predicted"]],
-    )
+    ids = [s["id"] for s in record.predicted]
+    return PictureFiles(record.file_name, record.pan_seg_file_name, record.height, record.width, preview, ids)

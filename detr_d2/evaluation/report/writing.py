@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from detr_d2.errors import UserError
+from detr_d2.evaluation.records import RECORDS_FILE
 from detr_d2.evaluation.report.analysis import analyse
 from detr_d2.evaluation.report.gallery import Gallery
 from detr_d2.evaluation.report.next_steps import next_steps
 from detr_d2.evaluation.report.page import write_report_page
-from detr_d2.evaluation.report.source import EvaluationFolder, scene_of, scores_of
+from detr_d2.evaluation.report.source import EvaluationFolder
+from detr_d2.evaluation.report.training_counts import training_segments
 from detr_d2.evaluation.results import quality_as_csv
 from detr_d2.files import write_text
 
@@ -46,9 +49,10 @@ def write_run_report(
         MissingFileError, DatasetError: the records aren't there, or aren't an evaluation's.
     """
     evaluation = EvaluationFolder(Path(folder))
-    analysis = analyse(((scene_of(r), scores_of(r)) for r in evaluation.records()), evaluation.categories)
+    analysis = analyse(evaluation.records(), evaluation.categories)
     gallery = Gallery(evaluation, analysis, pictures)
-    content = {"dataset": evaluation.run.get("dataset", ""), **analysis.as_json(resamples, seed)}
+    content = {"dataset": evaluation.run["dataset"], **analysis.as_json(resamples, seed)}
+    _add_training_counts_(content, evaluation)
     for entry, worst in zip(content["classes"], gallery.worst_of_classes()):
         entry["worst_pictures"] = worst
     content |= {"pictures": gallery.named(), "run": _about_run(evaluation.run), "next_steps": next_steps(content)}
@@ -58,6 +62,33 @@ def write_run_report(
     page = write_report_page(target / "report.html", content, gallery.drawn_pictures(), gallery.drawn_examples())
     logger.info("The report of %s is %s", content["dataset"], page)
     return page
+
+
+def write_reports(output_dir: str | os.PathLike[str], dataset_names: Iterable[str]) -> list[Path]:
+    """Writes the report of each dataset that an evaluation below ``output_dir`` has records of.
+
+    The evaluation's numbers are there already, so that a report that can't be written is a warning.
+
+    Returns:
+        The pages.
+    """
+    pages = []
+    for name in dataset_names:
+        folder = Path(output_dir) / "inference" / name
+        if (folder / RECORDS_FILE).is_file():
+            try:
+                pages.append(write_run_report(folder))
+            except (UserError, OSError) as error:
+                logger.warning("The report of %s couldn't be written: %s", name, error)
+    return pages
+
+
+def _add_training_counts_(content: dict[str, Any], evaluation: EvaluationFolder) -> None:
+    """Each class gets its segments in training, or None."""
+    counts = training_segments(evaluation.run.get("config") or "", evaluation.categories)
+    content["training_known"] = counts is not None
+    for label, entry in enumerate(content["classes"]):
+        entry["training_segments"] = None if counts is None else counts[label]
 
 
 def _about_run(run: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,7 +108,7 @@ def _about_run(run: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _row(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """A class for the CSV file: numbers only, one a column."""
+    """A class for the CSV file: one number a column."""
     flat = {
         key: value for key, value in entry.items() if key not in ("color", "mistakes", "gives_back", "worst_pictures")
     }
