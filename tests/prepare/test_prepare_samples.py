@@ -177,3 +177,31 @@ def test_real_samples_train_in_both_stages_and_are_measured(shared_data, tiny_co
         name for line in (tmp_path / "stage2" / "metrics.json").read_text().splitlines() for name in json.loads(line)
     }
     assert {"panoptic_seg/PQ", "panoptic_seg/PQ_st", "loss_mask"} <= logged
+
+
+INTERRUPTED = """
+import pathlib
+import numpy as np
+def label(pixels):
+    calls = pathlib.Path("calls.txt")
+    count = int(calls.read_text()) if calls.exists() else 0
+    calls.write_text(str(count + 1))
+    if count == 3:
+        raise KeyboardInterrupt
+    return np.ones(pixels.shape[:2], int), [{"id": 1, "name": "gravel", "score": 0.9}]
+"""
+
+
+def test_an_interrupted_model_goes_on_with_what_it_hasnt_seen(yard_exports, tmp_path, monkeypatch):
+    (tmp_path / "interrupted_model.py").write_text(INTERRUPTED)
+    monkeypatch.chdir(tmp_path)
+    words = ["prepare", "--cvat", str(yard_exports / "cvat"), "--stuff", "model", "interrupted_model:label"]
+    words += ["--out", "samples_interrupted", "--workers", "1"]
+
+    assert cli.main(words) == 130
+    assert not (tmp_path / "samples_interrupted").exists()
+    assert cli.main(words) == 0
+
+    assert (tmp_path / "calls.txt").read_text() == "9"  # eight pictures, one of them twice
+    contents = {"train": json.loads((tmp_path / "samples_interrupted" / "panoptic_train.json").read_text())}
+    assert "model" in {segment["source"] for segment in _segments(contents)}
