@@ -22,7 +22,11 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
+    "browse": Command("detr_d2.browse.command", "write a page with a dataset's pictures and their truth"),
     "check": Command("detr_d2.data.checks.command", "name everything that is wrong with a dataset"),
+    "compare": Command(
+        "detr_d2.evaluation.comparison.command", "is one evaluation better than another, or is it chance?"
+    ),
     "convert-weights": Command(
         "detr_d2.checkpoint.convert_command", "write another program's weights as a checkpoint of this one"
     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from torch.utils.data import Sampler
@@ -30,12 +30,7 @@ def build_train_loader(cfg: CfgNode) -> Iterable[list[dict[str, Any]]]:
     records = get_detection_dataset_dicts(
         list(cfg.DATASETS.TRAIN), filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
     )
-    mapper: Any = DetrPanopticDatasetMapper(cfg, is_train=True)
-    entries: list[Any] = records
-    if cfg.INPUT.RICAP.ENABLED:
-        # The mapper has to reach any picture, so it keeps the records, and the loader hands it their numbers.
-        mapper = RicapMapper(mapper, records, cfg.INPUT.RICAP.PROB, cfg.INPUT.RICAP.BETA)
-        entries = list(range(len(records)))
+    mapper, entries = build_train_mapper(cfg, records)
     sampler = _sampler(cfg, records)
     if sampler is None:  # one that only Detectron2 has, which makes it from the config
         loader: Iterable[list[dict[str, Any]]] = build_detection_train_loader(cfg, mapper=mapper, dataset=entries)
@@ -49,6 +44,21 @@ def build_train_loader(cfg: CfgNode) -> Iterable[list[dict[str, Any]]]:
         num_workers=cfg.DATALOADER.NUM_WORKERS,
     )
     return loader
+
+
+def build_train_mapper(
+    cfg: CfgNode, records: list[dict[str, Any]]
+) -> tuple[Callable[[Any], dict[str, Any]], list[Any]]:
+    """What makes the model's input of an entry, and the entries: one for each record.
+
+    Raises:
+        ConfigError: keys of ``INPUT`` that make no sense.
+    """
+    mapper = DetrPanopticDatasetMapper(cfg, is_train=True)
+    if not cfg.INPUT.RICAP.ENABLED:
+        return mapper, records
+    # The mapper has to reach any picture, so it keeps the records, and is handed their numbers.
+    return RicapMapper(mapper, records, cfg.INPUT.RICAP.PROB, cfg.INPUT.RICAP.BETA), list(range(len(records)))
 
 
 def _sampler(cfg: CfgNode, records: list[dict[str, Any]]) -> Sampler[int] | None:

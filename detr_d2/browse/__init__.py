@@ -1,0 +1,1 @@
+"""Looking through a dataset: its pictures with their truth drawn, and as training shows them to the model."""

@@ -1,0 +1,145 @@
+"""``detr-d2 browse``: a dataset's pictures with their truth, as a page for the browser."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from detr_d2.browse.classes import class_rows
+from detr_d2.browse.gallery import Gallery, choose_records
+from detr_d2.config import load_config
+from detr_d2.data import categories_of, register, register_from_config
+from detr_d2.data.checks.sources import Source, find_sources
+from detr_d2.data.json_reading import read_json
+from detr_d2.errors import DatasetError, UserError
+from detr_d2.pages import write_page
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog
+
+TEMPLATE = Path(__file__).parent / "templates" / "browse.html"
+
+_EPILOG = """\
+examples:
+  detr-d2 browse datasets/yard
+  detr-d2 browse datasets/construction/register.yaml --class brick --limit 100
+  detr-d2 browse yard_train --augmented --config-file configs/quickstart/detr_yard.yaml
+  detr-d2 browse datasets/yard --augmented --opts INPUT.RICAP.ENABLED True INPUT.LSJ.ENABLED True
+
+One page for each dataset that DATASET names: OUT/NAME.html, a file that needs no other. In a picture, the space bar
+switches between truth, picture and what the model is given; the arrow keys go on.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command and its arguments to ``parser``."""
+    parser.description = "Write a page with a dataset's pictures, their truth drawn, and what training makes of them."
+    parser.epilog = _EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument(
+        "dataset", metavar="DATASET", help="a registered name, a register.yaml, a folder with one, or a COCO JSON"
+    )
+    parser.add_argument("--augmented", action="store_true", help="show, too, what the model is given in training")
+    parser.add_argument(
+        "--limit", type=_count, default=40, metavar="N", help="so many pictures, spread evenly (default: 40)"
+    )
+    parser.add_argument("--class", dest="class_name", metavar="NAME", help="only pictures that show this class")
+    parser.add_argument("--out", default="browse", metavar="DIR", help="folder of the page (default: browse)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the augmentation (default: 0)")
+    parser.add_argument("--config-file", default="", metavar="FILE", help="a config, for its INPUT and its datasets")
+    parser.add_argument(
+        "--opts",
+        nargs=argparse.REMAINDER,
+        default=[],
+        metavar="KEY VALUE",
+        help="changes to the config, as pairs; the last argument, as it takes all that follows",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the pages and say where they are."""
+    cfg = load_config(args.config_file, args.opts)
+    cfg.INPUT.FORMAT, cfg.MODEL.DETR.MASK_ON = "RGB", True
+    register_from_config(cfg)
+    for name in _dataset_names(args.dataset):
+        np.random.seed(args.seed % 2**32)
+        print(f"{name}: {_write(name, cfg, args)}")
+    return 0
+
+
+def _dataset_names(dataset: str) -> list[str]:
+    """The registered names that the argument stands for; a JSON is registered under its own path."""
+    found = find_sources(dataset)
+    return list(found.names) or [_registered(source) for source in found.sources]
+
+
+def _registered(source: Source) -> str:
+    name = os.path.abspath(source.json_file)
+    annotations = read_json(source.json_file).get("annotations")
+    first = annotations[0] if isinstance(annotations, list) and annotations else None
+    is_panoptic = isinstance(first, dict) and "segments_info" in first
+    if source.images is None or (is_panoptic and source.panoptic_root is None):
+        raise DatasetError(
+            f"the pictures of {source.json_file} aren't found beside it; register it with its folders, in a "
+            "register.yaml, and name that."
+        )
+    if is_panoptic:
+        register(name, source.images, source.json_file, source.panoptic_root)
+    else:
+        register(name, source.images, instances_json=source.json_file)
+    return name
+
+
+def _write(name: str, cfg: CfgNode, args: argparse.Namespace) -> Path:
+    """One dataset's page."""
+    records = DatasetCatalog.get(name)
+    categories = categories_of(name)
+    wanted = None
+    if args.class_name is not None:
+        wanted = next((i for i, category in enumerate(categories) if category.name == args.class_name), None)
+        if wanted is None:
+            raise DatasetError(
+                f"{name} has no class {args.class_name!r}; it has {', '.join(c.name for c in categories)}."
+            )
+    gallery = Gallery(name, records, cfg if args.augmented else None)
+    chosen = choose_records(records, args.limit, wanted)
+    scenes: list[dict[str, Any]] = []
+    failures: list[str] = []
+    for number in tqdm(chosen, desc=name, unit="picture", file=sys.stderr, disable=None, leave=False):
+        try:
+            scenes.append(gallery.scene(number))
+        except UserError as error:
+            failures.append(str(error))
+    shown_name = _short(name, args.dataset)
+    return write_page(
+        Path(args.out) / f"{re.sub(r'[^0-9A-Za-z_.-]+', '_', shown_name)}.html",
+        TEMPLATE,
+        title=f"Dataset {shown_name}",
+        scenes=scenes,
+        failures=failures,
+        classes=class_rows(records, categories),
+        pictures=len(records),
+        augmented=args.augmented,
+        class_name=args.class_name,
+    )
+
+
+def _short(name: str, dataset: str) -> str:
+    """A dataset's name; that of a JSON starts in the folder it was found in."""
+    if not os.path.isabs(name):
+        return name
+    folder = dataset if os.path.isdir(dataset) else os.path.dirname(name)
+    return os.path.relpath(name, folder).removesuffix(".json")
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,6}", text) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} isn't a whole number from 1 on")
+    return int(text)
