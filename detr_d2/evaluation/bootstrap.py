@@ -99,11 +99,7 @@ def bootstrap_intervals(
     Raises:
         ValueError: ``resamples`` or ``confidence`` is out of range, or there is no picture.
     """
-    if resamples < 1 or not 0 < confidence < 1 or not len(sums):
-        raise ValueError(
-            f"resamples={resamples}, confidence={confidence}, {len(sums)} pictures; allowed are 1 or more resamples, "
-            "a confidence between 0 and 1, and 1 or more pictures."
-        )
+    _check_draws(sums, resamples, confidence)
     qualities = np.concatenate([_qualities(totals) for totals in _resampled(sums, resamples, seed)])
     means = {name: _mean_over_classes(qualities[:, list(labels)]) for name, labels in groups.items()}
     return Intervals(
@@ -112,6 +108,81 @@ def bootstrap_intervals(
         resamples,
         confidence,
     )
+
+
+@dataclass(frozen=True)
+class Differences:
+    """What a second evaluation has more than a first one on the same pictures, as parts of 1; NaN: nothing to judge.
+
+    Args:
+        groups, classes: intervals of the difference of PQ, SQ and RQ, as in :class:`Intervals`.
+        better_groups, better_classes: (3,) and (K, 3), the part of the draws in which the second one has more.
+        resamples, confidence: as in :class:`Intervals`.
+    """
+
+    groups: dict[str, np.ndarray]
+    classes: np.ndarray
+    better_groups: dict[str, np.ndarray]
+    better_classes: np.ndarray
+    resamples: int
+    confidence: float
+
+
+def paired_differences(
+    first: PictureSums,
+    second: PictureSums,
+    groups: Mapping[str, Sequence[int]],
+    resamples: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Differences:
+    """Paired bootstrap: each draw takes the same pictures of both, so that easy and hard ones cancel out.
+
+    Source: Efron and Tibshirani 1993, chapters 8 and 13: the picture with both of its results is what is drawn.
+
+    Args:
+        first, second: of the same pictures, in the same order.
+        groups, resamples, seed, confidence: as in :func:`bootstrap_intervals`.
+
+    Raises:
+        ValueError: they have another number of pictures or classes, or see :func:`bootstrap_intervals`.
+    """
+    if len(first) != len(second) or first.num_classes != second.num_classes:
+        raise ValueError(
+            f"{len(first)} and {len(second)} pictures, {first.num_classes} and {second.num_classes} classes; a paired "
+            "comparison needs the same ones."
+        )
+    _check_draws(first, resamples, confidence)
+    draws = zip(_resampled(first, resamples, seed), _resampled(second, resamples, seed), strict=True)
+    parts = [(_qualities(one), _qualities(other)) for one, other in draws]
+    before, after = (np.concatenate([pair[place] for pair in parts]) for place in range(2))
+    more = {
+        name: _mean_over_classes(after[:, list(labels)]) - _mean_over_classes(before[:, list(labels)])
+        for name, labels in groups.items()
+    }
+    return Differences(
+        {name: _percentiles(values, confidence) for name, values in more.items()},
+        _percentiles(after - before, confidence),
+        {name: _part_above_zero(values) for name, values in more.items()},
+        _part_above_zero(after - before),
+        resamples,
+        confidence,
+    )
+
+
+def _check_draws(sums: PictureSums, resamples: int, confidence: float) -> None:
+    if resamples < 1 or not 0 < confidence < 1 or not len(sums):
+        raise ValueError(
+            f"resamples={resamples}, confidence={confidence}, {len(sums)} pictures; allowed are 1 or more resamples, "
+            "a confidence between 0 and 1, and 1 or more pictures."
+        )
+
+
+def _part_above_zero(values: np.ndarray) -> np.ndarray:
+    """(...,) the part of the draws, (R, ...), that is above 0, of those that aren't NaN; ties count half."""
+    known = np.isfinite(values).sum(axis=0)
+    with np.errstate(invalid="ignore"):
+        return ((values > 0).sum(axis=0) + 0.5 * (values == 0).sum(axis=0)) / np.where(known, known, np.nan)
 
 
 def _resampled(sums: PictureSums, resamples: int, seed: int) -> Iterator[np.ndarray]:

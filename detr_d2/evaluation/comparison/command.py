@@ -1,0 +1,108 @@
+"""``detr-d2 compare``: is one evaluation better than another, or is it chance?"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from detr_d2.errors import DatasetError
+from detr_d2.evaluation.comparison.comparing import compare_evaluations
+from detr_d2.evaluation.comparison.content import changed_classes, comparison_as_json
+from detr_d2.evaluation.comparison.page import write_comparison_page
+from detr_d2.evaluation.report.command import evaluation_folders
+from detr_d2.evaluation.report.source import EvaluationFolder
+from detr_d2.files import write_text
+
+_EPILOG = """\
+examples:
+  detr-d2 compare output/monday output/tuesday
+  detr-d2 compare plain=output/a ricap=output/b --page ricap.html --json ricap.json
+
+RUN is the output folder of 'train_net.py --eval-only', or the folder below it of one dataset (inference/DATASET);
+NAME=RUN gives it a name. Both must have been evaluated on the same pictures.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command and its arguments to ``parser``."""
+    parser.description = (
+        "Compare two evaluations picture by picture: the difference with its interval (paired bootstrap), the classes "
+        "that changed, and a page with the pictures that changed most."
+    )
+    parser.epilog = _EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("first", metavar="RUN_A", help="what was before")
+    parser.add_argument("second", metavar="RUN_B", help="what is to be better")
+    parser.add_argument("--dataset", metavar="NAME", help="which one, if the runs evaluated several")
+    parser.add_argument("--common", action="store_true", help="leave out pictures that only one of them has")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="the page (default: compare.html in RUN_B's folder)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
+    parser.add_argument("--pictures", type=_count, default=12, metavar="N", help="shown of each kind (default: 12)")
+    parser.add_argument("--resamples", type=_count, default=1000, metavar="N", help="draws (default: 1000)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the draws (default: 0)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compare, print the tables, write the page."""
+    (name, first), (other, second) = (_named(text, args.dataset) for text in (args.first, args.second))
+    names = (name, other) if name != other else (f"A: {name}", f"B: {other}")
+    found = compare_evaluations(first, second, args.common)
+    content = comparison_as_json(found, found.differences(max(args.resamples, 1), args.seed), names, args.pictures)
+    print(_text(content))
+    if args.json:
+        write_text(args.json, json.dumps(content, indent=1, allow_nan=False))
+    page = write_comparison_page(args.page or second.path / "compare.html", content, first, second)
+    print(f"\nThe pictures that changed most: {page}")
+    return 0
+
+
+def _named(text: str, dataset: str | None) -> tuple[str, EvaluationFolder]:
+    """A run's name and its evaluation's folder."""
+    name, separator, path = text.partition("=")
+    if not separator or Path(text).exists():
+        path, name = text, Path(text).resolve().name
+    folders = evaluation_folders(Path(path))
+    chosen = [folder for folder in folders if dataset is None or folder.name == dataset]
+    if len(chosen) != 1:
+        raise DatasetError(
+            f"{path} has {len(folders)} evaluations ({', '.join(folder.name for folder in folders)}); name one of them "
+            "with --dataset."
+        )
+    return name, EvaluationFolder(chosen[0])
+
+
+def _text(content: dict[str, Any]) -> str:
+    """Tables for the terminal."""
+    headers = ["PQ", *content["names"], "difference", f"{100 * content['confidence']:g} %", "better in", ""]
+    groups = [(name, *_cells(row)) for name, row in content["groups"].items()]
+    classes = [(row["name"], *_cells(row)) for row in changed_classes(content)]
+    parts = [_table(groups, headers)]
+    if classes:
+        note = f"Of {len(content['classes'])} classes one in twenty looks changed by chance alone."
+        parts.append("Classes that changed:\n" + _table(classes, headers) + "\n" + note)
+    else:
+        parts.append("No class has changed by more than chance explains.")
+    left_out = f", {content['left_out']} that only one has are left out" if content["left_out"] else ""
+    parts.append(f"{content['pictures']} pictures, {content['resamples']} draws{left_out}.")
+    return "\n\n".join(parts)
+
+
+def _table(rows: list[Any], headers: list[str]) -> str:
+    return tabulate(rows, headers, tablefmt="pipe", floatfmt=".1f", missingval="-", stralign="right")
+
+
+def _cells(row: dict[str, Any]) -> list[Any]:
+    interval = row["interval"] and f"{row['interval'][0]:+.1f} to {row['interval'][1]:+.1f}"
+    better = None if row["better_in"] is None else f"{100 * row['better_in']:.0f} %"
+    difference = None if row["difference"] is None else f"{row['difference']:+.1f}"
+    return [row["before"], row["after"], difference, interval, better, row["verdict"]]
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= 6):
+        raise argparse.ArgumentTypeError(f"{text!r} isn't a whole number from 0 to 999999")
+    return int(text)

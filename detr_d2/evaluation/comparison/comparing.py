@@ -1,0 +1,149 @@
+"""Two evaluations of the same pictures: sums side by side, and how each picture changed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from detr_d2.data.categories import Category
+from detr_d2.errors import DatasetError
+from detr_d2.evaluation.bootstrap import Differences, PictureSums, paired_differences
+from detr_d2.evaluation.panoptic_quality import Matches, PanopticQuality, match_segments
+from detr_d2.evaluation.records import EvaluationRecord
+from detr_d2.evaluation.report.source import EvaluationFolder
+from detr_d2.evaluation.results import group_labels
+
+#: Pictures that are named in a message.
+_NAMED = 5
+
+
+@dataclass(frozen=True)
+class PictureChange:
+    """Quality of one picture in both evaluations, as parts of 1: the mean over the classes it has or is said to have.
+
+    Args:
+        image_id: of the dataset.
+        file_name: of the photo.
+        before, after: quality in the first and in the second evaluation.
+    """
+
+    image_id: Any
+    file_name: str
+    before: float
+    after: float
+
+    @property
+    def difference(self) -> float:
+        """What the second has more."""
+        return self.after - self.before
+
+
+@dataclass
+class Comparison:
+    """Two evaluations of the same pictures.
+
+    Args:
+        categories: by contiguous class.
+        before, after: quality in the first and in the second evaluation.
+        sums_before, sums_after: of each picture, in the same order.
+        changes: of each picture that has something to judge in both.
+        left_out: pictures that only one of them has.
+    """
+
+    categories: Sequence[Category]
+    before: PanopticQuality
+    after: PanopticQuality
+    sums_before: PictureSums
+    sums_after: PictureSums
+    changes: list[PictureChange] = field(default_factory=list)
+    left_out: int = 0
+
+    def differences(self, resamples: int = 1000, seed: int = 0) -> Differences:
+        """Intervals of the differences; see :func:`detr_d2.evaluation.bootstrap.paired_differences`."""
+        groups = group_labels([category.is_thing for category in self.categories])
+        return paired_differences(self.sums_before, self.sums_after, groups, resamples, seed)
+
+
+def compare_evaluations(first: EvaluationFolder, second: EvaluationFolder, only_common: bool = False) -> Comparison:
+    """Put two evaluations side by side, picture by picture.
+
+    Args:
+        first, second: their folders.
+        only_common: leave out pictures that only one of them has.
+
+    Raises:
+        DatasetError: classes or truth differ, or pictures without ``only_common``; or no picture is common.
+    """
+    _require_same_classes(first, second)
+    count = len(first.categories)
+    known = {record.image_id: (_matches(record), _truth_of(record)) for record in first.records()}
+    found = Comparison(
+        first.categories, PanopticQuality(count), PanopticQuality(count), PictureSums(count), PictureSums(count)
+    )
+    only_second, other_truth = [], []
+    for record in second.records():
+        before, truth = known.pop(record.image_id, (None, None))
+        if before is None:
+            only_second.append(record.image_id)
+        elif truth != _truth_of(record):
+            other_truth.append(record.image_id)
+        else:
+            _add(found, record, before, _matches(record))
+    found.left_out = len(known) + len(only_second)
+    if other_truth:
+        raise DatasetError(
+            f"{len(other_truth)} pictures have another truth in {second.path} than in {first.path}: "
+            f"{_names(other_truth)}. Evaluate both with the same dataset."
+        )
+    if found.left_out and not only_common:
+        raise DatasetError(
+            f"{len(known)} pictures are only in {first.path} ({_names(list(known))}), {len(only_second)} only in "
+            f"{second.path} ({_names(only_second)}). Evaluate both with the same pictures, or compare what is common "
+            "with --common."
+        )
+    if not len(found.sums_after):
+        raise DatasetError(f"{first.path} and {second.path} have no picture in common.")
+    return found
+
+
+def _add(found: Comparison, record: EvaluationRecord, before: Matches, after: Matches) -> None:
+    found.before.add(before)
+    found.after.add(after)
+    found.sums_before.add(before)
+    found.sums_after.add(after)
+    qualities = picture_quality(before, len(found.categories)), picture_quality(after, len(found.categories))
+    if not any(map(math.isnan, qualities)):
+        found.changes.append(PictureChange(record.image_id, record.file_name, *qualities))
+
+
+def picture_quality(matches: Matches, num_classes: int) -> float:
+    """PQ of one picture, as a part of 1; NaN where there is nothing to judge."""
+    quality = PanopticQuality(num_classes)
+    quality.add(matches)
+    labels = {label for label, _ in matches.true_positives} | {*matches.false_positives, *matches.false_negatives}
+    return quality.average(sorted(labels)).pq
+
+
+def _matches(record: EvaluationRecord) -> Matches:
+    return match_segments(record.pixels, record.true_segments, record.predicted_segments)
+
+
+def _truth_of(record: EvaluationRecord) -> tuple[tuple[int, ...], ...]:
+    return tuple(sorted((s["id"], s["class"], s["area"], s["iscrowd"]) for s in record.true))
+
+
+def _require_same_classes(first: EvaluationFolder, second: EvaluationFolder) -> None:
+    classes = [[(c.name, c.is_thing) for c in folder.categories] for folder in (first, second)]
+    if classes[0] != classes[1]:
+        differing = sorted({name for name, _ in set(classes[0]) ^ set(classes[1])})
+        raise DatasetError(
+            f"{first.path} has {len(classes[0])} classes, {second.path} {len(classes[1])}, and they aren't the same, "
+            f"or not in the same order (differing: {_names(differing)}). Evaluate both with the same dataset."
+        )
+
+
+def _names(values: Sequence[Any]) -> str:
+    more = f" and {len(values) - _NAMED} more" if len(values) > _NAMED else ""
+    return ", ".join(map(str, values[:_NAMED])) + more if values else "none"

@@ -1,0 +1,102 @@
+"""A comparison as data: for JSON, and for the page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from detr_d2.evaluation.bootstrap import Differences
+from detr_d2.evaluation.comparison.comparing import Comparison, PictureChange
+from detr_d2.evaluation.panoptic_quality import Quality
+from detr_d2.evaluation.results import group_means
+
+
+def comparison_as_json(
+    found: Comparison, differences: Differences, names: Sequence[str], pictures: int
+) -> dict[str, Any]:
+    """Everything in percent; null where there is nothing to judge.
+
+    Args:
+        found: the two evaluations.
+        differences: of them.
+        names: of the first and of the second.
+        pictures: so many of those that lost most, and of those that gained most.
+    """
+    is_thing = [category.is_thing for category in found.categories]
+    before, after = group_means(found.before, is_thing), group_means(found.after, is_thing)
+    groups = {
+        name: _row(before[name], after[name], differences.groups[name], differences.better_groups[name])
+        for name in before
+    }
+    classes = []
+    for label, category in enumerate(found.categories):
+        pair = found.before.of_class(label), found.after.of_class(label)
+        counts = {
+            key: [int(getattr(quality, key)[label]) for quality in (found.before, found.after)]
+            for key in ("true_positives", "false_positives", "false_negatives")
+        }
+        row = _row(*pair, differences.classes[label], differences.better_classes[label])
+        about = {"id": category.id, "name": category.name, "is_thing": category.is_thing, "color": category.color}
+        classes.append({**about, **row, **counts})
+    worse, better = most_changed(found.changes, pictures)
+    return {
+        **{"names": list(names), "pictures": len(found.sums_after), "left_out": found.left_out},
+        **{"resamples": differences.resamples, "confidence": differences.confidence},
+        **{"groups": groups, "classes": classes},
+        **{"lost_most": [_about(change) for change in worse], "gained_most": [_about(change) for change in better]},
+    }
+
+
+def most_changed(changes: Sequence[PictureChange], count: int) -> tuple[list[PictureChange], list[PictureChange]]:
+    """The pictures that lost most, and those that gained most; at most ``count`` each."""
+    order = sorted(changes, key=lambda change: change.difference)
+    return (
+        [change for change in order[:count] if change.difference < 0],
+        [change for change in order[::-1][:count] if change.difference > 0],
+    )
+
+
+def verdict(row: dict[str, Any]) -> str:
+    """better, worse, the same, or that nothing can be said."""
+    if row["interval"] is None:
+        return "nothing to compare"
+    low, high = row["interval"]
+    if low == high == 0:
+        return "the same"
+    return "better" if low > 0 else "worse" if high < 0 else "can't be told"
+
+
+def changed_classes(content: dict[str, Any]) -> list[dict[str, Any]]:
+    """The classes whose interval is off 0, those that lost most first."""
+    changed = [row for row in content["classes"] if row["verdict"] in ("better", "worse")]
+    return sorted(changed, key=lambda row: row["difference"])
+
+
+def _row(before: Quality, after: Quality, ends: np.ndarray, better: np.ndarray) -> dict[str, Any]:
+    known = not (math.isnan(before.pq) or math.isnan(after.pq) or np.isnan(ends[0]).any())
+    row: dict[str, Any] = {
+        "before": _percent(before.pq),
+        "after": _percent(after.pq),
+        "difference": 100 * (after.pq - before.pq) if known else None,
+        "interval": (100 * ends[0]).tolist() if known else None,
+        "better_in": float(better[0]) if known else None,
+    }
+    for key, place in (("SQ", 1), ("RQ", 2)):
+        pair = (getattr(before, key.lower()), getattr(after, key.lower()))
+        row[f"{key}_difference"] = _percent(pair[1] - pair[0])
+        row[f"{key}_interval"] = None if np.isnan(ends[place]).any() else (100 * ends[place]).tolist()
+    return row | {"verdict": verdict(row)}
+
+
+def _about(change: PictureChange) -> dict[str, Any]:
+    return {
+        **{"image_id": change.image_id, "file_name": change.file_name},
+        **{"before": 100 * change.before, "after": 100 * change.after, "difference": 100 * change.difference},
+    }
+
+
+def _percent(value: float) -> float | None:
+    return None if math.isnan(value) else 100 * value
