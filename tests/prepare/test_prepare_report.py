@@ -162,6 +162,18 @@ def test_example_shows_the_segment_and_something_around_it():
     assert (shown == (255, 0, 0)).all(axis=2).sum() > 150
 
 
+def test_example_of_a_picture_that_was_read_smaller_is_nearly_the_same():
+    rng = np.random.default_rng(0)
+    picture = Image.fromarray(rng.integers(0, 255, (6, 8, 3), np.uint8)).resize((800, 600), Image.Resampling.BICUBIC)
+    mask = np.zeros((600, 800), bool)
+    mask[100:500, 150:650] = True
+
+    large, small = (draw_example(shown, mask, (9, 9, 9), 160) for shown in (picture, picture.resize((400, 300))))
+
+    assert large.shape == small.shape
+    assert np.abs(large.astype(int) - small).mean() < 3
+
+
 @pytest.mark.parametrize(
     "box", [(0, 0, 1, 1), (299, 399, 300, 400), (0, 0, 300, 400), (0, 200, 300, 201), (5, 0, 6, 400)]
 )

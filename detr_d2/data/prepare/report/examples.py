@@ -119,25 +119,29 @@ def _drawn(folder: Path, job: _Job, width: int) -> Iterator[tuple[str, Example]]
     """Each example of one picture with its class."""
     try:
         ids = read_panoptic_png(str(folder / "panoptic" / job.png))
+        masks = [(wanted, mask) for wanted in job.wanted if (mask := ids == wanted.segment_id).any()]
         with Image.open(folder / "images" / job.file_name) as image:
+            if image.size != ids.shape[::-1]:
+                return
+            narrowest = min((_window(mask)[2] - _window(mask)[0] for _, mask in masks), default=1)
+            share = min(1.0, width / narrowest)
+            image.draft(
+                "RGB", (round(image.width * share), round(image.height * share))
+            )  # large JPEGs are read smaller
             picture = image.convert("RGB")
     except (OSError, ValueError, SyntaxError, UserError):
         return
-    if picture.size != ids.shape[::-1]:
-        return
-    for wanted in job.wanted:
-        mask = ids == wanted.segment_id
+    for wanted, mask in masks:
+        address = data_uri(_encode(draw_example(picture, mask, wanted.color, width)), "image/webp")
         area = int(np.count_nonzero(mask))
-        if area:
-            content = _encode(draw_example(picture, mask, wanted.color, width))
-            yield wanted.class_name, Example(data_uri(content, "image/webp"), job.file_name, wanted.segment_id, area)
+        yield wanted.class_name, Example(address, job.file_name, wanted.segment_id, area)
 
 
 def draw_example(picture: Image.Image, mask: np.ndarray, color: tuple[int, int, int], width: int) -> np.ndarray:
     """A segment with something of what is around it.
 
     Args:
-        picture: mode RGB.
+        picture: mode RGB; it may be smaller than the mask.
         mask: (H, W) bool, not empty.
         color: red, green, blue of the outline.
         width: of the result, in pixels; its height is three quarters of it, or less where the picture ends.
@@ -145,11 +149,12 @@ def draw_example(picture: Image.Image, mask: np.ndarray, color: tuple[int, int, 
     Returns:
         (height, width, 3) uint8.
     """
-    box = _window(mask)
-    left, top, right, bottom = box
+    left, top, right, bottom = _window(mask)
     scale = width / max(right - left, (bottom - top) * 4 / 3)
     size = max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale))
-    crop = np.asarray(picture.resize(size, Image.Resampling.BICUBIC, box, reducing_gap=2.0)).astype(np.float32)
+    across, down = picture.width / mask.shape[1], picture.height / mask.shape[0]
+    shown_box = (left * across, top * down, right * across, bottom * down)
+    crop = np.asarray(picture.resize(size, Image.Resampling.BICUBIC, shown_box, reducing_gap=2.0)).astype(np.float32)
     part = Image.fromarray(mask[top:bottom, left:right].astype(np.uint8) * 255)
     inside = np.asarray(part.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)) > 127
     if not inside.any():
