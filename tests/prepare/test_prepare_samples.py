@@ -205,3 +205,15 @@ def test_an_interrupted_model_goes_on_with_what_it_hasnt_seen(yard_exports, tmp_
     assert (tmp_path / "calls.txt").read_text() == "9"  # eight pictures, one of them twice
     contents = {"train": json.loads((tmp_path / "samples_interrupted" / "panoptic_train.json").read_text())}
     assert "model" in {segment["source"] for segment in _segments(contents)}
+
+
+def test_stuff_that_the_map_of_classes_makes_nothing_of_is_void(yard_exports, tmp_path):
+    (tmp_path / "map.yaml").write_text("sky: null\nplant: void\n")
+    words = ("--cvat", yard_exports / "cvat", "--stuff", "masks", yard_exports / "stuff")
+
+    contents = _prepare(tmp_path / "samples_mapped", *words, "--classes", tmp_path / "map.yaml")
+
+    shown = {
+        _names(contents)[segment["category_id"]] for segment in _segments(contents) if segment["source"] == "masks"
+    }
+    assert shown == {"ground", "building"}

@@ -206,6 +206,8 @@ def fill_rest(canvas: Canvas, regions: Sequence[Region], table: ClassTable, min_
         if not region.class_name:
             continue
         number = table.number_of(region.class_name)
+        if number < 0:  # --classes makes nothing of this class, or void: either is void here
+            continue
         if number not in own:
             own[number] = len(segments)
             segments.append(_unmeasured(number, False, region.source, region.score))
