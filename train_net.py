@@ -21,15 +21,16 @@ from torch import nn
 import detr_d2  # noqa: F401  # isort: skip  # chooses the detectron2 that the next lines import
 from detr_d2.checkpoint import DetrCheckpointer, model_categories
 from detr_d2.config import check_device, load_config
-from detr_d2.data import DetrPanopticDatasetMapper
+from detr_d2.data import build_train_loader
 from detr_d2.data.checks.before_training import check_before_training
 from detr_d2.errors import run_command
 from detr_d2.evaluation import build_evaluator
+from detr_d2.evaluation.report import write_reports
 from detr_d2.solver import build_optimizer
 from detr_d2.training import EarlyStop, add_training_hooks, build_test_mapper, check_training, training_evaluators
 
 from detectron2.config import CfgNode
-from detectron2.data import build_detection_test_loader, build_detection_train_loader
+from detectron2.data import build_detection_test_loader
 from detectron2.engine import DefaultTrainer, HookBase, default_argument_parser, default_setup, launch
 from detectron2.evaluation import DatasetEvaluators, verify_results
 from detectron2.utils import comm
@@ -56,7 +57,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Iterable[Any]:
-        return build_detection_train_loader(cfg, mapper=DetrPanopticDatasetMapper(cfg, is_train=True))
+        return build_train_loader(cfg)
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable[Any]:
@@ -97,6 +98,7 @@ def main(args: argparse.Namespace) -> dict[str, Any] | None:
         DetrCheckpointer(model, save_dir=cfg.OUTPUT_DIR).resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
         results: dict[str, Any] = Trainer.test(cfg, model)
         if comm.is_main_process():
+            write_reports(cfg.OUTPUT_DIR, cfg.DATASETS.TEST)
             verify_results(cfg, results)
         return results
     trainer = Trainer(cfg)

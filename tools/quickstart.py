@@ -143,6 +143,7 @@ class Quickstart:
         if self.short:
             print("This was the short form, and the model has hardly learnt. Without --short it takes ten minutes.")
         print(f"The data      {self.dataset / 'report.html'}: what went in, what was dropped and why")
+        print(f"The report    {self.quality_file().with_name('report.html')}: which classes fail, how, and on what")
         print(f"Pictures      {self.output / 'pictures'}: eight scenes, curves.png, per_class.png")
         weights = self.stage2 / "model_final.pth"
         print(f"Any photo     python demo.py --weights {weights} --input PHOTO.jpg --output drawn")
