@@ -1,4 +1,4 @@
-"""Run lengths in COCO's compressed form."""
+"""Run lengths as COCO has them."""
 
 from __future__ import annotations
 
@@ -31,4 +31,12 @@ def decompressed(text: str) -> list[int] | None:
     if len(values) > 2:
         runs[2::2] = np.cumsum(values[2::2])
     result: list[int] = runs.tolist()
+    return result
+
+
+def run_lengths(mask: np.ndarray) -> list[int]:
+    """Pixels off, on, off, ... in turn, column by column, of (H, W) bool."""
+    pixels = mask.T.ravel()
+    edges = np.flatnonzero(np.diff(pixels, prepend=False))
+    result: list[int] = np.diff(edges, prepend=0, append=pixels.size).tolist()
     return result

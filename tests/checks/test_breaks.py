@@ -72,4 +72,5 @@ def test_every_kind_of_fault_of_one_json_has_a_way_to_break() -> None:
     assert set(KINDS) - broken == {
         *("json-missing", "json-broken", "json-large", "folder-missing", "json-other", "folder-unknown"),
         *("id-shared", "crowd-only", "split-leak", "split-near"),
+        *("export-broken", "shape-undrawn", "objects-missing"),
     }

@@ -17,12 +17,12 @@ from .faults import KINDS, Fault
 from .fixing import CHANGES, fix_dataset, refuse_taken
 from .parallel import default_workers
 from .report import Findings, JsonReport, collect, written_beside
-from .sources import Sources, find_sources
+from .sources import Sources, find_sources, refuse_exports
 
 _EPILOG = """\
 examples:
   detr-d2 check datasets/yard/register.yaml
-  detr-d2 check exports/                        # CVAT's "COCO 1.0", one or a folder for each class
+  detr-d2 check exports/                        # CVAT's, folders and zips, one or many
   detr-d2 check labels.json --images photos --json faults.json
   detr-d2 check panoptic_train.json --images photos --panoptic masks --quick
   detr-d2 check exports/ --fix repaired/        # a copy without errors, and a table of what was changed
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
-        "dataset", metavar="DATASET", help="a register.yaml, a COCO JSON, a folder with either or from CVAT, or a name"
+        "dataset", metavar="DATASET", help="a register.yaml, a COCO JSON, a folder, zip or XML from CVAT, or a name"
     )
     parser.add_argument("--images", metavar="DIR", help="pictures of a JSON (default: looked for beside it)")
     parser.add_argument("--panoptic", metavar="DIR", help="PNGs of a panoptic JSON (default: looked for beside it)")
@@ -63,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
         raise DatasetError("--fix looks at every pixel; leave --quick out.")
     dataset = find_sources(args.dataset, args.images, args.panoptic)
     if args.fix:
+        refuse_exports(dataset, args.dataset)
         refuse_taken(args.fix)
     findings = _findings(dataset, args)
     if args.fix:

@@ -10,6 +10,7 @@ from typing import Any
 from ..registration import entry_of
 from .categories import category_faults
 from .drawing import drawing_faults
+from .exports import check_export, look_at_export_picture
 from .faults import Fault, fault
 from .images import ListedPicture, image_faults
 from .instances import instance_faults
@@ -19,6 +20,7 @@ from .panoptic import PanopticPicture, panoptic_faults
 from .parallel import in_processes
 from .paths import FileNames
 from .pictures import picture_faults
+from .places import is_folder
 from .pngs import png_faults
 from .sources import Source, Sources
 from .splits import Split, find_leaks
@@ -61,6 +63,9 @@ def dataset_faults(
     merging = Merging()
     listed: dict[str, list[ListedPicture]] = {}
     for source in dataset.sources:
+        if source.export is not None or source.refused:
+            yield from _export_faults(source, merging if dataset.to_be_merged else None, quick, workers, progress)
+            continue
         read = read_json_file(source.json_file)
         yield from read.faults
         if read.content is None:
@@ -81,6 +86,23 @@ def dataset_faults(
     if dataset.to_be_merged:
         yield from merging.faults(os.path.commonpath([source.json_file for source in dataset.sources]))
     yield from (leak.fault for leak in find_leaks(_splits(dataset, listed), quick, workers))
+
+
+def _export_faults(
+    source: Source, merging: Merging | None, quick: bool, workers: int, progress: Progress
+) -> Iterator[Fault]:
+    """Faults of an export that isn't COCO's, or of a zip that isn't read."""
+    if source.export is None:
+        yield fault("export-broken", source.json_file, source.refused)
+        return
+    checked = check_export(source.export)
+    yield from checked.faults
+    if merging is not None:
+        yield from merging.add(checked.content, source.json_file)
+    if not quick:
+        tasks = checked.tasks
+        for found in progress(in_processes(look_at_export_picture, tasks, workers), len(tasks)):
+            yield from found
 
 
 def _splits(dataset: Sources, listed: dict[str, list[ListedPicture]]) -> list[Split]:
@@ -139,7 +161,7 @@ def _folder(folder: str | None, what: str, file: str, faults_: list[Fault]) -> s
     if folder is None:
         faults_.append(fault("folder-unknown", file, f"the folder of its {what} isn't known; none was looked at."))
         return None
-    if os.path.isdir(folder):
+    if is_folder(folder):
         return folder
     faults_.append(fault("folder-missing", folder, f"isn't there; it should hold the {what} of {file}."))
     return None

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from dataclasses import dataclass
 from typing import Any
 
+from ...errors import DatasetError
 from ..json_reading import json_type
+from ..memory import memory_free
 from .faults import Fault, fault
+from .places import opened
 
 
 @dataclass(frozen=True)
@@ -41,12 +45,14 @@ def read_json_file(path: str) -> ReadJson:
         return float(name.replace("Infinity", "inf"))
 
     try:
-        with open(path, encoding="utf-8-sig") as file:
+        with io.TextIOWrapper(opened(path), encoding="utf-8-sig") as file:
             content = json.load(file, parse_constant=constant)
     except (FileNotFoundError, NotADirectoryError):
         return _failed("json-missing", path, "the file isn't there.")
     except OSError as error:
         return _failed("json-broken", path, f"can't be read: {error.strerror or error}.")
+    except DatasetError as error:
+        return _failed("json-broken", path, str(error))
     except UnicodeDecodeError as error:
         return _failed("json-broken", path, f"isn't text in UTF-8 (byte {error.start}).")
     except RecursionError:
@@ -68,24 +74,14 @@ def memory_needed(path: str) -> int:
     """
     found, size = dict.fromkeys(b"{[,", 0), 0
     try:
-        with open(path, "rb") as file:
+        with opened(path) as file:
             while block := file.read(2**22):
                 size += len(block)
                 for character in found:
                     found[character] += block.count(character)
-    except OSError:
+    except (OSError, DatasetError):
         return 0
     return 3 * size + 240 * found[ord("{")] + 80 * found[ord("[")] + 40 * found[ord(",")]
-
-
-def memory_free() -> int:
-    """Bytes that this process may still take, as far as the system tells; else very many."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            lines = dict(line.split(":", 1) for line in file)
-        return int(lines["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return 2**62
 
 
 def _failed(code: str, path: str, message: str) -> ReadJson:

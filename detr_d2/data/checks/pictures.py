@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator
 
@@ -10,6 +9,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from .faults import Fault, fault
 from .images import MOST_PIXELS, ListedPicture
+from .places import is_file, opened, size_of
 
 TURNED_SIDEWAYS = (5, 6, 7, 8)
 PLAIN_MODES = ("RGB", "L")
@@ -22,13 +22,13 @@ def picture_faults(listed: ListedPicture) -> Iterator[Fault]:
     What isn't there is no fault here: the names have been looked at before.
     """
     path, image_id = listed.path, listed.image_id
-    if path is None or not os.path.isfile(path):
+    if path is None or not is_file(path):
         return
     found: list[Fault] = []
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of sizes and of odd EXIF data; both are looked at below
-            with Image.open(path) as picture:
+            with opened(path) as file, Image.open(file) as picture:
                 found = list(_opened_faults(picture, listed))
     except Image.DecompressionBombError as error:
         yield fault("picture-large", path, f"{error}", image_id)
@@ -72,7 +72,7 @@ def orientation_of(picture: Image.Image) -> int | None:
 
 def reason(path: str, error: Exception) -> str:
     """Why a picture can't be read."""
-    if os.path.getsize(path) == 0:
+    if size_of(path) == 0:
         return "the file is empty"
     if isinstance(error, UnidentifiedImageError):
         return "it is no picture, or of a kind that Pillow doesn't know"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -17,6 +16,7 @@ from .faults import Fault, fault
 from .images import MOST_PIXELS, ListedPicture
 from .panoptic import PanopticPicture
 from .pictures import reason
+from .places import is_file, opened
 from .values import is_number
 
 #: More ids than this in one picture are no segments; training refuses them too.
@@ -34,7 +34,7 @@ def png_faults(panoptic: PanopticPicture, listed: ListedPicture, file: str) -> I
         file: the JSON.
     """
     path, image_id = panoptic.path, listed.image_id
-    if path is None or not os.path.isfile(path):
+    if path is None or not is_file(path):
         return
     found: list[Fault] = []
     ids = _read_ids(path, image_id, found)
@@ -65,7 +65,7 @@ def _read_ids(path: str, image_id: Any, faults_: list[Fault]) -> np.ndarray | No
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path) as picture:
+            with opened(path) as file, Image.open(file) as picture:
                 if picture.mode not in ("RGB", "RGBA") or picture.format == "JPEG":
                     message = f"is a {picture.format} of mode {picture.mode}."
                     faults_.append(fault("png-mode", path, message, image_id))

@@ -8,25 +8,31 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import DatasetError, MissingFileError
+from ..prepare.readers.discovery import Found, Refused, find_exports
 from ..registration import dataset_names, entry_of
 from ..registration_config import register_file
+from .places import is_folder, member_of
 
 
 @dataclass(frozen=True)
 class Source:
-    """One JSON to check, with the folders of its pictures.
+    """One file of labels to check, with the folders of its pictures; each may lie in a zip.
 
     Args:
-        json_file: COCO instances or COCO panoptic; the content decides.
+        json_file: COCO instances or COCO panoptic, the content decides; or what ``export`` has for its file.
         images: folder of the pictures, or None where it isn't known.
         panoptic_root: folder of the panoptic PNGs, or None.
         is_meant: the user named it; else it was found in a folder, and may be something else.
+        export: where it isn't COCO's: an XML or the masks of CVAT.
+        refused: why it isn't read: a zip that could do harm.
     """
 
     json_file: str
     images: str | None = None
     panoptic_root: str | None = None
     is_meant: bool = True
+    export: Found | None = None
+    refused: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,8 +54,8 @@ def find_sources(dataset: str, images: str | None = None, panoptic_root: str | N
     """The files that a dataset's name, file or folder stands for.
 
     Args:
-        dataset: a registered name, a ``register.yaml``, a COCO JSON, or a folder: one with a ``register.yaml``, an
-            export of CVAT ("COCO 1.0"), one with such exports in it, or one with COCO JSONs.
+        dataset: a registered name, a ``register.yaml``, a COCO JSON, an export of CVAT (an XML, a zip or a folder),
+            or a folder: one with a ``register.yaml``, one with exports in it, or one with COCO JSONs.
         images, panoptic_root: folders; by default they are looked for beside a JSON.
 
     Raises:
@@ -61,6 +67,8 @@ def find_sources(dataset: str, images: str | None = None, panoptic_root: str | N
         found = _of_folder(path, images, panoptic_root)
     elif path.suffix.lower() in (".yaml", ".yml") and path.is_file():
         found = _of_names(register_file(os.path.abspath(path), dataset))
+    elif path.is_file() and path.suffix.lower() in (".zip", ".xml", ".txt"):
+        found = _of_exports(find_exports(path))
     elif path.is_file() or path.suffix.lower() == ".json":
         found = Sources((_of_json(path, images, panoptic_root),))
     elif entry_of(dataset):
@@ -109,15 +117,52 @@ def _of_folder(folder: Path, images: str | None, panoptic_root: str | None) -> S
     if exports:
         return Sources(tuple(_of_json(path, images, panoptic_root, is_meant=False) for path in exports))
     inner = [path for child in sorted(folder.iterdir()) if child.is_dir() for path in _jsons_of_export(child)]
-    if inner:
-        return Sources(tuple(_of_json(path, None, None, is_meant=False) for path in inner), to_be_merged=True)
+    others = _of_exports(_not_json(folder)).sources
+    if inner or others:
+        jsons = (_of_json(path, None, None, is_meant=False) for path in inner)
+        return Sources((*jsons, *others), to_be_merged=len(inner) + len(others) > 1 or bool(inner))
     lying = sorted(path for path in folder.glob("*.json") if path.is_file())
     if not lying:
         raise DatasetError(
-            f"{folder} holds no dataset: neither register.yaml, nor annotations/instances_*.json, coco.json, "
-            "folders with one of these, nor any *.json."
+            f"{folder} holds no dataset: neither register.yaml, nor annotations/instances_*.json, coco.json, an export "
+            "of CVAT (annotations.xml, labelmap.txt, a zip), folders with one of these, nor any *.json."
         )
     return Sources(tuple(_of_json(path, images, panoptic_root, is_meant=False) for path in lying))
+
+
+def refuse_exports(dataset: Sources, name: str) -> None:
+    """Raises a DatasetError for what can be checked but not copied: zips, XMLs and masks."""
+    if any(source.export or source.refused or member_of(source.json_file) for source in dataset.sources):
+        raise DatasetError(
+            f"{name} has zips, XMLs or masks, and --fix copies COCO's JSONs in folders. "
+            f"'detr-d2 prepare --cvat {name}' makes a dataset of them, and says what it leaves out."
+        )
+
+
+def _not_json(folder: Path) -> list[Found | Refused]:
+    """Exports in a folder that are zips, XMLs or masks."""
+    try:
+        found = find_exports(folder)
+    except DatasetError:
+        return []
+    return [one for one in found if isinstance(one, Refused) or one.tree.path != folder or not _is_json(one)]
+
+
+def _is_json(found: Found) -> bool:
+    return found.key.lower().endswith(".json")
+
+
+def _of_exports(found: Sequence[Found | Refused]) -> Sources:
+    """Zips, XMLs and masks; a COCO JSON in a zip is checked as one in a folder is."""
+    sources = []
+    for one in found:
+        if isinstance(one, Refused):
+            sources.append(Source(str(one.path), refused=one.message))
+        elif _is_json(one):
+            sources.append(_of_json(one.tree.path / one.key, None, None, is_meant=False))
+        else:
+            sources.append(Source(str(one.tree.files[one.key]), export=one))
+    return Sources(tuple(sources), to_be_merged=len(sources) > 1)
 
 
 def _jsons_of_export(folder: Path) -> list[Path]:
@@ -140,4 +185,4 @@ def _of_json(path: Path, images: str | None, panoptic_root: str | None, is_meant
 
 
 def _first(folders: Iterable[Path]) -> str | None:
-    return next((str(folder) for folder in folders if folder.is_dir()), None)
+    return next((str(folder) for folder in folders if is_folder(str(folder))), None)

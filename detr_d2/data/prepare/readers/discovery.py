@@ -59,6 +59,19 @@ class Found:
         return (key for key in self.tree.files if key.startswith(f"{base}/"))
 
 
+@dataclass(frozen=True)
+class Refused:
+    """A zip that isn't read.
+
+    Args:
+        path: of the zip.
+        message: why, and what to do.
+    """
+
+    path: Path
+    message: str
+
+
 def read_exports(paths: Sequence[Path], kind: Literal["cvat", "coco"]) -> list[Export]:
     """All exports that some folders, zips or files hold; zips are read where they lie.
 
@@ -73,11 +86,15 @@ def read_exports(paths: Sequence[Path], kind: Literal["cvat", "coco"]) -> list[E
         MissingFileError: a path isn't there.
         DatasetError: a path holds no export; or exports can't be read, all of which are named.
     """
-    found = [one for path in paths for one in find_exports(path)]
-    exports, errors = [], []
+    found, errors = [], []
+    for path in paths:
+        for one in find_exports(path):
+            found += [one] if isinstance(one, Found) else []
+            errors += [one.message] if isinstance(one, Refused) else []
+    exports = []
     for one in _named_apart(found):
         try:
-            export = _read(one, kind)
+            export = read_found(one, kind)
         except DatasetError as error:
             errors.append(str(error))
             continue
@@ -90,8 +107,14 @@ def read_exports(paths: Sequence[Path], kind: Literal["cvat", "coco"]) -> list[E
     return exports
 
 
-def find_exports(path: Path) -> list[Found]:
-    """The exports that a path holds; for its errors see :func:`read_exports`."""
+def find_exports(path: Path) -> list[Found | Refused]:
+    """The exports that a path holds, and the zips that can't be read.
+
+    Raises:
+        MissingFileError: it isn't there.
+        DatasetError: it holds no export.
+    """
+    found: list[Found | Refused]
     if path.is_dir():
         found = list(_in_folder(folder_tree(path)))
     elif not path.is_file():
@@ -110,9 +133,8 @@ def find_exports(path: Path) -> list[Found]:
     return found
 
 
-def _in_folder(tree: FileTree) -> Iterator[Found]:
-    own = list(_in_tree(tree))
-    yield from own
+def _in_folder(tree: FileTree) -> Iterator[Found | Refused]:
+    yield from _in_tree(tree)
     for key in tree.under(""):
         if key.lower().endswith(".zip"):
             inner = list(_in_zip(tree.path / key))
@@ -121,11 +143,15 @@ def _in_folder(tree: FileTree) -> Iterator[Found]:
             yield from inner
 
 
-def _in_zip(path: Path) -> Iterator[Found]:
-    tree = zip_tree(path)
+def _in_zip(path: Path) -> Iterator[Found | Refused]:
+    try:
+        tree = zip_tree(path)
+    except DatasetError as error:
+        yield Refused(path, str(error))
+        return
     found = list(_in_tree(tree))
     if not found and any(key.lower().endswith(".zip") for key in tree.files):
-        raise DatasetError(f"{path} is a zip of zips; unpack it, and give the folder.")
+        yield Refused(path, f"{path} is a zip of zips; unpack it, and give the folder.")
     yield from found
 
 
@@ -205,8 +231,8 @@ def _subset(key: str) -> str:
     return "" if subset == stem else subset
 
 
-def _read(found: Found, kind: str) -> Export | None:
-    """The export; None, and a warning, for a JSON that isn't COCO's."""
+def read_found(found: Found, kind: Literal["cvat", "coco"]) -> Export | None:
+    """The export; None, and a warning, for a JSON that isn't COCO's. For its errors see :func:`read_exports`."""
     tree, key, base = found.tree, found.key, found.base
     file, subset = tree.files[key], _subset(key)
     folders = [*(joined("images", subset), subset)[: 2 * bool(subset)], "images", "", "JPEGImages"]

@@ -8,8 +8,8 @@ import math
 from typing import Any
 
 from ....errors import DatasetError
-from ...checks.json_file import memory_free
 from ...json_reading import json_type, list_of
+from ...memory import memory_free
 from ..records import ClassRecord, FileRef
 
 #: Bytes that what begins after a sign takes once it is read.

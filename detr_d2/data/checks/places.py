@@ -1,0 +1,66 @@
+"""Files and folders on disk or inside zips, named by one path: ``exports/brick.zip/images/1.jpg``."""
+
+from __future__ import annotations
+
+import io
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import IO
+
+from ...errors import DatasetError
+from ..prepare.readers.archives import FileTree, zip_tree
+from ..prepare.records import FileRef
+
+_ENDING = ".zip"
+
+
+def is_file(path: str) -> bool:
+    """Whether there is such a file, on disk or in a zip."""
+    return os.path.isfile(path) or member_of(path) is not None
+
+
+def is_folder(path: str) -> bool:
+    """Whether there is such a folder, on disk or in a zip; a zip itself is one."""
+    if os.path.isdir(path):
+        return True
+    tree, inner = _tree_of(path)
+    return tree is not None and (not inner or any(key.startswith(f"{inner}/") for key in tree.files))
+
+
+def opened(path: str) -> IO[bytes]:
+    """The file, to be read; raises what files raise, or DatasetError for a member of a zip that can't be unpacked."""
+    member = None if os.path.isfile(path) else member_of(path)
+    return open(path, "rb") if member is None else io.BytesIO(member.read())
+
+
+def size_of(path: str) -> int:
+    """Bytes of a file on disk; of one in a zip, at least 1, as zips keep them elsewhere."""
+    return os.path.getsize(path) if os.path.isfile(path) else 1
+
+
+def member_of(path: str) -> FileRef | None:
+    """The member of a zip that a path names; None where there is none."""
+    tree, inner = _tree_of(path)
+    return None if tree is None else tree.files.get(inner)
+
+
+def _tree_of(path: str) -> tuple[FileTree | None, str]:
+    """The zip that a path leads into, and the name in it."""
+    if _ENDING not in path.lower():
+        return None, ""
+    parts = Path(path).parts
+    for count in range(len(parts), 0, -1):
+        above = Path(*parts[:count])
+        if above.suffix.lower() == _ENDING and above.is_file():
+            status = above.stat()
+            try:
+                return _listed(above, status.st_mtime_ns, status.st_size), "/".join(parts[count:])
+            except DatasetError:
+                return None, ""  # a zip that is refused; that is said where the dataset's files are looked for
+    return None, ""
+
+
+@lru_cache(maxsize=8)
+def _listed(path: Path, changed: int, size: int) -> FileTree:
+    return zip_tree(path)
