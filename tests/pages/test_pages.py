@@ -114,5 +114,5 @@ def test_picture_opens_and_switches_its_view(template: Path, tmp_path: Path) -> 
 
     elements = in_browser(page, tmp_path / "profile")
 
-    assert "<dialog open" in elements
+    assert '<dialog tabindex="-1" open' in elements
     assert '<button type="button" class="view" aria-pressed="true">prediction' in elements

@@ -31,10 +31,12 @@ document.querySelector(".sides").click();
 seen.opened = [dialog.open, view(), caption()];
 press(" ");
 seen.space = view();
+seen.focused = [document.activeElement === dialog];
 press("2");
 seen.two = view();
 press("ArrowRight");
 seen.next = [view(), caption()];
+seen.focused.push(document.activeElement === dialog);
 document.querySelectorAll(".sides img")[1].click();
 seen.clicked = view();
 dialog.addEventListener("close", () => { seen.focus = document.activeElement.className; write(); });
@@ -94,6 +96,10 @@ def test_enter_enlarges_the_prediction_and_keys_switch_the_view(seen: dict[str, 
 
 def test_arrow_goes_to_the_next_picture_with_the_same_view(seen: dict[str, Any]) -> None:
     assert seen["next"][0] == "truth" and seen["next"][1] != seen["opened"][2]
+
+
+def test_keys_reach_the_dialog_after_every_step(seen: dict[str, Any]) -> None:
+    assert seen["focused"] == [True, True]
 
 
 def test_click_on_a_view_opens_that_view(seen: dict[str, Any]) -> None:

@@ -93,8 +93,9 @@ def confusion_matrix(content: Mapping[str, Any], most: int = MATRIX_CLASSES) -> 
 
 
 def _with_worst_kind(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """A class with the kind of mistake that costs it most."""
-    kind, gain = max(entry["gives_back"].items(), key=lambda item: item[1] or 0.0)
+    """A class with the kind of mistake that costs it most; SQ says already what loose borders cost."""
+    gains = {kind: gain or 0.0 for kind, gain in entry["gives_back"].items() if kind != "loose_borders"}
+    kind, gain = max(gains.items(), key=lambda item: item[1])
     return {"PQ_interval": None, **entry, "worst_kind": kind if gain else None, "worst_gain": gain if gain else 0.0}
 
 

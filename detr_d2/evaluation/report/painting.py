@@ -83,5 +83,5 @@ def greyed(photo: np.ndarray) -> np.ndarray:
 def address_of(picture: np.ndarray, quality: int = 68) -> str:
     """A picture (H, W, 3) uint8 as an address with its own bytes in it, as WebP."""
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "WEBP", quality=quality, method=3)
+    Image.fromarray(picture).save(buffer, "WEBP", quality=quality, method=1)
     return data_uri(buffer.getvalue(), "image/webp")

@@ -27,7 +27,7 @@ _NAMES = {
     "split": "{true}, in parts",
     "merged": "{true}, merged",
     "poorly_cut": "{true}, poorly cut",
-    "duplicate": "{predicted} again",
+    "duplicate": "second {predicted}",
     "on_void": "{predicted} on void",
     "made_up": "{predicted}, made up",
     "missed": "{true}, missed",

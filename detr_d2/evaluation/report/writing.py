@@ -102,7 +102,7 @@ def _about_run(run: Mapping[str, Any]) -> dict[str, Any]:
         else:
             facts.append((key.replace("_", " "), f"{value:.1f}" if isinstance(value, float) else str(value)))
     return {
-        **{"weights": run.get("weights") or "", "finished": run.get("finished") or run.get("time") or ""},
+        **{"weights": run.get("weights") or "", "finished": str(run.get("finished") or "").replace("T", " ")[:16]},
         **{"facts": facts, "config": run.get("config") or ""},
     }
 

@@ -32,6 +32,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
 // switched there by buttons, the space bar or their numbers; the arrow keys go to the next picture, Escape closes.
 const dialog = document.createElement("dialog");
 dialog.innerHTML = '<img alt=""><p class="quiet" aria-live="polite"></p><div class="views"></div>';
+dialog.tabIndex = -1;
 document.body.append(dialog);
 let shownPicture = null;
 let shownView = 0;
@@ -57,7 +58,10 @@ function showPicture(picture, view) {
       button.type = "button";
       button.className = "view";
       button.textContent = name;
-      button.addEventListener("click", () => showView(index));
+      button.addEventListener("click", (event) => {
+        showView(index);
+        if (event.detail) dialog.focus();  // clicked, not pressed: the keys go on as before
+      });
       bar.append(button);
     });
   }
@@ -68,6 +72,7 @@ function showPicture(picture, view) {
   bar.append(close);
   showView(view);
   if (!dialog.open) dialog.showModal();
+  dialog.focus();  // rather than a button of it: the space bar switches views, and the buttons are new ones each time
 }
 document.addEventListener("click", (event) => {
   const picture = event.target.closest("button.picture");
