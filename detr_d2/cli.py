@@ -36,6 +36,7 @@ COMMANDS = {
     "pq": Command("detr_d2.evaluation.pq_command", "panoptic quality of predictions of any system, in files"),
     "prepare": Command("detr_d2.data.prepare.command", "make a panoptic dataset of exports from CVAT, and of COCO"),
     "report": Command("detr_d2.evaluation.report.command", "what an evaluation found and what to do next, on a page"),
+    "sweep": Command("detr_d2.evaluation.sweep.command", "say which score and overlap thresholds to set"),
     "weights": Command("detr_d2.checkpoint.weights_command", "say what a file of weights is"),
     "yard": Command("detr_d2.data.yard_command", "make a small panoptic dataset of construction yards"),
 }

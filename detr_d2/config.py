@@ -210,6 +210,10 @@ def _add_model_keys(cfg: CfgNode) -> None:
 
     # Inference. The values travel with the config; thresholds are on the class probability.
     detr.SCORE_THRESHOLD = 0.85  # a query below it is no segment of the panoptic map
+    # Instead, one for each class in the order of the dataset's classes (things first); `detr-d2 sweep` finds them.
+    detr.CLASS_SCORE_THRESHOLDS = []
+    # A query of whose mask a smaller part is seen, as others cover it, is dropped; 0: none is.
+    detr.OVERLAP_THRESHOLD = 0.0
     detr.MIN_SEGMENT_AREA = 4  # pixels of the original picture; smaller segments are dropped
     detr.INSTANCE_SCORE_THRESHOLD = 0.05  # a thing below it is no instance
     detr.PANOPTIC_ON = True  # return "panoptic_seg" (needs MASK_ON)

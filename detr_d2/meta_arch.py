@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
@@ -20,6 +21,7 @@ from detr_d2.modeling import (
     Target,
     Transformer,
     band_first_stages_,
+    class_limits,
     fold_norms_,
     instance_masks,
     kept_queries,
@@ -39,6 +41,13 @@ from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils import comm
 
 BatchedInputs = list[dict[str, Any]]
+
+#: Arguments that are keys of ``MODEL.DETR``.
+_OPTIONS = (
+    *("freeze_detector", "mask_chunk_bytes", "mask_checkpoint", "inference_dtype", "compile_backbone"),
+    *("score_threshold", "class_score_thresholds", "overlap_threshold", "min_segment_area"),
+    *("instance_score_threshold", "panoptic_on", "instance_on"),
+)
 
 INFERENCE_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -63,7 +72,8 @@ class DetrPanoptic(nn.Module):
         inference_dtype: "float32", or "bfloat16" for autocast.
         compile_backbone: run the backbone through ``torch.compile``.
         score_threshold: of the panoptic map's segments.
-        min_segment_area: in pixels of the original picture.
+        class_score_thresholds: one for each class, instead; empty: none.
+        overlap_threshold, min_segment_area: see ``detr_d2.modeling.panoptic_map``.
         instance_score_threshold: of the instances.
         panoptic_on: return "panoptic_seg" where there is a mask head.
         instance_on: return "instances".
@@ -77,6 +87,7 @@ class DetrPanoptic(nn.Module):
     pixel_mean: Tensor
     pixel_std: Tensor
     is_thing: Tensor
+    class_score_thresholds: Tensor
 
     @configurable
     def __init__(
@@ -96,6 +107,8 @@ class DetrPanoptic(nn.Module):
         inference_dtype: str = "float32",
         compile_backbone: bool = False,
         score_threshold: float = 0.85,
+        class_score_thresholds: Sequence[float] = (),
+        overlap_threshold: float = 0.0,
         min_segment_area: int = 4,
         instance_score_threshold: float = 0.05,
         panoptic_on: bool = True,
@@ -127,7 +140,9 @@ class DetrPanoptic(nn.Module):
         self.mask_chunk_bytes = mask_chunk_bytes
         self.mask_checkpoint = mask_checkpoint
         self.inference_dtype = INFERENCE_DTYPES[inference_dtype]
-        self.score_threshold = score_threshold
+        self.score_threshold, self.overlap_threshold = score_threshold, overlap_threshold
+        limits = class_limits(class_score_thresholds, len(categories))
+        self.register_buffer("class_score_thresholds", limits, persistent=False)
         self.min_segment_area = min_segment_area
         self.instance_score_threshold = instance_score_threshold
         self.panoptic_on = panoptic_on
@@ -190,16 +205,7 @@ class DetrPanoptic(nn.Module):
             "categories": categories,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
-            "freeze_detector": options.FREEZE_DETECTOR,
-            "mask_chunk_bytes": options.MASK_CHUNK_BYTES,
-            "mask_checkpoint": options.MASK_CHECKPOINT,
-            "inference_dtype": options.INFERENCE_DTYPE,
-            "compile_backbone": options.COMPILE_BACKBONE,
-            "score_threshold": options.SCORE_THRESHOLD,
-            "min_segment_area": options.MIN_SEGMENT_AREA,
-            "instance_score_threshold": options.INSTANCE_SCORE_THRESHOLD,
-            "panoptic_on": options.PANOPTIC_ON,
-            "instance_on": options.INSTANCE_ON,
+            **{name: options[name.upper()] for name in _OPTIONS},
             "recipe": model_recipe(cfg),
         }
 
@@ -227,20 +233,20 @@ class DetrPanoptic(nn.Module):
             list of segments with id, isthing, category_id, score and area); where "instances" was given, also "losses":
             for each name its weighted value and its share in a mean, see ``detr_d2.modeling.picture_losses``.
         """
-        images, padding_mask = self._preprocess(batched_inputs)
+        images, padding_mask = self.preprocess(batched_inputs)
         if not self.training:
-            with self._inference_precision():
+            with self.inference_precision():
                 return self._results(self.detr(images.tensor, padding_mask), batched_inputs, images)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_detector):
             outputs = self.detr(images.tensor, padding_mask)
         return self._losses(outputs, self._targets(batched_inputs, images.image_sizes))
 
-    def _inference_precision(self) -> AbstractContextManager[Any]:
+    def inference_precision(self) -> AbstractContextManager[Any]:
         if self.inference_dtype == torch.float32:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self.inference_dtype)
 
-    def _preprocess(self, batched_inputs: BatchedInputs) -> tuple[ImageList, Tensor]:
+    def preprocess(self, batched_inputs: BatchedInputs) -> tuple[ImageList, Tensor]:
         """Normalise, pad on the right and at the bottom, and say where padding is (B, H, W)."""
         pictures = [(item["image"].to(self.device) - self.pixel_mean) / self.pixel_std for item in batched_inputs]
         images = ImageList.from_tensors(pictures)
@@ -284,9 +290,9 @@ class DetrPanoptic(nn.Module):
         """Outputs without those that could teach nothing, and how to predict masks."""
         if self.freeze_detector:
             outputs = outputs | {"aux_outputs": []}
-        return outputs, None if self.mask_head is None else partial(self._predict_masks, outputs)
+        return outputs, None if self.mask_head is None else partial(self.query_masks, outputs)
 
-    def _predict_masks(self, outputs: dict[str, Any], batch_index: Tensor, query_index: Tensor) -> Tensor:
+    def query_masks(self, outputs: dict[str, Any], batch_index: Tensor, query_index: Tensor) -> Tensor:
         assert self.bbox_attention is not None and self.mask_head is not None
         recompute = self.training and self.mask_checkpoint
         # What a backward pass needs stays anyway, so that chunks alone would save nothing in training.
@@ -317,14 +323,15 @@ class DetrPanoptic(nn.Module):
     ) -> dict[str, Any]:
         """Picture i's result; ``sizes`` are those of the batch's tensor, of the picture in it and of the original."""
         result: dict[str, Any] = {}
-        kept, scores, classes = kept_queries(outputs["pred_logits"][i], self.score_threshold)
+        limit = self.class_score_thresholds if len(self.class_score_thresholds) else self.score_threshold
+        kept, scores, classes = kept_queries(outputs["pred_logits"][i], limit)
         if self.instance_on:
             result["instances"] = self._boxes(outputs, i, *sizes[1:])
         if self.mask_head is None:
             return result
         shown = result["instances"].query_index if self.instance_on else kept[:0]
         needed = torch.cat([kept if self.panoptic_on else kept[:0], shown]).unique()
-        masks = self._predict_masks(outputs, torch.full_like(needed, i), needed)
+        masks = self.query_masks(outputs, torch.full_like(needed, i), needed)
         outputs["known_masks"] = (needed, masks)  # of this picture, for its losses
         if self.instance_on:
             chosen = torch.searchsorted(needed, shown)
@@ -332,7 +339,9 @@ class DetrPanoptic(nn.Module):
         if self.panoptic_on:
             chosen = torch.searchsorted(needed, kept)
             result["panoptic_seg"] = panoptic_map(
-                masks[chosen], scores, classes, self.is_thing, *sizes, min_area=self.min_segment_area
+                *(masks[chosen], scores, classes, self.is_thing, *sizes),
+                min_area=self.min_segment_area,
+                overlap_threshold=self.overlap_threshold,
             )
         return result
 

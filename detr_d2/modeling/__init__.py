@@ -7,7 +7,7 @@ from .dilation import use_published_dilation_
 from .folding import fold_norms_
 from .mask_head import AttentionMaps, MaskHead, predict_masks
 from .matcher import HungarianMatcher, Target
-from .panoptic import instance_masks, kept_queries, panoptic_map, resize_nearest, upsample_mask
+from .panoptic import class_limits, instance_masks, kept_queries, panoptic_map, resize_nearest, upsample_mask
 from .picture_losses import picture_losses
 from .position_encoding import PositionEmbeddingSine
 from .transformer import Transformer
@@ -22,6 +22,7 @@ __all__ = [
     "Target",
     "Transformer",
     "band_first_stages_",
+    "class_limits",
     "fold_norms_",
     "instance_masks",
     "kept_queries",

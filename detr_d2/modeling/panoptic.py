@@ -6,6 +6,7 @@ merged before small segments are dropped, so that no stuff class appears twice.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,19 +16,35 @@ from torch.nn import functional as F
 VOID = 0
 
 
-def kept_queries(pred_logits: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor]:
+def kept_queries(pred_logits: Tensor, threshold: float | Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The queries that are segments: their best class isn't no-object and its probability is above the threshold.
 
     Args:
         pred_logits: (Q, K+1) of one picture.
-        threshold: probability, 0 to 1.
+        threshold: probability, 0 to 1; or (K,), one for each class.
 
     Returns:
         query_index (N,) int64 in rising order, scores (N,) and classes (N,) int64.
     """
     scores, classes = pred_logits.float().softmax(-1).max(-1)
-    kept = ((classes != pred_logits.shape[-1] - 1) & (scores > threshold)).nonzero()[:, 0]
+    no_object = pred_logits.shape[-1] - 1
+    limit = threshold[classes.clamp(max=no_object - 1)] if isinstance(threshold, Tensor) else threshold
+    kept = ((classes != no_object) & (scores > limit)).nonzero()[:, 0]
     return kept, scores[kept], classes[kept]
+
+
+def class_limits(thresholds: Sequence[float], num_classes: int) -> Tensor:
+    """(K,) thresholds for :func:`kept_queries`, or (0,) for none.
+
+    Raises:
+        ValueError: their number is another.
+    """
+    if len(thresholds) not in (0, num_classes):
+        raise ValueError(
+            f"MODEL.DETR.CLASS_SCORE_THRESHOLDS has {len(thresholds)} numbers for {num_classes} classes; give one for "
+            "each class, or [] for MODEL.DETR.SCORE_THRESHOLD."
+        )
+    return torch.tensor(list(thresholds), dtype=torch.float32)
 
 
 def upsample_mask(logits: Tensor, padded_size: tuple[int, int], image_size: tuple[int, int]) -> Tensor:
@@ -45,6 +62,7 @@ def panoptic_map(
     image_size: tuple[int, int],
     output_size: tuple[int, int],
     min_area: int = 4,
+    overlap_threshold: float = 0.0,
 ) -> tuple[Tensor, list[dict[str, Any]]]:
     """Give each pixel to the segment with the highest logit; merge stuff of one class; drop what is too small.
 
@@ -58,6 +76,8 @@ def panoptic_map(
         output_size: of the original picture, which the map has.
         min_area: a segment with fewer pixels in the map is dropped and its pixels go to the next best; repeated until
             none is left.
+        overlap_threshold: a query of whose mask (logits above 0) a smaller part is seen is dropped in the same way; 0:
+            none is.
 
     Returns:
         The map (H, W) int32, where 0 is void, and its segments, in the map's id order 1, 2, …: id, isthing, category_id
@@ -69,11 +89,13 @@ def panoptic_map(
         group = _merge_stuff(classes[alive], is_thing)
         segment = group[_owners(mask_logits[alive], padded_size, image_size)]
         area = torch.bincount(segment.flatten(), pixels, minlength=len(alive)).long()
-        too_small = area[group] < min_area
-        if not bool(too_small.any()):
+        dropped = area[group] < min_area
+        if overlap_threshold > 0 and not bool(dropped.any()):
+            dropped = _seen_parts(mask_logits[alive], segment, group, padded_size) < overlap_threshold
+        if not bool(dropped.any()):
             new_id, segments_info = _number_segments(area, group, scores[alive], classes[alive], is_thing)
             return resize_nearest(new_id[segment], output_size), segments_info
-        alive = alive[~too_small]
+        alive = alive[~dropped]
     return torch.full(output_size, VOID, dtype=torch.int32, device=classes.device), []
 
 
@@ -119,6 +141,15 @@ def _owners(mask_logits: Tensor, padded_size: tuple[int, int], image_size: tuple
         owner.masked_fill_(mask > best, i)
         torch.maximum(best, mask, out=best)
     return owner
+
+
+def _seen_parts(mask_logits: Tensor, segment: Tensor, group: Tensor, padded_size: tuple[int, int]) -> Tensor:
+    """(N,) part of each query's own mask that its segment has in the map (H, W); 0 where the mask is empty."""
+    parts = mask_logits.new_zeros(len(group), dtype=torch.float32)
+    for i in range(len(group)):
+        mask = upsample_mask(mask_logits[i : i + 1], padded_size, (segment.shape[0], segment.shape[1]))[0] > 0
+        parts[i] = (mask & (segment == group[i])).sum() / mask.sum().clamp(min=1)
+    return parts
 
 
 def resize_nearest(values: Tensor, size: tuple[int, int]) -> Tensor:

@@ -69,6 +69,41 @@ def test_small_segment_is_dropped_and_its_pixels_go_to_the_next_best():
     assert kept[0, 0] == 3 and dropped[0, 0] == 1
 
 
+def test_mostly_covered_mask_is_dropped_by_the_overlap_threshold():
+    logits = torch.full((2, 8, 8), -5.0)
+    logits[0, :, :6], logits[1, :, :8] = 5.0, 3.0  # of the second's mask, a quarter is seen
+
+    def classes_seen(threshold):
+        sizes = ((8, 8), (8, 8), (8, 8))
+        found = panoptic_map(
+            logits, torch.ones(2), torch.tensor([0, 0]), IS_THING, *sizes, min_area=1, overlap_threshold=threshold
+        )
+        return [s["area"] for s in found[1]]
+
+    assert classes_seen(0.0) == [48, 16] == classes_seen(0.25)
+    assert classes_seen(0.26) == [64]
+
+
+def test_stuff_of_one_class_does_not_cover_itself():
+    logits = torch.full((2, 8, 8), -5.0)
+    stuff = (~IS_THING).nonzero()[0].item()
+    logits[0, :, :6], logits[1] = 5.0, 3.0
+
+    sizes = ((8, 8), (8, 8), (8, 8))
+    labels = torch.tensor([stuff, stuff])
+    segments = panoptic_map(logits, torch.ones(2), labels, IS_THING, *sizes, min_area=1, overlap_threshold=0.9)[1]
+
+    assert [s["area"] for s in segments] == [64]
+
+
+def test_kept_queries_have_a_threshold_for_each_class():
+    probability = torch.tensor([[0.7, 0.2, 0.1], [0.2, 0.7, 0.1], [0.1, 0.1, 0.8]])
+
+    kept, _, classes = kept_queries(probability.log(), torch.tensor([0.6, 0.75]))
+
+    assert kept.tolist() == [0] and classes.tolist() == [0]
+
+
 def test_map_of_nothing_is_void():
     panoptic, segments = _map(torch.zeros(0, 8, 8), [], output_size=(5, 9))
 

@@ -1,0 +1,8 @@
+"""Which thresholds suit a model: many are tried on each picture after one forward pass; ``detr-d2 sweep``."""
+
+from __future__ import annotations
+
+from detr_d2.evaluation.sweep.choosing import Choice, choose
+from detr_d2.evaluation.sweep.sweeping import Setting, SweepResult, sweep_thresholds
+
+__all__ = ["Choice", "Setting", "SweepResult", "choose", "sweep_thresholds"]

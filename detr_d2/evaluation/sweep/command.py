@@ -1,0 +1,165 @@
+"""``detr-d2 sweep``: which thresholds to set."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from tabulate import tabulate
+
+from detr_d2.checkpoint.categories import describe_difference
+from detr_d2.checkpoint.convert_command import convert
+from detr_d2.checkpoint.model_file import load_model
+from detr_d2.checkpoint.reading import read_weights
+from detr_d2.data import Category, DetrPanopticDatasetMapper, categories_of, register_from_config
+from detr_d2.errors import ConfigError, DatasetError, WeightsError
+from detr_d2.evaluation.sweep.choosing import Choice, choice_as_json, choose, mean_class_quality
+from detr_d2.evaluation.sweep.sweeping import Setting, SweepResult, sweep_thresholds
+from detr_d2.files import write_text, write_whole
+from detr_d2.meta_arch import DetrPanoptic
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, build_detection_test_loader
+
+logger = logging.getLogger(__name__)
+
+SCORES = (0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+OVERLAPS = (0.0, 0.5, 0.8)
+_EPILOG = """\
+examples:
+  detr-d2 sweep output/model_final.pth --register datasets/yard/register.yaml --dataset yard_val
+  detr-d2 sweep model.pth --register register.yaml --dataset my_val --scores 0.6 0.7 0.8 --write tuned.pth
+
+The network runs once for each picture. What the thresholds mean: MODEL.DETR.SCORE_THRESHOLD, a segment's least class
+probability; MODEL.DETR.OVERLAP_THRESHOLD, the least part of a mask that others leave to see; MODEL.DETR.
+CLASS_SCORE_THRESHOLDS, one for each class. Choose them on pictures that the final numbers don't come from.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command and its arguments to ``parser``."""
+    parser.description = (
+        "Try many score and overlap thresholds after one forward pass a picture; say which to set, for all classes and "
+        "for each, and what is gained."
+    )
+    parser.epilog = _EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("weights", metavar="WEIGHTS", help="a checkpoint with masks; anything MODEL.WEIGHTS takes")
+    parser.add_argument("--dataset", required=True, metavar="NAME", help="a registered dataset with panoptic truth")
+    parser.add_argument("--register", metavar="FILE", help="the register.yaml that knows it")
+    parser.add_argument("--scores", type=_part, nargs="+", default=SCORES, metavar="T", help=f"default: {SCORES}")
+    parser.add_argument("--overlaps", type=_part, nargs="+", default=OVERLAPS, metavar="T", help=f"default: {OVERLAPS}")
+    parser.add_argument("--write", metavar="FILE", help="write the checkpoint with the thresholds in it")
+    parser.add_argument("--per-class", action="store_true", help="write a threshold for each class, not one for all")
+    parser.add_argument("--force", action="store_true", help="replace the file of --write if it is there")
+    parser.add_argument("--json", metavar="FILE", help="write all numbers there")
+    parser.add_argument(
+        "--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE", help="config keys, as the last argument"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Sweep, print the tables, write what is asked for."""
+    if args.write and os.path.exists(args.write) and not args.force:
+        raise WeightsError(f"{args.write} is there already. Name another file, or use --force to replace it.")
+    model, cfg = _load(args.weights, args.register, args.opts)
+    current = Setting(float(model.score_threshold), float(model.overlap_threshold))
+    scores, overlaps = sorted({*args.scores, current.score}), sorted({*args.overlaps, current.overlap})
+    result = _sweep(model, cfg, args.dataset, scores, overlaps)
+    choice = choose(result, [category.is_thing for category in model.categories], current)
+    print(_text(result, choice, model.categories))
+    if len(model.class_score_thresholds):
+        print("\nThe model has thresholds for each class; what is called now here is its threshold for all classes.")
+    if args.json:
+        write_text(args.json, json.dumps(choice_as_json(result, choice, model.categories), indent=1, allow_nan=False))
+    if args.write:
+        keys = _keys(choice, args.per_class)
+        checkpoint = convert(read_weights(args.weights), [*args.opts, *keys])
+        write_whole(args.write, lambda file: torch.save(checkpoint, file))
+        print(f"\n{args.write} has them; it is used as it is where a checkpoint alone is enough.")
+    return 0
+
+
+def _load(weights: str, register_file: str | None, overrides: Sequence[str]) -> tuple[DetrPanoptic, CfgNode]:
+    """The model and its config; the datasets of a register.yaml are registered."""
+    registered = ["DATASETS.REGISTER", f"['{register_file}']"] if register_file else []
+    model, cfg = load_model(weights, [*overrides, *registered])
+    if model.mask_head is None:
+        raise WeightsError(f"{weights} has no masks, and thresholds of a panoptic map need some. Name stage 2's file.")
+    register_from_config(cfg)
+    return model, cfg
+
+
+def _sweep(
+    model: DetrPanoptic, cfg: CfgNode, dataset_name: str, scores: Sequence[float], overlaps: Sequence[float]
+) -> SweepResult:
+    difference = describe_difference(model.categories, categories_of(dataset_name))
+    if difference:
+        raise ConfigError(f"the model and {dataset_name!r} have other categories: {difference}.")
+    truth = DatasetCatalog.get(dataset_name)
+    if not truth or "pan_seg_file_name" not in truth[0]:
+        raise DatasetError(f"the dataset {dataset_name!r} has no panoptic ground truth.")
+    loader = build_detection_test_loader(cfg, dataset_name, mapper=DetrPanopticDatasetMapper(cfg, is_train=False))
+    settings = [Setting(score, overlap) for overlap in overlaps for score in scores]
+    return sweep_thresholds(model, loader, truth, settings)
+
+
+def _keys(choice: Choice, per_class: bool) -> list[str]:
+    """Config keys and values of the thresholds to set."""
+    scores = choice.class_scores if per_class else []
+    values: dict[str, Any] = {"SCORE_THRESHOLD": choice.best.score, "OVERLAP_THRESHOLD": choice.best.overlap}
+    values |= {"CLASS_SCORE_THRESHOLDS": scores}
+    return [word for key, value in values.items() for word in (f"MODEL.DETR.{key}", str(value))]
+
+
+def _text(result: SweepResult, choice: Choice, categories: Sequence[Category]) -> str:
+    content = choice_as_json(result, choice, categories)
+    overlaps = sorted({setting.overlap for setting in result.settings})
+    of_setting = {(s["score"], s["overlap"]): s["All"] for s in content["settings"]}
+    scores = sorted({setting.score for setting in result.settings})
+    rows = [[score, *(of_setting[score, overlap] for overlap in overlaps)] for score in scores]
+    grid = _table(rows, ["PQ by score", *(f"overlap {overlap:g}" for overlap in overlaps)])
+    present = [c for c in content["classes"] if c["PQ"] is not None]
+    shown = [[c["name"], c["true_segments"], c["PQ_before"], c["PQ"], c["score"]] for c in present]
+    classes = _table(shown, ["class", "true segments", "PQ now", "PQ then", "score threshold"])
+    return f"{grid}\n\n{classes}\n\n{_advice(content, choice, of_setting)}"
+
+
+def _advice(content: dict[str, Any], choice: Choice, of_setting: dict[tuple[float, float], float | None]) -> str:
+    best, current = choice.best, choice.current
+    lines = [f"{content['pictures']} pictures. Now: score {current.score:g}, overlap {current.overlap:g}."]
+    if best == current:
+        lines.append("Leave them: nothing else that was tried has a higher PQ.")
+    else:
+        low, high = content["gain_interval"] or (0.0, 0.0)
+        real = "" if low > 0 else " That may be chance: the interval has 0 in it."
+        lines.append(
+            f"Set MODEL.DETR.SCORE_THRESHOLD {best.score:g} MODEL.DETR.OVERLAP_THRESHOLD {best.overlap:g}: PQ "
+            f"{of_setting[current]:.1f} to {of_setting[best]:.1f}, 95 % of the gain {low:+.1f} to {high:+.1f}.{real}"
+        )
+    own = 100 * mean_class_quality(choice)
+    lines.append(
+        f"With a threshold for each class: PQ {own:.1f}, if classes don't disturb each other; evaluate to know."
+    )
+    lines.append(f'  MODEL.DETR.CLASS_SCORE_THRESHOLDS "{choice.class_scores}"')
+    return "\n".join(lines)
+
+
+def _table(rows: list[list[Any]], headers: list[str]) -> str:
+    formats = ["g" if "score" in header else ".1f" for header in headers]
+    return tabulate(rows, headers, tablefmt="pipe", floatfmt=formats, missingval="-")
+
+
+def _part(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} isn't a number from 0 to 1")
+    return value
