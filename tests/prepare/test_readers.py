@@ -90,6 +90,37 @@ def test_single_json_is_read_with_the_pictures_beside_it(tmp_path):
     assert len(export.pictures) == 1 and not export.is_cvat and export.classes[0].is_thing
 
 
+def test_zip_that_was_unpacked_beside_itself_is_read_once(tmp_path):
+    write_zip(tmp_path / "brick.zip", coco_files(annotation()))
+    write_folder(tmp_path / "brick", coco_files(annotation()))
+
+    (export,) = read_exports([tmp_path], "cvat")
+
+    assert codes_of(export) == ["export-twice"] and not export.file.member
+
+
+@pytest.mark.parametrize("place", ["images/1.jpg", "job/images/1.jpg", "job/1.jpg", "1.jpg"])
+def test_zip_without_pictures_takes_those_beside_it(place, tmp_path):
+    write_zip(tmp_path / "job.zip", {"annotations/instances_default.json": json.dumps(coco(annotation())).encode()})
+    write_folder(tmp_path, {place: picture()})
+
+    (export,) = read_exports([tmp_path / "job.zip"], "cvat")
+
+    assert export.pictures[0].image.path == tmp_path / place
+
+
+def test_picture_elsewhere_is_found_by_its_name_if_there_is_one(tmp_path):
+    files = coco_files()
+    files["photos/day 1/1.JPG"] = files.pop("images/default/1.jpg")
+    write_folder(tmp_path, files)
+
+    assert len(read_exports([tmp_path], "cvat")[0].pictures) == 1
+
+    write_folder(tmp_path, {"photos/day 2/1.jpg": picture(seed=1)})
+    with pytest.raises(DatasetError, match="none of them"):
+        read_exports([tmp_path], "cvat")
+
+
 def test_brush_mask_is_a_crowd_of_runs(tmp_path):
     runs = {"size": [HEIGHT, WIDTH], "counts": [0, HEIGHT, HEIGHT * (WIDTH - 1)]}
 

@@ -28,6 +28,7 @@ _CODES = {
     "picture-duplicate": "path-duplicate",
     "label-duplicate": "overlap",
     "attribute-unused": None,
+    "export-twice": None,
 }
 
 

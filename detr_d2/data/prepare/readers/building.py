@@ -11,9 +11,9 @@ from pathlib import PurePosixPath
 
 from ....errors import DatasetError
 from ..records import ClassRecord, Export, ExportKind, FileRef, Label, LabelSource, Note, PictureRecord
-from .archives import FileTree, is_safe_name
+from .archives import is_safe_name
+from .finding import PictureFinder
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jfif")
 _MOST_NOTES = 5_000
 
 
@@ -59,57 +59,6 @@ class Notes:
         """Those that were kept, in order, and one for each kind of which there were more."""
         more = {code: count - _MOST_NOTES for code, count in self._counts.items() if count > _MOST_NOTES}
         return (*self._notes, *(Note(code, f"and {count} more like this.", self._file) for code, count in more.items()))
-
-
-class PictureFinder:
-    """Where the pictures of an export are.
-
-    Args:
-        tree: the folder or zip.
-        base: folder in it that the export is in.
-        folders: below ``base``, where pictures are looked for, the likely ones first.
-        everywhere: take a picture elsewhere below ``base`` if it is the only one of its name.
-    """
-
-    def __init__(self, tree: FileTree, base: str, folders: Sequence[str], everywhere: bool = True) -> None:
-        self._tree, self._base, self._folders, self._everywhere = tree, base, folders, everywhere
-        self._by_name: dict[str, list[str]] | None = None
-
-    def __call__(self, name: str) -> FileRef | None:
-        """The file of a picture: where it should be, or the only one of that name, whatever its folder and case."""
-        places = (joined(self._base, folder, name) for folder in self._folders)
-        return self._tree.first(places) or self._by_its_name(name)
-
-    def by_stem(self, stem: str) -> FileRef | None:
-        """As above for a name without its suffix."""
-        for folder in self._folders:
-            for suffix in PICTURE_SUFFIXES:
-                found = self._tree.first(joined(self._base, folder, stem + end) for end in (suffix, suffix.upper()))
-                if found:
-                    return found
-        return self._by_its_name(stem, has_suffix=False)
-
-    def _by_its_name(self, name: str, has_suffix: bool = True) -> FileRef | None:
-        if not self._everywhere:
-            return None
-        if self._by_name is None:
-            self._by_name = {}
-            for key in self._tree.under(self._base):
-                path = PurePosixPath(key)
-                if path.suffix.lower() in PICTURE_SUFFIXES and path.parent.name not in _MASK_FOLDERS:
-                    self._by_name.setdefault(path.name.lower(), []).append(key)
-                    self._by_name.setdefault(path.stem.lower() + "/", []).append(key)
-        last = PurePosixPath(name).name.lower()
-        found = self._by_name.get(last if has_suffix else last + "/", [])
-        return self._tree.files[found[0]] if len(found) == 1 else None
-
-
-_MASK_FOLDERS = ("SegmentationClass", "SegmentationObject", "panoptic", "masks")
-
-
-def joined(*parts: str) -> str:
-    """Names of folders and a file, those that aren't empty, with ``/``."""
-    return PurePosixPath(*(part for part in parts if part)).as_posix()
 
 
 @dataclass

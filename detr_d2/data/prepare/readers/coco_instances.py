@@ -11,7 +11,8 @@ from typing import Any
 
 from ...run_lengths import decompressed
 from ..records import Box, ClassRecord, Export, FileRef, Label, Polygons, Runs, Shape
-from .building import ExportBuilder, PackedLabels, PictureFinder
+from .building import ExportBuilder, PackedLabels
+from .finding import PictureFinder
 from .json_source import Id, classes_of, finite_numbers, id_of, number_of, part, size_of
 from .shapes import MOST_COORDINATE, is_polygon
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from ..records import ClassRecord, Export, FileRef
 from .archives import is_safe_name
-from .building import ExportBuilder, PackedLabels, PictureFinder
+from .building import ExportBuilder, PackedLabels
+from .finding import PictureFinder
 from .json_source import Id, classes_of, id_of, part, size_of
 from .label_maps import SegmentMap
 
@@ -70,8 +71,12 @@ def _labels(
     if found is None:
         builder.notes.add("png-missing", f"{png} isn't in the export; the picture is left out.", picture)
         return None
-    segments = [segment for info in infos if (segment := _segment(info, classes, builder, picture))]
-    return SegmentMap(found, tuple(segments))
+    segments: dict[int, tuple[int, str, bool]] = {}
+    for info in infos:
+        segment = _segment(info, classes, builder, picture)
+        if segment is not None and segments.setdefault(segment[0], segment) is not segment:
+            builder.notes.add("id-duplicate", f"segment id {segment[0]} is there twice; the first counts.", picture)
+    return SegmentMap(found, tuple(segments.values()))
 
 
 def _segment(

@@ -11,7 +11,8 @@ from pathlib import PurePosixPath
 from ....errors import DatasetError
 from ..records import ClassRecord, Export
 from .archives import FileTree
-from .building import ExportBuilder, PictureFinder, joined
+from .building import ExportBuilder
+from .finding import PictureFinder, joined
 from .label_maps import Color, ColorMap, picture_size
 
 LABEL_MAP, CLASSES, OBJECTS = "labelmap.txt", "SegmentationClass", "SegmentationObject"

@@ -15,8 +15,9 @@ from defusedxml.ElementTree import iterparse
 
 from ....errors import DatasetError
 from ..records import ClassRecord, Export, FileRef, Label
-from .building import ExportBuilder, PackedLabels, PictureFinder, joined
+from .building import ExportBuilder, PackedLabels
 from .cvat_shapes import SHAPES, BadShape, shape_of
+from .finding import PictureFinder, joined
 
 ROOT = "annotations"
 _DEEPEST = 32

@@ -10,13 +10,13 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from ....errors import DatasetError, MissingFileError
-from ..records import Export
+from ..records import Export, Note
 from .archives import FileTree, folder_tree, zip_tree
-from .building import PICTURE_SUFFIXES, PictureFinder, joined
 from .coco_instances import read_coco_instances
 from .coco_panoptic import read_coco_panoptic
 from .cvat_masks import CLASSES, LABEL_MAP, read_cvat_masks
 from .cvat_xml import ROOT, read_cvat_xml
+from .finding import PictureFinder, has_suffix_of_picture, joined
 from .json_source import load_json
 
 logger = logging.getLogger(__name__)
@@ -40,18 +40,20 @@ class Found:
         tree: what they are in.
         key: name of the JSON, XML or labelmap there.
         name: of the export.
+        twin: a zip beside it that isn't read, as it was unpacked to this folder.
     """
 
     tree: FileTree
     key: str
     name: str
+    twin: str = ""
 
     @property
     def base(self) -> str:
         """The folder of the export in its tree: the nearest one above the labels that has pictures."""
         above = PurePosixPath(self.key).parent
         base = above.parent if above.name == "annotations" else above
-        while base.name and not any(PurePosixPath(key).suffix.lower() in PICTURE_SUFFIXES for key in self._under(base)):
+        while base.name and not any(map(has_suffix_of_picture, self._under(base))):
             base = base.parent
         return "" if base == PurePosixPath(".") else base.as_posix()
 
@@ -134,9 +136,14 @@ def find_exports(path: Path) -> list[Found | Refused]:
 
 
 def _in_folder(tree: FileTree) -> Iterator[Found | Refused]:
-    yield from _in_tree(tree)
-    for key in tree.under(""):
-        if key.lower().endswith(".zip"):
+    zips = [key for key in tree.under("") if key.lower().endswith(".zip")]
+    unpacked = set()
+    for found in _in_tree(tree):
+        twins = [key for key in zips if found.key.startswith(f"{key[: -len('.zip')]}/")]
+        unpacked |= set(twins)
+        yield replace(found, twin=", ".join(twins))
+    for key in zips:
+        if key not in unpacked:
             inner = list(_in_zip(tree.path / key))
             if not inner:
                 logger.warning("%s holds no export; nothing was read from it.", tree.path / key)
@@ -233,6 +240,14 @@ def _subset(key: str) -> str:
 
 def read_found(found: Found, kind: Literal["cvat", "coco"]) -> Export | None:
     """The export; None, and a warning, for a JSON that isn't COCO's. For its errors see :func:`read_exports`."""
+    export = _read(found, kind)
+    if export is None or not found.twin:
+        return export
+    message = f"{found.twin} beside it has the name of its folder, and isn't read: the folder is what was in it."
+    return replace(export, notes=(*export.notes, Note("export-twice", message, str(export.file))))
+
+
+def _read(found: Found, kind: str) -> Export | None:
     tree, key, base = found.tree, found.key, found.base
     file, subset = tree.files[key], _subset(key)
     folders = [*(joined("images", subset), subset)[: 2 * bool(subset)], "images", "", "JPEGImages"]

@@ -52,7 +52,7 @@ def id_of(value: Any) -> Id | None:
     """An id as others refer to it: a whole number, also where it is written as a text; a word; None for all else."""
     if isinstance(value, bool) or not isinstance(value, int | str):
         return None
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 19:
+    if isinstance(value, str) and len(value) < 19 and value.isdecimal() and str(int(value)) == value:
         return int(value)
     return value
 

@@ -50,12 +50,30 @@ def read_ids(file: FileRef, with_indices: bool = False) -> tuple[np.ndarray, boo
                 raise DatasetError(f"{file} is a JPEG, which changes the colours that labels are told by. {_CURE}")
             if image.mode in ("L", "1") and with_indices:
                 return np.asarray(image.convert("L"), np.int32), True
-            pixels = np.asarray(image.convert("RGB"), np.int32)
+            channels = np.asarray(image.convert("RGB"))
     except DatasetError:
         raise
     except Exception as error:  # decoders raise whatever they like on broken files
         raise DatasetError(f"{file} can't be read: {' '.join(str(error).split())[:200]}. {_CURE}") from error
-    return pixels[..., 0] + 256 * pixels[..., 1] + 65536 * pixels[..., 2], False
+    ids = channels[..., 2].astype(np.int32)
+    for channel in (1, 0):
+        ids <<= 8
+        ids |= channels[..., channel]
+    return ids, False
+
+
+def numbered(ids: np.ndarray) -> tuple[list[int], np.ndarray]:
+    """What stands in an array, ascending, and the place of each pixel's in that; in time that grows with the pixels.
+
+    Args:
+        ids: (H, W), whole numbers from 0 to below 2**24.
+    """
+    is_there = np.zeros(2**24, bool)
+    is_there[ids] = True
+    values = np.flatnonzero(is_there)
+    places = np.zeros(2**24, np.int32)
+    places[values] = np.arange(len(values), dtype=np.int32)
+    return values.tolist(), places[ids]
 
 
 def bitmaps(numbers: np.ndarray, count: int) -> list[Bitmap | None]:
@@ -93,16 +111,15 @@ class SegmentMap:
 
     def __call__(self) -> Sequence[Label]:
         ids, _ = read_ids(self.png)
-        in_png, numbers = np.unique(ids, return_inverse=True)
+        in_png, numbers = numbered(ids)
         names = {segment_id: (name, is_crowd) for segment_id, name, is_crowd in self.segments}
-        unlisted = [int(one) for one in in_png if one and int(one) not in names]
+        unlisted = [one for one in in_png if one and one not in names]
         if unlisted:
             raise DatasetError(
                 f"{self.png} has {len(unlisted)} ids that its JSON lacks, such as {unlisted[0]}. "
                 "Take PNG and JSON from one export; 'detr-d2 check' names all of them."
             )
-        found = bitmaps(numbers.reshape(ids.shape) + 1, len(in_png))
-        shapes = {int(one): shape for one, shape in zip(in_png, found) if one}
+        shapes = {one: shape for one, shape in zip(in_png, bitmaps(numbers + 1, len(in_png))) if one}
         absent = [one for one in names if one not in shapes]
         if absent:
             raise DatasetError(
@@ -130,22 +147,25 @@ class ColorMap:
 
     def __call__(self) -> Sequence[Label]:
         class_ids, has_indices = read_ids(self.classes, with_indices=True)
-        of_class = self._names(class_ids, has_indices)
-        pairs = class_ids.astype(np.int64)
+        in_classes, pairs = numbered(class_ids)
+        names = self._names(in_classes, has_indices)
         if self.objects is not None:
             object_ids, _ = read_ids(self.objects)
             if object_ids.shape != class_ids.shape:
                 raise DatasetError(f"{self.objects} and {self.classes} are pictures of different size. {_CURE}")
-            pairs += object_ids.astype(np.int64) << 24
-        values, numbers = np.unique(pairs, return_inverse=True)
+            in_objects, of_object = numbered(object_ids)
+            if len(in_objects) * len(in_classes) >= 2**24:
+                raise DatasetError(f"{self.objects} has {len(in_objects)} colours: it shows something else. {_CURE}")
+            pairs += len(in_classes) * of_object
+        values, numbers = numbered(pairs)
         labels: list[Label] = []
-        for value, shape in zip(values.tolist(), bitmaps(numbers.reshape(pairs.shape) + 1, len(values))):
-            name = of_class[value % 2**24]
+        for value, shape in zip(values, bitmaps(numbers + 1, len(values))):
+            name = names[value % len(in_classes)]
             if name and shape:
                 labels.append(Label(name, shape, id=len(labels) + 1))
         return labels
 
-    def _names(self, class_ids: np.ndarray, has_indices: bool) -> dict[int, str]:
+    def _names(self, in_classes: Sequence[int], has_indices: bool) -> list[str]:
         """The class that each number of the picture stands for."""
         if has_indices:
             known = dict(enumerate(self.names))
@@ -153,10 +173,8 @@ class ColorMap:
             known = {
                 red + 256 * green + 65536 * blue: name for (red, green, blue), name in zip(self.colors, self.names)
             }
-        found = {}
-        for value in np.unique(class_ids).tolist():
+        for value in in_classes:
             if value and value not in known:
                 shown = value if has_indices else (value % 256, value // 256 % 256, value // 65536)
                 raise DatasetError(f"{self.classes} has the colour {shown}, which labelmap.txt lacks. {_CURE}")
-            found[value] = known.get(value, "")
-        return found
+        return [known.get(value, "") for value in in_classes]

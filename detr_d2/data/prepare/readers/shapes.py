@@ -50,7 +50,9 @@ def shape_mask(shape: Shape, height: int, width: int) -> np.ndarray:
 
 def is_polygon(polygon: Sequence[float]) -> bool:
     """Whether something is x0, y0, x1, y1, ... of three points or more, all finite and of this world."""
-    return len(polygon) >= 6 and len(polygon) % 2 == 0 and all(abs(value) < MOST_COORDINATE for value in polygon)
+    if len(polygon) < 6 or len(polygon) % 2 or not math.isfinite(sum(polygon)):
+        return False
+    return min(polygon) > -MOST_COORDINATE and max(polygon) < MOST_COORDINATE
 
 
 def box_corners(box: Box) -> tuple[float, ...]:
@@ -87,7 +89,8 @@ def _cut(polygon: list[float], height: int, width: int) -> list[float]:
     """
     for axis, size in ((0, width), (1, height)):
         for sign, limit in ((1, -_MARGIN * size), (-1, -(_MARGIN + 1) * size)):
-            if all(sign * value >= limit for value in polygon[axis::2]):
+            values = polygon[axis::2]
+            if not values or (min(values) if sign > 0 else -max(values)) >= limit:
                 continue
             polygon = _cut_at(polygon, axis, sign, limit)
     return polygon
