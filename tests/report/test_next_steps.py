@@ -31,6 +31,7 @@ def numbers(content: dict[str, Any]) -> dict[str, Any]:
     calm["reliability"]["All"] |= {"overconfidence": 0.02}
     calm["truth"]["void_share"] = 0.01
     calm["sizes"]["small"]["true_segments"] = 0
+    calm["dropping"] = {"area": None, "score": None}
     return calm
 
 
@@ -92,6 +93,15 @@ def test_scores_that_mislead_are_told(numbers: dict[str, Any], excess: float, wo
     numbers["reliability"]["All"]["overconfidence"] = excess
 
     assert titles(numbers) == [f"The scores are {word}"]
+
+
+def test_dropping_is_advised_with_what_it_would_give(numbers: dict[str, Any]) -> None:
+    numbers["dropping"]["area"] = {"below": 200, "gain": 3.4, "wrong": 52, "right": 3}
+    numbers["dropping"]["score"] = {"below": 0.9, "gain": 0.1, "wrong": 5, "right": 3}
+
+    (step,) = next_steps(numbers)
+
+    assert step["gain"] == 3.4 and "MIN_SEGMENT_AREA to about 200" in step["why"]
 
 
 def test_threshold_is_to_be_lower_where_much_is_missed_and_little_made_up(numbers: dict[str, Any]) -> None:

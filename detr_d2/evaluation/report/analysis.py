@@ -13,6 +13,7 @@ from detr_d2.evaluation.measures import PanopticMeasures
 from detr_d2.evaluation.records import EvaluationRecord
 from detr_d2.evaluation.report.counts import TruthCounts
 from detr_d2.evaluation.report.cures import Gain, MistakeTally, finite
+from detr_d2.evaluation.report.dropping import AREAS, SCORES, PredictedSegments
 from detr_d2.evaluation.report.mistakes import KINDS, Findings, find_mistakes
 from detr_d2.evaluation.report.ranking import Examples, PictureResult, picture_result
 from detr_d2.evaluation.report.reliability import Reliability
@@ -36,6 +37,7 @@ class Analysis:
         self.tally = MistakeTally(num_classes)
         self.counts = TruthCounts(num_classes)
         self.reliability = {"All": Reliability(), "Things": Reliability(), "Stuff": Reliability()}
+        self.predicted = PredictedSegments()
         self.examples = Examples()
         self.results: list[PictureResult] = []
         #: For each class, the mistakes in each picture (its row) that has some.
@@ -51,6 +53,7 @@ class Analysis:
         self.counts.add(scene)
         self.examples.add(row, findings, scene)
         self.empty_predictions += not scene.predicted_class
+        self.predicted.add(findings, scene, scores_of(record))
         self._add_scores(findings, scene, scores_of(record))
         for mistake in findings.mistakes:
             if mistake.kind != "loose_borders":
@@ -95,6 +98,10 @@ class Analysis:
             "mistakes": [self._of_kind(kind, gains[kind]) for kind in KINDS],
             "ignored_on_void": int(self.tally.ignored.sum()),
             "confusions": self._confusions(),
+            "dropping": {
+                "area": self.predicted.best(quality, "areas", AREAS),
+                "score": self.predicted.best(quality, "scores", SCORES),
+            },
             "reliability": {name: reliability.as_json() for name, reliability in self.reliability.items()},
             "truth": self.counts.as_json(),
             "empty_predictions": self.empty_predictions,

@@ -39,8 +39,8 @@ _ADVICE: dict[str, tuple[str, str]] = {
     ),
     "split": (
         "Stop segments from falling into parts",
-        "Large, long or half-hidden ones do. Look whether labels, too, have them as several; crops in training that "
-        "show parts only make it worse.",
+        "Large, long or half-hidden ones do. Try a higher MODEL.DETR.OVERLAP_THRESHOLD ('detr-d2 sweep'), which leaves "
+        "an object to one query; look whether labels, too, have them as several.",
     ),
     "merged": (
         "Separate neighbours",
@@ -49,8 +49,8 @@ _ADVICE: dict[str, tuple[str, str]] = {
     ),
     "duplicate": (
         "Stop second segments of one object",
-        "They are often outlines of its parts, or stuff that is given twice. A higher score threshold drops the weaker "
-        "one.",
+        "Several queries share an object, each with a part or a rim of it. A higher MODEL.DETR.OVERLAP_THRESHOLD drops "
+        "those that others mostly cover ('detr-d2 sweep' tries it); no training is needed.",
     ),
     "on_void": (
         "Label what the model finds on void",
@@ -83,7 +83,7 @@ def next_steps(content: Content) -> list[dict[str, Any]]:
         content: the report's numbers, see ``Analysis.as_json``.
     """
     rules: Sequence[Callable[[Content], list[Step]]] = (
-        *(_kinds, _borders, _never_found, _rare_in_training, _threshold, _sizes),
+        *(_kinds, _borders, _never_found, _rare_in_training, _dropping, _threshold, _sizes),
         *(_interval, _few_pictures, _absent, _scores, _unlabelled),
     )
     steps = [step for rule in rules for step in rule(content)]
@@ -163,17 +163,31 @@ def _times_seen(entry: Mapping[str, Any]) -> str:
     return f"{entry['true_segments']}" if training is None else f"{entry['true_segments']}, {training} in training"
 
 
+def _dropping(content: Content) -> list[Step]:
+    steps = []
+    area, score = content["dropping"]["area"], content["dropping"]["score"]
+    if area and area["gain"] >= LEAST_GAIN:
+        why = (
+            f"{area['wrong']} wrong predicted segments are smaller than {area['below']} pixels, and {area['right']} "
+            f"right ones. Set MODEL.DETR.MIN_SEGMENT_AREA to about {area['below']} and evaluate again, without training."
+        )
+        steps.append(Step("Drop small segments", why, area["gain"], "kind-duplicate"))
+    if score and score["gain"] >= LEAST_GAIN:
+        why = (
+            f"{score['wrong']} wrong predicted segments have a score below {score['below']:.2f}, and {score['right']} "
+            f"right ones. {_SWEEP} (MODEL.DETR.SCORE_THRESHOLD); no training is needed."
+        )
+        steps.append(Step("Raise the score threshold", why, score["gain"], "scores"))
+    return steps
+
+
 def _threshold(content: Content) -> list[Step]:
     missed = _entry(content, "missed")["count"]
     made_up = sum(_entry(content, kind)["count"] for kind in ("made_up", "duplicate", "on_void"))
-    if missed + made_up < 20 or max(missed, made_up) < 3 * max(min(missed, made_up), 1):
+    if missed < 20 or missed < 3 * made_up:
         return []
-    less = missed > made_up
-    why = (
-        f"{missed} segments are missed, {made_up} too many are predicted: the score threshold is probably too "
-        f"{'high' if less else 'low'}. {_SWEEP}, without training."
-    )
-    return [Step(f"Try a {'lower' if less else 'higher'} score threshold", why, None, "mistakes")]
+    why = f"{missed} segments are missed, only {made_up} too many are predicted. {_SWEEP}, without training."
+    return [Step("Try a lower score threshold", why, None, "mistakes")]
 
 
 def _sizes(content: Content) -> list[Step]:
