@@ -119,7 +119,7 @@ def test_faults_of_coco_in_a_zip_are_those_of_a_folder(tmp_path):
 def test_folder_of_all_kinds_is_checked_as_one_dataset(tmp_path):
     for name, files in kinds().items():
         write_folder(tmp_path / name, files)
-        write_zip(tmp_path / f"{name}.zip", files)
+        write_zip(tmp_path / f"{name}_2.zip", files)
 
     dataset = find_sources(str(tmp_path))
 

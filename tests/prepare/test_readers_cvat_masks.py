@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detr_d2.data.prepare.readers import read_exports, shape_mask
+from detr_d2.data.prepare.readers import label_maps, read_exports, shape_mask
 from detr_d2.data.prepare.records import Export, Label
 from detr_d2.errors import DatasetError
 from tests.prepare.made_exports import HEIGHT, WIDTH, mask_files, picture, write_folder, write_zip
@@ -145,3 +145,15 @@ def test_label_map_without_colours_has_those_of_pascal_voc(tmp_path):
     )
 
     assert areas_of(export) == [("brick", 40), ("pipe", 40)]
+
+
+def test_colours_are_numbered_alike_by_sorting_and_by_a_table(monkeypatch):
+    ids = np.random.default_rng(0).integers(0, 2**24, (20, 30)).astype(np.int32)
+    ids[5:10] = 7
+    values, numbers = label_maps.numbered(ids)
+    monkeypatch.setattr(label_maps, "_SMALL", 0)
+
+    other_values, other_numbers = label_maps.numbered(ids)
+
+    assert values == other_values and np.array_equal(numbers, other_numbers)
+    assert np.array_equal(np.array(values)[numbers], ids)
