@@ -8,11 +8,13 @@ import logging
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from detr_d2.data import register
+from detr_d2.data import read_panoptic_png, register
 from detr_d2.errors import ConfigError, DatasetError
 from detr_d2.evaluation import DetrPanopticEvaluator, build_evaluator
 from tests.made_evaluations import config, predict, register_records, run, write_dataset
@@ -83,6 +85,59 @@ def test_evaluator_equals_detectron2s(tmp_path: Path, shift: int) -> None:
 
     assert list(results["detr_d2"]) == list(results["coco"])
     assert results["detr_d2"] == pytest.approx(results["coco"], abs=1e-12)
+
+
+@pytest.mark.skipif(IS_FALLBACK, reason="COCOPanopticEvaluator is only in a real Detectron2")
+@pytest.mark.parametrize("how", ["shifted", "merged", "relabelled", "dropped"])
+def test_evaluator_equals_detectron2s_on_real_truth_to_the_last_bit(
+    shared_data: Path, tmp_path: Path, how: str
+) -> None:
+    pytest.importorskip("panopticapi.evaluation")
+    folder = shared_data / "coco128_panoptic" / "val"
+    if not folder.is_dir():
+        pytest.skip(f"no real data: {folder} isn't there")
+    content = json.loads((folder / "panoptic.json").read_text())
+    content["annotations"] = content["annotations"][:8]
+    chosen = {entry["image_id"] for entry in content["annotations"]}
+    content["images"] = [image for image in content["images"] if image["id"] in chosen]
+    (tmp_path / "panoptic.json").write_text(json.dumps(content))
+    name, places = f"real_{how}", {"images": folder / "images", "panoptic_root": folder / "panoptic"}
+    register(name, panoptic_json=tmp_path / "panoptic.json", **places)
+
+    results = []
+    for kind in ("detr_d2", "coco"):
+        evaluator = build_evaluator(config(evaluator=kind, instance_on=False), name, str(tmp_path / kind))
+        evaluator.reset()
+        for record in DatasetCatalog.get(name):
+            evaluator.process([record], [{"panoptic_seg": spoilt(record, how)}])
+        results.append(evaluator.evaluate()["panoptic_seg"])
+
+    assert results[0] == results[1] and 0 < results[0]["PQ"] < 100
+
+
+def spoilt(record: dict[str, Any], how: str) -> tuple[torch.Tensor, list[dict[str, Any]]]:
+    """The truth of a picture, made wrong in one way, as a model would return it."""
+    ids = read_panoptic_png(record["pan_seg_file_name"])
+    classes = {s["id"]: s["category_id"] for s in record["segments_info"]}
+    known = list(classes)
+    if how == "shifted":
+        ids = np.roll(ids, (6, -9), axis=(0, 1))
+    elif how == "merged" and len(known) > 1:
+        ids = np.where(ids == known[0], known[1], ids)
+    elif how == "relabelled":
+        classes |= {i: (classes[i] + 1) % 80 for i in known[::3]}
+    elif how == "dropped":
+        ids = np.where(np.isin(ids, known[1::3]), 0, ids)
+    numbers = {i: number for number, i in enumerate((i for i in np.unique(ids).tolist() if i), 1)}
+    small = np.zeros(ids.shape, np.int32)
+    for i, number in numbers.items():
+        small[ids == i] = number
+    is_thing = {s["category_id"]: s["isthing"] for s in record["segments_info"]}
+    segments = [
+        {"id": n, "category_id": classes[i], "isthing": is_thing.get(classes[i], classes[i] < 80)}
+        for i, n in numbers.items()
+    ]
+    return torch.from_numpy(small), segments
 
 
 @pytest.mark.skipif(not IS_FALLBACK, reason="a real Detectron2 has COCOPanopticEvaluator")
@@ -168,6 +223,16 @@ def test_box_ap_stands_beside_quality(tmp_path: Path, instances: bool) -> None:
     assert results["bbox"]["AP"] == pytest.approx(100)
     assert results["bbox"]["AP-cone"] == pytest.approx(100) and results["bbox"]["AP-drum"] == pytest.approx(100)
     assert (tmp_path / "out" / f"{name}_things.json").exists() is not instances
+
+
+def test_mask_ap_stands_beside_box_ap_where_the_truth_has_masks(tmp_path: Path) -> None:
+    with_masks, without = write_dataset(tmp_path / "a"), write_dataset(tmp_path / "b", instances=True)
+
+    exact, moved = (run(build_evaluator(config(), with_masks, str(tmp_path / "a")), with_masks, n) for n in (0, 4))
+    boxes_only = run(build_evaluator(config(), without, str(tmp_path / "b")), without)
+
+    assert exact["segm"]["AP"] == pytest.approx(100) and exact["segm"]["AP-drum"] == pytest.approx(100)
+    assert 0 < moved["segm"]["AP"] < 90 and "segm" not in boxes_only and "bbox" in boxes_only
 
 
 def test_derived_boxes_give_the_same_ap_as_the_instances_file(tmp_path: Path) -> None:
