@@ -40,28 +40,25 @@ def boundary_map(ids: np.ndarray, width: int) -> np.ndarray:
     rows, columns = height - 2 * width, length - 2 * width
     if rows <= 0 or columns <= 0:
         return result
-    # How many times the id changes along a row of the square; 0 or more.
-    changes = _running_sums((ids[:, 1:] != ids[:, :-1]).T)
-    mixed = (
-        changes[2 * width :] != changes[:columns]
-    ).T  # (H, columns): the row's piece around each pixel isn't of one id
+    # How often the id changes along a row up to each pixel; counts may wrap, as only equality matters.
+    changes = np.zeros((height, length), dtype=np.uint16)
+    np.cumsum(ids[:, 1:] != ids[:, :-1], axis=1, dtype=np.uint16, out=changes[:, 1:])
+    # (H, columns): the row's piece around each pixel isn't of one id.
+    mixed = changes[:, 2 * width :] != changes[:, :columns]
     # The square is of one id if all of its rows are, and its middle column is.
     middle = ids[:, width : width + columns]
-    breaks = mixed[:-1] | mixed[1:] | (middle[1:] != middle[:-1])
-    sums = _running_sums(breaks)
+    breaks = middle[1:] != middle[:-1]
+    breaks |= mixed[:-1]
+    breaks |= mixed[1:]
+    sums = np.zeros((height, columns), dtype=np.uint16)
+    np.cumsum(breaks, axis=0, dtype=np.uint16, out=sums[1:])
     inside = sums[2 * width :] == sums[:rows]
     center = result[width : width + rows, width : width + columns]
-    center[inside & (center != VOID)] = INSIDE
+    inside &= center != VOID
+    center[inside] = INSIDE
     return result
 
 
 def boundary_overlaps(true_map: np.ndarray, predicted_map: np.ndarray, width: int) -> Overlaps:
     """Overlaps of boundaries; the true side has :data:`VOID`, and both have :data:`INSIDE`, as further ids."""
     return Overlaps(boundary_map(true_map, width), boundary_map(predicted_map, width))
-
-
-def _running_sums(flags: np.ndarray) -> np.ndarray:
-    """(N + 1, ...) int32: how many of the first 0, 1, ... N rows of (N, ...) bool are set."""
-    sums = np.zeros((len(flags) + 1, *flags.shape[1:]), dtype=np.int32)
-    np.cumsum(flags, axis=0, dtype=np.int32, out=sums[1:])
-    return sums
