@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from detr_d2.browse.classes import segments_of
-from detr_d2.data import categories_of, dataset_metadata, read_panoptic_png
+from detr_d2.data import Category, categories_of, dataset_metadata, read_panoptic_png
 from detr_d2.data.picture_reading import read_whole_image
 from detr_d2.data.train_loader import build_train_mapper
 from detr_d2.errors import DatasetError, MissingFileError
@@ -64,7 +64,8 @@ class Gallery:
         height, width = image.shape[:2]
         views = [("truth", self._truth(image, record)), ("picture", thumbnail(image, LONG_SIDE))]
         if self._augment is not None:
-            drawn = [self._given(self._augment(self._entries[number])) for _ in range(DRAWS)]
+            given = [self._augment(self._entries[number]) for _ in range(DRAWS)]
+            drawn = [thumbnail(draw_given(each, self._metadata, self._categories), LONG_SIDE) for each in given]
             views = [(f"as the model is given it, {i + 1}", view) for i, view in enumerate(drawn)] + views
         caption = f"{Path(record['file_name']).name} · image id {record['image_id']} · {width}×{height}"
         return {"caption": caption, "classes": sorted(set(names)), "segments": len(names), "views": views}
@@ -81,19 +82,29 @@ class Gallery:
             )
         return thumbnail(draw_panoptic(image, ids, record["segments_info"], self._metadata, scale), LONG_SIDE)
 
-    def _given(self, given: dict[str, Any]) -> str:
-        """The mapper's result, drawn: its picture, and its masks as they are, or its boxes."""
-        image = np.ascontiguousarray(given["image"].numpy().transpose(1, 2, 0))
-        truth, scale = given["instances"], _scale(image)
-        classes = truth.gt_classes.tolist()
-        if not truth.has("gt_masks"):
-            truth.pred_boxes, truth.pred_classes = truth.gt_boxes, truth.gt_classes
-            return thumbnail(draw_instances(image, truth, self._metadata, scale), LONG_SIDE)
-        ids = _id_map(truth.gt_masks.tensor.numpy(), image.shape[:2])
-        segments = [
-            {"id": i + 1, "category_id": c, "isthing": self._categories[c].is_thing} for i, c in enumerate(classes)
-        ]
-        return thumbnail(draw_panoptic(image, ids, segments, self._metadata, scale), LONG_SIDE)
+
+def draw_given(given: dict[str, Any], metadata: Any, categories: Sequence[Category]) -> np.ndarray:
+    """What the model is given in training, drawn: its picture with its masks as they are, or with its boxes.
+
+    Args:
+        given: what a mapper returned, in RGB.
+        metadata: Detectron2's ``Metadata`` of the dataset.
+        categories: of the dataset.
+
+    Returns:
+        (H, W, 3) uint8, of about ``LONG_SIDE`` pixels.
+    """
+    image = np.ascontiguousarray(given["image"].numpy().transpose(1, 2, 0))
+    truth, scale = given["instances"], _scale(image)
+    if not truth.has("gt_masks"):
+        truth.pred_boxes, truth.pred_classes = truth.gt_boxes, truth.gt_classes
+        return draw_instances(image, truth, metadata, scale)
+    ids = _id_map(truth.gt_masks.tensor.numpy(), image.shape[:2])
+    segments = [
+        {"id": i + 1, "category_id": number, "isthing": categories[number].is_thing}
+        for i, number in enumerate(truth.gt_classes.tolist())
+    ]
+    return draw_panoptic(image, ids, segments, metadata, scale)
 
 
 def _image(record: dict[str, Any]) -> np.ndarray:

@@ -42,7 +42,8 @@ def read_whole_image(path: str, image_format: str) -> np.ndarray:
             picture.load()
             orientation = _orientation(picture)
             upright = picture.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else picture
-            pixels = np.asarray(upright.convert("RGB" if image_format == "BGR" else image_format))
+            mode = "RGB" if image_format == "BGR" else image_format
+            pixels = np.asarray(upright if upright.mode == mode else upright.convert(mode))
     if image_format == "BGR":
         return pixels[:, :, ::-1]
     return pixels[:, :, None] if pixels.ndim == 2 else pixels
