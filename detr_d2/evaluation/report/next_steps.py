@@ -169,7 +169,8 @@ def _dropping(content: Content) -> list[Step]:
     if area and area["gain"] >= LEAST_GAIN:
         why = (
             f"{area['wrong']} wrong predicted segments are smaller than {area['below']} pixels, and {area['right']} "
-            f"right ones. Set MODEL.DETR.MIN_SEGMENT_AREA to about {area['below']} and evaluate again; no training."
+            f"right ones. Set MODEL.DETR.MIN_SEGMENT_AREA to about {area['below']} and evaluate again; no training is "
+            "needed."
         )
         steps.append(Step("Drop small segments", why, area["gain"], "kind-duplicate"))
     if score and score["gain"] >= LEAST_GAIN:
