@@ -59,7 +59,7 @@ def test_sweep_gives_what_evaluations_with_these_thresholds_give(unsure):
                 evaluator.process(batch, model(batch))
         assert evaluator.evaluate()["panoptic_seg"]["PQ"] == 100 * quality.average(range(len(quality.iou))).pq
         counts.add((int(quality.false_positives.sum()), int(quality.true_positives.sum())))
-    assert len(counts) >= 4  # the thresholds did something
+    assert len(counts) >= 3  # the thresholds did something
 
 
 @torch.no_grad()

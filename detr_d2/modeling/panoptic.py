@@ -76,8 +76,8 @@ def panoptic_map(
         output_size: of the original picture, which the map has.
         min_area: a segment with fewer pixels in the map is dropped and its pixels go to the next best; repeated until
             none is left.
-        overlap_threshold: a query of whose mask (logits above 0) a smaller part is seen is dropped in the same way; 0:
-            none is.
+        overlap_threshold: a query of whose mask (logits above 0) a smaller part is seen is dropped in the same way, of
+            those that share pixels the least sure one first; 0: none is.
 
     Returns:
         The map (H, W) int32, where 0 is void, and its segments, in the map's id order 1, 2, …: id, isthing, category_id
@@ -91,7 +91,8 @@ def panoptic_map(
         area = torch.bincount(segment.flatten(), pixels, minlength=len(alive)).long()
         dropped = area[group] < min_area
         if overlap_threshold > 0 and not bool(dropped.any()):
-            dropped = _seen_parts(mask_logits[alive], segment, group, padded_size) < overlap_threshold
+            hidden = _seen_parts(mask_logits[alive], segment, group, padded_size) < overlap_threshold
+            dropped = _weakest(hidden, scores[alive], mask_logits[alive])
         if not bool(dropped.any()):
             new_id, segments_info = _number_segments(area, group, scores[alive], classes[alive], is_thing)
             return resize_nearest(new_id[segment], output_size), segments_info
@@ -150,6 +151,21 @@ def _seen_parts(mask_logits: Tensor, segment: Tensor, group: Tensor, padded_size
         mask = upsample_mask(mask_logits[i : i + 1], padded_size, (segment.shape[0], segment.shape[1]))[0] > 0
         parts[i] = (mask & (segment == group[i])).sum() / mask.sum().clamp(min=1)
     return parts
+
+
+def _weakest(candidates: Tensor, scores: Tensor, mask_logits: Tensor) -> Tensor:
+    """Of the candidates (N,) bool those to drop at once: from the lowest score on, each that touches none of them.
+
+    Two queries that cut a thing up between them hide each other; with one of them gone the other has all of it.
+    """
+    dropped = torch.zeros_like(candidates)
+    inside = mask_logits > 0
+    gone = torch.zeros_like(inside[0])
+    for i in scores.argsort().tolist():
+        if candidates[i] and not bool((inside[i] & gone).any()):
+            dropped[i] = True
+            gone |= inside[i]
+    return dropped
 
 
 def resize_nearest(values: Tensor, size: tuple[int, int]) -> Tensor:

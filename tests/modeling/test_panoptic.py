@@ -84,6 +84,18 @@ def test_mostly_covered_mask_is_dropped_by_the_overlap_threshold():
     assert classes_seen(0.26) == [64]
 
 
+def test_of_masks_that_cut_a_thing_up_the_surest_stays():
+    logits = torch.full((3, 8, 8), 3.0)
+    logits[1] = 4.0
+    logits[0, ::3], logits[1, 1::3], logits[2, 2::3] = 5.0, 5.0, 5.0  # each is seen in about a third of its rows
+
+    sizes = ((8, 8), (8, 8), (8, 8))
+    scores, labels = torch.tensor([0.8, 0.9, 0.7]), torch.tensor([0, 0, 0])
+    segments = panoptic_map(logits, scores, labels, IS_THING, *sizes, min_area=1, overlap_threshold=0.5)[1]
+
+    assert [(s["area"], round(s["score"], 4)) for s in segments] == [(64, 0.9)]
+
+
 def test_stuff_of_one_class_does_not_cover_itself():
     logits = torch.full((2, 8, 8), -5.0)
     stuff = (~IS_THING).nonzero()[0].item()
