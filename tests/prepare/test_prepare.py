@@ -21,6 +21,8 @@ from PIL import Image
 from detr_d2.data import read_panoptic_png
 from detr_d2.data.checks.dataset import dataset_faults
 from detr_d2.data.checks.sources import find_sources
+from detr_d2.data.prepare import pipeline
+from detr_d2.data.prepare.finishing import MARKER
 from detr_d2.data.prepare.options import PrepareOptions
 from detr_d2.data.prepare.pipeline import prepare
 from detr_d2.data.prepare.records import Box, ClassRecord, Export, FileRef, Label, Note, PictureRecord
@@ -394,6 +396,40 @@ def test_memory_does_not_grow_with_the_pictures(tmp_path: Path) -> None:
     few, many = most_memory(20), most_memory(220)
 
     assert many - few < 200 * 3000  # a name, a key and a few numbers of each; its pixels alone are twice that
+
+
+def test_a_class_of_one_picture_is_named_as_validation_says_nothing_of_it(
+    made: Callable[..., Path], tmp_path: Path
+) -> None:
+    export = make_export(tmp_path, "job", 10)
+    rare = replace(export.pictures[4], labels=(*export.pictures[4].labels, Label("crane", Box(40, 0, 48, 8))))
+    pictures = (*export.pictures[:4], rare, *export.pictures[5:])
+
+    report = read(made(replace(export, classes=(*export.classes, ClassRecord("crane")), pictures=pictures)) / MARKER)
+
+    assert [warning for warning in report["warnings"] if "one picture only" in warning and "crane" in warning]
+    assert next(one["pictures"] for one in report["classes"] if one["name"] == "crane") == {"train": 1, "val": 0}
+
+
+def test_a_process_that_is_ended_is_told_from_a_fault_of_the_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> Any:
+        raise DatasetError("a process was ended")
+        yield
+
+    monkeypatch.setattr(pipeline, "in_processes", broken)
+
+    with pytest.raises(DatasetError, match="--workers 1 goes on"):
+        prepare_in(tmp_path, make_export(tmp_path, "job", 2))
+
+
+def test_exports_of_one_name_get_folders_of_their_own(tmp_path: Path) -> None:
+    export = make_export(tmp_path, "job", 1)
+
+    names = [task.name for task in make_tasks([Input(export), Input(export), Input(replace(export, name="job_2"))])]
+
+    assert names == ["job/0.jpg", "job_3/0.jpg", "job_2/0.jpg"]
 
 
 @pytest.mark.parametrize(

@@ -179,6 +179,18 @@ def test_nothing_to_read_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "--cvat" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("out", ["cvat", "cvat/prepared"])
+def test_a_dataset_among_the_exports_is_refused(
+    yard: Path, tmp_path: Path, out: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exports = shutil.copytree(yard / "cvat", tmp_path / "cvat")
+
+    assert run_command(lambda: prepare("--cvat", exports, "--out", tmp_path / out)) == 2
+
+    assert "cvat" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"cvat"}
+
+
 def test_class_names_that_a_list_lacks_are_an_error_with_near_names(
     yard: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,7 +8,7 @@ import math
 import re
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -170,12 +170,21 @@ def _inputs(args: argparse.Namespace) -> list[Input]:
         raise ConfigError("nothing to read; name exports by --cvat, --coco, or both.")
     if args.coco_images and not args.coco:
         raise ConfigError("--coco-images wants pictures of COCO; name their folder by --coco.")
+    _refuse_out_among(args.cvat + args.coco, args.out)
     inputs = [Input(export) for export in read_exports(args.cvat, "cvat")] if args.cvat else []
     others = read_exports(args.coco, "coco") if args.coco else []
     if args.coco_images:
         mixed = mix_in(others, args.coco_images, args.seed, args.coco_things, args.stuff_classes)
         return inputs + [Input(export, "coco", fills_rest=False) for export in mixed]
     return inputs + [Input(export) for export in others]
+
+
+def _refuse_out_among(paths: Sequence[Path], out: Path) -> None:
+    """The dataset must not be among what is read, or the next run would read it."""
+    target = out.resolve()
+    for path in paths:
+        if path.resolve() in (target, *target.parents):
+            raise ConfigError(f"--out {out} lies in {path}, which is read; name a folder outside of it.")
 
 
 def _print(prepared: Prepared, options: PrepareOptions) -> None:

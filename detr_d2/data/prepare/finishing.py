@@ -27,6 +27,8 @@ from .writing import SPLITS, write_categories, write_register, write_split
 MARKER = "report.json"
 """A folder with this file was made by this module and may be made again."""
 
+_SHOWN = 10
+
 FILES = {"images", "panoptic", "categories.yaml", "register.yaml", "report.html"} | {
     f"{kind}_{split}.json" for kind in ("panoptic", "instances") for split in SPLITS
 }
@@ -124,6 +126,7 @@ class Finishing:
         if split.torn:
             torn = ", ".join(names[number] for number in split.torn)
             summary.warnings.append(f"on one side of the split only, as classes contradict one another: {torn}.")
+        self._warn_of_single_pictures(summary, names)
         if self._options.val and not split.is_val.any():
             summary.warnings.append("there is no validation, as all pictures look the same or there is only one.")
         if split.joined:
@@ -131,6 +134,14 @@ class Finishing:
         if not self._table.is_fixed:
             for first, second in near_pairs([category.name for category in categories if category]):
                 summary.warnings.append(f"the classes {first!r} and {second!r} are alike; --classes can make them one.")
+
+    def _warn_of_single_pictures(self, summary: Summary, names: Sequence[str]) -> None:
+        single = [name for name, count in zip(names, summary.picture_counts()) if count == 1]
+        if single and self._is_val.any():
+            shown = ", ".join(single[:_SHOWN]) + (" ..." if len(single) > _SHOWN else "")
+            summary.warnings.append(
+                f"{len(single)} classes are in one picture only, so on one side of the split: {shown}."
+            )
 
     def _sweep(self, folder: Path) -> None:
         """Removes what an interrupted run of other pictures left."""
@@ -171,8 +182,6 @@ def _by_id(categories: Sequence[Category]) -> list[Category]:
 
 
 def _write_page(folder: Path, report: dict[str, Any]) -> None:
-    try:
-        from .report import write_report
-    except ImportError:
-        return
+    from .report import write_report  # draws, which only this step needs
+
     write_report(folder, report)

@@ -69,7 +69,6 @@ def prepare(
             something else; nothing is left to train on.
         WritingError: ``out`` can't be written.
     """
-    started = time.monotonic()
     target = Path(os.path.abspath(options.out))
     refuse_foreign(target, MARKER, FILES, "a dataset made by 'detr-d2 prepare'")
     exports = [entry.export for entry in inputs]
@@ -84,17 +83,31 @@ def prepare(
         raise DatasetError("the exports have no picture; nothing to prepare.")
     rules = LabelRules(table, crowds, options.overlap, options.min_area)
     with work_folder(target) as folder:
-        (folder / "stuff").mkdir(exist_ok=True)
-        policy.prepare([task.record for task in tasks if task.fills_rest], folder / "stuff", progress)
-        workshop = Workshop(folder / "data", rules, policy, options.pictures, options.quality)
-        with Journal(folder, repr((_VERSION, options.of_a_picture(), rules, policy))) as journal:
-            keys, reused = _work(tasks, journal, workshop, options.workers, progress)
-            for note in getattr(policy, "notes", ()):
-                summary.add_note(note)
-            report = Finishing(journal, keys, table, options).finish(summary, repr(policy), started)
+        report, reused = _make(folder, tasks, rules, policy, options, summary, progress)
         put_in_place(folder / "data", target)
         shutil.rmtree(folder, ignore_errors=True)
     return Prepared(target, report, reused)
+
+
+def _make(
+    folder: Path,
+    tasks: Sequence[Task],
+    rules: LabelRules,
+    policy: StuffPolicy,
+    options: PrepareOptions,
+    summary: Summary,
+    progress: Progress,
+) -> tuple[dict[str, Any], int]:
+    """Makes the dataset in ``data/`` of the work folder; its report, and how many pictures were there already."""
+    started = time.monotonic()
+    (folder / "stuff").mkdir(exist_ok=True)
+    policy.prepare([task.record for task in tasks if task.fills_rest], folder / "stuff", progress)
+    workshop = Workshop(folder / "data", rules, policy, options.pictures, options.quality)
+    with Journal(folder, repr((_VERSION, options.of_a_picture(), rules, policy))) as journal:
+        keys, reused = _work(tasks, journal, workshop, options.workers, progress)
+        for note in getattr(policy, "notes", ()):
+            summary.add_note(note)
+        return Finishing(journal, keys, rules.table, options).finish(summary, repr(policy), started), reused
 
 
 def _work(
@@ -104,20 +117,31 @@ def _work(
     keys = [task_key(task) for task in progress(tasks, len(tasks), "labels")]
     waiting = [(key, task) for key, task in zip(keys, tasks) if key not in journal]
     results = in_processes(workshop, [task for _, task in waiting], workers)
+    try:
+        for (key, _), result in zip(waiting, progress(results, len(waiting), "pictures")):
+            journal.add(key, result)
+    except DatasetError as error:  # of the processes; what is wrong with a picture is part of its result
+        raise DatasetError(
+            "a process that prepared pictures was ended, as happens when memory runs out. "
+            "The same command with --workers 1 goes on where it stopped."
+        ) from error
+    if workshop.rules.overlap == "error":
+        _refuse_overlaps(journal, keys)
+    return keys, len(tasks) - len(waiting)
+
+
+def _refuse_overlaps(journal: Journal, keys: Sequence[str]) -> None:
     shown: list[str] = []
     overlapping = 0
-    for (key, _), result in zip(waiting, progress(results, len(waiting), "pictures")):
-        journal.add(key, result)
-    for result in journal.results(keys) if workshop.rules.overlap == "error" else ():
+    for result in journal.results(keys):
         overlapping += bool(result.overlaps)
         shown += _told(result)[: max(0, _SHOWN - len(shown))]
     if overlapping:
         raise DatasetError(
-            f"labels overlap in {overlapping} of {len(tasks)} pictures:\n"
+            f"labels overlap in {overlapping} of {len(keys)} pictures:\n"
             + "\n".join(shown)
             + "\nMend them, or say who is on top: --overlap small-on-top, z-order, file-order or last."
         )
-    return keys, len(tasks) - len(waiting)
 
 
 def _told(result: PictureResult) -> list[str]:

@@ -82,11 +82,11 @@ def draw_labels(
     Raises:
         DatasetError: there are too many.
     """
-    canvas = Canvas(np.zeros(size, np.uint16, order="F"), np.zeros(size, bool, order="F"))
+    canvas = Canvas(np.zeros((0, 0), np.uint16), np.zeros((0, 0), bool))
     pieces = _pieces(labels, rules, size, is_cvat, canvas)
     drawn = [piece.drawn for piece in pieces]
     painted = paint(drawn, rules.overlap, size)
-    canvas.is_taken |= painted > 0
+    canvas.is_taken = painted > 0
     if rules.overlap == "error":
         pairs = overlapping_pairs(drawn, painted)
         canvas.overlaps = [
@@ -165,7 +165,7 @@ def _mask(label: Label, size: tuple[int, int], canvas: Canvas) -> np.ndarray | N
         canvas.remarks.append(Remark("shape-broken", str(error), label.class_name, label.id))
         canvas.dropped.append(Dropped(label.class_name, "shape-broken"))
         return None
-    if not mask.any():
+    if not mask.any():  # stops at the first one
         canvas.remarks.append(Remark("mask-empty", "covers no pixel.", label.class_name, label.id))
         canvas.dropped.append(Dropped(label.class_name, "mask-empty"))
         return None

@@ -110,6 +110,10 @@ class Summary:
         """For each class whether it has a segment."""
         return [bool(counts.areas) for counts in self._classes]
 
+    def picture_counts(self) -> list[int]:
+        """For each class how many pictures show it."""
+        return [sum(counts.pictures.values()) for counts in self._classes]
+
     def wanted_examples(self) -> dict[int, list[tuple[int, int]]]:
         """For each class up to ten segments, spread over all of them: image id and segment id."""
         wanted = {}
