@@ -90,6 +90,7 @@ def test_pictures_that_one_run_lacks_are_refused_or_left_out(runs: dict[str, Pat
 
     content = compared(runs["exact"], part, tmp_path, "--common")
     assert content["pictures"] == 4 and content["left_out"] == 2
+    assert {row["verdict"] for row in content["groups"].values()} == {"too few pictures"}
 
 
 def test_other_truth_is_refused(runs: dict[str, Path], tmp_path: Path) -> None:

@@ -53,6 +53,12 @@ class PictureSums:
         """Add the pictures of another part of the dataset behind these."""
         self._rows.extend(other._rows)
 
+    def pictures_of_classes(self) -> np.ndarray:
+        """(K,) pictures in which each class is, or was predicted."""
+        matrix = self.matrix()
+        blocks = [matrix[:, kind * self.num_classes : (kind + 1) * self.num_classes] for kind in (_TP, _FP, _FN)]
+        return np.asarray((sum(blocks[1:], blocks[0]) > 0).sum(axis=0)).ravel()
+
     def matrix(self) -> sparse.csr_array:
         """(P, 4 K): a row a picture; the columns are the classes' sums of IoU, then their TP, FP and FN."""
         starts = np.cumsum([0] + [len(columns) for columns, _ in self._rows])

@@ -13,6 +13,9 @@ from detr_d2.evaluation.comparison.comparing import Comparison, PictureChange
 from detr_d2.evaluation.panoptic_quality import Quality
 from detr_d2.evaluation.results import group_means
 
+#: With fewer pictures an interval is too narrow to believe.
+LEAST_PICTURES = 5
+
 
 def comparison_as_json(
     found: Comparison, differences: Differences, names: Sequence[str], pictures: int
@@ -29,8 +32,10 @@ def comparison_as_json(
     before, after = group_means(found.before, is_thing), group_means(found.after, is_thing)
     groups = {
         name: _row(before[name], after[name], differences.groups[name], differences.better_groups[name])
+        | {"pictures": len(found.sums_after)}
         for name in before
     }
+    pictures_of = np.maximum(found.sums_before.pictures_of_classes(), found.sums_after.pictures_of_classes())
     classes = []
     for label, category in enumerate(found.categories):
         pair = found.before.of_class(label), found.after.of_class(label)
@@ -40,7 +45,9 @@ def comparison_as_json(
         }
         row = _row(*pair, differences.classes[label], differences.better_classes[label])
         about = {"id": category.id, "name": category.name, "is_thing": category.is_thing, "color": category.color}
-        classes.append({**about, **row, **counts})
+        classes.append({**about, **row, **counts, "pictures": int(pictures_of[label])})
+    for row in (*groups.values(), *classes):
+        row["verdict"] = verdict(row)
     worse, better = most_changed(found.changes, pictures)
     return {
         **{"names": list(names), "pictures": len(found.sums_after), "left_out": found.left_out},
@@ -66,6 +73,8 @@ def verdict(row: dict[str, Any]) -> str:
     low, high = row["interval"]
     if low == high == 0:
         return "the same"
+    if row["pictures"] < LEAST_PICTURES:
+        return "too few pictures"
     return "better" if low > 0 else "worse" if high < 0 else "can't be told"
 
 
@@ -88,7 +97,7 @@ def _row(before: Quality, after: Quality, ends: np.ndarray, better: np.ndarray) 
         pair = (getattr(before, key.lower()), getattr(after, key.lower()))
         row[f"{key}_difference"] = _percent(pair[1] - pair[0])
         row[f"{key}_interval"] = None if np.isnan(ends[place]).any() else (100 * ends[place]).tolist()
-    return row | {"verdict": verdict(row)}
+    return row
 
 
 def _about(change: PictureChange) -> dict[str, Any]:
