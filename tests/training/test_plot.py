@@ -23,6 +23,7 @@ def _write_run(folder: Path, iterations: int = 100, quality: bool = True) -> Pat
             line = {"iteration": iteration, "total_loss": 100 / (iteration + 1), "lr": 1e-4, "time": 0.5}
             if quality and iteration % 40 == 39:
                 line |= {"panoptic_seg/PQ": iteration / 2, "validation/total_loss": 120 / iteration}
+                line |= {"panoptic_interval/PQ_low": iteration / 3, "panoptic_interval/PQ_high": iteration / 1.5}
             file.write(json.dumps(line) + "\n")
     return folder
 
@@ -68,6 +69,16 @@ def test_several_test_sets_have_a_line_each():
     assert [(line.label, line.values) for line in panel.lines] == [("r, x", [1.0]), ("r, y", [2.0])]
 
 
+def test_intervals_belong_to_their_dataset_and_are_shown_whole():
+    ends = {"x/panoptic_interval/PQ_low": {9: 1.0, 19: 2.0}, "x/panoptic_interval/PQ_high": {9: 30.0}}
+    run = Run("r", {"x/panoptic_seg/PQ": {9: 5.0, 19: 6.0}, "y/panoptic_seg/PQ": {9: 2.0}, **ends})
+
+    panel = panels_of([run])[0]
+
+    assert [line.interval for line in panel.lines] == [[(9, 1.0, 30.0)], []]
+    assert panel.limits() == (0.0, 30.0)
+
+
 def test_long_lines_are_thinned_to_means():
     values = {iteration: float(iteration % 2) for iteration in range(10 * MAX_POINTS)}
 
@@ -104,7 +115,13 @@ def test_command_writes_the_picture_or_the_page(runs, tmp_path, capsys, name):
         assert Image.open(tmp_path / name).size[0] > 700
     else:
         page = (tmp_path / name).read_text()
-        assert "a/stage" in page and page.count("<polyline") == 6 and "http:" not in page and "https:" not in page
+        assert (
+            "a/stage" in page
+            and page.count("<polyline") == 6
+            and page.count("<polygon") == 1
+            and "http:" not in page
+            and "https:" not in page
+        )
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,8 @@ def run_color(number: int) -> str:
 
 
 def draw_runs(runs: Sequence[Run], output: str | Path, smooth: float = 0.0) -> Path:
-    """Draws a panel for every number that some run has: training's lines solid, evaluations dashed with dots.
+    """Draws a panel for every number that some run has: training's lines solid, evaluations dashed with dots
+    and, where they are known, 95 % intervals as bands.
 
     Args:
         runs: at least one.
@@ -60,6 +61,9 @@ def _draw_panel(axis: Axes, panel: Panel, last: int) -> None:
     for line in panel.lines:
         style: dict[str, Any] = {"ls": "--", "marker": "o", "ms": 3.5} if line.is_evaluation else {"ls": "-", "lw": 1.3}
         axis.plot(line.iterations, line.values, color=run_color(line.run), **style)
+        if line.interval:
+            iterations, lower, upper = (list(column) for column in zip(*line.interval, strict=True))
+            axis.fill_between(iterations, lower, upper, color=run_color(line.run), alpha=0.12, lw=0)
         if len(line.values) == 1:
             axis.plot(line.iterations, line.values, "o", color=run_color(line.run), ms=5)
     low, high = panel.limits()

@@ -94,7 +94,10 @@ def _chart(panel: Panel, last: int) -> dict[str, Any]:
 
 def _chart_line(line: Line, x_of: Any, y_of: Any) -> dict[str, Any]:
     points = [(x_of(iteration), y_of(value)) for iteration, value in zip(line.iterations, line.values, strict=True)]
+    upper = [(x_of(iteration), y_of(high)) for iteration, _, high in line.interval]
+    lower = [(x_of(iteration), y_of(low)) for iteration, low, _ in line.interval]
     return {
+        "band": upper + lower[::-1],
         "run": line.run,
         "label": line.label,
         "color": run_color(line.run),

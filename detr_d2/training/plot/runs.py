@@ -46,19 +46,20 @@ class Run:
 
 @dataclass(frozen=True)
 class Topic:
-    """A panel's title and the metrics that it shows: of the training, and of the evaluations."""
+    """A panel's title and the metrics that it shows: of the training, of the evaluations, and of their intervals."""
 
     title: str
     training: str = ""
     evaluation: str = ""
     is_quality: bool = False
+    interval: str = ""
 
 
 TOPICS = (
     Topic("total loss", "total_loss", "validation/total_loss"),
-    Topic("PQ", evaluation="panoptic_seg/PQ", is_quality=True),
-    Topic("PQ of things", evaluation="panoptic_seg/PQ_th", is_quality=True),
-    Topic("PQ of stuff", evaluation="panoptic_seg/PQ_st", is_quality=True),
+    Topic("PQ", evaluation="panoptic_seg/PQ", is_quality=True, interval="panoptic_interval/PQ"),
+    Topic("PQ of things", evaluation="panoptic_seg/PQ_th", is_quality=True, interval="panoptic_interval/PQ_th"),
+    Topic("PQ of stuff", evaluation="panoptic_seg/PQ_st", is_quality=True, interval="panoptic_interval/PQ_st"),
     Topic("box AP", evaluation="bbox/AP", is_quality=True),
     Topic("mask AP", evaluation="segm/AP", is_quality=True),
     Topic("class error, %", "class_error", "validation/class_error"),
@@ -82,6 +83,7 @@ class Line:
         is_evaluation: of the evaluations; else of the training's iterations.
         iterations: in order.
         values: as many.
+        interval: iterations, lower and upper ends of 95 % intervals, where they are known.
     """
 
     run: int
@@ -89,6 +91,7 @@ class Line:
     is_evaluation: bool
     iterations: list[float]
     values: list[float]
+    interval: list[tuple[float, float, float]] = field(default_factory=list)
 
 
 @dataclass
@@ -103,6 +106,7 @@ class Panel:
         """The range of values to show; a run's first losses may lie above it."""
         shown = [value for line in self.lines for value in line.values[math.ceil(_START * len(line.values)) :]]
         shown = shown or [value for line in self.lines for value in line.values]
+        shown += [end for line in self.lines for _, *ends in line.interval for end in ends]
         low, high = min(shown), max(shown)
         low = 0.0 if self.is_quality or 0 <= low < 0.5 * high else low
         return (low, high) if high > low else (low - 0.5, high + 0.5)
@@ -145,8 +149,15 @@ def panels_of(runs: Sequence[Run], smooth: float = 0.0) -> list[Panel]:
                     suffix = " ".join(filter(None, [dataset, "validation" if is_evaluation and topic.training else ""]))
                     label = f"{run.name}, {suffix}" if suffix else run.name
                     points = _thinned(list(values), _smoothed(list(values.values()), 0 if is_evaluation else smooth))
-                    panel.lines.append(Line(number, label, is_evaluation, *points))
+                    ends = _interval(run, topic.interval, dataset)
+                    panel.lines.append(Line(number, label, is_evaluation, *points, ends))
     return [panel for panel in panels if panel.lines]
+
+
+def _interval(run: Run, metric: str, dataset: str) -> list[tuple[float, float, float]]:
+    """Iterations with both ends of a metric's interval on a dataset."""
+    low, high = (run.find(f"{metric}{end}").get(dataset, {}) if metric else {} for end in ("_low", "_high"))
+    return [(iteration, low[iteration], high[iteration]) for iteration in low if iteration in high]
 
 
 def _short_name(folders: Sequence[Path], number: int) -> str:
