@@ -117,7 +117,7 @@ def _fix(dataset: Sources, before: Findings, args: argparse.Namespace) -> int:
 def _root(dataset: str) -> str | None:
     """The folder that a dataset lies in; None for a registered name."""
     path = os.path.expanduser(dataset)
-    if os.path.isdir(path):
+    if os.path.isdir(path) or path.lower().endswith(".zip"):
         return path
     return os.path.dirname(path) or os.curdir if os.path.isfile(path) else None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 from functools import lru_cache
 from pathlib import Path
 from typing import IO
@@ -32,6 +33,22 @@ def opened(path: str) -> IO[bytes]:
     """The file, to be read; raises what files raise, or DatasetError for a member of a zip that can't be unpacked."""
     member = None if os.path.isfile(path) else member_of(path)
     return open(path, "rb") if member is None else io.BytesIO(member.read())
+
+
+def names_in(folder: str) -> list[str]:
+    """Names of the files that lie in a folder, on disk or in a zip; none where there is no such folder."""
+    if os.path.isdir(folder):
+        return os.listdir(folder)
+    tree, inner = _tree_of(folder)
+    if tree is None:
+        return []
+    return [key.rpartition("/")[2] for key in tree.files if key.rpartition("/")[0] == inner]
+
+
+def copy_file(source: str, target: Path) -> None:
+    """Copy a file, on disk or in a zip, byte by byte."""
+    with opened(source) as file, open(target, "wb") as copy:
+        shutil.copyfileobj(file, copy)
 
 
 def size_of(path: str) -> int:

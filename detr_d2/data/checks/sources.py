@@ -11,7 +11,7 @@ from ...errors import DatasetError, MissingFileError
 from ..prepare.readers.discovery import Found, Refused, find_exports
 from ..registration import dataset_names, entry_of
 from ..registration_config import register_file
-from .places import is_folder, member_of
+from .places import is_folder
 
 
 @dataclass(frozen=True)
@@ -131,10 +131,10 @@ def _of_folder(folder: Path, images: str | None, panoptic_root: str | None) -> S
 
 
 def refuse_exports(dataset: Sources, name: str) -> None:
-    """Raises a DatasetError for what can be checked but not copied: zips, XMLs and masks."""
-    if any(source.export or source.refused or member_of(source.json_file) for source in dataset.sources):
+    """Raises a DatasetError for what can be checked but not copied: XMLs and masks of CVAT, zips that could do harm."""
+    if any(source.export or source.refused for source in dataset.sources):
         raise DatasetError(
-            f"{name} has zips, XMLs or masks, and --fix copies COCO's JSONs in folders. "
+            f"{name} has XMLs, masks or zips that are refused; --fix copies COCO's JSONs, in folders and in zips. "
             f"'detr-d2 prepare --cvat {name}' makes a dataset of them, and says what it leaves out."
         )
 

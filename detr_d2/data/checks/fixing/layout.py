@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,10 @@ def plan(dataset: Sources, root: str | None) -> list[Target]:
     return targets
 
 
+#: The ending of a zip that files lie in: their copies lie in a folder.
+_ZIP = re.compile(rf"\.zip({re.escape(os.sep)})", re.IGNORECASE)
+
+
 class _Places:
     """Gives each path of the originals one in the copy, and never the same to two."""
 
@@ -68,7 +73,8 @@ class _Places:
         key = os.path.abspath(path)
         if key not in self._given:
             kept = os.path.relpath(key, self._root) if self._root else os.pardir
-            wanted = usual if kept in (os.curdir, os.pardir) or kept.startswith(os.pardir + os.sep) else kept
+            is_outside = kept in (os.curdir, os.pardir) or kept.startswith(os.pardir + os.sep)
+            wanted = usual if is_outside else _ZIP.sub(r"\1", kept)
             self._given[key] = self._free(wanted)
         return self._given[key]
 

@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from ..paths import escape_of
+from ..places import is_file, is_folder, names_in
 
 
 class FileFinder:
@@ -17,7 +18,7 @@ class FileFinder:
     """
 
     def __init__(self, folder: str | None) -> None:
-        self.folder = folder if folder and os.path.isdir(folder) else None
+        self.folder = folder if folder and is_folder(folder) else None
         self._listings: dict[str, dict[str, str]] = {}
 
     def meant(self, name: Any) -> tuple[str, str] | None:
@@ -45,18 +46,18 @@ class FileFinder:
     def _in_folder(self, name: str) -> tuple[str, str] | None:
         """The name if it is there, or written otherwise."""
         path = self.path(name)
-        if path is None or os.path.isfile(path):
+        if path is None or is_file(path):
             return name, ""
         folder, base = os.path.split(path)
         other = self._listing(folder).get(base.casefold())
-        if other is None or not os.path.isfile(os.path.join(folder, other)):
+        if other is None or not is_file(os.path.join(folder, other)):
             return None
         return "/".join([*name.split("/")[:-1], other]), "picture-missing"
 
     def _listing(self, folder: str) -> dict[str, str]:
         if folder not in self._listings:
             try:
-                self._listings[folder] = {name.casefold(): name for name in os.listdir(folder)}
+                self._listings[folder] = {name.casefold(): name for name in names_in(folder)}
             except OSError:
                 self._listings[folder] = {}
         return self._listings[folder]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import warnings
 from collections.abc import Iterator, Set
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from PIL import Image, ImageOps
 from ..faults import shown
 from ..images import MOST_PIXELS
 from ..pictures import DEEP_MODES, PLAIN_MODES, TURNED_SIDEWAYS, orientation_of, reason
+from ..places import copy_file, opened
 from ..values import is_whole
 
 #: width, height
@@ -163,7 +163,7 @@ def write_picture(source: str, plan: Plan, target: Path) -> Path:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     if plan.is_copy:
-        shutil.copyfile(source, target)
+        copy_file(source, target)
         return target
     with _opened(source) as picture:
         kind = picture.format if picture.format in _WRITTEN else "JPEG" if picture.format == "MPO" else "PNG"
@@ -210,12 +210,9 @@ def changes_of(plan: Plan, seen: Seen, code: str) -> Iterator[tuple[str, str]]:
         yield code, f"saved as RGB, 8 bits a channel (it was {shown(seen.mode)})"
 
 
-def _opened(path: str) -> Image.Image:
+@contextmanager
+def _opened(path: str) -> Iterator[Image.Image]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of sizes and of odd EXIF data; both are looked at
-        return Image.open(path)
-
-
-def is_there(path: str | None) -> bool:
-    """Whether there is such a file."""
-    return path is not None and os.path.isfile(path)
+        with opened(path) as file, Image.open(file) as picture:
+            yield picture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from PIL import Image
 
 from ..images import MOST_PIXELS
 from ..pictures import reason
+from ..places import copy_file, opened
 from ..pngs import ids_of_colors
 from .pictures import Incurable, Size, same_ratio
 from .values import as_whole
@@ -55,7 +55,7 @@ def read_png(path: str, listed: Sequence[Any]) -> Png:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path) as picture:
+            with opened(path) as file, Image.open(file) as picture:
                 if picture.width * picture.height > MOST_PIXELS:
                     raise Incurable("picture-large", f"has {picture.width}x{picture.height} pixels")
                 mode, kind = picture.mode, picture.format
@@ -102,7 +102,7 @@ def write_png(png: Png, target: Path) -> None:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     if not png.code:
-        shutil.copyfile(png.path, target)
+        copy_file(png.path, target)
         return
     ids = png.ids
     colors = np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=-1).astype(np.uint8)
