@@ -151,14 +151,17 @@ def _overlap_faults(drawn: list[tuple[dict[str, Any], Any]], image_id: Any, file
         yield fault("overlap", file, message, image_id)
     drawn = drawn[:MOST_COMPARED]
     runs = [mask for _, mask in drawn]
-    areas = coco_mask.area(runs) if runs else np.zeros(0)
+    areas = np.array([int(coco_mask.area(mask)) for mask in runs])  # of a list of 256 pycocotools counts none
     if len(runs) < 2 or int(coco_mask.area(coco_mask.merge(runs))) == int(areas.sum()):
         return
     shares = coco_mask.iou(runs, runs, [1] * len(runs))  # of a crowd: what is shared, by the first one's area
     shared = np.rint(shares * areas[:, None])
     smaller = np.minimum(areas[:, None], areas[None])
     overlapping = np.triu((shared >= OVERLAP_PIXELS) & (shared > OVERLAP_SHARE * smaller), k=1)
-    for first, second in np.argwhere(overlapping):
-        other = shown(drawn[first][0].get("id"))
-        message = f"shares {shared[first, second]:.0f} pixels with annotation {other}."
+    for second in np.flatnonzero(overlapping.any(axis=0)):
+        # One fault an object: thousands on a heap would be millions of pairs.
+        first = int(np.where(overlapping[:, second], shared[:, second], -1).argmax())
+        others = int(overlapping[:, second].sum()) - 1
+        more = f", and some with {others} other{'s'[: others != 1]}" if others else ""
+        message = f"shares {shared[first, second]:.0f} pixels with annotation {shown(drawn[first][0].get('id'))}{more}."
         yield _place(drawn[second][0], image_id, file).fault("overlap", message)
