@@ -23,8 +23,15 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
 
     Raises:
         MissingFileError: there is no such file.
-        ConfigError: a key is unknown (the nearest ones are offered), or a value has another type.
+        ConfigError: a key is unknown (the nearest ones are offered), a value has another type, or an option of the
+            command line stands among them.
     """
+    misplaced = [word for word in overrides if word.startswith("--")]
+    if misplaced:
+        raise ConfigError(
+            f"{' '.join(misplaced)} stands among the KEY VALUE pairs; options come before the first of them, such as "
+            f"'{misplaced[0]} MODEL.WEIGHTS model_final.pth …'."
+        )
     cfg = get_cfg()
     add_detr_config(cfg)
     if config_file and not Path(config_file).is_file():

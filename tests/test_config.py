@@ -63,6 +63,11 @@ def test_a_mistake_names_the_key(overrides, message):
         load_config("", overrides)
 
 
+def test_an_option_behind_the_keys_is_named():
+    with pytest.raises(ConfigError, match="--eval-only stands among the KEY VALUE pairs"):
+        load_config("", ["SOLVER.MAX_ITER", "1", "--eval-only", "MODEL.WEIGHTS", "model.pth"])
+
+
 def test_a_misspelt_key_in_a_file_offers_the_nearest(tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text("MODEL:\n  DETR:\n    SCORE_TRESHOLD: 0.5\n")

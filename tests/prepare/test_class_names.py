@@ -115,3 +115,11 @@ def test_near_pairs_are_slips_of_the_pen_and_not_numbers() -> None:
         ("wheel_loader", "wheel_loadr")
     ]
     assert near_names("wheelloader (big)", ["grader", "wheel_loader"]) == ["wheel_loader"]
+
+
+def test_a_class_that_the_yaml_misspells_is_named_as_it_stands_there(tmp_path: Path) -> None:
+    rules = tmp_path / "map.yaml"
+    rules.write_text("smoke_detectors: smoke_detectr\n")
+
+    with pytest.raises(DatasetError, match=r"which --classes makes 'smoke_detectr': near are .*smoke_detectors"):
+        build_class_table([export("smoke_detectors")], [], "construction", rules)

@@ -108,26 +108,28 @@ def _known_table(wanted: Sequence[tuple[str, _Rule]], known: tuple[Category, ...
     names = {normal_name(category.name): category.name for category in known}
     places = {category.name: number for number, category in enumerate(known)}
     numbers: dict[str, int] = {}
-    unknown: list[str] = []
+    unknown: dict[str, str] = {}
     for raw, rule in wanted:
         if rule.name is None:
             numbers[raw] = rule.meaning
         elif name := find_name(rule.name, names):
             numbers[raw] = places[name]
-        elif raw not in unknown:
-            unknown.append(raw)
+        else:
+            unknown[raw] = rule.name
     if unknown:
         raise DatasetError(_unknown_message(unknown, list(places), where))
     return ClassTable(known, numbers, is_fixed=True)
 
 
-def _unknown_message(unknown: Sequence[str], names: Sequence[str], where: str) -> str:
+def _unknown_message(unknown: dict[str, str], names: Sequence[str], where: str) -> str:
     lines = []
-    for raw in unknown:
-        near = near_names(raw, names)
-        lines.append(f"  {raw!r}: " + (f"near are {', '.join(near)}" if near else "nothing is near"))
+    for raw, name in unknown.items():
+        near = near_names(name, names)
+        shown = repr(raw) if name == raw else f"{raw!r}, which --classes makes {name!r}"
+        lines.append(f"  {shown}: " + (f"near are {', '.join(near)}" if near else "nothing is near"))
+    names_are = "class name of the exports isn't" if len(unknown) == 1 else "class names of the exports aren't"
     return (
-        f"{len(unknown)} class name{'s'[: len(unknown) != 1]} of the exports aren't among those of --categories "
+        f"{len(unknown)} {names_are} among those of --categories "
         f"{where}:\n" + "\n".join(lines) + "\nWrite a yaml with a line 'raw name: class' for each ('null' leaves its "
         "labels out, 'void' makes them void) and give it by --classes; or take --categories auto."
     )

@@ -67,7 +67,8 @@ def evaluation_folders(run: Path) -> list[Path]:
             return found
     raise MissingFileError(
         f"no evaluation is in {run}: neither {run / RECORDS_FILE} nor {run / 'inference' / '*' / RECORDS_FILE} is "
-        "there. Evaluate with 'train_net.py --eval-only' and name its OUTPUT_DIR."
+        "there. Evaluate with 'train_net.py --eval-only' and name its OUTPUT_DIR; models of boxes only (stage 1) leave "
+        "none."
     )
 
 
