@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,13 +43,25 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
     try:
         if config_file:
             cfg.merge_from_file(config_file)
-        cfg.merge_from_list(list(overrides))
+        cfg.merge_from_list(_with_decimals(overrides, cfg))
     except YAMLError as error:
         raise ConfigError(f"{config_file} is no yaml that can be read: {' '.join(str(error).split())}.") from error
     except (KeyError, ValueError, AssertionError) as error:
         message = str(error.args[0]) if error.args else repr(error)
         raise ConfigError(f"The configuration can't be used: {message}.{_nearest_keys(message, cfg)}") from error
     return cfg
+
+
+def _with_decimals(overrides: Sequence[str], cfg: CfgNode) -> list[str]:
+    """``KEY VALUE`` pairs in which whole numbers for keys that are fractions have a point, as yaml wants it."""
+    found = list(overrides)
+    for place in range(1, len(found), 2):
+        value: object = cfg
+        for part in str(found[place - 1]).split("."):
+            value = value.get(part) if isinstance(value, CfgNode) else None
+        if isinstance(value, float) and re.fullmatch(r"[+-]?\d+", str(found[place])):
+            found[place] = f"{found[place]}.0"
+    return found
 
 
 def check_device(cfg: CfgNode) -> None:

@@ -87,3 +87,10 @@ def test_a_file_that_is_no_yaml_is_named(tmp_path):
 def test_a_missing_file_says_where_it_was_looked_for():
     with pytest.raises(MissingFileError, match=r"no/such\.yaml"):
         load_config("no/such.yaml")
+
+
+def test_whole_numbers_are_taken_for_fractions():
+    cfg = load_config("", ["INPUT.RICAP.PROB", "1", "SOLVER.BASE_LR", "2", "SOLVER.MAX_ITER", "7"])
+
+    assert (cfg.INPUT.RICAP.PROB, cfg.SOLVER.BASE_LR, cfg.SOLVER.MAX_ITER) == (1.0, 2.0, 7)
+    assert isinstance(cfg.INPUT.RICAP.PROB, float) and isinstance(cfg.SOLVER.MAX_ITER, int)

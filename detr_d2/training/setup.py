@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from torch import nn
 
 from detr_d2.data import DetrPanopticDatasetMapper, dataset_metadata
+from detr_d2.data.train_loader import build_train_mapper
 from detr_d2.errors import ConfigError
 from detr_d2.training.best_checkpoint import BestCheckpoint
 from detr_d2.training.early_stopping import EarlyStopping
@@ -23,6 +25,8 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 
+logger = logging.getLogger(__name__)
+
 
 class _Metrics(NamedTuple):
     """What decides on the best checkpoint, and on when to stop; None: nothing does."""
@@ -32,7 +36,7 @@ class _Metrics(NamedTuple):
 
 
 def check_training(cfg: CfgNode) -> _Metrics:
-    """Refuses keys of ``TEST.BEST_CHECKPOINT`` and ``TEST.EARLY_STOPPING`` that make no sense together.
+    """Refuses keys of ``INPUT``, ``TEST.BEST_CHECKPOINT`` and ``TEST.EARLY_STOPPING`` that make no sense.
 
     Returns:
         The metrics that the two are about.
@@ -40,6 +44,7 @@ def check_training(cfg: CfgNode) -> _Metrics:
     Raises:
         ConfigError: naming what is wrong.
     """
+    build_train_mapper(cfg, [])  # reads nothing, and refuses values that aren't allowed
     best = chosen_metric(cfg, cfg.TEST.BEST_CHECKPOINT, "TEST.BEST_CHECKPOINT")
     keys, period = cfg.TEST.EARLY_STOPPING, cfg.TEST.EVAL_PERIOD
     stopping = chosen_metric(cfg, keys, "TEST.EARLY_STOPPING")
@@ -53,6 +58,11 @@ def check_training(cfg: CfgNode) -> _Metrics:
             f"TEST.EARLY_STOPPING.PATIENCE is {keys.PATIENCE}, but nothing would ever stop the training: "
             f"TEST.EVAL_PERIOD is {period}, DATASETS.TEST {cfg.DATASETS.TEST}, TEST.EARLY_STOPPING.METRIC "
             f"{keys.METRIC!r}. Set all three, or PATIENCE 0."
+        )
+    if keys.PATIENCE and period * (keys.PATIENCE + 1) > cfg.SOLVER.MAX_ITER:
+        logger.warning(
+            "TEST.EARLY_STOPPING can't act: SOLVER.MAX_ITER %d ends before %d evaluations, one every %d iterations.",
+            *(cfg.SOLVER.MAX_ITER, keys.PATIENCE + 1, period),
         )
     return _Metrics(best if period > 0 else None, stopping if keys.PATIENCE else None)
 

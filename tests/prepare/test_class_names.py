@@ -123,3 +123,14 @@ def test_a_class_that_the_yaml_misspells_is_named_as_it_stands_there(tmp_path: P
 
     with pytest.raises(DatasetError, match=r"which --classes makes 'smoke_detectr': near are .*smoke_detectors"):
         build_class_table([export("smoke_detectors")], [], "construction", rules)
+
+
+def test_a_line_for_a_name_that_no_export_has_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "map.yaml"
+    path.write_text("Smoke detecters: detector\nbrick: stone\n")
+
+    table = build_class_table([export("smoke_detectors", "Brick")], [], "auto", path)
+
+    (warning,) = [record.getMessage() for record in caplog.records if "no export has" in record.getMessage()]
+    assert "'Smoke detecters'" in warning and "near are smoke_detectors" in warning
+    assert table.classes[table.numbers["Brick"]].name == "stone"

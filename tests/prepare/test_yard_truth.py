@@ -25,7 +25,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("yards")
     write_yard_exports(folder / "exports", pictures=PICTURES)
     sources = ["--cvat", str(folder / "exports" / "cvat"), "--stuff", "masks", str(folder / "exports" / "stuff")]
-    assert main(["prepare", *sources, "--overlap", "last", "--out", str(folder / "yard"), "--workers", "1"]) == 0
+    assert (
+        main(
+            [
+                "prepare",
+                *sources,
+                "--overlap",
+                "last",
+                "--name",
+                "true_yard",
+                "--out",
+                str(folder / "yard"),
+                "--workers",
+                "1",
+            ]
+        )
+        == 0
+    )
     return folder
 
 

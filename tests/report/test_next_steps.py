@@ -121,7 +121,9 @@ def test_expected_calibration_error_of_two_bins_is_the_mean_distance() -> None:
 
 def test_training_segments_are_counted_where_the_dataset_is_there(tmp_path: Path) -> None:
     assert main(["yard", str(tmp_path / "yard"), "--train", "3", "--val", "1"]) == 0
-    config = yaml.safe_dump({"DATASETS": {"TRAIN": ["yard_train"], "REGISTER": [str(tmp_path / "yard/register.yaml")]}})
+    register = tmp_path / "yard" / "register.yaml"  # under another name: earlier tests may have registered a yard
+    register.write_text(register.read_text().replace("name: yard_", "name: counted_"))
+    config = yaml.safe_dump({"DATASETS": {"TRAIN": ["counted_train"], "REGISTER": [str(register)]}})
 
     counts = training_segments(config, _registered(config))
 
@@ -145,4 +147,4 @@ def test_reports_are_written_of_the_datasets_that_have_records(run_folder: Path,
 def _registered(config: str) -> list[Category]:
     """The yard's categories; counting registers it."""
     training_segments(config, [])
-    return categories_of("yard_train")
+    return categories_of("counted_train")

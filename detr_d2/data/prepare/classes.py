@@ -76,6 +76,7 @@ def build_class_table(
     """
     rules = _read_rules(classes) if classes else {}
     records = [*stuff, *(record for export in exports for record in export.classes)]
+    _warn_of_unused(rules, records, classes)
     wanted: list[tuple[str, _Rule]] = []
     for record in records:
         rule = rules.get(record.name) or rules.get(normal_name(record.name))
@@ -85,6 +86,19 @@ def build_class_table(
     if categories == "auto":
         return _found_table(wanted)
     return _known_table(wanted, read_known(categories), categories)
+
+
+def _warn_of_unused(rules: dict[str, _Rule], records: Sequence[ClassRecord], classes: Path | None) -> None:
+    """A line that no name of the exports matches may be a slip of the pen."""
+    known = {normal_name(record.name) for record in records}
+    unused: dict[str, str] = {}
+    for raw in rules:
+        if normal_name(raw) not in known:
+            unused.setdefault(normal_name(raw), raw)
+    for raw in unused.values():
+        near = near_names(raw, [record.name for record in records])
+        hint = f"; near are {', '.join(near)}" if near else ""
+        logger.warning("%s has a line for %r, which no export has%s.", classes, raw, hint)
 
 
 def read_known(categories: str) -> tuple[Category, ...]:
