@@ -42,7 +42,9 @@ class FileNames:
         self._folder = folder
         self._missing_code = missing_code
         self._first_of_name: dict[str, Any] = {}
+        self._first_of_folded: dict[str, Any] = {}
         self._first_of_base: dict[str, Any] = {}
+        self._has_named_base = False
         self._listings: dict[str, dict[str, str]] = {}
 
     def faults(self, name: Any, image_id: Any, place: str) -> Iterator[Fault]:
@@ -72,10 +74,14 @@ class FileNames:
             message = f"{place}: {shown(name)} is the file of image id {shown(other)} too."
             yield fault("path-duplicate", self._file, message, image_id)
             return
-        base = os.path.basename(plain).casefold()
-        first = self._first_of_base.setdefault(base, plain)
-        if first != plain:
-            yield fault("path-collision", self._file, f"{place}: {shown(name)} beside {shown(first)}.", image_id)
+        same = self._first_of_folded.setdefault(plain.casefold(), plain)
+        first = self._first_of_base.setdefault(os.path.basename(plain).casefold(), plain)
+        if same != plain:
+            yield fault("path-collision", self._file, f"{place}: {shown(name)} beside {shown(same)}.", image_id)
+        elif first != plain and not self._has_named_base:
+            self._has_named_base = True  # names in folders of their own are well here; once is enough
+            message = f"{place}: {shown(name)} beside {shown(first)}, the first such pair in this file."
+            yield fault("path-collision", self._file, message, image_id)
 
     def _near(self, path: str) -> str:
         """Whether there is a file of the same name in other letters, or another ending."""
