@@ -103,7 +103,11 @@ def finite_numbers(values: Any, count: int | None = None) -> tuple[float, ...] |
     """A list of finite numbers, so many of them if ``count`` says; None for all else."""
     if not isinstance(values, list) or (count is not None and len(values) != count):
         return None
-    for value in values:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not -1e300 < value < 1e300:
-            return None
-    return tuple(map(float, values)) if all(map(math.isfinite, values)) else None
+    if not set(map(type, values)) <= {int, float}:  # JSON's truth values are of another type
+        return None
+    try:
+        found = tuple(map(float, values))
+    except OverflowError:
+        return None
+    is_finite = math.isfinite(sum(found)) and -1e300 < min(found, default=0.0) and max(found, default=0.0) < 1e300
+    return found if is_finite else None
