@@ -27,7 +27,7 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
         ConfigError: a key is unknown (the nearest ones are offered), a value has another type, or an option of the
             command line stands among them.
     """
-    misplaced = [word for word in overrides if word.startswith("--")]
+    misplaced = [str(word) for word in overrides if str(word).startswith("--")]
     if misplaced:
         raise ConfigError(
             f"{' '.join(misplaced)} stands among the KEY VALUE pairs; options come before the first of them, such as "
