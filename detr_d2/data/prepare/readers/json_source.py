@@ -109,5 +109,5 @@ def finite_numbers(values: Any, count: int | None = None) -> tuple[float, ...] |
         found = tuple(map(float, values))
     except OverflowError:
         return None
-    is_finite = math.isfinite(sum(found)) and -1e300 < min(found, default=0.0) and max(found, default=0.0) < 1e300
+    is_finite = math.isfinite(sum(found)) and min(found, default=0.0) > -1e300 and max(found, default=0.0) < 1e300
     return found if is_finite else None
