@@ -65,14 +65,23 @@ def test_any_value_in_any_place_is_mended_or_refused(build: Any, data: st.DataOb
         fixed_or_refused(Path(folder))
 
 
+def is_json(content: bytes) -> bool:
+    try:
+        json.loads(content.decode("utf-8-sig"))
+    except ValueError:
+        return False
+    return True
+
+
 @settings(max_examples=20, deadline=None, database=None)
 @given(content=st.binary(max_size=200), cut=st.integers(0, 2000))
 def test_any_bytes_as_json_are_refused(build: Any, content: bytes, cut: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         built = made(build, folder, panoptic=False)
-        built.json_file.write_bytes(json.dumps(built.content).encode()[:cut] + content)
+        written = json.dumps(built.content).encode()[:cut] + content
+        built.json_file.write_bytes(written)
 
-        assert fixed_or_refused(Path(folder)) is None or not content
+        assert fixed_or_refused(Path(folder)) is None or is_json(written)  # blanks behind the end, say, are well
 
 
 @settings(max_examples=30, deadline=None, database=None)
