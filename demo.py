@@ -11,6 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from detr_d2.arguments import add_opts, number
 from detr_d2.checkpoint import config_of, read_weights
 from detr_d2.config import load_config
 from detr_d2.data import dataset_metadata, register_from_config
@@ -54,28 +55,12 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for the results; made if it isn't there")
     parser.add_argument(
         "--confidence-threshold",
-        type=_probability,
+        type=number(0, 1, "a number between 0 and 1"),
         metavar="P",
         help="least score of a segment or box to be shown, 0 to 1 (default: the config's MODEL.DETR.SCORE_THRESHOLD)",
     )
-    parser.add_argument(
-        "--opts",
-        nargs=argparse.REMAINDER,
-        default=[],
-        metavar="KEY VALUE",
-        help="changes to the config, as pairs; the last argument, as it takes all that follows",
-    )
+    add_opts(parser, "changes to the config")
     return parser
-
-
-def _probability(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} isn't a number between 0 and 1")
-    return value
 
 
 def setup_cfg(args: argparse.Namespace) -> CfgNode:

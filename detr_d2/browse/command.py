@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from detr_d2.arguments import add_opts, whole_number
 from detr_d2.browse.classes import class_rows
 from detr_d2.browse.gallery import Gallery, choose_records
 from detr_d2.config import load_config
@@ -48,19 +49,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--augmented", action="store_true", help="show, too, what the model is given in training")
     parser.add_argument(
-        "--limit", type=_count, default=40, metavar="N", help="so many pictures, spread evenly (default: 40)"
+        "--limit",
+        type=whole_number(1, 999_999),
+        default=40,
+        metavar="N",
+        help="so many pictures, spread evenly (default: 40)",
     )
     parser.add_argument("--class", dest="class_name", metavar="NAME", help="only pictures that show this class")
     parser.add_argument("--out", default="browse", metavar="DIR", help="folder of the page (default: browse)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the augmentation (default: 0)")
     parser.add_argument("--config-file", default="", metavar="FILE", help="a config, for its INPUT and its datasets")
-    parser.add_argument(
-        "--opts",
-        nargs=argparse.REMAINDER,
-        default=[],
-        metavar="KEY VALUE",
-        help="changes to the config, as pairs; the last argument, as it takes all that follows",
-    )
+    add_opts(parser, "changes to the config")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -137,9 +136,3 @@ def _short(name: str, dataset: str) -> str:
         return name
     folder = dataset if os.path.isdir(dataset) else os.path.dirname(name)
     return os.path.relpath(name, folder).removesuffix(".json")
-
-
-def _count(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,6}", text) or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} isn't a whole number from 1 on")
-    return int(text)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from detr_d2.arguments import add_opts
 from detr_d2.errors import MissingFileError, WeightsError
 
 from .categories import to_record
@@ -37,13 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", metavar="IN", help="a file, a folder of Hugging Face, an address or a short name")
     parser.add_argument("output", metavar="OUT", help="the checkpoint to write, such as detr.pth")
     parser.add_argument("--force", action="store_true", help="replace OUT if it is there")
-    parser.add_argument(
-        "--opts",
-        nargs=argparse.REMAINDER,
-        default=[],
-        metavar="KEY VALUE",
-        help="config keys that the file doesn't show, as pairs; the last argument, as it takes all that follows",
-    )
+    add_opts(parser, "config keys that the file doesn't show")
 
 
 def run(args: argparse.Namespace) -> int:

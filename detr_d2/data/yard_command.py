@@ -10,6 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ..arguments import whole_number
 from ..errors import DatasetError
 from .yard import MAX_SIDE, MIN_HEIGHT, MIN_WIDTH, STUFF, THINGS
 from .yard_dataset import write_yard
@@ -42,15 +43,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("out", metavar="OUT", help="folder to write; a yard dataset that is there is replaced")
-    parser.add_argument("--train", type=_count, default=600, metavar="N", help="training scenes (default: 600)")
-    parser.add_argument("--val", type=_count, default=60, metavar="N", help="validation scenes (default: 60)")
+    parser.add_argument(
+        "--train", type=whole_number(1, 1_000_000), default=600, metavar="N", help="training scenes (default: 600)"
+    )
+    parser.add_argument(
+        "--val", type=whole_number(1, 1_000_000), default=60, metavar="N", help="validation scenes (default: 60)"
+    )
     parser.add_argument(
         "--size", type=_size, default=(160, 128), metavar="WxH", help="of each picture, in pixels (default: 160x128)"
     )
     parser.add_argument(
         "--layout", choices=("dataset", "cvat"), default="dataset", help="ready to train, or exports (default: dataset)"
     )
-    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="another seed, other scenes (default: 0)")
+    parser.add_argument(
+        "--seed",
+        type=whole_number(0, 2**32 - 1),
+        default=0,
+        metavar="N",
+        help="another seed, other scenes (default: 0)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -79,20 +90,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _bar(numbers: Iterable[int], title: str) -> Iterable[int]:
     return tqdm(numbers, desc=f"{title:6}", unit="scene")
-
-
-def _count(text: str) -> int:
-    return _whole_number(text, least=1, most=1_000_000)
-
-
-def _seed(text: str) -> int:
-    return _whole_number(text, least=0, most=2**32 - 1)
-
-
-def _whole_number(text: str, least: int, most: int) -> int:
-    if not re.fullmatch(r"[0-9]{1,10}", text) or not least <= int(text) <= most:
-        raise argparse.ArgumentTypeError(f"{text!r} isn't a whole number from {least} to {most}")
-    return int(text)
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 
+from detr_d2.arguments import whole_number
 from detr_d2.data.categories import Category
 from detr_d2.errors import ConfigError
 from detr_d2.evaluation.bootstrap import Intervals, bootstrap_intervals
@@ -46,11 +47,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     lacking.add_argument("--allow-missing", action="store_true", help="pictures without a prediction count as empty")
     lacking.add_argument("--subset", action="store_true", help="pictures without a prediction are left out")
     parser.add_argument("--per-class", action="store_true", help="show each class, too")
-    parser.add_argument("--bootstrap", type=_count, metavar="N", help="95 %% intervals from N draws of the pictures")
-    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="of the draws (default: 0)")
+    parser.add_argument(
+        "--bootstrap", type=whole_number(1, 1_000_000), metavar="N", help="95 %% intervals from N draws of the pictures"
+    )
+    parser.add_argument(
+        "--seed", type=whole_number(0, 2**32 - 1), default=0, metavar="N", help="of the draws (default: 0)"
+    )
     parser.add_argument("--json", metavar="FILE", help="write all numbers there; - is the standard output")
     parser.add_argument("--csv", metavar="FILE", help="write a line for each class there")
-    parser.add_argument("--workers", type=_count, metavar="N", help="threads (default: one a core, at most 8)")
+    parser.add_argument(
+        "--workers", type=whole_number(1, 1_000_000), metavar="N", help="threads (default: one a core, at most 8)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -127,17 +134,3 @@ def _write(
             write_text(args.csv, quality_as_csv(content))
     except OSError as error:
         raise ConfigError(f"the numbers can't be written: {error}. Name another file.") from error
-
-
-def _count(text: str) -> int:
-    return _whole_number(text, least=1, most=1_000_000)
-
-
-def _seed(text: str) -> int:
-    return _whole_number(text, least=0, most=2**32 - 1)
-
-
-def _whole_number(text: str, least: int, most: int) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) <= 10 and least <= int(text) <= most):
-        raise argparse.ArgumentTypeError(f"{text!r} isn't a whole number from {least} to {most}")
-    return int(text)

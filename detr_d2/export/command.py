@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from detr_d2.arguments import add_opts
 from detr_d2.checkpoint import DetrCheckpointer, load_model
 from detr_d2.config import load_config
 from detr_d2.errors import ConfigError
@@ -38,13 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config-file", metavar="FILE", help="the config it was trained with, for a checkpoint that doesn't know it"
     )
-    parser.add_argument(
-        "--opts",
-        nargs=argparse.REMAINDER,
-        default=[],
-        metavar="KEY VALUE",
-        help="changes to the model's config, as pairs; the last argument, as it takes all that follows",
-    )
+    add_opts(parser, "changes to the model's config")
 
 
 def run(args: argparse.Namespace) -> int:

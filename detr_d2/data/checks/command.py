@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
 from collections.abc import Iterable
 from typing import Any
 
 from tqdm import tqdm
 
+from ...arguments import whole_number
 from ...errors import DatasetError
 from .dataset import dataset_faults
 from .faults import KINDS, Fault
@@ -50,10 +50,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fix", metavar="OUT", help="write a repaired copy into this new folder; the original stays as it is"
     )
     parser.add_argument(
-        "--limit", type=_count, default=5, metavar="N", help="so many of each kind in the table (default: 5)"
+        "--limit",
+        type=whole_number(1, 999_999),
+        default=5,
+        metavar="N",
+        help="so many of each kind in the table (default: 5)",
     )
     parser.add_argument(
-        "--workers", type=_count, default=default_workers(), metavar="N", help="processes (default: %(default)s)"
+        "--workers",
+        type=whole_number(1, 999_999),
+        default=default_workers(),
+        metavar="N",
+        help="processes (default: %(default)s)",
     )
 
 
@@ -125,9 +133,3 @@ def _root(dataset: str) -> str | None:
 def _progress(results: Iterable[list[Fault]], count: int) -> Iterable[list[Fault]]:
     bar: Any = tqdm(results, total=count, desc="pictures", unit="picture", file=sys.stderr, disable=None, leave=False)
     return bar  # type: ignore[no-any-return]
-
-
-def _count(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,6}", text) or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} isn't a whole number from 1 on")
-    return int(text)

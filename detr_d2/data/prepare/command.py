@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import math
-import re
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
@@ -14,6 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ...arguments import number, whole_number
 from ...errors import ConfigError
 from ..checks.parallel import default_workers
 from .coco_mix import COCO_THINGS, mix_in
@@ -55,15 +54,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output = parser.add_argument_group("the dataset")
     output.add_argument("--out", required=True, type=Path, metavar="DIR", help="its folder; what was there is replaced")
     output.add_argument("--name", default="", help="NAME_train and NAME_val are registered (default: as the folder)")
-    output.add_argument("--val", type=_share, default=0.2, metavar="P", help="share of validation (default: 0.2)")
-    output.add_argument("--seed", type=_whole, default=0, metavar="N", help="another seed, another split (default: 0)")
+    output.add_argument(
+        "--val",
+        type=number(0, 0.999999, "a share from 0 to below 1, such as 0.2"),
+        default=0.2,
+        metavar="P",
+        help="share of validation (default: 0.2)",
+    )
+    output.add_argument(
+        "--seed",
+        type=whole_number(0, 999_999_999),
+        default=0,
+        metavar="N",
+        help="another seed, another split (default: 0)",
+    )
     pictures = output.add_mutually_exclusive_group()
     pictures.add_argument("--link", action="store_true", help="link to the pictures instead of copying them")
     pictures.add_argument(
-        "--jpeg", type=_quality, nargs="?", const=92, metavar="Q", help="write all as JPEG of quality Q (default: 92)"
+        "--jpeg",
+        type=whole_number(1, 100),
+        nargs="?",
+        const=92,
+        metavar="Q",
+        help="write all as JPEG of quality Q (default: 92)",
     )
     output.add_argument(
-        "--workers", type=_positive, default=default_workers(), metavar="N", help="processes (default: %(default)s)"
+        "--workers",
+        type=whole_number(1, 999_999_999),
+        default=default_workers(),
+        metavar="N",
+        help="processes (default: %(default)s)",
     )
 
 
@@ -78,7 +98,7 @@ def _add_sources(parser: argparse.ArgumentParser) -> None:
         help="COCO instances or COCO panoptic from elsewhere, with its own classes",
     )  # fmt: skip
     sources.add_argument(
-        "--coco-images", type=_positive, metavar="N",
+        "--coco-images", type=whole_number(1, 999_999_999), metavar="N",
         help="mix in N pictures of --coco, which is COCO panoptic: stuff as --stuff-classes says, void stays void",
     )  # fmt: skip
     sources.add_argument(
@@ -100,7 +120,11 @@ def _add_labels(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     labels.add_argument("--overlap", choices=OVERLAPS, default="small-on-top", help="see below (default: small-on-top)")
     labels.add_argument(
-        "--min-area", type=_whole, default=16, metavar="N", help="segments of fewer pixels become void (default: 16)"
+        "--min-area",
+        type=whole_number(0, 999_999_999),
+        default=16,
+        metavar="N",
+        help="segments of fewer pixels become void (default: 16)",
     )
 
 
@@ -118,10 +142,17 @@ def _add_stuff(parser: argparse.ArgumentParser) -> None:
         "--stuff-things", choices=FOREIGN_THINGS, default="misc", help="what a model's things become (default: misc)"
     )
     stuff.add_argument(
-        "--stuff-score", type=_score, default=0.85, metavar="P", help="what a model is less sure of is void (0.85)"
+        "--stuff-score",
+        type=number(0, 1, "a probability from 0 to 1"),
+        default=0.85,
+        metavar="P",
+        help="what a model is less sure of is void (0.85)",
     )
     stuff.add_argument(
-        "--margin", type=_whole, metavar="N", help="pixels around people's labels that are void (model: 5, else 0)"
+        "--margin",
+        type=whole_number(0, 999_999_999),
+        metavar="N",
+        help="pixels around people's labels that are void (model: 5, else 0)",
     )
     stuff.add_argument("--cache", type=Path, metavar="DIR", help="keep a model's answers here for later runs")
     stuff.add_argument(
@@ -210,39 +241,3 @@ def _print(prepared: Prepared, options: PrepareOptions) -> None:
 def _bar(things: Iterable[Any], count: int, title: str) -> Iterable[Any]:
     bar: Any = tqdm(things, total=count, desc=title, unit="picture", file=sys.stderr, disable=None)
     return bar  # type: ignore[no-any-return]
-
-
-def _number(text: str, least: float, most: float, what: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not least <= value <= most:
-        raise argparse.ArgumentTypeError(f"{text!r} isn't {what}")
-    return value
-
-
-def _share(text: str) -> float:
-    return _number(text, 0, 0.999999, "a share from 0 to below 1, such as 0.2")
-
-
-def _score(text: str) -> float:
-    return _number(text, 0, 1, "a probability from 0 to 1")
-
-
-def _whole(text: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,9}", text):
-        raise argparse.ArgumentTypeError(f"{text!r} isn't a whole number from 0 on")
-    return int(text)
-
-
-def _positive(text: str) -> int:
-    if not _whole(text):
-        raise argparse.ArgumentTypeError(f"{text!r} isn't a whole number from 1 on")
-    return int(text)
-
-
-def _quality(text: str) -> int:
-    if not 1 <= _whole(text) <= 100:
-        raise argparse.ArgumentTypeError(f"{text!r} isn't a quality from 1 to 100")
-    return int(text)

@@ -9,6 +9,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from detr_d2.arguments import whole_number
 from detr_d2.errors import DatasetError
 from detr_d2.evaluation.comparison.comparing import compare_evaluations
 from detr_d2.evaluation.comparison.content import changed_classes, comparison_as_json
@@ -41,8 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--common", action="store_true", help="leave out pictures that only one of them has")
     parser.add_argument("--page", type=Path, metavar="FILE", help="the page (default: compare.html in RUN_B's folder)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
-    parser.add_argument("--pictures", type=_count, default=12, metavar="N", help="shown of each kind (default: 12)")
-    parser.add_argument("--resamples", type=_count, default=1000, metavar="N", help="draws (default: 1000)")
+    parser.add_argument(
+        "--pictures", type=whole_number(0, 999_999), default=12, metavar="N", help="shown of each kind (default: 12)"
+    )
+    parser.add_argument(
+        "--resamples", type=whole_number(0, 999_999), default=1000, metavar="N", help="draws (default: 1000)"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the draws (default: 0)")
 
 
@@ -100,9 +105,3 @@ def _cells(row: dict[str, Any]) -> list[Any]:
     better = None if row["better_in"] is None else f"{100 * row['better_in']:.0f} %"
     difference = None if row["difference"] is None else f"{row['difference']:+.1f}"
     return [row["before"], row["after"], difference, interval, better, row["verdict"]]
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) <= 6):
-        raise argparse.ArgumentTypeError(f"{text!r} isn't a whole number from 0 to 999999")
-    return int(text)

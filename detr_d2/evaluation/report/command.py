@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from detr_d2.arguments import whole_number
 from detr_d2.errors import MissingFileError
 from detr_d2.evaluation.records import RECORDS_FILE
 from detr_d2.evaluation.report.writing import PICTURES, write_run_report
@@ -33,15 +34,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--pictures",
-        type=_count,
+        type=whole_number(0, 9_999_999),
         default=PICTURES,
         metavar="N",
         help="so many of the worst and of the best are shown; 0 for none (default: %(default)s)",
     )
     parser.add_argument(
-        "--resamples", type=_count, default=1000, metavar="N", help="draws for the intervals (default: %(default)s)"
+        "--resamples",
+        type=whole_number(0, 9_999_999),
+        default=1000,
+        metavar="N",
+        help="draws for the intervals (default: %(default)s)",
     )
-    parser.add_argument("--seed", type=_count, default=0, metavar="N", help="of the draws (default: 0)")
+    parser.add_argument(
+        "--seed", type=whole_number(0, 9_999_999), default=0, metavar="N", help="of the draws (default: 0)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -70,9 +77,3 @@ def evaluation_folders(run: Path) -> list[Path]:
         "there. Evaluate with 'train_net.py --eval-only' and name its OUTPUT_DIR; models of boxes only (stage 1) leave "
         "none."
     )
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) <= 7):
-        raise argparse.ArgumentTypeError(f"{text!r} isn't a whole number from 0 to 9999999")
-    return int(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from tabulate import tabulate
 
+from detr_d2.arguments import number
 from detr_d2.checkpoint.categories import describe_difference
 from detr_d2.checkpoint.convert_command import convert
 from detr_d2.checkpoint.model_file import load_model
@@ -52,8 +54,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("weights", metavar="WEIGHTS", help="a checkpoint with masks; anything MODEL.WEIGHTS takes")
     parser.add_argument("--dataset", required=True, metavar="NAME", help="a registered dataset with panoptic truth")
     parser.add_argument("--register", metavar="FILE", help="the register.yaml that knows it")
-    parser.add_argument("--scores", type=_part, nargs="+", default=SCORES, metavar="T", help=f"default: {SCORES}")
-    parser.add_argument("--overlaps", type=_part, nargs="+", default=OVERLAPS, metavar="T", help=f"default: {OVERLAPS}")
+    parser.add_argument(
+        "--scores",
+        type=number(0, math.nextafter(1, 0), "a number from 0 to 1"),
+        nargs="+",
+        default=SCORES,
+        metavar="T",
+        help=f"default: {SCORES}",
+    )
+    parser.add_argument(
+        "--overlaps",
+        type=number(0, math.nextafter(1, 0), "a number from 0 to 1"),
+        nargs="+",
+        default=OVERLAPS,
+        metavar="T",
+        help=f"default: {OVERLAPS}",
+    )
     parser.add_argument("--write", metavar="FILE", help="write the checkpoint with the thresholds in it")
     parser.add_argument("--per-class", action="store_true", help="write a threshold for each class, not one for all")
     parser.add_argument("--force", action="store_true", help="replace the file of --write if it is there")
@@ -153,13 +169,3 @@ def _advice(content: dict[str, Any], choice: Choice, of_setting: dict[tuple[floa
 def _table(rows: list[list[Any]], headers: list[str]) -> str:
     formats = ["g" if "score" in header else ".1f" for header in headers]
     return tabulate(rows, headers, tablefmt="pipe", floatfmt=formats, missingval="-")
-
-
-def _part(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} isn't a number from 0 to 1")
-    return value

@@ -1,0 +1,45 @@
+"""Arguments that several command lines take."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+
+
+def whole_number(least: int, most: int) -> Callable[[str], int]:
+    """What reads a whole number within bounds, as the ``type`` of an argument."""
+
+    def read(text: str) -> int:
+        is_short = text.isascii() and text.isdecimal() and len(text) <= len(str(most))
+        if not is_short or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} isn't a whole number from {least} to {most}")
+        return int(text)
+
+    return read
+
+
+def number(least: float, most: float, what: str) -> Callable[[str], float]:
+    """What reads a number within bounds; the message says ``what`` it is to be."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} isn't {what}")
+        return value
+
+    return read
+
+
+def add_opts(parser: argparse.ArgumentParser, meaning: str) -> None:
+    """Adds ``--opts KEY VALUE ...``, which takes the rest of the line."""
+    parser.add_argument(
+        "--opts",
+        nargs=argparse.REMAINDER,
+        default=[],
+        metavar="KEY VALUE",
+        help=f"{meaning}, as pairs; the last argument, as it takes all that follows",
+    )
