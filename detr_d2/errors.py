@@ -6,12 +6,36 @@ that a caller would expect (``ValueError``, ``KeyError``, ``FileNotFoundError``,
 
 from __future__ import annotations
 
+import errno
+import io
+import os
+import re
 import sys
 from collections.abc import Callable
 
 #: What a command exits with when the user has something to mend; the same as argparse's own.
 USER_ERROR_EXIT_CODE = 2
+#: What a command exits with when it was interrupted (Ctrl-C), as shells have it: 128 and the signal's number.
+INTERRUPTED_EXIT_CODE = 130
 _TRACEBACK = "Traceback (most recent call last):"
+#: The last line of a traceback that came as text from another process and ends with what the system refused.
+_OS_ERRORS: list[type[OSError]] = [OSError, *OSError.__subclasses__()]
+_OS_ERROR = re.compile(rf"\n(?:{'|'.join(kind.__name__ for kind in _OS_ERRORS)}): (.+)\s*\Z")
+#: What may help, by the error's number.
+_ADVICE = {
+    errno.ENOSPC: "Make room, or name a folder on another disk",
+    errno.EDQUOT: "Make room, or name a folder on another disk",
+    errno.EACCES: "Name a folder in which you may write, or have its permissions changed",
+    errno.EPERM: "Name a folder in which you may write, or have its permissions changed",
+    errno.EROFS: "Name a folder on a disk that can be written",
+    errno.ENOTDIR: "A file stands where a folder is meant; name another path",
+    errno.EISDIR: "A folder stands where a file is meant; name another path",
+    errno.EEXIST: "Name another path, or move away what is there",
+    errno.ENAMETOOLONG: "Name a shorter path",
+    errno.ENOENT: "Look at the path's spelling",
+    errno.EMFILE: "Raise the limit of open files ('ulimit -n'), or use fewer workers",
+    errno.ELOOP: "The link leads back to itself; name another path",
+}
 
 
 class UserError(Exception):
@@ -49,30 +73,56 @@ def run_command(main: Callable[[], int | None]) -> int:
         main: does the work and returns an exit code; ``None`` counts as 0.
 
     Returns:
-        The exit code, for ``sys.exit``: what ``main`` returned, or 2 after a :class:`UserError`, whose message then
-        stands on stderr; it may come from another process, too. Every other error keeps its traceback.
+        The exit code, for ``sys.exit``: what ``main`` returned; 2 after a :class:`UserError` or an ``OSError`` (no
+        space, no permission, a folder where a file is meant), whose message then stands on stderr and which may come
+        from another process, too; 130 where it was interrupted. Every other error keeps its traceback.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files needn't be UTF-8
     try:
         return main() or 0
+    except KeyboardInterrupt as error:
+        print(f"stopped: {str(error) or 'interrupted; nothing half-written is left.'}", file=sys.stderr)
+        return INTERRUPTED_EXIT_CODE
+    except BrokenPipeError:  # whoever read the standard output has left
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # or the interpreter complains while it ends
+        return 0
     except Exception as error:
         message = _message_for_user(error)
         if message is None:
             raise
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {printable(message)}", file=sys.stderr)
         return USER_ERROR_EXIT_CODE
 
 
+def printable(text: str) -> str:
+    """The text with everything escaped that could steer a terminal, but for line breaks and tabs."""
+    return "".join(char if char in "\n\t" or char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def os_error_message(error: OSError) -> str:
+    """One sentence that says what an operating system refused, for which file, and what may help."""
+    names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
+    reason = error.strerror or str(error) or type(error).__name__
+    advice = _ADVICE.get(error.errno or 0, "Name another path, or mend what it says")
+    return f"{' -> '.join(names) + ': ' if names else ''}{reason}. {advice}."
+
+
 def _message_for_user(error: Exception) -> str | None:
-    """What to show of a :class:`UserError`; None for every other error.
+    """What to show of a :class:`UserError` or an ``OSError``; None for every other error.
 
     Processes of a training, and data-loader workers, send their errors as a text: a traceback, whose end counts.
     """
+    if isinstance(error, OSError) and not isinstance(error, UserError) and _TRACEBACK not in str(error):
+        return os_error_message(error)
     from torch.multiprocessing import ProcessRaisedException  # commands that never start a process needn't wait for it
 
-    if not isinstance(error, UserError | ProcessRaisedException):
+    if not isinstance(error, UserError | OSError | ProcessRaisedException):
         return None
     text = str(error)
     before, _, last = text.rpartition(f"\n{__name__}.")
     if before and _TRACEBACK not in last:
         return last.partition(": ")[2].strip()
+    if refused := _OS_ERROR.search(text):
+        return f"{refused[1]}. Name another path, or mend what it says."
     return text if isinstance(error, UserError) else None

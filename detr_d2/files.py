@@ -1,12 +1,89 @@
-"""Files reach their place whole or not at all: written beside, then renamed."""
+"""Files: regular ones are read, outputs reach their path whole or not at all, and no output replaces an input."""
 
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO
+
+from detr_d2.errors import ConfigError, UserError
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+class SpecialFileError(UserError, OSError):
+    """A pipe, a device, a socket or a folder stands where a file is meant."""
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Opens a regular file for reading, also through a symbolic link.
+
+    A named pipe would block until somebody writes into it, and a device may never end, so neither is opened to be read.
+
+    Returns:
+        The open file, in binary mode.
+
+    Raises:
+        SpecialFileError: the path leads to a folder, a pipe, a device or a socket.
+        OSError: what ``open`` raises.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        refuse_special(path, os.fstat(descriptor).st_mode)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def refuse_special(path: str | os.PathLike[str], mode: int | None = None) -> None:
+    """Raises a :class:`SpecialFileError` for what is there, but is no regular file.
+
+    Args:
+        path: of the file.
+        mode: its ``st_mode``; by default it is looked up, and a path where nothing is passes.
+    """
+    if mode is None:
+        try:
+            mode = os.stat(path).st_mode
+        except OSError:
+            return
+    if not stat.S_ISREG(mode):
+        kind = _KINDS.get(stat.S_IFMT(mode), "a special file")
+        raise SpecialFileError(f"{os.fspath(path)} is {kind}; a regular file is needed.")
+
+
+def refuse_replacing(output: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]], option: str) -> None:
+    """Raises a :class:`ConfigError` where an output would replace a file that is read.
+
+    Args:
+        output: the file to be written; it may be absent.
+        inputs: files that the command reads.
+        option: what names the output on the command line, such as ``--json``.
+    """
+    target = os.path.realpath(output)
+    for path in inputs:
+        if os.path.realpath(path) == target or (os.path.exists(target) and _is_same_file(path, target)):
+            raise ConfigError(
+                f"{option} {os.fspath(output)} is one of the files that are read, and would be replaced; "
+                "name another file."
+            )
+
+
+def _is_same_file(first: str | os.PathLike[str], second: str) -> bool:
+    try:
+        return os.path.samefile(first, second)
+    except OSError:
+        return False
 
 
 def write_whole(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]) -> Path:
@@ -21,7 +98,7 @@ def write_whole(path: str | os.PathLike[str], write: Callable[[BinaryIO], object
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:100]}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
             write(file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -98,3 +99,64 @@ def test_run_command_lets_other_errors_pass() -> None:
 
     with pytest.raises(KeyError):
         run_command(main)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(28, "No space left on device", "out/a.png"), r"error: out/a.png: No space left on device\. Make room"),
+        (NotADirectoryError(20, "Not a directory", b"f/x"), r"error: f/x: Not a directory\. A file stands where"),
+        (FileExistsError(17, "File exists", "a", None, "b"), r"error: a -> b: File exists\. Name another path"),
+        (OSError("odd"), r"error: odd\. Name another path"),
+    ],
+)
+def test_run_command_shows_what_the_system_refused_in_one_sentence(
+    error: OSError, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main() -> int:
+        raise error
+
+    code = run_command(main)
+
+    shown = capsys.readouterr().err
+    assert code == 2
+    assert re.match(message, shown) and shown.count("\n") == 1
+
+
+class Absent(Faulty):
+    """A dataset whose picture isn't there, without a word of ours."""
+
+    def __getitem__(self, index: int) -> None:
+        Path("/no/such/picture.jpg").read_bytes()
+
+
+def load_absent_in_worker(rank: int = 0) -> None:
+    list(DataLoader(Absent(), num_workers=1))
+
+
+@pytest.mark.parametrize("start", [load_absent_in_worker, lambda: spawn(load_absent_in_worker)], ids=["worker", "both"])
+def test_run_command_shows_what_the_system_refused_another_process(
+    start: Callable[[], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = run_command(start)
+
+    shown = capsys.readouterr().err
+    assert code == 2
+    assert "No such file or directory: '/no/such/picture.jpg'" in shown and shown.count("\n") == 1
+
+
+def test_run_command_escapes_what_steers_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> int:
+        raise errors.DatasetError("class '\x1b[31mred\x07\udcff' in\ntwo lines, größer")
+
+    run_command(main)
+
+    assert capsys.readouterr().err == "error: class '\\x1b[31mred\\x07\\udcff' in\ntwo lines, größer\n"
+
+
+def test_run_command_takes_an_interrupt_for_an_end(capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> int:
+        raise KeyboardInterrupt("run it again to go on")
+
+    assert run_command(main) == 130
+    assert capsys.readouterr().err == "stopped: run it again to go on\n"

@@ -1,0 +1,73 @@
+"""Files: only regular ones are read, and outputs never replace inputs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from detr_d2.errors import ConfigError
+from detr_d2.files import SpecialFileError, open_regular, refuse_replacing, refuse_special, write_text
+
+
+def test_regular_file_is_read_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+
+    with open_regular(tmp_path / "link") as file:
+        assert file.read() == b"content"
+
+
+def make_special(path: Path, kind: str) -> Path:
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero")
+    return path
+
+
+@pytest.mark.parametrize(("kind", "words"), [("pipe", "a named pipe"), ("folder", "a folder"), ("zero", "a device")])
+def test_special_file_is_refused_at_once(kind: str, words: str, tmp_path: Path) -> None:
+    path = make_special(tmp_path / "special", kind)
+
+    with pytest.raises(SpecialFileError, match=f"special is {words}; a regular file is needed"):
+        open_regular(path)
+    with pytest.raises(SpecialFileError, match=words):
+        refuse_special(path)
+
+
+def test_absent_file_is_the_usual_error(tmp_path: Path) -> None:
+    refuse_special(tmp_path / "absent")
+
+    with pytest.raises(FileNotFoundError):
+        open_regular(tmp_path / "absent")
+
+
+@pytest.mark.parametrize("way", ["same", "relative", "symbolic link", "hard link"])
+def test_output_that_is_an_input_is_refused(way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "labels.json"
+    source.write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    output = {"same": source, "relative": Path("labels.json")}.get(way, tmp_path / "other.json")
+    if way == "symbolic link":
+        output.symlink_to(source)
+    elif way == "hard link":
+        os.link(source, output)
+
+    with pytest.raises(ConfigError, match=r"--json .* is one of the files that are read"):
+        refuse_replacing(output, [tmp_path / "other", source], "--json")
+
+
+def test_output_beside_an_input_is_fine(tmp_path: Path) -> None:
+    (tmp_path / "labels.json").write_text("{}")
+
+    refuse_replacing(tmp_path / "new.json", [tmp_path / "labels.json", tmp_path / "absent"], "--json")
+
+
+def test_file_of_the_longest_name_can_be_written(tmp_path: Path) -> None:
+    path = write_text(tmp_path / ("n" * 255), "text")
+
+    assert path.read_text() == "text"
