@@ -17,7 +17,7 @@ from ...errors import ConfigError
 from ..checks.parallel import default_workers
 from .coco_mix import COCO_THINGS, mix_in
 from .options import CROWDS, OVERLAPS, PrepareOptions
-from .pipeline import Prepared, prepare
+from .pipeline import Prepared, find_target, prepare
 from .readers import read_exports
 from .stuff import StuffSettings, build_policy
 from .stuff.settings import FOREIGN_THINGS, STUFF_CLASSES
@@ -167,13 +167,10 @@ def run(args: argparse.Namespace) -> int:
     settings = StuffSettings(
         args.stuff_classes, args.stuff_things, args.stuff_score, args.margin, args.cache, tuple(args.stuff_opts)
     )
+    find_target(options.out)  # before hours of reading
     policy = build_policy(args.stuff, settings)
     inputs = _inputs(args)
-    try:
-        prepared = prepare(inputs, policy, options, _bar)
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on where it stopped.", file=sys.stderr)
-        return 130
+    prepared = prepare(inputs, policy, options, _bar)
     _print(prepared, options)
     return 0
 

@@ -21,7 +21,11 @@ from .stuff.policy import StuffPolicy
 _USUAL_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
-class WritingError(UserError):
+class StoppedError(UserError):
+    """What ended a run from outside: once it is over, the same command goes on where it stopped."""
+
+
+class WritingError(StoppedError):
     """The dataset's folder can't be written."""
 
 

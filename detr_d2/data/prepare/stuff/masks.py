@@ -73,6 +73,11 @@ class MaskStuff:
             Note("stuff-mask-missing", "no mask; its rest is void.", str(self.folder), name) for name in missing
         )
 
+    def files_of(self, name: str) -> Sequence[Path]:
+        """The picture's mask, if there is one."""
+        path = self._find(name)
+        return () if path is None else (path,)
+
     def __call__(self, pixels: np.ndarray | None, free: np.ndarray, name: str) -> list[Region]:
         """The classes of the picture's mask, each one region."""
         path = self._find(name)
