@@ -38,7 +38,9 @@ def check(*words: str | Path) -> int:
 
 def command(*words: str | Path) -> list[str]:
     """``detr-d2`` as a process of its own."""
-    code = "import sys; from detr_d2.cli import main; from detr_d2.errors import run_command; sys.exit(run_command(main))"
+    code = (
+        "import sys; from detr_d2.cli import main; from detr_d2.errors import run_command; sys.exit(run_command(main))"
+    )
     return [sys.executable, "-c", code, *map(str, words)]
 
 

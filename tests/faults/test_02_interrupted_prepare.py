@@ -1,4 +1,4 @@
-"""A run of ``prepare`` that was interrupted goes on with nothing that has changed since, and with nothing that failed."""
+"""A run of ``prepare`` that was interrupted goes on, but not with what has changed since, nor with what failed."""
 
 from __future__ import annotations
 

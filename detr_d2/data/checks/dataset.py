@@ -91,7 +91,7 @@ def dataset_faults(
 def _export_faults(
     source: Source, merging: Merging | None, quick: bool, workers: int, progress: Progress
 ) -> Iterator[Fault]:
-    """Faults of an export that isn't COCO's, or of a zip that isn't read."""
+    """Faults of an export that isn't COCO's, or of what isn't read."""
     if source.export is None:
         yield fault("export-broken", source.json_file, source.refused)
         return

@@ -24,7 +24,7 @@ class Source:
         panoptic_root: folder of the panoptic PNGs, or None.
         is_meant: the user named it; else it was found in a folder, and may be something else.
         export: where it isn't COCO's: an XML or the masks of CVAT.
-        refused: why it isn't read: a zip that could do harm.
+        refused: why it isn't read: a zip that could do harm, a folder without permission, a link that leads nowhere.
     """
 
     json_file: str
@@ -114,10 +114,11 @@ def _of_folder(folder: Path, images: str | None, panoptic_root: str | None) -> S
         path = folder / "register.yaml"
         return _of_names(register_file(os.path.abspath(path), str(path)))
     exports = _jsons_of_export(folder)
+    inner = [path for child in _folders_in(folder) for path in _jsons_of_export(child)] if not exports else []
+    others = _of_exports(_not_among(exports or inner, folder)).sources
     if exports:
-        return Sources(tuple(_of_json(path, images, panoptic_root, is_meant=False) for path in exports))
-    inner = [path for child in sorted(folder.iterdir()) if child.is_dir() for path in _jsons_of_export(child)]
-    others = _of_exports(_not_json(folder)).sources
+        jsons = (_of_json(path, images, panoptic_root, is_meant=False) for path in exports)
+        return Sources((*jsons, *others), to_be_merged=bool(others))
     if inner or others:
         jsons = (_of_json(path, None, None, is_meant=False) for path in inner)
         return Sources((*jsons, *others), to_be_merged=len(inner) + len(others) > 1 or bool(inner))
@@ -131,21 +132,33 @@ def _of_folder(folder: Path, images: str | None, panoptic_root: str | None) -> S
 
 
 def refuse_exports(dataset: Sources, name: str) -> None:
-    """Raises a DatasetError for what can be checked but not copied: XMLs and masks of CVAT, zips that could do harm."""
+    """Raises a DatasetError for what can be checked but not copied: XMLs and masks of CVAT, what can't be read."""
     if any(source.export or source.refused for source in dataset.sources):
         raise DatasetError(
-            f"{name} has XMLs, masks or zips that are refused; --fix copies COCO's JSONs, in folders and in zips. "
+            f"{name} has XMLs, masks, or what can't be read; --fix copies COCO's JSONs, in folders and in zips. "
             f"'detr-d2 prepare --cvat {name}' makes a dataset of them, and says what it leaves out."
         )
 
 
-def _not_json(folder: Path) -> list[Found | Refused]:
-    """Exports in a folder that are zips, XMLs or masks."""
+def _folders_in(folder: Path) -> list[Path]:
+    return sorted(child for child in folder.iterdir() if os.path.isdir(child))
+
+
+def _not_among(jsons: Sequence[Path], folder: Path) -> list[Found | Refused]:
+    """What else in a folder ``detr-d2 prepare`` would read as an export: zips, XMLs, masks and JSONs of other folders.
+
+    JSONs that lie in the folder itself, or beside those that are known, are left to the caller.
+    """
     try:
         found = find_exports(folder)
     except DatasetError:
-        return []
-    return [one for one in found if isinstance(one, Refused) or one.tree.path != folder or not _is_json(one)]
+        return []  # it holds none
+    known = {folder, *(path.parent for path in jsons)}
+    return [one for one in found if isinstance(one, Refused) or not _is_json(one) or _path_of(one).parent not in known]
+
+
+def _path_of(found: Found) -> Path:
+    return found.tree.path / found.key
 
 
 def _is_json(found: Found) -> bool:
@@ -159,7 +172,7 @@ def _of_exports(found: Sequence[Found | Refused]) -> Sources:
         if isinstance(one, Refused):
             sources.append(Source(str(one.path), refused=one.message))
         elif _is_json(one):
-            sources.append(_of_json(one.tree.path / one.key, None, None, is_meant=False))
+            sources.append(_of_json(_path_of(one), None, None, is_meant=False))
         else:
             sources.append(Source(str(one.tree.files[one.key]), export=one))
     return Sources(tuple(sources), to_be_merged=len(sources) > 1)
@@ -167,11 +180,20 @@ def _of_exports(found: Sequence[Found | Refused]) -> Sources:
 
 def _jsons_of_export(folder: Path) -> list[Path]:
     """The JSONs of one export: ``annotations/*.json`` or ``coco.json``."""
-    standard = sorted(path for path in (folder / "annotations").glob("*.json") if path.is_file())
+    listed = _entries(folder / "annotations")
+    standard = sorted(path for path in listed if path.suffix == ".json" and os.path.isfile(path))
     pictured = [path for path in standard if path.name.startswith(("instances_", "panoptic_"))]
     if pictured:
         return pictured
-    return [folder / "coco.json"] if (folder / "coco.json").is_file() else []
+    return [folder / "coco.json"] if os.path.isfile(folder / "coco.json") else []
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What lies in a folder; nothing where it can't be read, which is said where exports are looked for."""
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
 
 
 def _of_json(path: Path, images: str | None, panoptic_root: str | None, is_meant: bool = True) -> Source:

@@ -18,7 +18,7 @@ from ..checks.parallel import default_workers
 from .coco_mix import COCO_THINGS, mix_in
 from .options import CROWDS, OVERLAPS, PrepareOptions
 from .pipeline import Prepared, find_target, prepare
-from .readers import read_exports
+from .readers import refuse_unreadable, try_exports
 from .stuff import StuffSettings, build_policy
 from .stuff.settings import FOREIGN_THINGS, STUFF_CLASSES
 from .tasks import Input
@@ -199,8 +199,9 @@ def _inputs(args: argparse.Namespace) -> list[Input]:
     if args.coco_images and not args.coco:
         raise ConfigError("--coco-images wants pictures of COCO; name their folder by --coco.")
     _refuse_out_among(args.cvat + args.coco, args.out)
-    inputs = [Input(export) for export in read_exports(args.cvat, "cvat")] if args.cvat else []
-    others = read_exports(args.coco, "coco") if args.coco else []
+    (exports, wrong), (others, also_wrong) = try_exports(args.cvat, "cvat"), try_exports(args.coco, "coco")
+    refuse_unreadable([*wrong, *also_wrong])
+    inputs = [Input(export) for export in exports]
     if args.coco_images:
         mixed = mix_in(others, args.coco_images, args.seed, args.coco_things, args.stuff_classes)
         return inputs + [Input(export, "coco", fills_rest=False) for export in mixed]

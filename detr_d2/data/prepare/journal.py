@@ -220,8 +220,6 @@ def _locked(folder: Path, target: Path) -> Iterator[None]:
                 break
             except OSError as error:
                 if attempt == _TRIES - 1:
-                    raise DatasetError(
-                        f"another 'detr-d2 prepare' is writing {target}; wait for it to end."
-                    ) from error
+                    raise DatasetError(f"another 'detr-d2 prepare' is writing {target}; wait for it to end.") from error
                 time.sleep(_WAIT)
         yield

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 from xml.etree.ElementTree import Element
 
-from defusedxml import DefusedXmlException
+from defusedxml import DefusedXmlException, DTDForbidden
 from defusedxml.ElementTree import iterparse
 
 from ....errors import DatasetError
@@ -19,7 +20,7 @@ from .building import ExportBuilder, PackedLabels
 from .cvat_shapes import SHAPES, BadShape, shape_of
 from .finding import PictureFinder, joined
 
-ROOT = "annotations"
+ROOT, FILE_NAME = "annotations", "annotations.xml"
 _DEEPEST = 32
 _UNDRAWN = ("polyline", "points", "skeleton", "cuboid", "tag")
 _CROWD_ATTRIBUTES = ("is_crowd", "iscrowd")
@@ -40,6 +41,20 @@ def read_cvat_xml(file: FileRef, name: str, finder: PictureFinder) -> Export:
     for element in _elements(_events(file), file):
         reader.take(element)
     return reader.export()
+
+
+def is_cvat_xml(file: FileRef) -> bool:
+    """Whether an XML is CVAT's, by its name or that of its root; one that can't be read passes, and is named then."""
+    if PurePosixPath(file.member or file.path.name).name.lower() == FILE_NAME:
+        return True
+    try:
+        with file.open() as opened:
+            root: Element = next(iterparse(opened, ("start",), forbid_dtd=True))[1]
+            return root.tag == ROOT
+    except DTDForbidden as error:
+        return bool(error.name == ROOT)
+    except Exception:
+        return True
 
 
 def _events(file: FileRef) -> Iterator[tuple[str, Element]]:

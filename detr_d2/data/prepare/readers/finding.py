@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from ..records import FileRef
-from .archives import FileTree
+from .archives import PICTURE_SUFFIXES, FileTree, has_suffix_of_picture
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jfif")
 _MASK_FOLDERS = {"SegmentationClass", "SegmentationObject", "panoptic", "masks"}
 
 
@@ -75,11 +74,6 @@ def _folders_beside(tree: FileTree) -> list[Path]:
         return []
     above, name = tree.path.parent, tree.path.stem
     return [above / name / "images", above / name, above / "images", above]
-
-
-def has_suffix_of_picture(key: str) -> bool:
-    """Whether a file is called as pictures are."""
-    return PurePosixPath(key).suffix.lower() in PICTURE_SUFFIXES
 
 
 def _is_mask(key: str) -> bool:
