@@ -24,6 +24,8 @@ WIDTH, HEIGHT = 48, 40
 _ROOT = Path(__file__).resolve().parent.parent.parent
 #: Of prctl, and the two capabilities by which root reads what it has no permission for.
 _DROP, _OVERRIDES = 24, (1, 2)
+#: Bytes that what is tested may take.
+_MEMORY = 3 * 2**30
 
 
 def prepare(*words: str | Path, workers: int = 1) -> int:
@@ -117,16 +119,20 @@ def leftovers(folder: Path) -> list[str]:
 
 @contextmanager
 def within(seconds: int) -> Iterator[None]:
-    """Ends what would wait for ever, so that a test of that fails."""
+    """Ends what would wait for ever, or read until memory ends, so that a test of that fails."""
 
     def too_long(*_: object) -> None:
         raise AssertionError(f"it took more than {seconds} seconds")
 
     before = signal.signal(signal.SIGALRM, too_long)
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + _MEMORY, limits[1]))
     signal.alarm(seconds)
     try:
         yield
     finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
 

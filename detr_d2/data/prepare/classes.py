@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from ...errors import DatasetError, MissingFileError
+from ...files import SpecialFileError, open_regular
 from ..categories import Category, coco_categories, construction_categories, distinct_colors
 from ..coco_json import read_categories
 from .class_names import find_name, near_names, normal_name, spelling
@@ -223,9 +224,12 @@ def _rule(value: Any, place: str) -> _Rule:
 
 def _load(path: Path, option: str, allowed: str) -> Any:
     try:
-        text = path.read_text(encoding="utf-8")
+        with open_regular(path) as file:
+            text = file.read().decode("utf-8")
         return json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
     except FileNotFoundError as error:
         raise MissingFileError(f"{option}: {path} isn't there. Give {allowed}.") from error
+    except SpecialFileError as error:
+        raise DatasetError(f"{option}: {error}") from error
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise DatasetError(f"{option}: {path} can't be read: {error}") from error

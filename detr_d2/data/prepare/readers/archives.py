@@ -81,7 +81,7 @@ def folder_tree(folder: Path) -> FileTree:
         for name in names:
             path = Path(root) / name
             if _leads_nowhere(path):
-                unreadable[path] = f"{path} is a link to {os.readlink(path)}, which isn't there. Mend or remove it."
+                unreadable[path] = f"{path} is a link to {os.readlink(path)}, which isn't there. Correct or remove it."
             elif not name.startswith("."):
                 files[(above / name).as_posix()] = FileRef(path)
         if len(files) > MOST_FILES:
