@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from ..names import is_text
+from ..prepare.readers.discovery import folder_of_export
 from ..registration import entry_of
 from .categories import category_faults
 from .drawing import drawing_faults
@@ -66,6 +69,11 @@ def dataset_faults(
         if source.export is not None or source.refused:
             yield from _export_faults(source, merging if dataset.to_be_merged else None, quick, workers, progress)
             continue
+        if not source.is_meant and not dataset.names and not is_text(folder_of_export(Path(source.json_file)).name):
+            message = (
+                "the name of its folder isn't UTF-8, and images are called by it once exports are merged; rename it."
+            )
+            yield fault("export-broken", source.json_file, message)
         read = read_json_file(source.json_file)
         yield from read.faults
         if read.content is None:

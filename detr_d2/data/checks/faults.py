@@ -63,7 +63,7 @@ KINDS: dict[str, Kind] = {
     **_errors(
         category_id="write a whole number, as categories has it",
         category_unknown="add the category to categories, or correct the id",
-        category_name="give each category a name of its own",
+        category_name="give each category a name of its own, as text",
         isthing="write 1 for a thing (countable) and 0 for stuff",
     ),
     **_warnings(

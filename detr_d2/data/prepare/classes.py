@@ -15,6 +15,7 @@ from ...errors import DatasetError, MissingFileError
 from ...files import SpecialFileError, open_regular
 from ..categories import Category, coco_categories, construction_categories, distinct_colors
 from ..coco_json import read_categories
+from ..names import is_text
 from .class_names import find_name, near_names, normal_name, spelling
 from .records import ClassRecord, Export
 
@@ -71,12 +72,13 @@ def build_class_table(
             labelled, ``void`` is void.
 
     Raises:
-        DatasetError: names that are unknown, with the nearest ones; classes that are things here and stuff there; a
-            file that isn't understood.
+        DatasetError: names that are unknown, with the nearest ones, or no text; classes that are things here and stuff
+            there; a file that isn't understood.
         MissingFileError: a file isn't there.
     """
     rules = _read_rules(classes) if classes else {}
     records = [*stuff, *(record for export in exports for record in export.classes)]
+    _refuse_unwritable_names(exports, records, rules, classes)
     _warn_of_unused(rules, records, classes)
     wanted: list[tuple[str, _Rule]] = []
     for record in records:
@@ -87,6 +89,20 @@ def build_class_table(
     if categories == "auto":
         return _found_table(wanted)
     return _known_table(wanted, read_known(categories), categories)
+
+
+def _refuse_unwritable_names(
+    exports: Sequence[Export], records: Sequence[ClassRecord], rules: dict[str, _Rule], classes: Path | None
+) -> None:
+    """Raises a DatasetError that lists all class names that can't stand in a JSON."""
+    files = {record.name: str(export.file) for export in exports for record in export.classes}
+    wrong = {record.name: files.get(record.name, "--stuff") for record in records}
+    wrong |= {rule.name: str(classes) for rule in rules.values() if rule.name is not None}
+    shown = [f"{name!r} of {file}" for name, file in wrong.items() if not is_text(name)]
+    if shown:
+        raise DatasetError(
+            f"names of classes have to be text in UTF-8, and these aren't: {', '.join(shown)}. Rename them there."
+        )
 
 
 def _warn_of_unused(rules: dict[str, _Rule], records: Sequence[ClassRecord], classes: Path | None) -> None:

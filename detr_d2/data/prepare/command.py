@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
@@ -210,9 +211,9 @@ def _inputs(args: argparse.Namespace) -> list[Input]:
 
 def _refuse_out_among(paths: Sequence[Path], out: Path) -> None:
     """The dataset must not be among what is read, or the next run would read it."""
-    target = out.resolve()
+    target = Path(os.path.realpath(out))
     for path in paths:
-        if path.resolve() in (target, *target.parents):
+        if Path(os.path.realpath(path)) in (target, *target.parents):
             raise ConfigError(f"--out {out} lies in {path}, which is read; name a folder outside of it.")
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import DatasetError
+from ...files import write_text
 from ..categories import Category
 from .class_names import near_pairs
 from .classes import ClassTable
@@ -77,7 +78,7 @@ class Finishing:
         write_register(folder, self._options.dataset_name, splits)
         self._sweep(folder)
         report = summary.report(self._asked(policy), categories, self._numbered(), time.monotonic() - started)
-        (folder / MARKER).write_text(json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8")
+        write_text(folder / MARKER, json.dumps(report, indent=1, ensure_ascii=False))
         _write_page(folder, report)
         return report
 

@@ -6,8 +6,8 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
-from typing import Literal
+from pathlib import Path, PurePath, PurePosixPath
+from typing import Literal, TypeVar
 
 from ....errors import DatasetError, MissingFileError, UserError
 from ....files import refuse_special
@@ -19,6 +19,8 @@ from .cvat_masks import CLASSES, LABEL_MAP, read_cvat_masks
 from .cvat_xml import is_cvat_xml, read_cvat_xml
 from .finding import PictureFinder, joined
 from .json_source import load_json
+
+AnyPath = TypeVar("AnyPath", bound=PurePath)
 
 logger = logging.getLogger(__name__)
 
@@ -234,9 +236,14 @@ def _without_doubles(keys: Sequence[str]) -> Iterator[str]:
 
 def _name(tree: FileTree, key: str) -> str:
     """Of the folder or zip that an export is in."""
-    above = PurePosixPath(key).parent
-    above = above.parent if above.name in ("annotations", "labels") else above
+    above = folder_of_export(PurePosixPath(key))
     return above.name or (tree.path.stem if tree.path.is_file() else tree.path.resolve().name)
+
+
+def folder_of_export(labels: AnyPath) -> AnyPath:
+    """The folder that an export is called by, from the path of its labels."""
+    above = labels.parent
+    return above.parent if above.name in ("annotations", "labels") else above
 
 
 def _named_apart(found: Sequence[Found]) -> Iterator[Found]:
