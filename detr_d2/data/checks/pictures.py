@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from ..image_size import MOST_PIXELS
 from .faults import Fault, fault
-from .images import MOST_PIXELS, ListedPicture
+from .images import ListedPicture
 from .places import is_file, opened, size_of
 
 TURNED_SIDEWAYS = (5, 6, 7, 8)

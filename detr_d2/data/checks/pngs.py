@@ -10,10 +10,11 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import find_objects
 
+from ..image_size import MOST_PIXELS
 from .boxes import Place
 from .drawing import box_difference_fault
 from .faults import Fault, fault
-from .images import MOST_PIXELS, ListedPicture
+from .images import ListedPicture
 from .panoptic import PanopticPicture
 from .pictures import reason
 from .places import is_file, opened

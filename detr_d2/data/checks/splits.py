@@ -14,8 +14,9 @@ import imagehash
 import numpy as np
 from PIL import Image
 
+from ..image_size import MOST_PIXELS
 from .faults import Fault, fault, shown
-from .images import MOST_PIXELS, ListedPicture
+from .images import ListedPicture
 from .parallel import in_processes
 
 #: Perceptual hashes of near-duplicates differ in so many of their 64 bits, and their thumbnails in so many grey levels.

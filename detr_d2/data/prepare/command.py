@@ -14,7 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ...arguments import number, whole_number
-from ...errors import ConfigError
+from ...errors import ConfigError, printable
 from ..checks.parallel import default_workers
 from .coco_mix import COCO_THINGS, mix_in
 from .options import CROWDS, OVERLAPS, PrepareOptions
@@ -161,9 +161,19 @@ def _add_stuff(parser: argparse.ArgumentParser) -> None:
     )
 
 
+class _Printable(logging.Formatter):
+    """Escapes what could steer a terminal, as names in exports are anybody's."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See :class:`logging.Formatter`."""
+        return printable(super().format(record))
+
+
 def run(args: argparse.Namespace) -> int:
     """Make the dataset that ``args`` describe and say what is in it."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Printable("%(levelname)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     options = _options(args)
     settings = StuffSettings(
         args.stuff_classes, args.stuff_things, args.stuff_score, args.margin, args.cache, tuple(args.stuff_opts)
@@ -225,16 +235,17 @@ def _print(prepared: Prepared, options: PrepareOptions) -> None:
     segments = sum(entry["kept"] for entry in kept)
     reused = f", {prepared.reused} of them from an interrupted run" if prepared.reused else ""
     for warning in warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        print(printable(f"warning: {warning}"), file=sys.stderr)
+    folder = printable(str(prepared.folder))
     print(
         f"{pictures['train']} pictures for training and {pictures['val']} for validation{reused}; {segments} segments "
-        f"of {things} classes of things and {len(kept) - things} of stuff: {prepared.folder}"
+        f"of {things} classes of things and {len(kept) - things} of stuff: {folder}"
     )
     register = shlex.quote(str(prepared.folder / "register.yaml"))
     names = f"{options.dataset_name}_train" + (f", {options.dataset_name}_val" if pictures["val"] else "")
-    print(f"what went in, what was dropped and why:  {prepared.folder / 'report.html'}")
-    print(f"look once more:  detr-d2 check {register}")
-    print(f"use it:  DATASETS.REGISTER \"['{prepared.folder / 'register.yaml'}']\"  (names: {names})")
+    print(f"what went in, what was dropped and why:  {os.path.join(folder, 'report.html')}")
+    print(f"look once more:  detr-d2 check {printable(register)}")
+    print(f"use it:  DATASETS.REGISTER \"['{os.path.join(folder, 'register.yaml')}']\"  (names: {names})")
 
 
 def _bar(things: Iterable[Any], count: int, title: str) -> Iterable[Any]:

@@ -10,10 +10,8 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from ...errors import DatasetError, MissingFileError
+from ..image_size import MOST_PIXELS
 from .records import PictureRecord
-
-#: Pixels beyond which Pillow refuses to open a picture.
-MOST_PIXELS = 178_956_970
 
 _PLAIN_MODES = ("RGB", "L")
 _COPIED_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF")
@@ -82,6 +80,8 @@ def decode(record: PictureRecord) -> Decoded:
                 return _decode_opened(image, content, record)
     except UnusablePicture:
         raise
+    except Image.DecompressionBombError as error:
+        raise UnusablePicture("picture-large", f"{record.image} is too large: {error}") from error
     except Exception as error:  # decoders raise whatever they like on broken files
         unknown = isinstance(error, UnidentifiedImageError)
         why = "it is no picture, or of a kind that Pillow doesn't know" if unknown else " ".join(str(error).split())

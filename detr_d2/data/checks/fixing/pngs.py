@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..images import MOST_PIXELS
+from ...image_size import MOST_PIXELS
 from ..pictures import reason
 from ..places import copy_file, opened
 from ..pngs import ids_of_colors

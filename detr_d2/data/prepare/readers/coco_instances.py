@@ -15,7 +15,7 @@ from ...run_lengths import decompressed, run_lengths
 from ..records import Box, ClassRecord, Export, FileRef, Label, Polygons, Runs, Shape
 from .building import ExportBuilder, PackedLabels
 from .finding import PictureFinder
-from .json_source import Id, classes_of, finite_numbers, id_of, number_of, part, size_of
+from .json_source import Id, classes_of, finite_numbers, id_of, number_of, part
 from .shapes import MOST_COORDINATE, is_polygon, shape_mask
 
 _RECTANGLE = 1e-3
@@ -61,7 +61,7 @@ def read_coco_instances(
             continue
         image = builder.picture_file(picture)
         if image is not None:
-            width, height = size_of(entry)
+            width, height = builder.size_of(entry, picture)
             labels = [label for one in annotations for label in reader.labels(one, picture, width, height)]
             builder.add(picture, image, (width, height), PackedLabels.of(labels), image_id)
         grouped[image_id] = []  # the memory of what was read is free for what comes

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from xml.etree.ElementTree import Element
 
-from ..pixels import MOST_PIXELS
+from ...image_size import MOST_PIXELS
 from ..records import Bitmap, Box, Ellipse, Polygons, Shape
 from .shapes import MOST_COORDINATE, is_polygon
 

@@ -134,7 +134,6 @@ class _Reader:
     def _take_image(self, image: Element) -> None:
         picture = image.get("name", "")
         subset = image.get("subset", "")
-        width, height = _whole(image.get("width")), _whole(image.get("height"))
         if not picture:
             self._notes.add("json-key", f"image {image.get('id')} has no name; left out.")
             return
@@ -142,6 +141,7 @@ class _Reader:
         found = self._builder.picture_file(in_subset, picture)
         if found is None:
             return
+        width, height = self._builder.size_of(_sides(image), picture)
         labels = [label for shape in image if (label := self._label(shape, picture, width, height))]
         name = picture if self._names.setdefault(picture, subset) == subset else in_subset
         self._builder.add(name, found, (width, height), PackedLabels.of(labels), _whole(image.get("id")))
@@ -190,6 +190,12 @@ def _color(text: str) -> tuple[int, int, int] | None:
     if not re.fullmatch("#[0-9a-fA-F]{6}", text):
         return None
     return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
+
+
+def _sides(image: Element) -> dict[str, int | str]:
+    """``width`` and ``height`` as far as they are there, as whole numbers if they are that."""
+    sides = {key: text for key in ("width", "height") if (text := image.get(key)) is not None}
+    return {key: int(text) if re.fullmatch("-?[0-9]{1,40}", text) else text for key, text in sides.items()}
 
 
 def _whole(text: str | None, signed: bool = False) -> int:

@@ -10,8 +10,8 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from ....errors import DatasetError
+from ...image_size import MOST_PIXELS
 from ...run_lengths import decompressed
-from ..pixels import MOST_PIXELS
 from ..records import Bitmap, Box, Ellipse, Polygons, Runs, Shape
 
 #: Polygons are cut so many picture sizes away from the picture: the time and memory to fill one grow with its reach.

@@ -28,6 +28,7 @@ _MEANINGS = {
     "attribute-unused": "attributes of labels, which a dataset has no place for",
     "objects-missing": "pictures with masks of classes but not of objects; all of a class in one is one object",
     "json-key": "entries that lack something",
+    "json-type": "images whose width or height is no number of pixels; their own size counts",
     "id-duplicate": "entries with an id that was there before",
     "id-range": "segments with an id that a PNG can't have",
     "image-unknown": "labels of pictures that their file doesn't list",
