@@ -28,7 +28,7 @@ _EPILOG = """\
 examples:
   detr-d2 prepare --cvat exports/ --out datasets/site                    # the rest of each picture is void
   detr-d2 prepare --cvat job_1.zip job_2.zip --stuff misc --out datasets/site
-  detr-d2 prepare --cvat exports/ --stuff model detr_panoptic_R50 --out datasets/site
+  detr-d2 prepare --cvat exports/ --stuff model detr-r50-panoptic --out datasets/site
   detr-d2 prepare --cvat exports/ --coco coco/ --coco-images 1000 --categories construction --out datasets/site
 
 OUT gets images/, panoptic/, panoptic_train.json, panoptic_val.json, instances_train.json, instances_val.json,
@@ -153,7 +153,7 @@ def _add_stuff(parser: argparse.ArgumentParser) -> None:
         "--margin",
         type=whole_number(0, 999_999_999),
         metavar="N",
-        help="pixels around people's labels that are void (model: 5, else 0)",
+        help="what is at most so many pixels away from people's labels is void (model: 5, else 0)",
     )
     stuff.add_argument("--cache", type=Path, metavar="DIR", help="keep a model's answers here for later runs")
     stuff.add_argument(
