@@ -17,7 +17,7 @@ from ...arguments import number, whole_number
 from ...errors import ConfigError, printable
 from ..checks.parallel import default_workers
 from .coco_mix import COCO_THINGS, mix_in
-from .options import CROWDS, OVERLAPS, PrepareOptions
+from .options import CROWDS, HOLES, OVERLAPS, PrepareOptions
 from .pipeline import Prepared, find_target, prepare
 from .readers import refuse_unreadable, try_exports
 from .stuff import StuffSettings, build_policy
@@ -121,6 +121,10 @@ def _add_labels(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     labels.add_argument("--overlap", choices=OVERLAPS, default="small-on-top", help="see below (default: small-on-top)")
     labels.add_argument(
+        "--holes", choices=HOLES, default="cut",
+        help="a polygon inside a polygon of the same object is a hole: cut it, or fill it (default: cut)",
+    )  # fmt: skip
+    labels.add_argument(
         "--min-area",
         type=whole_number(0, 999_999_999),
         default=16,
@@ -197,6 +201,7 @@ def _options(args: argparse.Namespace) -> PrepareOptions:
         classes=args.classes,
         crowds=args.crowd,
         overlap=args.overlap,
+        holes=args.holes,
         min_area=args.min_area,
         pictures=pictures,
         quality=args.jpeg or 95,

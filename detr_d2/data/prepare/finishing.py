@@ -136,6 +136,9 @@ class Finishing:
             summary.warnings.append(why)
         if split.joined:
             summary.warnings.append(f"{split.joined} pictures look like another one, and are on its side of the split.")
+        if holed := summary.note_count("polygon-holes"):
+            done = "cut out (--holes fill fills them)" if self._options.holes == "cut" else "filled"
+            summary.warnings.append(f"{holed} labels have polygons inside polygons, which are holes; they were {done}.")
         if not self._table.is_fixed:
             for first, second in near_pairs([category.name for category in categories if category]):
                 summary.warnings.append(f"the classes {first!r} and {second!r} are alike; --classes can make them one.")
@@ -176,6 +179,7 @@ class Finishing:
             "classes": str(options.classes) if options.classes else None,
             "crowd": options.crowds,
             "overlap": options.overlap,
+            "holes": options.holes,
             "min_area": options.min_area,
             "pictures": options.pictures,
             "stuff": policy,

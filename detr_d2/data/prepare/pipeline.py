@@ -78,7 +78,7 @@ def prepare(
     tasks = make_tasks(inputs)
     if not tasks:
         raise DatasetError("the exports have no picture; nothing to prepare.")
-    rules = LabelRules(table, crowds, options.overlap, options.min_area)
+    rules = LabelRules(table, crowds, options.overlap, options.min_area, options.holes == "fill")
     with work_folder(target) as work:
         report, reused = _make(work, tasks, rules, policy, options, summary, progress)
         put_in_place(work.folder / "data", target)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import PurePosixPath
 from xml.etree.ElementTree import Element
 
@@ -15,7 +16,8 @@ from defusedxml import DefusedXmlException, DTDForbidden
 from defusedxml.ElementTree import iterparse
 
 from ....errors import DatasetError
-from ..records import ClassRecord, Export, FileRef, Label
+from ...polygons import solid_parts
+from ..records import ClassRecord, Export, FileRef, Label, Polygons
 from .building import ExportBuilder, PackedLabels
 from .cvat_shapes import SHAPES, BadShape, shape_of
 from .finding import PictureFinder, joined
@@ -142,7 +144,7 @@ class _Reader:
         if found is None:
             return
         width, height = self._builder.size_of(_sides(image), picture)
-        labels = [label for shape in image if (label := self._label(shape, picture, width, height))]
+        labels = _with_holes([label for shape in image if (label := self._label(shape, picture, width, height))])
         name = picture if self._names.setdefault(picture, subset) == subset else in_subset
         self._builder.add(name, found, (width, height), PackedLabels.of(labels), _whole(image.get("id")))
 
@@ -190,6 +192,23 @@ def _color(text: str) -> tuple[int, int, int] | None:
     if not re.fullmatch("#[0-9a-fA-F]{6}", text):
         return None
     return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
+
+
+def _with_holes(labels: list[Label]) -> list[Label]:
+    """Polygons inside polygons of one group, which are holes of its object, put to those that they are in."""
+    rings: dict[tuple[str, int, bool], list[int]] = {}
+    for place, label in enumerate(labels):
+        if label.group and isinstance(label.shape, Polygons):
+            rings.setdefault((label.class_name, label.group, label.is_crowd), []).append(place)
+    found: list[Label | None] = list(labels)
+    for places in rings.values():
+        outlines = [labels[place].shape.polygons[0] for place in places]  # type: ignore[union-attr]
+        for outer, holes in solid_parts(outlines):
+            shape = Polygons((outlines[outer], *(outlines[hole] for hole in holes)))
+            found[places[outer]] = replace(labels[places[outer]], shape=shape)
+            for hole in holes:
+                found[places[hole]] = None
+    return [label for label in found if label]
 
 
 def _sides(image: Element) -> dict[str, int | str]:

@@ -17,7 +17,7 @@ _MEANINGS = {
     "mask-type": "labels whose outline is neither polygons nor run lengths",
     "box-empty": "boxes without an area",
     "polygon-points": "outlines of fewer than three points, or of points that are no numbers",
-    "polygon-holes": "outlines of holes, written as polygons; the area of the label says so, and they are cut out",
+    "polygon-holes": "labels with polygons inside polygons, which are holes; they are cut out, or filled (--holes)",
     "rle-counts": "masks whose run lengths don't fill their size",
     "rle-size": "masks of another size than their picture",
     "shape-number": "shapes with something else than numbers",
