@@ -9,7 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ WIDTH, HEIGHT = 48, 40
 _ROOT = Path(__file__).resolve().parent.parent.parent
 #: Of prctl, and the two capabilities by which root reads what it has no permission for.
 _DROP, _OVERRIDES = 24, (1, 2)
+#: Seconds that a process may take; far more than it needs.
+_LONGEST = 300
 #: Bytes that what is tested may take.
 _MEMORY = 3 * 2**30
 
@@ -55,8 +57,19 @@ def environment() -> dict[str, str]:
 def run_without_privileges(*words: str | Path) -> subprocess.CompletedProcess[str]:
     """Runs ``detr-d2`` as a process that permissions hold for, even where the tests are root's."""
     drop = _drop_overrides if os.geteuid() == 0 else None
+    return _run(words, drop)
+
+
+def _run(words: Sequence[str | Path], begin: Callable[[], None] | None) -> subprocess.CompletedProcess[str]:
+    """``begin`` runs first in the process, which is ended where it would wait for ever."""
     return subprocess.run(
-        command(*words), env=environment(), capture_output=True, text=True, check=False, preexec_fn=drop
+        command(*words),
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=begin,
+        timeout=_LONGEST,
     )
 
 
@@ -143,7 +156,4 @@ def prepare_until_disk_is_full(*words: str | Path, most_bytes: int) -> subproces
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
 
-    words = ("prepare", *words, "--workers", "1")
-    return subprocess.run(
-        command(*words), env=environment(), capture_output=True, text=True, check=False, preexec_fn=limit
-    )
+    return _run(("prepare", *words, "--workers", "1"), limit)

@@ -148,7 +148,14 @@ def folder_that_is_not_utf_8(folder: Path) -> str:
     return "caf\\udce9"
 
 
+def masks_in_a_folder_that_is_not_utf_8(folder: Path) -> str:
+    colors = np.full((30, 40, 3), 9, np.uint8)
+    write_folder(folder / "caf\udce9", mask_files(colors, colors, "drum:9,9,9::"))
+    return "caf\\udce9"
+
+
 NAMES = [lone_surrogate_in_a_class, lone_surrogate_in_an_image, image_that_is_not_utf_8, folder_that_is_not_utf_8]
+NAMES += [masks_in_a_folder_that_is_not_utf_8]
 
 
 @pytest.mark.parametrize("spoil", NAMES)
@@ -188,9 +195,18 @@ def test_a_class_whose_name_is_no_text_gets_one_in_the_repaired_copy(tmp_path: P
     assert prepare("--cvat", tmp_path / "fixed", "--out", tmp_path / "made") == 0
 
 
-def test_a_class_that_the_user_names_so_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "map.json").write_text('{"brick": "bri\\ud800ck"}')
-    words = ("--classes", tmp_path / "map.json", "--out", tmp_path / "made")
+@pytest.mark.parametrize(
+    ("option", "content"),
+    [
+        ("--classes", '{"brick": "bri\\ud800ck"}'),
+        ("--categories", '[{"id": 1, "name": "bri\\ud800ck"}, {"id": 2, "name": "brick"}]'),
+    ],
+)
+def test_a_class_that_the_user_names_so_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, content: str
+) -> None:
+    (tmp_path / "list.json").write_text(content)
+    words = (option, tmp_path / "list.json", "--out", tmp_path / "made")
 
     assert prepare("--cvat", write_export(tmp_path / "exports"), *words) == 2
 

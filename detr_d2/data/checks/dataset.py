@@ -14,7 +14,7 @@ from ..registration import entry_of
 from .categories import category_faults
 from .drawing import drawing_faults
 from .exports import check_export, look_at_export_picture
-from .faults import Fault, fault
+from .faults import Fault, fault, shown
 from .images import ListedPicture, image_faults
 from .instances import instance_faults
 from .json_file import ReadJson, read_json_file
@@ -66,14 +66,11 @@ def dataset_faults(
     merging = Merging()
     listed: dict[str, list[ListedPicture]] = {}
     for source in dataset.sources:
+        if not dataset.names:
+            yield from _name_faults(source)
         if source.export is not None or source.refused:
             yield from _export_faults(source, merging if dataset.to_be_merged else None, quick, workers, progress)
             continue
-        if not source.is_meant and not dataset.names and not is_text(folder_of_export(Path(source.json_file)).name):
-            message = (
-                "the name of its folder isn't UTF-8, and images are called by it once exports are merged; rename it."
-            )
-            yield fault("export-broken", source.json_file, message)
         read = read_json_file(source.json_file)
         yield from read.faults
         if read.content is None:
@@ -94,6 +91,14 @@ def dataset_faults(
     if dataset.to_be_merged:
         yield from merging.faults(os.path.commonpath([source.json_file for source in dataset.sources]))
     yield from (leak.fault for leak in find_leaks(_splits(dataset, listed), quick, workers))
+
+
+def _name_faults(source: Source) -> Iterator[Fault]:
+    """An export that was found by its folder is called by it once exports are merged."""
+    found = folder_of_export(Path(source.json_file)).name if source.export is None else source.export.name
+    if not source.is_meant and not is_text(found):
+        message = f"is of the export {shown(found)}, whose name isn't UTF-8; rename its folder or zip."
+        yield fault("export-broken", source.json_file, message)
 
 
 def _export_faults(

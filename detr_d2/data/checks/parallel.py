@@ -63,7 +63,7 @@ def in_processes(
             "a process that looked at pictures was ended, as happens when memory runs out. "
             "Try again with --workers 1, or --quick."
         ) from error
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, GeneratorExit):  # nobody takes what they are at any more
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()
         raise

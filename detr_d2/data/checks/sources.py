@@ -170,11 +170,11 @@ def _of_exports(found: Sequence[Found | Refused]) -> Sources:
     sources = []
     for one in found:
         if isinstance(one, Refused):
-            sources.append(Source(str(one.path), refused=one.message))
+            sources.append(Source(str(one.path), is_meant=False, refused=one.message))
         elif _is_json(one):
             sources.append(_of_json(_path_of(one), None, None, is_meant=False))
         else:
-            sources.append(Source(str(one.tree.files[one.key]), export=one))
+            sources.append(Source(str(one.tree.files[one.key]), is_meant=False, export=one))
     return Sources(tuple(sources), to_be_merged=len(sources) > 1)
 
 

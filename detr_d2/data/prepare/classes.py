@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,11 @@ def build_class_table(
     """
     rules = _read_rules(classes) if classes else {}
     records = [*stuff, *(record for export in exports for record in export.classes)]
-    _refuse_unwritable_names(exports, records, rules, classes)
+    _refuse_unwritable_names(
+        {record.name: "--stuff" for record in stuff}
+        | {record.name: str(export.file) for export in exports for record in export.classes}
+        | {rule.name: str(classes) for rule in rules.values() if rule.name is not None}
+    )
     _warn_of_unused(rules, records, classes)
     wanted: list[tuple[str, _Rule]] = []
     for record in records:
@@ -88,17 +92,18 @@ def build_class_table(
         wanted.append((record.name, _Rule(rule.name, rule.meaning, is_thing, rule.color or record.color)))
     if categories == "auto":
         return _found_table(wanted)
-    return _known_table(wanted, read_known(categories), categories)
+    known = read_known(categories)
+    _refuse_unwritable_names({category.name: categories for category in known})
+    return _known_table(wanted, known, categories)
 
 
-def _refuse_unwritable_names(
-    exports: Sequence[Export], records: Sequence[ClassRecord], rules: dict[str, _Rule], classes: Path | None
-) -> None:
-    """Raises a DatasetError that lists all class names that can't stand in a JSON."""
-    files = {record.name: str(export.file) for export in exports for record in export.classes}
-    wrong = {record.name: files.get(record.name, "--stuff") for record in records}
-    wrong |= {rule.name: str(classes) for rule in rules.values() if rule.name is not None}
-    shown = [f"{name!r} of {file}" for name, file in wrong.items() if not is_text(name)]
+def _refuse_unwritable_names(origins: Mapping[str, str]) -> None:
+    """Raises a DatasetError that lists all class names that can't stand in a JSON.
+
+    Args:
+        origins: for each name where it comes from.
+    """
+    shown = [f"{name!r} of {origin}" for name, origin in origins.items() if not is_text(name)]
     if shown:
         raise DatasetError(
             f"names of classes have to be text in UTF-8, and these aren't: {', '.join(shown)}. Rename them there."

@@ -129,7 +129,7 @@ class Workshop:
             panoptic.write_bytes(masks)
         except OSError as error:
             raise WritingError(
-                f"{picture.parent} can't be written: {error.strerror or error}. Mend that and run the same command "
+                f"{picture.parent} can't be written: {error.strerror or error}. Correct that and run the same command "
                 "again; it goes on where it stopped."
             ) from error
         return file_name, png
