@@ -168,7 +168,8 @@ def work_folder(target: Path) -> Iterator[Work]:
                 raise
             except UserError:
                 if work.is_ours:
-                    _remove(folder, above)
+                    shutil.rmtree(folder, ignore_errors=True)
+                    _remove_empty(above)
                 raise
     except OSError as error:
         if isinstance(error, UserError):
@@ -195,7 +196,7 @@ def refuse_unwritable(target: Path) -> None:
     try:
         folder.mkdir(parents=True)
     finally:
-        _remove(folder, above)
+        _remove_empty([folder, *above])
 
 
 def _absent_above(target: Path) -> list[Path]:
@@ -203,12 +204,11 @@ def _absent_above(target: Path) -> list[Path]:
     return [parent for parent in target.parents if not parent.exists()]
 
 
-def _remove(folder: Path, above: Iterable[Path]) -> None:
-    """Removes a folder, and of those above it, the nearest first, what is empty then."""
-    shutil.rmtree(folder, ignore_errors=True)
-    for parent in above:
+def _remove_empty(folders: Iterable[Path]) -> None:
+    """Removes folders in turn as far as nothing is in them."""
+    for folder in folders:
         with suppress(OSError):
-            parent.rmdir()
+            folder.rmdir()
 
 
 @contextmanager
