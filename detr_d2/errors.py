@@ -115,9 +115,9 @@ def _message_for_user(error: Exception) -> str | None:
     """
     if isinstance(error, OSError) and not isinstance(error, UserError) and _TRACEBACK not in str(error):
         return os_error_message(error)
-    from torch.multiprocessing import ProcessRaisedException  # commands that never start a process needn't wait for it
-
-    if not isinstance(error, UserError | OSError | ProcessRaisedException):
+    # Commands without torch needn't wait for it, and where nobody has imported it this error isn't one of its.
+    torch_processes = sys.modules.get("torch.multiprocessing")
+    if not isinstance(error, (UserError, OSError, getattr(torch_processes, "ProcessRaisedException", OSError))):
         return None
     text = str(error)
     before, _, last = text.rpartition(f"\n{__name__}.")

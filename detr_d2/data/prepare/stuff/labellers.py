@@ -25,6 +25,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+import detr_d2
+
 from ....errors import ConfigError, WeightsError
 from ...categories import coco_categories
 from .answers import Answer, AnsweredSegment
@@ -59,7 +61,9 @@ def find_labeller(what: str, score: float, overrides: Sequence[str] = ()) -> Lab
         ConfigError: there is no such module or function, or it needs no overrides.
         MissingFileError: there is no such file.
         WeightsError: the weights have no mask head, or classes without names.
+        BackendError: there is no detectron2 that would do.
     """
+    detr_d2.register_all()  # a function, too, may count on it
     if not _FUNCTION.fullmatch(what) or os.path.exists(what):
         return WeightsLabeller(what, score, overrides)
     if overrides:
@@ -72,7 +76,7 @@ class WeightsLabeller:
 
     def __init__(self, weights: str, score: float, overrides: Sequence[str] = ()) -> None:
         from detr_d2.checkpoint import config_of, read_weights
-        from detr_d2.data.registration import categories_of
+        from detr_d2.data.catalogs import categories_of
 
         file = read_weights(weights)
         options = ("MODEL.DETR.SCORE_THRESHOLD", str(score), *overrides)
