@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from detr_d2 import cli
-from detr_d2.errors import ConfigError, DatasetError, MissingFileError, run_command
+from detr_d2.errors import DatasetError, MissingFileError, run_command
 
 Content = dict[str, Any]
 CATEGORIES = [
@@ -373,11 +373,13 @@ def test_number_of_faults_shown_is_bounded(files: Path) -> None:
     assert message.startswith("3000 faults") and "more faults; all 3000" in message and len(message) < 5000
 
 
-def test_place_that_can_not_be_written_is_a_message(files: Path) -> None:
+def test_place_that_can_not_be_written_is_a_message(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (files / "file").write_text("")
 
-    with pytest.raises(ConfigError, match="can't be written"):
-        pq(files, "--json", str(files / "file" / "pq.json"))
+    code = run_command(lambda: pq(files, "--json", str(files / "file" / "pq.json")))
+
+    assert code == 2
+    assert f"error: {files / 'file'}: File exists. " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [["--bootstrap", "0"], ["--workers", "x"], ["--subset", "--allow-missing"]])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -144,6 +144,18 @@ def entry_of(name: str) -> DatasetEntry | None:
 def dataset_names() -> list[str]:
     """The names of all datasets registered by this project, sorted."""
     return sorted(_entries)
+
+
+def dataset_files(name: str) -> list[str]:
+    """The files of labels of a dataset, for outputs that mustn't replace them; none of another program's dataset."""
+    entry = entry_of(name)
+    return [path for path in (entry.panoptic_json, entry.instances_json) if path] if entry else []
+
+
+def image_files(records: Iterable[DatasetDict]) -> Iterator[str]:
+    """The images and PNGs of dataset dicts."""
+    for record in records:
+        yield from (record[key] for key in ("file_name", "pan_seg_file_name") if key in record)
 
 
 def read_dataset(entry: DatasetEntry, box_mode: int = 1) -> tuple[list[DatasetDict], list[Category]]:

@@ -6,10 +6,10 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from itertools import chain
 
 from detr_d2.arguments import whole_number
 from detr_d2.data.categories import Category
-from detr_d2.errors import ConfigError
 from detr_d2.evaluation.bootstrap import Intervals, bootstrap_intervals
 from detr_d2.evaluation.file_quality import FileQuality, compare_files
 from detr_d2.evaluation.panoptic_files import PanopticFile, read_predictions, read_truth
@@ -18,10 +18,9 @@ from detr_d2.evaluation.results import (
     group_means,
     quality_as_csv,
     quality_as_json,
-    write_json,
-    write_text,
 )
 from detr_d2.evaluation.tables import class_table, quality_table
+from detr_d2.files import check_outputs, write_json, write_text
 
 _EPILOG = """\
 examples:
@@ -65,6 +64,9 @@ def run(args: argparse.Namespace) -> int:
     truth, categories = read_truth(args.gt, args.gt_folder)
     labels = {category.id: label for label, category in enumerate(categories)}
     predictions = read_predictions(args.pred, args.pred_folder, labels)
+    outputs = {"--json": None if args.json == "-" else args.json, "--csv": args.csv}
+    pngs = (entry.png for file in (truth, predictions) for entry in file.pictures.values())
+    check_outputs(outputs, chain((args.gt, args.pred), pngs))
     found = compare_files(truth, predictions, len(categories), args.allow_missing, args.subset, args.workers)
     intervals = None
     if args.bootstrap:
@@ -125,12 +127,9 @@ def _write(
     }
     if intervals is not None:
         content["intervals"] = {"resamples": args.bootstrap, "seed": args.seed, "confidence": intervals.confidence}
-    try:
-        if args.json == "-":
-            print(json.dumps(content, indent=1, allow_nan=False))
-        elif args.json:
-            write_json(args.json, content)
-        if args.csv:
-            write_text(args.csv, quality_as_csv(content))
-    except OSError as error:
-        raise ConfigError(f"the numbers can't be written: {error}. Name another file.") from error
+    if args.json == "-":
+        print(json.dumps(content, indent=1, allow_nan=False))
+    elif args.json:
+        write_json(args.json, content)
+    if args.csv:
+        write_text(args.csv, quality_as_csv(content))

@@ -56,6 +56,11 @@ TOPICS = (
 )
 
 
+def metrics_file(path: str | Path) -> Path:
+    """The ``metrics.json`` that a path stands for: its own, or that of an output folder."""
+    return Path(path) / "metrics.json" if Path(path).is_dir() else Path(path)
+
+
 def read_metrics(path: str | Path) -> Series:
     """Reads a ``metrics.json``: one JSON object a line, as Detectron2's ``JSONWriter`` appends them.
 
@@ -72,8 +77,7 @@ def read_metrics(path: str | Path) -> Series:
         MissingFileError: there is no such file.
         DatasetError: the file holds no metrics.
     """
-    file = Path(path)
-    file = file / "metrics.json" if file.is_dir() else file
+    file = metrics_file(path)
     if not file.is_file():
         raise MissingFileError(f"{file} isn't there; name an output folder of train_net.py, or its metrics.json.")
     series: Series = {}

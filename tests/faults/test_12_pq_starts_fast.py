@@ -11,7 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.evaluation_folders import PROJECT, run_command, write_evaluation, write_metrics, write_panoptic
+from tests.faults.evaluation_folders import (
+    PROJECT,
+    assert_one_sentence,
+    run_command,
+    write_evaluation,
+    write_metrics,
+    write_panoptic,
+)
 
 HEAVY = ("torch", "torchvision", "detectron2", "fvcore")
 
@@ -175,3 +182,32 @@ def test_labelling_function_of_the_user_may_use_detectron2(tmp_path: Path) -> No
     )
 
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_commands_for_models_and_catalogs_get_all_that_they_need(tmp_path: Path) -> None:
+    import torch
+
+    assert run_command(*yard_words(tmp_path), cwd=tmp_path).returncode == 0
+    resnet = {"conv1.weight": torch.zeros(64, 3, 7, 7), "bn1.weight": torch.zeros(64)}
+    torch.save(resnet, tmp_path / "resnet.pth")
+
+    env = run_command("env", cwd=tmp_path)
+    browse = run_command("browse", tmp_path / "yard", "--augmented", "--limit", "1", cwd=tmp_path)
+    weights = run_command("weights", tmp_path / "resnet.pth", cwd=tmp_path)
+    by_name = run_command("check", "construction_panoptic_val", cwd=tmp_path)
+
+    assert env.returncode == 0 and "detectron2" in env.stdout, env.stderr
+    assert browse.returncode == 0 and "yard_train.html" in browse.stdout, browse.stderr
+    assert weights.returncode == 0 and "backbone" in weights.stdout, weights.stderr
+    assert by_name.returncode == 1 and "construction" in by_name.stdout, by_name.stdout
+    assert "Traceback" not in by_name.stderr
+
+
+def test_backend_that_cannot_be_used_is_one_sentence_where_it_is_needed(tmp_path: Path) -> None:
+    wrong = {"DETR_D2_BACKEND": "nonsense"}
+
+    needed = run_command("env", cwd=tmp_path, environment=wrong)
+    not_needed = run_command("pq", "--help", cwd=tmp_path, environment=wrong)
+
+    assert_one_sentence(needed, "nonsense", "allowed are")
+    assert not_needed.returncode == 0

@@ -13,7 +13,7 @@ from PIL import Image
 
 from detr_d2.data.categories import Category
 from detr_d2.errors import DatasetError
-from detr_d2.evaluation.records import PREVIEWS_FILE, RUN_FILE, EvaluationRecord, read_records, read_run
+from detr_d2.evaluation.records import PREVIEWS_FILE, RECORDS_FILE, RUN_FILE, EvaluationRecord, read_records, read_run
 from detr_d2.evaluation.report.scene import Scene
 from detr_d2.evaluation.report.views import PictureFiles
 
@@ -48,6 +48,19 @@ class EvaluationFolder:
             MissingFileError, DatasetError: there are no records, or a line isn't one.
         """
         return read_records(self.path)
+
+    def own_files(self) -> list[str]:
+        """The files that the evaluation wrote and that are read."""
+        return [str(self.path / name) for name in (RUN_FILE, RECORDS_FILE, PREVIEWS_FILE)]
+
+    def image_files(self) -> Iterator[str]:
+        """The images and PNGs of its dataset.
+
+        Raises:
+            MissingFileError, DatasetError: there are no records, or a line isn't one.
+        """
+        for record in self.records():
+            yield from (record.file_name, record.pan_seg_file_name)
 
     def preview(self, image_id: Any) -> np.ndarray | None:
         """The small map of a prediction (h, w), or None."""

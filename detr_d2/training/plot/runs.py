@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from detr_d2.errors import ConfigError
-from detr_d2.visualization import read_metrics
+from detr_d2.visualization.curves import metrics_file, read_metrics
 
 #: A line has no more points than this: more are averaged, neighbours together.
 MAX_POINTS = 400
@@ -24,10 +24,12 @@ class Run:
     Args:
         name: shown for it.
         series: of each metric its values by iteration, see ``read_metrics``.
+        path: of the file that they come from, if they do.
     """
 
     name: str
     series: Mapping[str, Mapping[int, float]]
+    path: Path | None = None
 
     @property
     def iterations(self) -> int:
@@ -130,7 +132,8 @@ def read_runs(paths: Sequence[str]) -> list[Run]:
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
         raise ConfigError(f"Several runs are called {', '.join(doubled)}; name each only once, as NAME=PATH.")
-    return [Run(name, read_metrics(path)) for name, (_, path) in zip(names, named, strict=True)]
+    files = [metrics_file(path) for _, path in named]
+    return [Run(name, read_metrics(file), file) for name, file in zip(names, files, strict=True)]
 
 
 def panels_of(runs: Sequence[Run], smooth: float = 0.0) -> list[Panel]:
