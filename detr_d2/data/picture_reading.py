@@ -8,6 +8,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import ExifTags, Image
 
+from ..files import open_regular
+
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -51,7 +53,7 @@ def read_whole_image(path: str, image_format: str) -> np.ndarray:
 def _open(path: str) -> BinaryIO:
     """A local file; an address is left to Detectron2, which commands without addresses needn't wait for."""
     if "://" not in path:
-        return open(path, "rb")
+        return open_regular(path)
     from detectron2.utils.file_io import PathManager
 
     return PathManager.open(path, "rb")  # type: ignore[no-any-return]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -12,6 +14,9 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from detr_d2.cli import main
+from detr_d2.errors import run_command as run_to_exit_code
 
 PROJECT = Path(__file__).resolve().parents[2]
 HEIGHT, WIDTH = 40, 60
@@ -115,6 +120,21 @@ def run_command(
         command = ["sh", "-c", f'{shell_prefix}; exec "$@"', "sh", *command]
     known = {**os.environ, "PYTHONPATH": str(PROJECT), "MPLBACKEND": "Agg", **(environment or {})}
     return subprocess.run(command, cwd=cwd, env=known, capture_output=True, text=True, errors="replace")
+
+
+def run_here(*words: str | os.PathLike[str], cwd: Path) -> subprocess.CompletedProcess[str]:
+    """``detr-d2 WORDS`` in this process, which is faster; what no user may see is raised."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+    err.reconfigure(errors="backslashreplace")
+    before = os.getcwd()
+    os.chdir(cwd)
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = run_to_exit_code(lambda: main([os.fspath(word) for word in words]))
+    finally:
+        os.chdir(before)
+    texts = [stream.buffer.getvalue().decode() for stream in (out, err)]  # type: ignore[attr-defined]
+    return subprocess.CompletedProcess(list(words), code, *texts)
 
 
 def assert_one_sentence(done: subprocess.CompletedProcess[str], *parts: str) -> None:

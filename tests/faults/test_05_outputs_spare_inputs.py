@@ -17,7 +17,7 @@ from detr_d2.errors import UserError
 from tests.faults.evaluation_folders import (
     assert_one_sentence,
     evaluation_record,
-    run_command,
+    run_here,
     write_evaluation,
     write_metrics,
     write_panoptic,
@@ -45,7 +45,7 @@ def test_pq_spares_both_json_files_and_their_pngs(option: str, target: str, tmp_
     os.link(found, tmp_path / "hard.json")
     before = contents(tmp_path)
 
-    done = run_command("pq", "--gt", truth, "--pred", found, option, tmp_path / target, cwd=tmp_path)
+    done = run_here("pq", "--gt", truth, "--pred", found, option, tmp_path / target, cwd=tmp_path)
 
     assert_refused_and_spared(done, tmp_path, before)
 
@@ -54,7 +54,7 @@ def test_pq_refuses_one_file_for_two_outputs(tmp_path: Path) -> None:
     truth = write_panoptic(tmp_path, "truth")
     before = contents(tmp_path)
 
-    done = run_command(
+    done = run_here(
         "pq", "--gt", truth, "--pred", truth, "--json", "out.txt", "--csv", tmp_path / "out.txt", cwd=tmp_path
     )
 
@@ -73,7 +73,7 @@ def test_compare_spares_what_evaluations_left_and_their_images(option: str, targ
     (second / "previews.zip").write_bytes(b"")
     before = contents(tmp_path)
 
-    done = run_command("compare", first, second, option, tmp_path / target, cwd=tmp_path)
+    done = run_here("compare", first, second, option, tmp_path / target, cwd=tmp_path)
 
     assert_refused_and_spared(done, tmp_path, before)
 
@@ -81,7 +81,7 @@ def test_compare_spares_what_evaluations_left_and_their_images(option: str, targ
 def test_compare_refuses_one_file_for_two_outputs(tmp_path: Path) -> None:
     first, second = write_evaluation(tmp_path / "a"), write_evaluation(tmp_path / "b", shift=1)
 
-    done = run_command("compare", first, second, "--json", "x.html", "--page", "./x.html", cwd=tmp_path)
+    done = run_here("compare", first, second, "--json", "x.html", "--page", "./x.html", cwd=tmp_path)
 
     assert_one_sentence(done, "same file")
     assert not (tmp_path / "x.html").exists()
@@ -94,7 +94,7 @@ def test_report_spares_what_the_evaluation_left(name: str, tmp_path: Path) -> No
     os.link(folder / "records.jsonl", tmp_path / "out" / name)
     before = contents(tmp_path)
 
-    done = run_command("report", folder, "--output", tmp_path / "out", cwd=tmp_path)
+    done = run_here("report", folder, "--output", tmp_path / "out", cwd=tmp_path)
 
     assert_refused_and_spared(done, tmp_path, before)
 
@@ -105,7 +105,7 @@ def test_plot_spares_its_runs(name: str, tmp_path: Path) -> None:
     (run / "metrics.json").rename(run / name)
     before = contents(tmp_path)
 
-    done = run_command("plot", f"plain={run / name}", "--out", run / name, cwd=tmp_path)
+    done = run_here("plot", f"plain={run / name}", "--out", run / name, cwd=tmp_path)
 
     assert_refused_and_spared(done, tmp_path, before)
 
@@ -115,7 +115,7 @@ def test_plot_spares_a_run_that_is_named_by_its_folder(tmp_path: Path) -> None:
     (tmp_path / "curves.png").symlink_to(run / "metrics.json")
     before = contents(tmp_path)
 
-    done = run_command("plot", run, "--out", tmp_path / "curves.png", cwd=tmp_path)
+    done = run_here("plot", run, "--out", tmp_path / "curves.png", cwd=tmp_path)
 
     assert_refused_and_spared(done, tmp_path, before)
 
@@ -222,7 +222,7 @@ def test_outputs_are_files_and_devices_stay_what_they_are(target: str, tmp_path:
     path = target if target.startswith("/") else tmp_path / target
     mode = os.stat(path).st_mode
 
-    done = run_command("pq", "--gt", truth, "--pred", truth, "--json", path, cwd=tmp_path)
+    done = run_here("pq", "--gt", truth, "--pred", truth, "--json", path, cwd=tmp_path)
 
     assert_one_sentence(done, "a regular file is needed")
     assert os.stat(path).st_mode == mode

@@ -34,7 +34,16 @@ def training_segments(config: str, categories: Sequence[Category]) -> list[int] 
         names = list(datasets["TRAIN"])
         register_entries(datasets.get("REGISTER") or ())
         counts = [_segments(name, categories) for name in names]
-    except (UserError, OSError, AttributeError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+    except (
+        UserError,
+        OSError,
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        RecursionError,
+        yaml.YAMLError,
+    ) as error:
         logger.info("The report has no counts of the training's segments: %s", error)
         return None
     return np.sum(counts, axis=0).tolist() if counts else None

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import UnidentifiedImageError
 
 from detr_d2.data.categories import Category
 from detr_d2.data.picture_reading import read_whole_image
@@ -142,8 +143,9 @@ class PictureViews:
         try:
             photo = read_whole_image(files.photo, "RGB")
             return painting.resized(photo, self.size)
-        except (OSError, ValueError) as error:
-            logger.warning("The photo %s can't be read (%s); the report shows a grey ground.", files.photo, error)
+        except Exception as error:  # Pillow raises all sorts of errors on damaged files
+            reason = "it is empty, cut off, or no picture" if isinstance(error, UnidentifiedImageError) else error
+            logger.warning("The photo %s can't be read (%s); the report shows a grey ground.", files.photo, reason)
             return np.full((*self.size, 3), _GROUND, dtype=np.uint8)
 
     def _true_map(self, files: PictureFiles) -> np.ndarray | None:
