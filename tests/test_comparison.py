@@ -99,7 +99,7 @@ def test_other_truth_is_refused(runs: dict[str, Path], tmp_path: Path) -> None:
     lines[0]["true"][0]["iscrowd"] = 1
     (other / "records.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
-    with pytest.raises(DatasetError, match="1 pictures have another truth"):
+    with pytest.raises(DatasetError, match="1 picture has another truth"):
         main(["compare", str(runs["exact"]), str(other)])
 
 

@@ -11,6 +11,7 @@ import torch
 from detr_d2.arguments import add_opts
 from detr_d2.errors import MissingFileError, WeightsError
 from detr_d2.files import check_outputs, write_whole
+from detr_d2.wording import counted
 
 from .categories import to_record
 from .class_heads import WEIGHT, chosen_rows
@@ -54,8 +55,8 @@ def run(args: argparse.Namespace) -> int:
     checkpoint = convert(file, args.opts)
     write_whole(args.output, lambda stream: torch.save(checkpoint, stream))
     classes = len(checkpoint[RECORD].get("categories", []))
-    what = f"{classes} classes" if classes else "a backbone"
-    print(f"{args.output}: {len(checkpoint['model'])} tensors, {what}, from {file.origin}")
+    what = counted(classes, "class", "classes") if classes else "a backbone"
+    print(f"{args.output}: {counted(len(checkpoint['model']), 'tensor')}, {what}, from {file.origin}")
     return 0
 
 

@@ -21,6 +21,7 @@ from detr_d2.evaluation.overlaps import Overlaps, segment_areas
 from detr_d2.evaluation.panoptic_files import PanopticFile, PictureEntry
 from detr_d2.evaluation.panoptic_quality import Matches, PanopticQuality, match_segments
 from detr_d2.progress import progress
+from detr_d2.wording import counted
 
 #: Pictures that are begun before their turn, by each thread.
 _AHEAD = 4
@@ -173,7 +174,7 @@ def _foreign(truth: PanopticFile, predictions: PanopticFile) -> list[Fault]:
 
 def _refusal(faults: list[Fault], truth: PanopticFile, predictions: PanopticFile) -> str:
     return (
-        f"{len(faults)} faults, so that no number would mean anything.\n"
+        f"{counted(len(faults), 'fault')}, so that no number would mean anything.\n"
         f"truth: {truth.path}, PNGs in {truth.folder}\n"
         f"predictions: {predictions.path}, PNGs in {predictions.folder}\n\n{faults_table(faults)}"
     )

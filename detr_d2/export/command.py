@@ -13,6 +13,7 @@ from detr_d2.errors import ConfigError
 from detr_d2.export.writing import FORMATS, check_output, check_packages, export_model
 from detr_d2.files import check_outputs
 from detr_d2.meta_arch import DetrPanoptic
+from detr_d2.wording import counted
 
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     export_model(model, cfg, path, file_format)
     parts = "boxes and masks" if model.mask_head is not None else "boxes"
     size = path.stat().st_size / 2**20
-    print(f"{path}: {parts} of {len(model.categories)} classes, {size:.1f} MiB, as {file_format}")
+    print(f"{path}: {parts} of {counted(len(model.categories), 'class', 'classes')}, {size:.1f} MiB, as {file_format}")
     return 0
 
 

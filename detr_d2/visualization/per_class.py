@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from detr_d2.errors import DatasetError, MissingFileError
 from detr_d2.files import write_whole
 from detr_d2.visualization.figure_text import figure_text
+from detr_d2.wording import counted
 
 _COLORS = {"Things": "tab:orange", "Stuff": "tab:cyan"}
 _INCHES_A_ROW = 0.26
@@ -51,7 +52,9 @@ def draw_per_class(quality_json: str | Path, output: str | Path) -> Path:
     axis = figure.subplots()
     _draw_bars(axis, groups)
     means = "   ".join(_mean(name, content.get(name)) for name in ("All", "Things", "Stuff"))
-    axis.set_title(f"{figure_text(content['dataset'])}, {content['pictures']} pictures\nPQ   {means}", fontsize=12)
+    axis.set_title(
+        f"{figure_text(content['dataset'])}, {counted(content['pictures'], 'picture')}\nPQ   {means}", fontsize=12
+    )
     if absent:
         figure.supxlabel("\n".join(note), fontsize=9, color="dimgray", x=0.02, ha="left")
     return write_whole(Path(output), lambda file: figure.savefig(file, format="png"))

@@ -77,16 +77,28 @@ def write_evaluation(folder: Path, images: int = 3, shift: int = 2, **changes: A
 
 
 def evaluation_record(number: int, shift: int) -> dict[str, Any]:
-    """One line of ``records.jsonl``."""
-    ground_truth, predicted = segment_map(number), segment_map(number + shift)
+    """One line of ``records.jsonl``: everything is found, some pixels off."""
+    return record_of_maps(number, segment_map(number), segment_map(number + shift))
+
+
+def record_of_maps(number: int, ground_truth: np.ndarray, predicted: np.ndarray, score: float = 0.9) -> dict[str, Any]:
+    """One line of ``records.jsonl``.
+
+    Args:
+        number: image id.
+        ground_truth, predicted: (H, W) ids out of ``IDS``, or 0; an id's class is its place there.
+        score: of every predicted segment.
+    """
     pairs, pixels = np.unique(np.stack([ground_truth.ravel(), predicted.ravel()]), axis=1, return_counts=True)
-    labels = {i: label for label, i in enumerate(IDS)}
-    areas = {name: {i: int((ids == i).sum()) for i in IDS} for name, ids in (("t", ground_truth), ("p", predicted))}
+    segments = [
+        [{"id": i, "class": label, "area": int((ids == i).sum())} for label, i in enumerate(IDS) if (ids == i).any()]
+        for ids in (ground_truth, predicted)
+    ]
     return {
         **{"image_id": number, "file_name": f"{number}.jpg", "pan_seg_file_name": f"{number}.png"},
-        **{"height": HEIGHT, "width": WIDTH, "boundary_overlaps": None},
-        "true": [{"id": i, "class": labels[i], "area": areas["t"][i], "iscrowd": 0} for i in IDS],
-        "predicted": [{"id": i, "class": labels[i], "area": areas["p"][i], "score": 0.9} for i in IDS],
+        **{"height": ground_truth.shape[0], "width": ground_truth.shape[1], "boundary_overlaps": None},
+        "true": [segment | {"iscrowd": 0} for segment in segments[0]],
+        "predicted": [segment | {"score": score} for segment in segments[1]],
         "overlaps": [[*pair, int(count)] for pair, count in zip(pairs.T.tolist(), pixels)],
     }
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import DatasetError
+from ...wording import counted
 from ..categories import Category
 from .class_names import near_pairs
 from .classes import ClassTable
@@ -95,7 +96,9 @@ class Finishing:
             looks.append(result.look)
         if reasons:
             told = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
-            summary.warnings.append(f"{sum(reasons.values())} pictures were left out: {told}.")
+            summary.warnings.append(
+                f"{counted(sum(reasons.values()), 'picture was', 'pictures were')} left out: {told}."
+            )
         if not usable:
             example = next(result.why for result in self._journal.results(self._keys))
             raise DatasetError(f"no picture is left. {summary.warnings[-1]} The first one: {example}")
@@ -130,7 +133,8 @@ class Finishing:
         if self._options.val and not split.is_val.any():
             summary.warnings.append("there is no validation, as all pictures look the same or there is only one.")
         if split.joined:
-            summary.warnings.append(f"{split.joined} pictures look like another one, and are on its side of the split.")
+            alike = counted(split.joined, "picture looks", "pictures look")
+            summary.warnings.append(f"{alike} like another one; such pictures are on one side of the split.")
         if not self._table.is_fixed:
             for first, second in near_pairs([category.name for category in categories if category]):
                 summary.warnings.append(f"the classes {first!r} and {second!r} are alike; --classes can make them one.")
@@ -139,9 +143,8 @@ class Finishing:
         single = [name for name, count in zip(names, summary.picture_counts()) if count == 1]
         if single and self._is_val.any():
             shown = ", ".join(single[:_SHOWN]) + (" ..." if len(single) > _SHOWN else "")
-            summary.warnings.append(
-                f"{len(single)} classes are in one picture only, so on one side of the split: {shown}."
-            )
+            classes = counted(len(single), "class is", "classes are")
+            summary.warnings.append(f"{classes} in one picture only, so on one side of the split: {shown}.")
 
     def _sweep(self, folder: Path) -> None:
         """Removes what an interrupted run of other pictures left."""

@@ -17,6 +17,7 @@ from detr_d2.evaluation.comparison.page import write_comparison_page
 from detr_d2.evaluation.report.command import evaluation_folders
 from detr_d2.evaluation.report.source import EvaluationFolder
 from detr_d2.files import check_outputs, write_json
+from detr_d2.wording import counted
 
 _EPILOG = """\
 examples:
@@ -94,8 +95,11 @@ def _text(content: dict[str, Any]) -> str:
         parts.append("Classes that changed:\n" + _table(classes, headers) + "\n" + note)
     else:
         parts.append("No class has changed by more than chance explains.")
-    left_out = f", {content['left_out']} that only one has are left out" if content["left_out"] else ""
-    parts.append(f"{content['pictures']} pictures, {content['resamples']} draws{left_out}.")
+    left_out = ""
+    if content["left_out"]:
+        left_out = f", {counted(content['left_out'], 'that only one has is', 'that only one has are')} left out"
+    draws = counted(content["resamples"], "draw")
+    parts.append(f"{counted(content['pictures'], 'picture')}, {draws}{left_out}.")
     return "\n\n".join(parts)
 
 

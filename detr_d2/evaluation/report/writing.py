@@ -14,6 +14,7 @@ from detr_d2.evaluation.report.analysis import analyse
 from detr_d2.evaluation.report.gallery import Gallery
 from detr_d2.evaluation.report.next_steps import next_steps
 from detr_d2.evaluation.report.page import write_report_page
+from detr_d2.evaluation.report.settings import run_settings
 from detr_d2.evaluation.report.source import EvaluationFolder
 from detr_d2.evaluation.report.training_counts import training_segments
 from detr_d2.evaluation.results import quality_as_csv
@@ -57,6 +58,7 @@ def write_run_report(
     _add_training_counts_(content, evaluation)
     for entry, worst in zip(content["classes"], gallery.worst_of_classes()):
         entry["worst_pictures"] = worst
+    content["settings"] = run_settings(evaluation.run.get("config") or "")
     content |= {"pictures": gallery.named(), "run": _about_run(evaluation.run), "next_steps": next_steps(content)}
     write_json(outputs["report.json"], content)
     write_text(outputs["per_class.csv"], quality_as_csv({"classes": [_row(entry) for entry in content["classes"]]}))

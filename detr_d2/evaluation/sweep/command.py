@@ -25,6 +25,7 @@ from detr_d2.evaluation.sweep.choosing import Choice, choice_as_json, choose, me
 from detr_d2.evaluation.sweep.sweeping import Setting, SweepResult, sweep_thresholds
 from detr_d2.files import check_outputs, write_json, write_whole
 from detr_d2.meta_arch import DetrPanoptic
+from detr_d2.wording import counted
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, build_detection_test_loader
@@ -158,7 +159,7 @@ def _text(result: SweepResult, choice: Choice, categories: Sequence[Category]) -
 
 def _advice(content: dict[str, Any], choice: Choice, of_setting: dict[tuple[float, float], float | None]) -> str:
     best, current = choice.best, choice.current
-    lines = [f"{content['pictures']} pictures. Now: score {current.score:g}, overlap {current.overlap:g}."]
+    lines = [f"{counted(content['pictures'], 'picture')}. Now: score {current.score:g}, overlap {current.overlap:g}."]
     if best == current:
         lines.append("Leave them: nothing else that was tried has a higher PQ.")
     else:
