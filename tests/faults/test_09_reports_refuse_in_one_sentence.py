@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from detr_d2.cli import main
 from detr_d2.data import read_panoptic_png
 from detr_d2.evaluation import file_quality
 from tests.faults.evaluation_folders import (
@@ -107,6 +108,19 @@ sys.exit(run_command(main))
 """
 
 
+STOP = """
+def stop(evaluator):
+    import os, signal
+    from detectron2.data import DatasetCatalog
+    from tests.made_evaluations import predict
+    evaluator.reset()
+    record = DatasetCatalog.get(name)[0]
+    evaluator.process([record], [predict(record)])
+    assert list((folder / "out").iterdir())
+    os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
 @pytest.mark.parametrize("limit", [0, 100, 1500, 4000])
 @pytest.mark.parametrize("kept", ["png", "records"])
 def test_evaluation_on_a_full_disk_is_one_sentence_and_leaves_nothing_half(
@@ -120,6 +134,22 @@ def test_evaluation_on_a_full_disk_is_one_sentence_and_leaves_nothing_half(
     assert_one_sentence(done, "File too large")
     left = [path.name for path in (tmp_path / "out").rglob("*")] if (tmp_path / "out").exists() else []
     assert [name for name in left if name.startswith(".") or "partial" in name] == []
+
+
+def test_interrupted_evaluation_leaves_no_half_of_its_predictions(tmp_path: Path) -> None:
+    stopping = EVALUATION.replace(
+        "    resource.setrlimit",
+        "    evaluator = build_evaluator(cfg, name, str(folder / 'out'))\n    stop(evaluator)\n    resource.setrlimit",
+    )
+    stopping = stopping.replace("def main():", STOP + "def main():")
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    command = [sys.executable, "-c", stopping, str(tmp_path), "0", "png"]
+
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+    assert done.returncode == 130, done.stderr
+    assert done.stderr.startswith("stopped:") and done.stderr.count("\n") == 1
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_temporary_folder_that_is_full_is_named_with_the_remedy(tmp_path: Path) -> None:
@@ -375,6 +405,15 @@ def test_odd_class_names_reach_report_pages_and_tables(number: int, tmp_path: Pa
         assert "Traceback" not in done.stderr
     assert (folder / "report.html").read_text() and (folder / "per_class.csv").read_text()
     assert json.loads((folder / "report.json").read_text())["classes"][0]["name"] == name
+
+
+@pytest.mark.parametrize("seed", ["-1", "1.5", "9" * 30])
+def test_seed_that_is_none_is_refused(seed: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["compare", "a", "b", "--seed", seed])
+
+    assert stopped.value.code == 2
+    assert "isn't a whole number" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

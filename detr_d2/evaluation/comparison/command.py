@@ -49,7 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resamples", type=whole_number(0, 999_999), default=1000, metavar="N", help="draws (default: 1000)"
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the draws (default: 0)")
+    parser.add_argument(
+        "--seed", type=whole_number(0, 2**32 - 1), default=0, metavar="N", help="of the draws (default: 0)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
