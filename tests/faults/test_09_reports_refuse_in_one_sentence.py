@@ -117,6 +117,7 @@ def stop(evaluator):
     record = DatasetCatalog.get(name)[0]
     evaluator.process([record], [predict(record)])
     assert list((folder / "out").iterdir())
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background processes ignore it
     os.kill(os.getpid(), signal.SIGINT)
 """
 
@@ -435,9 +436,13 @@ def test_interrupted_pq_ends_at_once_and_writes_nothing(
         return read_panoptic_png(path)
 
     monkeypatch.setattr(file_quality, "read_panoptic_png", read_and_interrupt)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background processes ignore it
     words = ["pq", "--gt", truth, "--pred", truth, "--workers", workers, "--json", "pq.json"]
 
-    done = run_here(*words, cwd=tmp_path)
+    try:
+        done = run_here(*words, cwd=tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
     assert done.returncode == 130
     assert done.stderr.startswith("stopped:") and done.stderr.count("\n") == 1
