@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from typing import BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image
 
-from detectron2.utils.file_io import PathManager
+from ..files import open_regular
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -36,7 +37,7 @@ def read_whole_image(path: str, image_format: str) -> np.ndarray:
     Raises:
         Exception: whatever Pillow raises on files that aren't there, broken or cut off.
     """
-    with PathManager.open(path, "rb") as file, warnings.catch_warnings():
+    with _open(path) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about odd EXIF data
         with Image.open(file) as picture:
             picture.load()
@@ -47,6 +48,15 @@ def read_whole_image(path: str, image_format: str) -> np.ndarray:
     if image_format == "BGR":
         return pixels[:, :, ::-1]
     return pixels[:, :, None] if pixels.ndim == 2 else pixels
+
+
+def _open(path: str) -> BinaryIO:
+    """A local file; an address is left to Detectron2, which commands without addresses needn't wait for."""
+    if "://" not in path:
+        return open_regular(path)
+    from detectron2.utils.file_io import PathManager
+
+    return PathManager.open(path, "rb")  # type: ignore[no-any-return]
 
 
 def _orientation(picture: Image.Image) -> int | None:

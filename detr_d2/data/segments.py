@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ..errors import DatasetError, MissingFileError
+from ..files import open_regular
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ def read_panoptic_png(path: str) -> np.ndarray:
         DatasetError: it can't be read, or isn't a picture in colours.
     """
     try:
-        with Image.open(path) as picture:
+        with open_regular(path) as file, Image.open(file) as picture:
             if picture.mode not in ("RGB", "RGBA") or picture.format == "JPEG":
                 raise DatasetError(
                     f"{path} is a {picture.format} of mode {picture.mode}; a panoptic picture is a PNG in RGB, whose "
@@ -47,12 +48,16 @@ def read_panoptic_png(path: str) -> np.ndarray:
             size, content = picture.size, picture.tobytes("raw", "RGBX" if picture.mode == "RGB" else "RGBA")
     except FileNotFoundError as error:
         raise MissingFileError(f"the panoptic picture {path} isn't there.") from error
+    except UnidentifiedImageError as error:
+        raise DatasetError(
+            f"the panoptic picture {path} can't be read: it is empty, cut off, or no picture."
+        ) from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         if isinstance(error, DatasetError):
             raise
         raise DatasetError(f"the panoptic picture {path} can't be read: {error}") from error
     four_bytes = np.frombuffer(content, "<u4").reshape(size[::-1])  # red is the lowest, alpha the highest
-    return (four_bytes & 0xFFFFFF).astype(np.int32)
+    return (four_bytes & 0xFFFFFF).view("<i4").astype(np.int32, copy=False)
 
 
 def number_segments(ids: np.ndarray, segment_ids: Sequence[int], place: str) -> np.ndarray:

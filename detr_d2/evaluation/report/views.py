@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import UnidentifiedImageError
 
-from detr_d2.data import read_panoptic_png
 from detr_d2.data.categories import Category
+from detr_d2.data.picture_reading import read_whole_image
+from detr_d2.data.segments import read_panoptic_png
 from detr_d2.errors import UserError
 from detr_d2.evaluation.overlaps import VOID
 from detr_d2.evaluation.report import painting
 from detr_d2.evaluation.report.mistakes import Findings, Mistake
 from detr_d2.evaluation.report.scene import Scene
-
-from detectron2.data import detection_utils
 
 logger = logging.getLogger(__name__)
 
@@ -141,10 +141,11 @@ class PictureViews:
 
     def _photo(self, files: PictureFiles) -> np.ndarray:
         try:
-            photo = np.asarray(detection_utils.read_image(files.photo, "RGB"))
+            photo = read_whole_image(files.photo, "RGB")
             return painting.resized(photo, self.size)
-        except (OSError, ValueError) as error:
-            logger.warning("The photo %s can't be read (%s); the report shows a grey ground.", files.photo, error)
+        except Exception as error:  # Pillow raises all sorts of errors on damaged files
+            reason = "it is empty, cut off, or no picture" if isinstance(error, UnidentifiedImageError) else error
+            logger.warning("The photo %s can't be read (%s); the report shows a grey ground.", files.photo, reason)
             return np.full((*self.size, 3), _GROUND, dtype=np.uint8)
 
     def _true_map(self, files: PictureFiles) -> np.ndarray | None:
