@@ -250,6 +250,8 @@ class DetrPanoptic(nn.Module):
         """Normalise, pad on the right and at the bottom, and say where padding is (B, H, W)."""
         pictures = [(item["image"].to(self.device) - self.pixel_mean) / self.pixel_std for item in batched_inputs]
         images = ImageList.from_tensors(pictures)
+        # Ints also while somebody traces the model, when sizes are tensors: they are loops and shapes of later steps.
+        images.image_sizes = [(int(height), int(width)) for height, width in images.image_sizes]
         images.tensor = images.tensor.contiguous(memory_format=torch.channels_last)
         padding_mask = torch.ones(len(images), *images.tensor.shape[-2:], dtype=torch.bool, device=self.device)
         for i, (height, width) in enumerate(images.image_sizes):
@@ -312,7 +314,7 @@ class DetrPanoptic(nn.Module):
         padded_size = (int(images.tensor.shape[-2]), int(images.tensor.shape[-1]))
         results = []
         for i, (item, image_size) in enumerate(zip(batched_inputs, images.image_sizes, strict=True)):
-            output_size = (item.get("height", image_size[0]), item.get("width", image_size[1]))
+            output_size = (int(item.get("height", image_size[0])), int(item.get("width", image_size[1])))
             results.append(self._picture_result(outputs, i, (padded_size, image_size, output_size)))
             if "instances" in item:
                 results[-1]["losses"] = self._picture_losses(outputs, i, item, images)
