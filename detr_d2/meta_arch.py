@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from detr_d2.checkpoint import model_categories, model_recipe
+from detr_d2.checkpoint import guard_loading, model_categories, model_recipe
 from detr_d2.data import Category
 from detr_d2.modeling import (
     AttentionMaps,
@@ -154,6 +154,7 @@ class DetrPanoptic(nn.Module):
         self.register_buffer("is_thing", is_thing, persistent=False)
         if freeze_detector:
             self.detr.requires_grad_(False)
+        guard_loading(self)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:

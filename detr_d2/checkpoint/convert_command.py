@@ -18,6 +18,7 @@ from .model_file import config_of, named_rows
 from .names import OURS, UNKNOWN
 from .reading import RECORD, WeightsFile, read_weights
 from .recipe import deduced_recipe, model_recipe
+from .state_dict import with_record
 
 _EPILOG = """\
 examples:
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         raise MissingFileError(f"The folder {folder} isn't there. Make it, or name another OUT.")
     file = read_weights(args.input)
     checkpoint = convert(file, args.opts)
-    _write(checkpoint, args.output)
+    write_checkpoint(checkpoint, args.output)
     classes = len(checkpoint[RECORD].get("categories", []))
     what = f"{classes} classes" if classes else "a backbone"
     print(f"{args.output}: {len(checkpoint['model'])} tensors, {what}, from {file.origin}")
@@ -77,10 +78,10 @@ def convert(file: WeightsFile, overrides: list[str]) -> dict[str, Any]:
     weights = dict(file.weights)
     if file.origin != OURS:
         weights |= chosen_rows(weights, rows)
-    return {"model": weights, RECORD: record}
+    return {"model": with_record(weights, record), RECORD: record}
 
 
-def _write(checkpoint: dict[str, Any], path: str) -> None:
+def write_checkpoint(checkpoint: dict[str, Any], path: str) -> None:
     """Beside, then renamed: an interrupted run leaves no half of a checkpoint under the name."""
     beside = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
     try:

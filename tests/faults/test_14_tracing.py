@@ -18,7 +18,8 @@ from tests.test_export import decided
 from detectron2.config import CfgNode
 
 needs_detectron2 = pytest.mark.skipif(
-    backend_report().name != "installed", reason="detectron2.utils.analysis and detectron2.export are Detectron2's alone"
+    backend_report().name != "installed",
+    reason="detectron2.utils.analysis and detectron2.export are Detectron2's alone",
 )
 
 
