@@ -17,6 +17,9 @@ from .reading import read_weights
 class _PublishedWeights(NativePathHandler):
     """Local paths as ever, and what a short name stands for where there is no such file."""
 
+    def _get_supported_prefixes(self) -> list[str]:  # newer releases of iopath hand a native handler every local path
+        return list(PUBLISHED_WEIGHTS)
+
     def _get_local_path(self, path: str, force: bool = False, **kwargs: Any) -> str:
         if path in PUBLISHED_WEIGHTS and not os.path.isfile(path):
             return _as_checkpoint(path)
@@ -24,7 +27,7 @@ class _PublishedWeights(NativePathHandler):
 
 
 def register_short_names() -> None:
-    """Let Detectron2's ``PathManager`` understand the short names; its handler of local paths gets them, as any path."""
+    """Let Detectron2's ``PathManager`` understand the short names."""
     PathManager.register_handler(_PublishedWeights(), allow_override=True)
 
 
