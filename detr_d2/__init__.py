@@ -20,6 +20,10 @@ with warnings.catch_warnings():
     from detr_d2.config import add_detr_config, load_config
     from detr_d2.data import register
     from detr_d2.model_zoo import get_config_file
+    from detr_d2.solver import refuse_other_optimizers
+
+if backend_report().name == "installed":
+    refuse_other_optimizers(meta_arch.DetrPanoptic)
 
 __all__ = [
     "__version__",

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from detr_d2.checkpoint import guard_loading, model_categories, model_recipe
 from detr_d2.data import Category
+from detr_d2.errors import DatasetError
 from detr_d2.modeling import (
     AttentionMaps,
     Detr,
@@ -34,6 +35,7 @@ from detr_d2.modeling.box_ops import box_cxcywh_to_xyxy, box_xyxy_to_cxcywh
 from detr_d2.modeling.criterion import PredictMasks, weighted_losses
 from detr_d2.modeling.picture_losses import LossShares, remembering
 from detr_d2.scalars import log_scalars
+from detr_d2.visualization.training_image import is_due, put_training_image
 
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, build_backbone, detector_postprocess
@@ -77,6 +79,7 @@ class DetrPanoptic(nn.Module):
         instance_score_threshold: of the instances.
         panoptic_on: return "panoptic_seg" where there is a mask head.
         instance_on: return "instances".
+        vis_period: every so many iterations of a training an image goes to TensorBoard; 0: none.
         recipe: the config keys that build this model; checkpoints keep them.
 
     Raises:
@@ -113,6 +116,7 @@ class DetrPanoptic(nn.Module):
         instance_score_threshold: float = 0.05,
         panoptic_on: bool = True,
         instance_on: bool = True,
+        vis_period: int = 0,
         recipe: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -147,6 +151,7 @@ class DetrPanoptic(nn.Module):
         self.instance_score_threshold = instance_score_threshold
         self.panoptic_on = panoptic_on
         self.instance_on = instance_on
+        self.vis_period = vis_period
         self.recipe = recipe or {}
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), persistent=False)
@@ -207,6 +212,7 @@ class DetrPanoptic(nn.Module):
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
             **{name: options[name.upper()] for name in _OPTIONS},
+            "vis_period": cfg.VIS_PERIOD,
             "recipe": model_recipe(cfg),
         }
 
@@ -240,7 +246,10 @@ class DetrPanoptic(nn.Module):
                 return self._results(self.detr(images.tensor, padding_mask), batched_inputs, images)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_detector):
             outputs = self.detr(images.tensor, padding_mask)
-        return self._losses(outputs, self._targets(batched_inputs, images.image_sizes))
+        targets = self._targets(batched_inputs, images.image_sizes)
+        if is_due(self.vis_period):
+            self._put_training_image(outputs, batched_inputs[0], images)
+        return self._losses(outputs, targets)
 
     def inference_precision(self) -> AbstractContextManager[Any]:
         if self.inference_dtype == torch.float32:
@@ -263,6 +272,12 @@ class DetrPanoptic(nn.Module):
         """Detectron2's ``Instances`` to DETR's targets."""
         targets = []
         for item, (height, width) in zip(batched_inputs, image_sizes, strict=True):
+            if "instances" not in item:
+                raise DatasetError(
+                    f"the training input of {item.get('file_name', 'an image')} has no 'instances': Detectron2's own "
+                    "DatasetMapper reads no panoptic ground truth. Load with detr_d2.data.build_train_loader(cfg), or "
+                    "give your loader mapper=detr_d2.data.DetrPanopticDatasetMapper(cfg)."
+                )
             truth = item["instances"].to(self.device)
             size = torch.tensor([width, height, width, height], dtype=torch.float32, device=self.device)
             target = {"labels": truth.gt_classes, "boxes": box_xyxy_to_cxcywh(truth.gt_boxes.tensor / size)}
@@ -279,6 +294,14 @@ class DetrPanoptic(nn.Module):
         unweighted = {name.replace("loss_", "unweighted/", 1): value for name, value in losses.items()}
         log_scalars(unweighted | figures)
         return weighted_losses(losses, self.loss_weights)
+
+    @torch.no_grad()
+    def _put_training_image(self, outputs: dict[str, Any], item: dict[str, Any], images: ImageList) -> None:
+        """The batch's first image with its ground truth and its prediction, to the event storage."""
+        size, padded_size = images.image_sizes[0], (int(images.tensor.shape[-2]), int(images.tensor.shape[-1]))
+        prediction = self._picture_result(outputs, 0, (padded_size, size, size))
+        channel_order = self.recipe.get("INPUT.FORMAT", "RGB")
+        put_training_image(item["image"], item["instances"], prediction, self.categories, channel_order)
 
     def _picture_losses(self, outputs: dict[str, Any], i: int, item: dict[str, Any], images: ImageList) -> LossShares:
         """Picture i's weighted losses, those that training has, and DETR's figures, each with its share in a mean."""

@@ -17,6 +17,7 @@ from ..errors import DatasetError, MissingFileError
 from .categories import Category, contiguous_order
 from .coco_json import DatasetDict, instances_dicts, panoptic_dicts, read_categories
 from .json_reading import read_json
+from .lazy_metadata import LazyMetadata, make_lazy
 
 logger = logging.getLogger(__name__)
 
@@ -110,12 +111,12 @@ def register_entry(entry: DatasetEntry) -> None:
         raise DatasetError(_taken(entry, known))
     _entries[entry.name] = entry
     DatasetCatalog.register(entry.name, partial(_load, entry))
-    metadata = MetadataCatalog.get(entry.name)
-    metadata.set(
+    make_lazy(entry.name, partial(_description_of, entry), partial(_instances_of, entry)).set(
         image_root=entry.images,
         panoptic_root=entry.panoptic_root,
         panoptic_json=entry.panoptic_json,
-        evaluator_type="detr_panoptic" if entry.panoptic_json else "coco",
+        # The only one of Detectron2's kinds that needs nothing else, such as files of semantic segmentation.
+        evaluator_type="coco",
         ignore_label=255,
         label_divisor=1000,
     )
@@ -137,10 +138,15 @@ def dataset_metadata(name: str) -> Any:
     if entry is None:  # somebody else's dataset: reading it is what fills in its metadata
         if not hasattr(metadata, "thing_classes"):
             DatasetCatalog.get(name)
-    elif not hasattr(metadata, "thing_dataset_id_to_contiguous_id"):
-        path = entry.panoptic_json or entry.instances_json
-        _describe(entry, entry.categories or _categories(entry, _read(entry, path), path))
+    else:
+        _ = metadata.thing_dataset_id_to_contiguous_id
     return metadata
+
+
+def instances_file(name: str) -> str:
+    """The COCO instances file of a registered dataset, or nothing; raises as :func:`dataset_metadata`."""
+    metadata, entry = dataset_metadata(name), _entries.get(name)
+    return metadata.get("json_file", "") if entry is None else _instances_of(entry)
 
 
 def entry_of(name: str) -> DatasetEntry | None:
@@ -179,7 +185,9 @@ def _load(entry: DatasetEntry) -> list[DatasetDict]:
     path = entry.panoptic_json or entry.instances_json
     content = _read(entry, path)
     categories = _categories(entry, content, path)
-    _describe(entry, categories)
+    metadata = MetadataCatalog.get(entry.name)
+    if isinstance(metadata, LazyMetadata):
+        metadata.learn(_description(entry, categories))
     ordered = contiguous_order(categories)
     contiguous = {category.id: (number, category.is_thing) for number, category in enumerate(ordered)}
     for folder in filter(None, (entry.images, entry.panoptic_root)):
@@ -217,26 +225,37 @@ def _categories(entry: DatasetEntry, content: dict[str, Any], path: str) -> tupl
     return entry.categories
 
 
-def _describe(entry: DatasetEntry, categories: Iterable[Category]) -> None:
-    """Fill in the metadata that says what the ids mean."""
+def _description_of(entry: DatasetEntry) -> dict[str, Any]:
+    """The metadata that says what the ids mean, from the JSON unless its categories are known already."""
+    path = entry.panoptic_json or entry.instances_json
+    return _description(entry, entry.categories or _categories(entry, _read(entry, path), path))
+
+
+def _description(entry: DatasetEntry, categories: Iterable[Category]) -> dict[str, Any]:
+    """Things come first, so that their names are a list of their own; Detectron2 looks for stuff in the whole list."""
     ordered = contiguous_order(categories)
     names = [category.name for category in ordered]
     colors = [list(category.color) for category in ordered]
     ids = {category.id: number for number, category in enumerate(ordered)}
-    instances = entry.instances_json
-    if instances and not os.path.isfile(instances):
-        if not entry.instances_may_be_absent:
-            raise MissingFileError(f"dataset {entry.name!r}: its instances aren't at {instances}. {entry.cure}")
-        instances = ""
-    MetadataCatalog.get(entry.name).set(
-        json_file=instances,
-        thing_classes=names,
-        stuff_classes=names,
-        thing_colors=colors,
-        stuff_colors=colors,
-        thing_dataset_id_to_contiguous_id={c.id: ids[c.id] for c in ordered if c.is_thing},
-        stuff_dataset_id_to_contiguous_id={c.id: ids[c.id] for c in ordered if not c.is_thing},
-    )
+    things = [category.id for category in ordered if category.is_thing]
+    _instances_of(entry)  # says if they are missing
+    return {
+        "thing_classes": names[: len(things)],
+        "stuff_classes": names,
+        "thing_colors": colors[: len(things)],
+        "stuff_colors": colors,
+        "thing_dataset_id_to_contiguous_id": {c.id: ids[c.id] for c in ordered if c.is_thing},
+        "stuff_dataset_id_to_contiguous_id": {c.id: ids[c.id] for c in ordered if not c.is_thing},
+    }
+
+
+def _instances_of(entry: DatasetEntry) -> str:
+    """The path of the instances file, or nothing where there is none and needn't be one."""
+    if not entry.instances_json or os.path.isfile(entry.instances_json):
+        return entry.instances_json
+    if entry.instances_may_be_absent:
+        return ""
+    raise MissingFileError(f"dataset {entry.name!r}: its instances aren't at {entry.instances_json}. {entry.cure}")
 
 
 def _absolute(path: PathLike | None) -> str:
