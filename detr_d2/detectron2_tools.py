@@ -22,7 +22,7 @@ def setup_environment() -> None:
     The variable holds paths of ``register.yaml`` files, separated as in ``PATH``. Tools that build the model before the
     data find datasets by the config's ``DATASETS.REGISTER`` as well.
     """
-    from detectron2.config.defaults import _C
+    from detectron2.config.defaults import _C  # type: ignore[import-not-found]
 
     add_detr_config(_C)
     for path in filter(None, os.environ.get(REGISTER_VARIABLE, "").split(os.pathsep)):

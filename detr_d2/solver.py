@@ -77,7 +77,7 @@ def refuse_other_optimizers(model_class: type[nn.Module]) -> None:
     It takes SGD whatever ``SOLVER.OPTIMIZER`` says, and stops at the clip type "full_model" with the name of an enum.
     Here is the first thing that it does with a model; models of other classes go on as ever.
     """
-    from detectron2.solver import build
+    from detectron2.solver import build  # type: ignore[attr-defined]
 
     group_parameters = build.get_default_optimizer_params
 
