@@ -34,8 +34,7 @@ from detr_d2.modeling import (
 from detr_d2.modeling.box_ops import box_cxcywh_to_xyxy, box_xyxy_to_cxcywh
 from detr_d2.modeling.criterion import PredictMasks, weighted_losses
 from detr_d2.modeling.picture_losses import LossShares, remembering
-from detr_d2.scalars import log_scalars
-from detr_d2.visualization.training_image import is_due, put_training_image
+from detr_d2.scalars import is_due, log_scalars
 
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, build_backbone, detector_postprocess
@@ -298,6 +297,8 @@ class DetrPanoptic(nn.Module):
     @torch.no_grad()
     def _put_training_image(self, outputs: dict[str, Any], item: dict[str, Any], images: ImageList) -> None:
         """The batch's first image with its ground truth and its prediction, to the event storage."""
+        from detr_d2.visualization.training_image import put_training_image  # matplotlib takes a second to import
+
         size, padded_size = images.image_sizes[0], (int(images.tensor.shape[-2]), int(images.tensor.shape[-1]))
         prediction = self._picture_result(outputs, 0, (padded_size, size, size))
         channel_order = self.recipe.get("INPUT.FORMAT", "RGB")

@@ -15,18 +15,9 @@ from detr_d2.visualization.panoptic import draw_instances, draw_panoptic, enlarg
 from detr_d2.visualization.side_by_side import draw_prediction
 
 from detectron2.structures import Instances
-from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 
 TITLE = "Left: ground truth;  Right: prediction"
-
-
-def is_due(period: int) -> bool:
-    """Whether this process draws in this iteration; never where there is no trainer's event storage."""
-    try:
-        return period > 0 and get_event_storage().iter % period == 0 and comm.is_main_process()
-    except AssertionError:
-        return False
 
 
 def put_training_image(
