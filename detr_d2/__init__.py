@@ -57,8 +57,11 @@ def register_all() -> None:
         # fvcore compiles some losses while it is imported, and newer torch would warn of that at every start.
         warnings.filterwarnings("ignore", message=r".*torch\.jit\.script.* is deprecated", category=FutureWarning)
         warnings.filterwarnings("ignore", message=r".*torch\.jit\.script.* is deprecated", category=DeprecationWarning)
-        importlib.import_module(f"{__name__}.meta_arch")
+        meta_arch = importlib.import_module(f"{__name__}.meta_arch")
         importlib.import_module(f"{__name__}.data").use_catalogs()
+    importlib.import_module(f"{__name__}.checkpoint").register_short_names()
+    if backend_report().name == "installed":
+        importlib.import_module(f"{__name__}.solver").refuse_other_optimizers(meta_arch.DetrPanoptic)
 
 
 def __getattr__(name: str) -> Any:

@@ -5,6 +5,7 @@ Source: Carion et al. 2020, "End-to-End Object Detection with Transformers", app
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -68,6 +69,29 @@ def parameter_groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any]]:
                 decay = solver.WEIGHT_DECAY_NORM
             groups.setdefault((rate, decay), []).append(parameter)
     return [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()]
+
+
+def refuse_other_optimizers(model_class: type[nn.Module]) -> None:
+    """Let an installed Detectron2's own ``build_optimizer`` say that it isn't for models of a class.
+
+    It takes SGD whatever ``SOLVER.OPTIMIZER`` says, and stops at the clip type "full_model" with the name of an enum.
+    Here is the first thing that it does with a model; models of other classes go on as ever.
+    """
+    from detectron2.solver import build  # type: ignore[attr-defined]
+
+    group_parameters = build.get_default_optimizer_params
+
+    @functools.wraps(group_parameters)
+    def checked(model: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(getattr(model, "module", model), model_class):
+            raise ConfigError(
+                "Detectron2's build_optimizer takes SGD, whatever SOLVER.OPTIMIZER is, and doesn't clip as "
+                "SOLVER.CLIP_GRADIENTS says. Override your trainer's build_optimizer to return "
+                "detr_d2.solver.build_optimizer(cfg, model); docs/detectron2.md shows a whole trainer."
+            )
+        return group_parameters(model, *args, **kwargs)
+
+    build.get_default_optimizer_params = checked
 
 
 Clip = Callable[[list[nn.Parameter]], None]

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from .names import PUBLISHED_WEIGHTS, convert_names
     from .reading import WeightsFile, read_weights
     from .recipe import model_recipe
+    from .short_names import register_short_names
+    from .state_dict import guard_loading
 
 __all__ = [
     "PUBLISHED_WEIGHTS",
@@ -20,10 +22,12 @@ __all__ = [
     "WeightsFile",
     "config_of",
     "convert_names",
+    "guard_loading",
     "load_model",
     "model_categories",
     "model_recipe",
     "read_weights",
+    "register_short_names",
 ]
 
 __getattr__ = lazy_names(
@@ -35,5 +39,7 @@ __getattr__ = lazy_names(
         "names": ("PUBLISHED_WEIGHTS", "convert_names"),
         "reading": ("WeightsFile", "read_weights"),
         "recipe": ("model_recipe",),
+        "short_names": ("register_short_names",),
+        "state_dict": ("guard_loading",),
     },
 )

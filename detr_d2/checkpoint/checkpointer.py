@@ -14,10 +14,10 @@ from detr_d2.errors import MissingFileError, WeightsError
 
 from detectron2.checkpoint import DetectionCheckpointer
 
-from .categories import to_record
-from .fitting import fit
+from .fitting import fit, refuse_absent
 from .places import find_weights
 from .reading import RECORD, WeightsFile, read_weights
+from .state_dict import model_record
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +40,7 @@ class DetrCheckpointer(DetectionCheckpointer):
 
     def save(self, name: str, **kwargs: Any) -> None:
         """As Detectron2's; what the model is travels along: its categories, and the config keys that build it."""
-        record = {"categories": to_record(self.model.categories), "config": self.model.recipe}
-        super().save(name, **{RECORD: record}, **kwargs)
+        super().save(name, **{RECORD: model_record(self.model)}, **kwargs)
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Load weights of any kind that the project knows; docs/weights.md lists them.
@@ -80,31 +79,11 @@ class DetrCheckpointer(DetectionCheckpointer):
         logger.info("%s: weights of %s, %d tensors.", self._file.path, self._file.origin, len(checkpoint["model"]))
         return super()._load_model(checkpoint)
 
-    def _refuse_partial(self, absent: list[str]) -> None:
-        """What is used as it is must be whole: the frozen detector, and the whole model unless it is fine-tuned."""
-        if self.fine_tune:
-            absent = [name for name in absent if self.model.freeze_detector and name.startswith("detr.")]
-        if not absent:
-            return
-        parts = sorted({name.split(".")[0] for name in absent})
-        without_masks = "mask_head" in parts and "detr" not in parts
-        cure = (
-            "It has no masks, and seems to be of stage 1 or of boxes. Name stage 2's model_final.pth, or use "
-            "MODEL.DETR.MASK_ON False for boxes."
-            if without_masks
-            else "Name the checkpoint that was trained with this config, or the config it was trained with."
-        )
-        name = absent[0]
-        raise WeightsError(
-            f"{self._file.path} isn't this model's: {len(absent)} tensors of {', '.join(parts)} are absent, such as "
-            f"{name}, expected as {tuple(self.model.state_dict()[name].shape)}. {cure}"
-        )
-
     def _log_incompatible_keys(self, incompatible: Any) -> None:
         """One short table: for each part of the model, how many tensors came from the file, and what of the rest."""
         wrong_shape = {name: (found, wanted) for name, found, wanted in incompatible.incorrect_shapes}
         missing = set(incompatible.missing_keys) - set(wrong_shape)
-        self._refuse_partial(sorted({*wrong_shape, *missing}))
+        refuse_absent(self._file.path, self.model, sorted({*wrong_shape, *missing}), self.fine_tune)
         parts: dict[str, Counter[str]] = {}
         for name in self.model.state_dict():
             state = "other shape" if name in wrong_shape else "not in file" if name in missing else "loaded"

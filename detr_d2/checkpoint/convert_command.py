@@ -20,6 +20,7 @@ from .names import OURS, UNKNOWN
 from .places import weight_files
 from .reading import RECORD, WeightsFile, read_weights
 from .recipe import deduced_recipe, model_recipe
+from .state_dict import with_record
 
 _EPILOG = """\
 examples:
@@ -80,4 +81,4 @@ def convert(file: WeightsFile, overrides: list[str]) -> dict[str, Any]:
     weights = dict(file.weights)
     if file.origin != OURS:
         weights |= chosen_rows(weights, rows)
-    return {"model": weights, RECORD: record}
+    return {"model": with_record(weights, record), RECORD: record}

@@ -82,7 +82,8 @@ def read_weights(path: str) -> WeightsFile:
         check_supported(config, file)
     if origin == CAFFE2:
         _add_statistics_(weights)
-    record = rest.pop(RECORD, None)
+    # Detectron2's own checkpointer keeps what stands beside the tensors, and nothing else of ours.
+    record = rest.pop(RECORD, None) or getattr(named, "_metadata", {}).get("", {}).get(RECORD)
     record = record if isinstance(record, dict) else {}
     if not isinstance(record.get("config", {}), dict):
         raise WeightsError(

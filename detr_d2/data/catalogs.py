@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -11,14 +10,16 @@ from typing import Any
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
-from ..errors import DatasetError, MissingFileError
+from ..errors import DatasetError
 from .categories import Category
 from .coco_json import DatasetDict
+from .lazy_metadata import LazyMetadata, make_lazy
 from .registration import (
     DatasetEntry,
     dataset_names,
     entry_of,
     follow_registrations,
+    instances_path,
     read_dataset,
     read_dataset_categories,
 )
@@ -32,11 +33,12 @@ class _Catalogs:
 
     def enter(self, entry: DatasetEntry) -> None:
         DatasetCatalog.register(entry.name, partial(_load, entry))
-        MetadataCatalog.get(entry.name).set(
+        make_lazy(entry.name, partial(_description_of, entry), partial(instances_path, entry)).set(
             image_root=entry.images,
             panoptic_root=entry.panoptic_root,
             panoptic_json=entry.panoptic_json,
-            evaluator_type="detr_panoptic" if entry.panoptic_json else "coco",
+            # The only one of Detectron2's kinds that needs nothing else, such as files of semantic segmentation.
+            evaluator_type="coco",
             ignore_label=255,
             label_divisor=1000,
         )
@@ -67,9 +69,15 @@ def dataset_metadata(name: str) -> Any:
     if entry is None:  # somebody else's dataset: reading it is what fills in its metadata
         if not hasattr(metadata, "thing_classes"):
             DatasetCatalog.get(name)
-    elif not hasattr(metadata, "thing_dataset_id_to_contiguous_id"):
-        _describe(entry, read_dataset_categories(entry))
+    else:
+        _ = metadata.thing_dataset_id_to_contiguous_id
     return metadata
+
+
+def instances_file(name: str) -> str:
+    """The COCO instances file of a registered dataset, or nothing; raises as :func:`dataset_metadata`."""
+    metadata, entry = dataset_metadata(name), entry_of(name)
+    return metadata.get("json_file", "") if entry is None else instances_path(entry)
 
 
 def categories_of(name: str) -> list[Category]:
@@ -96,29 +104,32 @@ def categories_of(name: str) -> list[Category]:
 def _load(entry: DatasetEntry) -> list[DatasetDict]:
     """The dataset's dicts; Detectron2's catalog calls this."""
     dicts, categories = read_dataset(entry, BoxMode.XYWH_ABS)
-    _describe(entry, categories)
+    metadata = MetadataCatalog.get(entry.name)
+    if isinstance(metadata, LazyMetadata):
+        metadata.learn(_description(entry, categories))
     return dicts
 
 
-def _describe(entry: DatasetEntry, ordered: Sequence[Category]) -> None:
-    """Fill in the metadata that says what the ids mean; the categories come by contiguous id."""
+def _description_of(entry: DatasetEntry) -> dict[str, Any]:
+    """The metadata that says what the ids mean, from the JSON unless its categories are known already."""
+    return _description(entry, read_dataset_categories(entry))
+
+
+def _description(entry: DatasetEntry, ordered: Sequence[Category]) -> dict[str, Any]:
+    """Things come first, so that their names are a list of their own; Detectron2 looks for stuff in the whole list."""
     names = [category.name for category in ordered]
     colors = [list(category.color) for category in ordered]
     ids = {category.id: number for number, category in enumerate(ordered)}
-    instances = entry.instances_json
-    if instances and not os.path.isfile(instances):
-        if not entry.instances_may_be_absent:
-            raise MissingFileError(f"dataset {entry.name!r}: its instances aren't at {instances}. {entry.cure}")
-        instances = ""
-    MetadataCatalog.get(entry.name).set(
-        json_file=instances,
-        thing_classes=names,
-        stuff_classes=names,
-        thing_colors=colors,
-        stuff_colors=colors,
-        thing_dataset_id_to_contiguous_id={c.id: ids[c.id] for c in ordered if c.is_thing},
-        stuff_dataset_id_to_contiguous_id={c.id: ids[c.id] for c in ordered if not c.is_thing},
-    )
+    things = [category.id for category in ordered if category.is_thing]
+    instances_path(entry)  # says if they are missing
+    return {
+        "thing_classes": names[: len(things)],
+        "stuff_classes": names,
+        "thing_colors": colors[: len(things)],
+        "stuff_colors": colors,
+        "thing_dataset_id_to_contiguous_id": {c.id: ids[c.id] for c in ordered if c.is_thing},
+        "stuff_dataset_id_to_contiguous_id": {c.id: ids[c.id] for c in ordered if not c.is_thing},
+    }
 
 
 def _unknown(name: str) -> str:

@@ -219,6 +219,19 @@ def _categories(entry: DatasetEntry, content: dict[str, Any], path: str) -> tupl
     return entry.categories
 
 
+def instances_path(entry: DatasetEntry) -> str:
+    """The path of the instances file, or nothing where there is none and needn't be one.
+
+    Raises:
+        MissingFileError: it isn't there, and should be.
+    """
+    if not entry.instances_json or os.path.isfile(entry.instances_json):
+        return entry.instances_json
+    if entry.instances_may_be_absent:
+        return ""
+    raise MissingFileError(f"dataset {entry.name!r}: its instances aren't at {entry.instances_json}. {entry.cure}")
+
+
 def _absolute(path: PathLike | None) -> str:
     return "" if path is None else os.path.abspath(os.path.expanduser(os.fspath(path)))
 

@@ -6,6 +6,7 @@ import logging
 import os
 
 from detr_d2.data import Category, categories_of, dataset_metadata
+from detr_d2.data.catalogs import instances_file
 from detr_d2.errors import ConfigError
 from detr_d2.evaluation.box_truth import has_masks, register_box_metadata, write_things
 from detr_d2.evaluation.panoptic_evaluator import DetrPanopticEvaluator
@@ -41,8 +42,7 @@ def build_evaluator(cfg: CfgNode, dataset_name: str, output_folder: str) -> Data
         evaluators.append(_panoptic_evaluator(cfg, dataset_name, output_folder))
     if cfg.MODEL.DETR.INSTANCE_ON and metadata.thing_dataset_id_to_contiguous_id:
         with_masks = cfg.MODEL.DETR.MASK_ON and cfg.TEST.MASK_AP
-        json_file = metadata.get("json_file") or ""
-        evaluators.append(_instance_evaluator(dataset_name, json_file, output_folder, with_masks))
+        evaluators.append(_instance_evaluator(dataset_name, instances_file(dataset_name), output_folder, with_masks))
     if not evaluators:
         raise ConfigError(
             f"nothing to evaluate on {dataset_name!r}: box AP needs MODEL.DETR.INSTANCE_ON and a dataset with things, "
