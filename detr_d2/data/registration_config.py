@@ -6,11 +6,10 @@ import difflib
 import os
 from typing import Any
 
-import yaml
-
 from detectron2.config import CfgNode
 
-from ..errors import DatasetError, MissingFileError
+from ..errors import DatasetError, MissingFileError, UserError
+from ..yaml_files import read_yaml
 from .registration import register
 
 _REQUIRED = ("name", "images")
@@ -49,11 +48,10 @@ def register_file(path: str, place: str) -> list[str]:
         DatasetError, MissingFileError: as :func:`register_from_config`.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            entries = yaml.safe_load(file)
+        entries = read_yaml(path)
     except FileNotFoundError as error:
         raise MissingFileError(f"{place}: {path} isn't there. Write the path of a register.yaml.") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UserError) as error:
         raise DatasetError(f"{place}: {path} can't be read: {error}") from error
     if not isinstance(entries, list):
         raise DatasetError(f"{place}: {path} must hold a list of datasets, each starting with '- name: ...'.")

@@ -6,11 +6,11 @@ import logging
 from collections.abc import Sequence
 
 import numpy as np
-import yaml
 
 from detr_d2.data import categories_of, register_from_config
 from detr_d2.data.categories import Category
 from detr_d2.errors import UserError
+from detr_d2.yaml_files import parse_yaml
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
@@ -30,11 +30,11 @@ def training_segments(config: str, categories: Sequence[Category]) -> list[int] 
         categories.
     """
     try:
-        cfg = CfgNode(yaml.safe_load(config) or {})
+        cfg = CfgNode(parse_yaml(config, "config.yaml") or {})
         names = list(cfg.DATASETS.TRAIN)
         register_from_config(cfg)
         counts = [_segments(name, categories) for name in names]
-    except (UserError, OSError, AttributeError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+    except (UserError, OSError, AttributeError, KeyError, TypeError, ValueError, AssertionError) as error:
         logger.info("The report has no counts of the training's segments: %s", error)
         return None
     return np.sum(counts, axis=0).tolist() if counts else None
