@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from detr_d2.config_files import read_config
+from detr_d2.config_values import check_values
 from detr_d2.errors import ConfigError, MissingFileError
 
 from detectron2.config import CfgNode, get_cfg
@@ -27,8 +28,8 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
 
     Raises:
         MissingFileError: there is no such file.
-        ConfigError: a file can't be read as a config, a key is unknown (the nearest ones are offered), a value has
-            another type, or an option of the command line stands among them.
+        ConfigError: a file can't be read as a config, a key is unknown (the nearest ones are offered), a value isn't
+            allowed, or an option of the command line stands among them.
     """
     misplaced = [str(word) for word in overrides if str(word).startswith("--")]
     if misplaced:
@@ -45,8 +46,18 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
         )
     if config_file:
         _merge(cfg, config_file, _content(config_file, cfg.VERSION))
-    _merge(cfg, "The configuration", _with_decimals(overrides, cfg))
+    override_(cfg, overrides)
     return cfg
+
+
+def override_(cfg: CfgNode, overrides: Sequence[str]) -> None:
+    """Puts ``KEY VALUE`` pairs into a config, whose values are then looked at.
+
+    Raises:
+        ConfigError: as :func:`load_config`.
+    """
+    _merge(cfg, "The configuration", _with_decimals(overrides, cfg))
+    check_values(cfg)
 
 
 def _content(config_file: str, version: int) -> CfgNode:
@@ -97,12 +108,13 @@ def check_device(cfg: CfgNode) -> None:
     """
     try:
         device = torch.device(cfg.MODEL.DEVICE)
-    except RuntimeError as error:
+        if device.type != "cuda":
+            torch.zeros(1, device=device).tolist()  # torch knows devices of which this machine or this torch has none
+            return
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ConfigError(
-            f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}; allowed are cpu, cuda, cuda:1 and the like."
+            f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}, which isn't there; allowed are cpu, cuda, cuda:1 and the like."
         ) from error
-    if device.type != "cuda":
-        return
     if not torch.cuda.is_available():
         raise ConfigError(
             f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}, and torch {torch.__version__} finds no GPU here. "

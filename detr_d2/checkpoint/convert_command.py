@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-import uuid
 from typing import Any
-
-import torch
 
 from detr_d2.arguments import add_opts
 from detr_d2.errors import MissingFileError, WeightsError
@@ -18,6 +15,7 @@ from .model_file import config_of, named_rows
 from .names import OURS, UNKNOWN
 from .reading import RECORD, WeightsFile, read_weights
 from .recipe import deduced_recipe, model_recipe
+from .writing import write_checkpoint
 
 _EPILOG = """\
 examples:
@@ -50,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         raise MissingFileError(f"The folder {folder} isn't there. Make it, or name another OUT.")
     file = read_weights(args.input)
     checkpoint = convert(file, args.opts)
-    _write(checkpoint, args.output)
+    write_checkpoint(checkpoint, args.output)
     classes = len(checkpoint[RECORD].get("categories", []))
     what = f"{classes} classes" if classes else "a backbone"
     print(f"{args.output}: {len(checkpoint['model'])} tensors, {what}, from {file.origin}")
@@ -78,16 +76,3 @@ def convert(file: WeightsFile, overrides: list[str]) -> dict[str, Any]:
     if file.origin != OURS:
         weights |= chosen_rows(weights, rows)
     return {"model": weights, RECORD: record}
-
-
-def _write(checkpoint: dict[str, Any], path: str) -> None:
-    """Beside, then renamed: an interrupted run leaves no half of a checkpoint under the name."""
-    beside = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
-    try:
-        torch.save(checkpoint, beside)
-        os.replace(beside, path)
-    except OSError as error:
-        raise WeightsError(f"{path} can't be written: {error}. Name another OUT, or make room.") from error
-    finally:
-        if os.path.exists(beside):
-            os.remove(beside)

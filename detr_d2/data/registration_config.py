@@ -56,6 +56,11 @@ def register_file(path: str, place: str) -> list[str]:
     if not isinstance(entries, list):
         raise DatasetError(f"{place}: {path} must hold a list of datasets, each starting with '- name: ...'.")
     for number, entry in enumerate(entries):
+        if isinstance(entry, str):
+            raise DatasetError(
+                f"{path}: entry {number} is {entry!r}; such a file holds datasets and names no other files. Name "
+                "both in DATASETS.REGISTER."
+            )
         _register_mapping(entry, os.path.dirname(path), f"{path}: entry {number}")
     return [entry["name"] for entry in entries]
 

@@ -2,7 +2,27 @@
 
 from __future__ import annotations
 
+from detr_d2.training.before_start import check_before_start
 from detr_d2.training.early_stopping import EarlyStop
-from detr_d2.training.setup import add_training_hooks, build_test_mapper, check_training, training_evaluators
+from detr_d2.training.launching import launch_training
+from detr_d2.training.output_folder import log_errors_of_users_plainly, naming_output_folder
+from detr_d2.training.setup import (
+    add_training_hooks,
+    build_test_mapper,
+    check_training,
+    storing_finite_results,
+    training_evaluators,
+)
 
-__all__ = ["EarlyStop", "add_training_hooks", "build_test_mapper", "check_training", "training_evaluators"]
+__all__ = [
+    "EarlyStop",
+    "add_training_hooks",
+    "build_test_mapper",
+    "check_before_start",
+    "check_training",
+    "launch_training",
+    "log_errors_of_users_plainly",
+    "naming_output_folder",
+    "storing_finite_results",
+    "training_evaluators",
+]
