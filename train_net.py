@@ -31,6 +31,7 @@ from detr_d2.training import (
     add_training_hooks,
     build_test_mapper,
     check_before_start,
+    explaining_exhaustion,
     launch_training,
     log_errors_of_users_plainly,
     naming_output_folder,
@@ -107,7 +108,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
 
 def main(args: argparse.Namespace) -> dict[str, Any] | None:
     cfg = setup(args)
-    with naming_output_folder(cfg.OUTPUT_DIR):
+    with naming_output_folder(cfg.OUTPUT_DIR), explaining_exhaustion():
         return run(cfg, args)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from detr_d2.errors import ConfigError
+from detr_d2.errors import ConfigError, MissingFileError
 from detr_d2.yaml_files import read_yaml
 
 from detectron2.utils.file_io import PathManager
@@ -41,6 +41,8 @@ def _read(path: str, chain: list[str], known: dict[str, dict[str, Any]]) -> dict
         content = _mapping(path)
         together: dict[str, Any] = {}
         for base in _bases(content.pop(BASE_KEY, []), path):
+            if not os.path.lexists(base):
+                raise MissingFileError(f"{path} names {base} as {BASE_KEY}, and {base} isn't there. Correct the path.")
             together = _over(_read(base, [*chain, path], known), together, path)
         known[real] = _over(content, together, path)
     return known[real]

@@ -7,7 +7,7 @@ import json
 import os
 from typing import Any
 
-from ..errors import DatasetError, MissingFileError, UserError
+from ..errors import DatasetError, MissingFileError
 from ..files import open_regular
 
 
@@ -27,9 +27,7 @@ def read_json(path: str, cure: str = "") -> dict[str, Any]:
     except FileNotFoundError as error:
         raise MissingFileError(f"{os.path.abspath(path)} isn't there. {cure}".rstrip()) from error
     except OSError as error:
-        if isinstance(error, UserError):
-            raise
-        raise DatasetError(f"{path} can't be read: {error.strerror or error}.") from error
+        raise DatasetError(f"{path} can't be read: {str(error.strerror or error).rstrip('.')}.") from error
     except ValueError as error:
         raise DatasetError(f"{path} isn't JSON: {error}. Export it again, or restore it.") from error
     if not isinstance(content, dict):

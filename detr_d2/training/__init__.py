@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from detr_d2.training.before_start import check_before_start
 from detr_d2.training.early_stopping import EarlyStop
+from detr_d2.training.exhaustion import explaining_exhaustion
 from detr_d2.training.launching import launch_training
 from detr_d2.training.output_folder import log_errors_of_users_plainly, naming_output_folder
 from detr_d2.training.setup import (
@@ -20,6 +21,7 @@ __all__ = [
     "build_test_mapper",
     "check_before_start",
     "check_training",
+    "explaining_exhaustion",
     "launch_training",
     "log_errors_of_users_plainly",
     "naming_output_folder",

@@ -7,6 +7,7 @@ from detr_d2.checkpoint.places import find_model_weights, is_address, last_check
 from detr_d2.config import check_device
 from detr_d2.config_agreement import check_architecture, check_model, check_schedule
 from detr_d2.data.checks.before_training import check_before_training
+from detr_d2.errors import ConfigError
 from detr_d2.training.output_folder import check_output_folder
 from detr_d2.training.setup import check_training
 
@@ -29,6 +30,8 @@ def check_before_start(cfg: CfgNode, eval_only: bool, resume: bool) -> list[str]
         ConfigError: keys that make no sense, or aren't possible here.
         DatasetError, MissingFileError, WeightsError: the data or the weights named can't be used.
     """
+    if eval_only and not cfg.DATASETS.TEST:
+        raise ConfigError("DATASETS.TEST is empty, so there is nothing to evaluate; name a dataset.")
     check_device(cfg)
     check_output_folder(cfg.OUTPUT_DIR)
     check_architecture(cfg)

@@ -15,8 +15,10 @@ from urllib.parse import urlparse
 import torch
 
 from detr_d2.backend import backend_report
+from detr_d2.checkpoint.places import LAST_CHECKPOINT, last_checkpoint
 from detr_d2.config import load_config
-from detr_d2.errors import ConfigError
+from detr_d2.errors import ConfigError, UserError
+from detr_d2.training.exhaustion import explaining_exhaustion
 
 from detectron2.config import CfgNode
 from detectron2.engine import launch
@@ -40,14 +42,15 @@ def launch_training(main: Callable[[argparse.Namespace], Any], args: argparse.Na
     check_processes(cfg, args)
     started = time.time()
     try:
-        launch(
-            main,
-            args.num_gpus,
-            num_machines=args.num_machines,
-            machine_rank=args.machine_rank,
-            dist_url=args.dist_url,
-            args=(args,),
-        )
+        with explaining_exhaustion():
+            launch(
+                main,
+                args.num_gpus,
+                num_machines=args.num_machines,
+                machine_rank=args.machine_rank,
+                dist_url=args.dist_url,
+                args=(args,),
+            )
     except KeyboardInterrupt:
         _end_children()
         raise KeyboardInterrupt(_how_to_go_on(cfg, args, started)) from None
@@ -137,7 +140,8 @@ def _end_children() -> None:
     """The terminal has told them, too; who doesn't listen is ended, so that nobody has to wait."""
     deadline = time.monotonic() + _SECONDS_TO_END
     for child in multiprocessing.active_children():
-        child.join(max(0.0, deadline - time.monotonic()))
+        if not child.daemon:
+            child.join(max(0.0, deadline - time.monotonic()))
         child.terminate()
 
 
@@ -145,15 +149,13 @@ def _how_to_go_on(cfg: CfgNode, args: argparse.Namespace, started: float) -> str
     """What to say after an interruption; ``started`` is the time of the start, in seconds since the epoch."""
     if args.eval_only:
         return "interrupted; nothing half-written is left."
-    tag = os.path.join(cfg.OUTPUT_DIR, "last_checkpoint")
     try:
-        is_ours = args.resume or os.path.getmtime(tag) >= started
-        with open(tag, encoding="utf-8", errors="replace") as file:
-            name = file.read(4096).strip()
-    except OSError:
-        is_ours, name = False, ""
-    if is_ours and name:
-        return f"interrupted; the same command with --resume goes on from {os.path.join(cfg.OUTPUT_DIR, name)}."
+        is_ours = args.resume or os.path.getmtime(os.path.join(cfg.OUTPUT_DIR, LAST_CHECKPOINT)) >= started
+        path = last_checkpoint(cfg.OUTPUT_DIR) if is_ours else ""
+    except (OSError, UserError):
+        path = ""
+    if path:
+        return f"interrupted; the same command with --resume goes on from {path}."
     return (
         f"interrupted before the first checkpoint (SOLVER.CHECKPOINT_PERIOD is {cfg.SOLVER.CHECKPOINT_PERIOD} "
         "iterations), so that there is nothing to go on from with --resume."

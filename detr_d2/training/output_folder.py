@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from detr_d2.errors import ConfigError, message_for_user
 
@@ -48,11 +49,25 @@ def naming_output_folder(folder: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is not None or error.errno not in _FULL:
+        if error.errno not in _FULL:
+            raise
+        _close_logs()
+        if error.filename is not None:
             raise
         raise OSError(error.errno, error.strerror, folder) from error
     finally:
         logging.raiseExceptions = shown
+
+
+def _close_logs() -> None:
+    """Closes the log's files, which would complain once more about the full disk when the interpreter ends."""
+    for name in ("detectron2", "fvcore", "detr_d2"):
+        logger = logging.getLogger(name)
+        for handler in list(logger.handlers):
+            if isinstance(handler, logging.StreamHandler) and handler.stream not in (sys.stdout, sys.stderr):
+                logger.removeHandler(handler)
+                with suppress(OSError, ValueError):
+                    handler.stream.close()
 
 
 def log_errors_of_users_plainly() -> None:

@@ -63,11 +63,16 @@ def train(command: Callable[..., list[str]], project_folder: Path, tmp_path: Pat
     return run
 
 
+def spoken(stderr: str) -> list[str]:
+    """The lines of stderr without torch's own remarks about the machine."""
+    return [line for line in stderr.strip().splitlines() if not re.match(r"W\d{4} .* torch/", line)]
+
+
 def assert_refused(result: subprocess.CompletedProcess[str], *expected: str) -> None:
     """One sentence on stderr, exit code 2, no traceback anywhere."""
     assert result.returncode == 2, (result.returncode, result.stdout[-2000:], result.stderr[-2000:])
-    lines = result.stderr.strip().splitlines()
-    assert len([line for line in lines if line.startswith("error: ")]) == 1 and lines[-1].startswith("error: "), lines
+    lines = spoken(result.stderr)
+    assert len(lines) == 1 and lines[0].startswith("error: "), lines
     assert "Traceback" not in result.stderr + result.stdout, result.stderr + result.stdout
     for text in expected:
         assert re.search(text, result.stderr), (text, result.stderr)
@@ -196,6 +201,13 @@ def test_every_rule_takes_the_default_and_refuses_what_is_of_another_kind(key):
         dict.__setitem__(parent, leaf, value)
         with pytest.raises(ConfigError, match=re.escape(key)):
             check_values(cfg)
+
+
+def test_an_evaluation_of_nothing_is_refused(tiny_config):
+    from detr_d2.training import check_before_start
+
+    with pytest.raises(ConfigError, match=r"DATASETS\.TEST is empty"):
+        check_before_start(tiny_config("DATASETS.TEST", ()), eval_only=True, resume=False)
 
 
 @pytest.mark.parametrize(
@@ -513,6 +525,39 @@ def test_a_full_disk_costs_no_checkpoint_that_was_there(tiny_config, tmp_path, m
     assert sorted(path.name for path in tmp_path.glob("*model*")) == ["model_final.pth"]
 
 
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+
+def test_memory_that_does_not_do_is_one_sentence():
+    from detr_d2.training import explaining_exhaustion
+
+    with (
+        pytest.raises(ConfigError, match=r"memory ran out: DefaultCPUAllocator.*IMS_PER_BATCH"),
+        explaining_exhaustion(),
+    ):
+        torch.empty(2**55)
+    with pytest.raises(RuntimeError, match="something else"), explaining_exhaustion():
+        raise RuntimeError("something else")
+
+
+class Dying(torch.utils.data.Dataset):
+    """A dataset whose worker is killed, as by a machine without memory."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> int:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return index
+
+
+def test_a_worker_that_is_killed_is_one_sentence():
+    from detr_d2.training import explaining_exhaustion
+
+    with pytest.raises(ConfigError, match=r"a data-loader worker was lost.*NUM_WORKERS"), explaining_exhaustion():
+        list(torch.utils.data.DataLoader(Dying(), num_workers=1))
+
+
 # --- interruption -----------------------------------------------------------------------------------------------------
 
 
@@ -551,7 +596,7 @@ def test_an_interrupted_training_says_how_to_go_on(command, project_folder, tmp_
 
     assert code == 130 and "Traceback" not in err, err
     assert re.search(r"^stopped: .*--resume.*output/model_\d+\.pth", err, re.MULTILINE), err
-    assert len(err.strip().splitlines()) == 1
+    assert len(spoken(err)) == 1
 
 
 def test_an_interruption_before_the_first_checkpoint_says_so(command, project_folder, tmp_path):
