@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -40,14 +41,12 @@ def check_output_folder(folder: str) -> None:
 def naming_output_folder(folder: str) -> Iterator[None]:
     """Says which folder it was where the system refuses to write and names no file, as for an open one on a full disk.
 
-    A log that can't be written is silent meanwhile: what else is written there tells of it.
-
     Raises:
         OSError: what came, with the folder.
     """
-    shown, logging.raiseExceptions = logging.raiseExceptions, False
     try:
-        yield
+        with _silent_beside():
+            yield
     except OSError as error:
         if error.errno not in _FULL:
             raise
@@ -55,8 +54,22 @@ def naming_output_folder(folder: str) -> Iterator[None]:
         if error.filename is not None:
             raise
         raise OSError(error.errno, error.strerror, folder) from error
+
+
+@contextmanager
+def _silent_beside() -> Iterator[None]:
+    """The log and TensorBoard's thread don't tell the terminal of a full disk: what else is written there does."""
+    shown, hook = logging.raiseExceptions, threading.excepthook
+
+    def unless_full(args: threading.ExceptHookArgs) -> None:
+        if not (isinstance(args.exc_value, OSError) and args.exc_value.errno in _FULL):
+            hook(args)
+
+    logging.raiseExceptions, threading.excepthook = False, unless_full
+    try:
+        yield
     finally:
-        logging.raiseExceptions = shown
+        logging.raiseExceptions, threading.excepthook = shown, hook
 
 
 def _close_logs() -> None:

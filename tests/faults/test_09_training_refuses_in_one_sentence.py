@@ -482,6 +482,26 @@ def test_a_disk_that_is_full_is_one_sentence(train, tmp_path, size):
     assert not list((tmp_path / "output").glob("*.pth")) and not list((tmp_path / "output").glob(".*"))
 
 
+def test_a_thread_that_finds_the_disk_full_leaves_it_to_the_others(tmp_path, monkeypatch):
+    import threading
+
+    from detr_d2.training import naming_output_folder
+
+    shown: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", shown.append)
+
+    def write() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match=f"No space left on device: '{tmp_path}'"), naming_output_folder(str(tmp_path)):
+        thread = threading.Thread(target=write)
+        thread.start()
+        thread.join()
+        write()
+
+    assert shown == [] and threading.excepthook == shown.append
+
+
 def test_a_full_disk_costs_no_checkpoint_that_was_there(tiny_config, tmp_path, monkeypatch):
     from detr_d2 import files
     from detr_d2.checkpoint import DetrCheckpointer
