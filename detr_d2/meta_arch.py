@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from detr_d2.checkpoint import guard_loading, model_categories, model_recipe
+from detr_d2.config_agreement import check_model
 from detr_d2.data import Category
+from detr_d2.divergence import divergence, refuse_non_finite
 from detr_d2.errors import DatasetError
 from detr_d2.modeling import (
     AttentionMaps,
@@ -162,9 +164,14 @@ class DetrPanoptic(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """Build every part from a Detectron2 config; the classes are those of the registered dataset."""
+        """Build every part from a Detectron2 config; the classes are those of the registered dataset.
+
+        Raises:
+            ConfigError: keys that describe no network.
+        """
         options = cfg.MODEL.DETR
         categories = model_categories(cfg)
+        check_model(cfg, len(categories))
         backbone = build_backbone(cfg)
         if cfg.MODEL.RESNETS.RES5_DILATION == 2:
             use_published_dilation_(backbone)
@@ -234,21 +241,31 @@ class DetrPanoptic(nn.Module):
                 gt_boxes and, with a mask head, gt_masks; at inference "height" and "width" of the original picture.
 
         Returns:
-            In training a dict of weighted losses. At inference one dict a picture: "instances" (boxes, scores, classes
-            and masks of things, in the original picture) and "panoptic_seg" (a map of segment ids, 0 is void, and a
-            list of segments with id, isthing, category_id, score and area); where "instances" was given, also "losses":
-            for each name its weighted value and its share in a mean, see ``detr_d2.modeling.picture_losses``.
+            In training a dict of weighted losses, all of them finite. At inference one dict a picture: "instances"
+            (boxes, scores, classes and masks of things, in the original picture) and "panoptic_seg" (a map of segment
+            ids, 0 is void, and a list of segments with id, isthing, category_id, score and area); where "instances" was
+            given, also "losses": for each name its weighted value and its share in a mean, see
+            ``detr_d2.modeling.picture_losses``.
+
+        Raises:
+            DivergenceError: losses, or the predictions that they are computed of, aren't finite.
         """
         images, padding_mask = self.preprocess(batched_inputs)
-        if not self.training:
-            with self.inference_precision():
-                return self._results(self.detr(images.tensor, padding_mask), batched_inputs, images)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_detector):
-            outputs = self.detr(images.tensor, padding_mask)
-        targets = self._targets(batched_inputs, images.image_sizes)
-        if is_due(self.vis_period):
-            self._put_training_image(outputs, batched_inputs[0], images)
-        return self._losses(outputs, targets)
+        try:
+            if not self.training:
+                with self.inference_precision():
+                    return self._results(self.detr(images.tensor, padding_mask), batched_inputs, images)
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_detector):
+                outputs = self.detr(images.tensor, padding_mask)
+            targets = self._targets(batched_inputs, images.image_sizes)
+            if is_due(self.vis_period):
+                self._put_training_image(outputs, batched_inputs[0], images)
+            losses = self._losses(outputs, targets)
+        except FloatingPointError as error:  # of the matcher, which knows neither iteration nor images
+            what = "the predictions aren't finite, so that loss_ce, loss_bbox and loss_giou can't be computed"
+            raise divergence(what, batched_inputs) from error
+        refuse_non_finite(losses, batched_inputs)
+        return losses
 
     def inference_precision(self) -> AbstractContextManager[Any]:
         if self.inference_dtype == torch.float32:

@@ -6,11 +6,9 @@ import argparse
 import os
 from typing import Any
 
-import torch
-
 from detr_d2.arguments import add_opts
 from detr_d2.errors import MissingFileError, WeightsError
-from detr_d2.files import check_outputs, write_whole
+from detr_d2.files import check_outputs
 from detr_d2.wording import counted
 
 from .categories import to_record
@@ -21,6 +19,7 @@ from .places import weight_files
 from .reading import RECORD, WeightsFile, read_weights
 from .recipe import deduced_recipe, model_recipe
 from .state_dict import with_record
+from .writing import write_checkpoint
 
 _EPILOG = """\
 examples:
@@ -54,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         raise MissingFileError(f"The folder {folder} isn't there. Make it, or name another OUT.")
     file = read_weights(args.input)
     checkpoint = convert(file, args.opts)
-    write_whole(args.output, lambda stream: torch.save(checkpoint, stream))
+    write_checkpoint(checkpoint, args.output)
     classes = len(checkpoint[RECORD].get("categories", []))
     what = counted(classes, "class", "classes") if classes else "a backbone"
     print(f"{args.output}: {counted(len(checkpoint['model']), 'tensor')}, {what}, from {file.origin}")

@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import torch
 from iopath.common.file_io import NativePathHandler
-
-from detr_d2.files import write_whole
 
 from detectron2.utils.file_io import PathManager
 
 from .names import PUBLISHED_WEIGHTS
 from .places import find_weights
 from .reading import read_weights
+from .writing import write_checkpoint
 
 
 class _PublishedWeights(NativePathHandler):
@@ -45,6 +43,5 @@ def _as_checkpoint(name: str) -> str:
     file = find_weights(name)
     converted = f"{os.path.splitext(file)[0]}.detr_d2.pth"
     if not os.path.isfile(converted):
-        checkpoint = convert(read_weights(file), [])
-        write_whole(converted, lambda stream: torch.save(checkpoint, stream))
+        write_checkpoint(convert(read_weights(file), []), converted)
     return converted

@@ -6,7 +6,9 @@ order of their ids; this project's metadata lists stuff there as well, in the or
 
 from __future__ import annotations
 
+import codecs
 import json
+import shutil
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -14,8 +16,9 @@ import numpy as np
 import pycocotools.mask as mask_coding
 
 from detr_d2.data import Category, read_panoptic_png
+from detr_d2.data.json_reading import list_of, read_json, text, whole_number
 from detr_d2.evaluation.record_checks import is_number
-from detr_d2.files import write_text
+from detr_d2.files import open_regular, write_text, write_whole
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
@@ -64,8 +67,21 @@ def write_things(dataset_name: str, categories: Iterable[Category], path: str, w
 
 def has_masks(json_file: str) -> bool:
     """Whether all annotations of a COCO instances file have a mask."""
-    with open(json_file, encoding="utf-8") as file:
-        return all(annotation.get("segmentation") for annotation in json.load(file)["annotations"])
+    annotations = list_of(read_json(json_file), "annotations", json_file)
+    return all(annotation.get("segmentation") for annotation in annotations)
+
+
+def has_byte_order_mark(json_file: str) -> bool:
+    """Whether a file begins with one, which pycocotools doesn't read over."""
+    with open_regular(json_file) as file:
+        return file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8
+
+
+def copy_without_byte_order_mark(json_file: str, path: str) -> None:
+    """Writes the copy, whole or not at all."""
+    with open_regular(json_file) as file:
+        file.seek(len(codecs.BOM_UTF8))
+        write_whole(path, lambda copy: shutil.copyfileobj(file, copy))
 
 
 def register_box_metadata(dataset_name: str, categories: Iterable[Category], json_file: str) -> str:
@@ -74,8 +90,8 @@ def register_box_metadata(dataset_name: str, categories: Iterable[Category], jso
     Returns:
         The name under which it is in the ``MetadataCatalog``.
     """
-    with open(json_file, encoding="utf-8") as file:
-        names = {entry["id"]: entry["name"] for entry in json.load(file)["categories"]}
+    kinds = list_of(read_json(json_file), "categories", json_file)
+    names = {whole_number(entry, "id", json_file): text(entry, "name", json_file) for entry in kinds}
     name = f"{dataset_name}/boxes"
     MetadataCatalog.pop(name, None)
     MetadataCatalog.get(name).set(

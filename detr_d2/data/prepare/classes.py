@@ -246,7 +246,7 @@ def _rule(value: Any, place: str) -> _Rule:
 def _load(path: Path, option: str, allowed: str) -> Any:
     try:
         with open_regular(path) as file:
-            text = file.read().decode("utf-8")
+            text = file.read().decode("utf-8-sig")
         return json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
     except FileNotFoundError as error:
         raise MissingFileError(f"{option}: {path} isn't there. Give {allowed}.") from error

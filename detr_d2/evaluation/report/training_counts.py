@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import yaml
 
 from detr_d2.data.categories import Category
 from detr_d2.data.registration import entry_of, read_dataset
 from detr_d2.data.registration_config import register_entries
 from detr_d2.errors import UserError
+from detr_d2.yaml_files import parse_yaml
 
 logger = logging.getLogger(__name__)
 
@@ -30,20 +30,11 @@ def training_segments(config: str, categories: Sequence[Category]) -> list[int] 
         categories.
     """
     try:
-        datasets = yaml.safe_load(config)["DATASETS"]
+        datasets = parse_yaml(config, "config.yaml")["DATASETS"]
         names = list(datasets["TRAIN"])
         register_entries(datasets.get("REGISTER") or ())
         counts = [_segments(name, categories) for name in names]
-    except (
-        UserError,
-        OSError,
-        AttributeError,
-        KeyError,
-        TypeError,
-        ValueError,
-        RecursionError,
-        yaml.YAMLError,
-    ) as error:
+    except (UserError, OSError, AttributeError, KeyError, TypeError, ValueError) as error:
         logger.info("The report has no counts of the training's segments: %s", error)
         return None
     return np.sum(counts, axis=0).tolist() if counts else None

@@ -9,7 +9,6 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import torch
 from tabulate import tabulate
 
 from detr_d2.arguments import number
@@ -18,12 +17,13 @@ from detr_d2.checkpoint.convert_command import convert
 from detr_d2.checkpoint.model_file import load_model
 from detr_d2.checkpoint.places import weight_files
 from detr_d2.checkpoint.reading import read_weights
+from detr_d2.checkpoint.writing import write_checkpoint
 from detr_d2.data import Category, DetrPanopticDatasetMapper, categories_of, register_from_config
 from detr_d2.data.registration import dataset_files, image_files
 from detr_d2.errors import ConfigError, DatasetError, WeightsError
 from detr_d2.evaluation.sweep.choosing import Choice, choice_as_json, choose, mean_class_quality
 from detr_d2.evaluation.sweep.sweeping import Setting, SweepResult, sweep_thresholds
-from detr_d2.files import check_outputs, write_json, write_whole
+from detr_d2.files import check_outputs, write_json
 from detr_d2.meta_arch import DetrPanoptic
 from detr_d2.wording import counted
 
@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
     if args.write:
         keys = _keys(choice, args.per_class)
         checkpoint = convert(read_weights(args.weights), [*args.opts, *keys])
-        write_whole(args.write, lambda file: torch.save(checkpoint, file))
+        write_checkpoint(checkpoint, args.write)
         print(f"\n{args.write} has them; it is used as it is where a checkpoint alone is enough.")
     return 0
 
