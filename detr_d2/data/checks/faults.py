@@ -126,10 +126,10 @@ KINDS: dict[str, Kind] = {
         picture_large="make it smaller: it is beyond what Pillow takes for safe to open",
         picture_size="correct width and height, or take the picture that was labelled",
         picture_turned="label the upright picture, or save it without the EXIF orientation that turns it",
-        picture_depth="save it with 8 bits a channel; brighter values would be cut off",
     ),
     **_warnings(
         picture_orientation="make sure that the labels fit the upright picture, then save it upright, without the tag",
+        picture_depth="save it with 8 bits a channel; the highest 8 that are used count here, maybe not elsewhere",
         picture_mode="save it as RGB; it is converted each time, transparency and inks are lost",
         picture_unlabelled="label them, or remove them from images",
     ),

@@ -6,12 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from ..image_decoding import MOST_PIXELS
 from .faults import Fault, fault, shown
 from .paths import FileNames
 from .values import is_id, is_whole, numbered
-
-#: Pixels beyond which Pillow refuses to open a picture.
-MOST_PIXELS = 178_956_970
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from ...errors import DatasetError
+from ...files import open_regular
 from ..prepare.readers.archives import FileTree, zip_tree
 from ..prepare.records import FileRef
 
@@ -32,7 +33,7 @@ def is_folder(path: str) -> bool:
 def opened(path: str) -> IO[bytes]:
     """The file, to be read; raises what files raise, or DatasetError for a member of a zip that can't be unpacked."""
     member = None if os.path.isfile(path) else member_of(path)
-    return open(path, "rb") if member is None else io.BytesIO(member.read())
+    return open_regular(path) if member is None else io.BytesIO(member.read())
 
 
 def names_in(folder: str) -> list[str]:

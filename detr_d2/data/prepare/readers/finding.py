@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
+from ...image_decoding import IMAGE_SUFFIXES as PICTURE_SUFFIXES
 from ..records import FileRef
 from .archives import FileTree
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jfif")
 _MASK_FOLDERS = {"SegmentationClass", "SegmentationObject", "panoptic", "masks"}
 
 
