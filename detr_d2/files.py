@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import tempfile
@@ -21,7 +22,12 @@ _KINDS = {
 
 
 class SpecialFileError(UserError, OSError):
-    """A pipe, a device, a socket or a folder stands where a file is meant."""
+    """A pipe, a device, a socket or a folder stands where a file is meant; ``strerror`` says so without the path."""
+
+    def __str__(self) -> str:
+        if self.strerror is None:
+            return super().__str__()
+        return f"{self.filename} {self.strerror.removeprefix('it ')}."
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
@@ -59,7 +65,7 @@ def refuse_special(path: str | os.PathLike[str], mode: int | None = None) -> Non
             return
     if not stat.S_ISREG(mode):
         kind = _KINDS.get(stat.S_IFMT(mode), "a special file")
-        raise SpecialFileError(f"{os.fspath(path)} is {kind}; a regular file is needed.")
+        raise SpecialFileError(errno.EINVAL, f"it is {kind}; a regular file is needed", os.fspath(path))
 
 
 def refuse_replacing(output: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]], option: str) -> None:

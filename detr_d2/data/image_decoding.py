@@ -98,6 +98,8 @@ def unreadable_reason(error: Exception, size: int) -> str:
         return "the file is empty"
     if isinstance(error, UnidentifiedImageError):
         return f"it is no image, or none of {', '.join(IMAGE_FORMATS)}"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 

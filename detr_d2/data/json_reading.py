@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from typing import Any
 
 from ..errors import DatasetError, MissingFileError
+from ..files import open_regular
 
 
 def read_json(path: str, cure: str = "") -> dict[str, Any]:
@@ -18,10 +20,10 @@ def read_json(path: str, cure: str = "") -> dict[str, Any]:
 
     Raises:
         MissingFileError: it isn't there.
-        DatasetError: it can't be read, isn't JSON, or isn't an object at its top.
+        DatasetError: it is no regular file, can't be read, isn't JSON, or isn't an object at its top.
     """
     try:
-        with open(path, encoding="utf-8") as file:
+        with io.TextIOWrapper(open_regular(path), encoding="utf-8-sig") as file:
             content = json.load(file)
     except FileNotFoundError as error:
         raise MissingFileError(f"{os.path.abspath(path)} isn't there. {cure}".rstrip()) from error

@@ -7,10 +7,8 @@ import warnings
 
 import numpy as np
 
-from detectron2.utils.file_io import PathManager
-
 from ..errors import DatasetError, MissingFileError
-from ..files import SpecialFileError, open_regular
+from ..files import open_regular
 from .image_decoding import load_eight_bits, open_image, orientation_of, turned, unreadable_reason
 
 
@@ -32,8 +30,7 @@ def read_whole_image(path: str, image_format: str) -> np.ndarray:
         SpecialFileError: a pipe, a device or a folder is there.
         Exception: whatever Pillow raises on files that aren't there, broken or cut off.
     """
-    local = PathManager.get_local_path(path)  # an address is fetched
-    with open_regular(local) as file, warnings.catch_warnings():
+    with open_regular(_fetched(path)) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about odd EXIF data
         with open_image(file) as picture:
             eight_bits = load_eight_bits(picture)
@@ -43,6 +40,16 @@ def read_whole_image(path: str, image_format: str) -> np.ndarray:
     if image_format == "BGR":
         return pixels[:, :, ::-1]
     return pixels[:, :, None] if pixels.ndim == 2 else pixels
+
+
+def _fetched(path: str | os.PathLike[str]) -> str:
+    """The path of a local file; an address is left to Detectron2, which commands without addresses needn't wait for."""
+    path = os.fspath(path)
+    if "://" not in path:
+        return path
+    from detectron2.utils.file_io import PathManager
+
+    return str(PathManager.get_local_path(path))
 
 
 def read_dataset_image(path: str, image_format: str, name: str) -> np.ndarray:
@@ -62,10 +69,6 @@ def read_dataset_image(path: str, image_format: str, name: str) -> np.ndarray:
 
 def reading_error(path: str | os.PathLike[str], error: Exception) -> str:
     """What :func:`read_whole_image` raised, in a few words."""
-    if isinstance(error, SpecialFileError):
-        return str(error).rstrip(".")
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
     try:
         size = os.path.getsize(path)
     except (OSError, ValueError):  # an address, for one

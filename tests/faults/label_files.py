@@ -2,29 +2,86 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
+import resource
+import signal
 import struct
 import subprocess
 import sys
+import traceback
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from detr_d2 import cli
+from detr_d2.errors import run_command
+
 PROJECT_FOLDER = Path(__file__).resolve().parents[2]
-#: Seconds after which a command counts as hanging.
-PATIENCE = 120
+#: Seconds after which a command counts as hanging, and bytes beyond which it counts as reading without end.
+PATIENCE, MEMORY = 30, 4 * 2**30
 
 
-def detr_d2(*words: Any, folder: Path | None = None, **options: Any) -> subprocess.CompletedProcess[str]:
-    """``detr-d2`` in a process of its own, which is ended if it hangs (``subprocess.TimeoutExpired``)."""
+class Hangs(BaseException):
+    """A command doesn't end."""
+
+
+class Done(NamedTuple):
+    """What a command did."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def detr_d2(*words: Any) -> Done:
+    """``detr-d2`` in this process; for so many seconds and bytes as it needs at most; raises :class:`Hangs`."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
+    with _limited(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = run_command(lambda: cli.main([*map(str, words)]))
+        except SystemExit as left:  # the command line's parser does so
+            code = int(left.code or 0)
+        except Exception:  # as the interpreter would
+            traceback.print_exc()
+            code = 1
+    for stream in (out, err):
+        stream.flush()
+    return Done(code, *(stream.buffer.getvalue().decode("utf-8", "replace") for stream in (out, err)))
+
+
+@contextlib.contextmanager
+def _limited() -> Iterator[None]:
+    """At most so many seconds, and bytes more than there are."""
+
+    def stop(*_: Any) -> None:
+        raise Hangs
+
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    earlier = signal.signal(signal.SIGALRM, stop)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY, before[1]))
+    signal.setitimer(signal.ITIMER_REAL, PATIENCE, 1)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        resource.setrlimit(resource.RLIMIT_AS, before)
+        signal.signal(signal.SIGALRM, earlier)
+
+
+def detr_d2_apart(*words: Any, **options: Any) -> Done:
+    """``detr-d2`` in a process of its own, with further arguments of ``subprocess.run``."""
+    options = {"timeout": 4 * PATIENCE, "capture_output": True, "stdin": subprocess.DEVNULL, **options}
     command = [sys.executable, "-m", "detr_d2", *map(str, words)]
-    options = {"timeout": PATIENCE, "capture_output": True, "stdin": subprocess.DEVNULL, **options}
-    return subprocess.run(command, cwd=folder, env=environment(), text=True, errors="replace", **options)
+    done = subprocess.run(command, env=environment(), text=True, errors="replace", **options)
+    return Done(done.returncode, done.stdout, done.stderr)
 
 
 def environment() -> dict[str, str]:
@@ -33,7 +90,7 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
-def is_one_sentence(done: subprocess.CompletedProcess[str]) -> bool:
+def is_one_sentence(done: Done) -> bool:
     """Whether a command was refused with a sentence on one line, and not with a traceback."""
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     return done.returncode == 2 and len(errors) == 1 and "Traceback" not in done.stderr

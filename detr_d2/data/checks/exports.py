@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import DatasetError
+from ...files import SpecialFileError
 from ..prepare.readers import shape_mask
 from ..prepare.readers.building import PackedLabels
 from ..prepare.readers.discovery import Found, read_found
@@ -65,7 +66,7 @@ def check_export(found: Found) -> CheckedExport:
     file = str(found.tree.files[found.key])
     try:
         export = read_found(found, "cvat")
-    except DatasetError as error:
+    except (DatasetError, SpecialFileError) as error:
         message = str(error).removeprefix(file).lstrip(" :,")
         return CheckedExport([fault("export-broken", file, message)], [], {})
     if export is None:
@@ -107,7 +108,7 @@ def look_at_export_picture(task: ExportTask) -> list[Fault]:
     found = list(picture_faults(listed))
     try:
         labels = record.labels if isinstance(record.labels, tuple) else record.labels()
-    except DatasetError as error:
+    except (DatasetError, SpecialFileError) as error:
         return [*found, fault("export-broken", task.file, str(error), image_id)]
     entries = []
     for label in labels if record.width else ():

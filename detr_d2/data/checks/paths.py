@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .faults import Fault, fault, shown
-from .places import is_file
+from .places import NOT_THERE, why_no_file
 
 _DRIVE_OR_ADDRESS = re.compile(r"[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
@@ -58,8 +58,10 @@ class FileNames:
             return
         yield from self._collisions(name, image_id, place)
         path = self.path(name)
-        if path is not None and not is_file(path):
-            yield fault(self._missing_code, path, f"isn't there{self._near(path)}.", image_id)
+        why = why_no_file(path) if path is not None else None
+        if path is not None and why:
+            near = self._near(path) if why == NOT_THERE else ""
+            yield fault(self._missing_code, path, f"{why}{near}.", image_id)
 
     def path(self, name: Any) -> str | None:
         """Where the file is; None for names that aren't allowed, and where the folder isn't known."""

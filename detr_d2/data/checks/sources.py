@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import DatasetError, MissingFileError
+from ...files import SpecialFileError, refuse_special
+from ..prepare.readers.archives import folder_tree
+from ..prepare.readers.cvat_masks import LABEL_MAP
 from ..prepare.readers.discovery import Found, Refused, find_exports
 from ..registration import dataset_names, entry_of
 from ..registration_config import register_file
-from .places import is_folder
+from .places import is_folder, why_no_file
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Source:
         panoptic_root: folder of the panoptic PNGs, or None.
         is_meant: the user named it; else it was found in a folder, and may be something else.
         export: where it isn't COCO's: an XML or the masks of CVAT.
-        refused: why it isn't read: a zip that could do harm.
+        refused: why it isn't read: a zip that could do harm, or a pipe.
     """
 
     json_file: str
@@ -61,6 +64,7 @@ def find_sources(dataset: str, images: str | None = None, panoptic_root: str | N
     Raises:
         MissingFileError: there is nothing of that name.
         DatasetError: it is there, but no dataset; or folders were given for what names its own.
+        SpecialFileError: it is a pipe, a device or a socket.
     """
     path = Path(os.path.expanduser(dataset))
     if path.is_dir():
@@ -110,18 +114,18 @@ def _of_names(names: Sequence[str]) -> Sources:
 
 
 def _of_folder(folder: Path, images: str | None, panoptic_root: str | None) -> Sources:
-    if (folder / "register.yaml").is_file():
-        path = folder / "register.yaml"
+    if os.path.lexists(path := folder / "register.yaml"):
+        refuse_special(path)
         return _of_names(register_file(os.path.abspath(path), str(path)))
     exports = _jsons_of_export(folder)
     if exports:
         return Sources(tuple(_of_json(path, images, panoptic_root, is_meant=False) for path in exports))
     inner = [path for child in sorted(folder.iterdir()) if child.is_dir() for path in _jsons_of_export(child)]
     others = _of_exports(_not_json(folder)).sources
+    lying = sorted(folder.glob("*.json"))
     if inner or others:
-        jsons = (_of_json(path, None, None, is_meant=False) for path in inner)
-        return Sources((*jsons, *others), to_be_merged=len(inner) + len(others) > 1 or bool(inner))
-    lying = sorted(path for path in folder.glob("*.json") if path.is_file())
+        jsons = tuple(_of_json(path, None, None, is_meant=False) for path in (*inner, *lying))
+        return Sources((*jsons, *others), to_be_merged=len(jsons) + len(others) > 1 or bool(inner))
     if not lying:
         raise DatasetError(
             f"{folder} holds no dataset: neither register.yaml, nor annotations/instances_*.json, coco.json, an export "
@@ -140,12 +144,32 @@ def refuse_exports(dataset: Sources, name: str) -> None:
 
 
 def _not_json(folder: Path) -> list[Found | Refused]:
-    """Exports in a folder that are zips, XMLs or masks."""
+    """Exports in a folder that are zips, XMLs or masks, and what is called so and is no regular file."""
     try:
         found = find_exports(folder)
+    except (DatasetError, SpecialFileError):
+        found = []
+    special = list(_special_exports(folder))
+    named = {one.path for one in special}
+    others = [one for one in found if isinstance(one, Refused) or one.tree.path != folder or not _is_json(one)]
+    return [*special, *(one for one in others if _path_of(one) not in named)]
+
+
+def _special_exports(folder: Path) -> Iterator[Refused]:
+    """What is called as exports are, but is a pipe, a device, a socket, or a link that leads nowhere."""
+    try:
+        files = folder_tree(folder).files
     except DatasetError:
-        return []
-    return [one for one in found if isinstance(one, Refused) or one.tree.path != folder or not _is_json(one)]
+        return
+    for key, file in files.items():
+        if key.lower().endswith((".zip", ".xml")) or file.path.name == LABEL_MAP:
+            why = why_no_file(str(file.path))
+            if why:
+                yield Refused(file.path, f"{why}.")
+
+
+def _path_of(found: Found | Refused) -> Path:
+    return found.path if isinstance(found, Refused) else found.tree.files[found.key].path
 
 
 def _is_json(found: Found) -> bool:
@@ -166,12 +190,12 @@ def _of_exports(found: Sequence[Found | Refused]) -> Sources:
 
 
 def _jsons_of_export(folder: Path) -> list[Path]:
-    """The JSONs of one export: ``annotations/*.json`` or ``coco.json``."""
-    standard = sorted(path for path in (folder / "annotations").glob("*.json") if path.is_file())
+    """The JSONs of one export: ``annotations/*.json`` or ``coco.json``, whatever stands under these names."""
+    standard = sorted((folder / "annotations").glob("*.json"))
     pictured = [path for path in standard if path.name.startswith(("instances_", "panoptic_"))]
     if pictured:
         return pictured
-    return [folder / "coco.json"] if (folder / "coco.json").is_file() else []
+    return [folder / "coco.json"] if os.path.lexists(folder / "coco.json") else []
 
 
 def _of_json(path: Path, images: str | None, panoptic_root: str | None, is_meant: bool = True) -> Source:
