@@ -54,11 +54,13 @@ class CheckedExport:
         faults: those found without a look at pixels.
         tasks: a picture each.
         content: names and classes as a COCO JSON has them.
+        labelled: images that have a label.
     """
 
     faults: list[Fault]
     tasks: list[ExportTask]
     content: dict[str, Any]
+    labelled: int = 0
 
 
 def check_export(found: Found) -> CheckedExport:
@@ -88,7 +90,8 @@ def check_export(found: Found) -> CheckedExport:
         message = f"{len(unlabelled)} of {len(export.pictures)} pictures have no label: {shown}."
         faults.append(fault("picture-unlabelled", file, message))
     tasks = [ExportTask(record, file) for record in export.pictures]
-    return CheckedExport(faults, tasks, {"images": images, "categories": categories})
+    labelled = len(export.pictures) - len(unlabelled)
+    return CheckedExport(faults, tasks, {"images": images, "categories": categories}, labelled)
 
 
 def _of_note(note: Note, file: str) -> Fault | None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from ..image_decoding import IMAGE_SUFFIXES
 from .faults import Fault, fault, shown
 from .places import NOT_THERE, why_no_file
 
@@ -57,6 +58,10 @@ class FileNames:
             yield fault("path-escape", self._file, f"{place}: file_name={shown(name)} {reason}.", image_id)
             return
         yield from self._collisions(name, image_id, place)
+        if self._missing_code == "picture-missing" and os.path.splitext(name)[1].lower() not in IMAGE_SUFFIXES:
+            yield fault(
+                "picture-suffix", self._file, f"{place}: file_name={shown(name)} isn't called as images are.", image_id
+            )
         path = self.path(name)
         why = why_no_file(path) if path is not None else None
         if path is not None and why:
