@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import stat
 import tempfile
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -119,6 +122,23 @@ def write_whole(path: str | os.PathLike[str], write: Callable[[BinaryIO], object
 def write_text(path: str | os.PathLike[str], text: str) -> Path:
     """Writes a text file in UTF-8, whole or not at all; see :func:`write_whole`."""
     return write_whole(path, lambda file: file.write(text.encode("utf-8")))
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits for what is done within, such as removing what is half-written."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is None:  # only that one is interrupted
+        yield
+        return
+    waiting: list[object] = []
+    signal.signal(signal.SIGINT, lambda *arguments: waiting.append(arguments))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if waiting and callable(before):
+        raise KeyboardInterrupt
 
 
 def current_umask() -> int:

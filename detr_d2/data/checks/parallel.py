@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
@@ -24,7 +24,7 @@ _AHEAD = 4
 
 def in_processes(
     function: Callable[[Task], Result], tasks: Sequence[Task], workers: int, smallest: int = 64
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Results in the order of the tasks.
 
     Args:

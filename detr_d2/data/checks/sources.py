@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import DatasetError, MissingFileError
-from ...files import SpecialFileError, refuse_special
-from ..prepare.readers.archives import folder_tree
-from ..prepare.readers.cvat_masks import LABEL_MAP
+from ...files import refuse_special
+from ..image_decoding import IMAGE_SUFFIXES
 from ..prepare.readers.discovery import Found, Refused, find_exports
 from ..registration import dataset_names, entry_of
 from ..registration_config import register_file
-from .places import is_folder, why_no_file
+from .places import is_folder
 
 
 @dataclass(frozen=True)
@@ -143,33 +142,42 @@ def refuse_exports(dataset: Sources, name: str) -> None:
         )
 
 
+def folders_read(dataset: Sources, name: str) -> list[str]:
+    """The folders of a dataset that was named so: the one that was named, and those of images and PNGs."""
+    folders = [os.path.expanduser(name)]
+    for source in dataset.sources:
+        folders += filter(None, (source.images, source.panoptic_root))
+    return [folder for folder in dict.fromkeys(folders) if os.path.isdir(folder)]
+
+
+def files_read(dataset: Sources, name: str, output: str) -> list[str]:
+    """Those files of a dataset that ``output`` may be: labels, what names them, and itself if it is one of the images.
+
+    Args:
+        dataset: see :func:`find_sources`.
+        name: what was given for it.
+        output: a file that is to be written.
+    """
+    path = os.path.expanduser(name)
+    files = [path, os.path.join(path, "register.yaml"), *(source.json_file for source in dataset.sources)]
+    for source in dataset.sources:
+        files += [str(above) for above in Path(source.json_file).parents if os.path.isfile(above)]  # zips
+        if source.export is not None:
+            files += {str(file.path) for file in source.export.tree.files.values()}
+    folders = [os.path.realpath(folder) for folder in folders_read(dataset, name)]
+    target = os.path.realpath(output)
+    if os.path.splitext(target)[1].lower() in IMAGE_SUFFIXES and os.path.exists(target):
+        files += [target for folder in folders if target.startswith(os.path.join(folder, ""))][:1]
+    return files
+
+
 def _not_json(folder: Path) -> list[Found | Refused]:
-    """Exports in a folder that are zips, XMLs or masks, and what is called so and is no regular file."""
+    """Exports in a folder that are zips, XMLs or masks."""
     try:
         found = find_exports(folder)
-    except (DatasetError, SpecialFileError):
-        found = []
-    special = list(_special_exports(folder))
-    named = {one.path for one in special}
-    others = [one for one in found if isinstance(one, Refused) or one.tree.path != folder or not _is_json(one)]
-    return [*special, *(one for one in others if _path_of(one) not in named)]
-
-
-def _special_exports(folder: Path) -> Iterator[Refused]:
-    """What is called as exports are, but is a pipe, a device, a socket, or a link that leads nowhere."""
-    try:
-        files = folder_tree(folder).files
     except DatasetError:
-        return
-    for key, file in files.items():
-        if key.lower().endswith((".zip", ".xml")) or file.path.name == LABEL_MAP:
-            why = why_no_file(str(file.path))
-            if why:
-                yield Refused(file.path, f"{why}.")
-
-
-def _path_of(found: Found | Refused) -> Path:
-    return found.path if isinstance(found, Refused) else found.tree.files[found.key].path
+        return []
+    return [one for one in found if isinstance(one, Refused) or one.tree.path != folder or not _is_json(one)]
 
 
 def _is_json(found: Found) -> bool:
