@@ -120,8 +120,12 @@ def write_whole(path: str | os.PathLike[str], write: Callable[[BinaryIO], object
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> Path:
-    """Writes a text file in UTF-8, whole or not at all; see :func:`write_whole`."""
-    return write_whole(path, lambda file: file.write(text.encode("utf-8")))
+    """Writes a text file in UTF-8, whole or not at all; see :func:`write_whole`.
+
+    What isn't UTF-8 in names of files, which Python keeps as lone surrogates, is written as escapes, ``\\udce9``; JSON
+    has the same ones.
+    """
+    return write_whole(path, lambda file: file.write(text.encode("utf-8", "backslashreplace")))
 
 
 @contextmanager

@@ -13,8 +13,6 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 #: Pillow's names of what may be in them. Its other readers stay out: one starts another program (EPS).
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
-#: Pixels beyond which Pillow refuses to open an image.
-MOST_PIXELS = 178_956_970
 #: EXIF orientations that exchange width and height.
 TURNED_SIDEWAYS = (5, 6, 7, 8)
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from ..names import is_text
+from ..prepare.readers.discovery import folder_of_export
 from ..registration import entry_of
 from .categories import category_faults
 from .drawing import drawing_faults
 from .exports import check_export, look_at_export_picture
-from .faults import Fault, fault
+from .faults import Fault, fault, shown
 from .images import ListedPicture, image_faults
 from .instances import instance_faults
 from .json_file import ReadJson, read_json_file
@@ -97,6 +100,8 @@ def _faults_of_files(
     merging = Merging()
     listed: dict[str, list[ListedPicture]] = {}
     for source in dataset.sources:
+        if not dataset.names:
+            yield from _name_faults(source)
         if source.export is not None or source.refused:
             merged = merging if dataset.to_be_merged else None
             yield from _export_faults(source, merged, quick, workers, progress, extent_)
@@ -126,10 +131,18 @@ def _faults_of_files(
     yield from (leak.fault for leak in find_leaks(_splits(dataset, listed), quick, workers))
 
 
+def _name_faults(source: Source) -> Iterator[Fault]:
+    """An export that was found by its folder is called by it once exports are merged."""
+    found = folder_of_export(Path(source.json_file)).name if source.export is None else source.export.name
+    if not source.is_meant and not is_text(found):
+        message = f"is of the export {shown(found)}, whose name isn't UTF-8; rename its folder or zip."
+        yield fault("export-broken", source.json_file, message)
+
+
 def _export_faults(
     source: Source, merging: Merging | None, quick: bool, workers: int, progress: Progress, extent_: _Extent
 ) -> Iterator[Fault]:
-    """Faults of an export that isn't COCO's, or of a zip that isn't read."""
+    """Faults of an export that isn't COCO's, or of what isn't read."""
     if source.export is None:
         yield fault("export-broken", source.json_file, source.refused)
         return

@@ -44,7 +44,10 @@ KINDS: dict[str, Kind] = {
         json_number="replace NaN and Infinity, which JSON doesn't have, by numbers",
         folder_missing="correct the path, or fetch the files",
     ),
-    **_errors(export_broken="export it again, as 'CVAT for images 1.1', 'COCO 1.0' or 'Segmentation mask 1.1'"),
+    **_errors(
+        export_broken="make it readable, or export it again as 'CVAT for images 1.1', 'COCO 1.0' or "
+        "'Segmentation mask 1.1'"
+    ),
     **_warnings(
         shape_undrawn="nothing to do, or draw it as a polygon or mask: it covers no pixels, and is left out",
         objects_missing="export it with objects (SegmentationObject), or all of a class in a picture is one object",
@@ -63,7 +66,7 @@ KINDS: dict[str, Kind] = {
     **_errors(
         category_id="write a whole number, as categories has it",
         category_unknown="add the category to categories, or correct the id",
-        category_name="give each category a name of its own",
+        category_name="give each category a name of its own, as text",
         isthing="write 1 for a thing (countable) and 0 for stuff",
     ),
     **_warnings(

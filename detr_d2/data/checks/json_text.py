@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 #: So many places are named.
 _NAMED = 3
 _HALF = re.compile("[\ud800-\udfff]")
-_FILE_NAME = re.compile(r"(images|annotations)\[\d+\]\.file_name")
+#: Texts that have checks of their own.
+_CHECKED = re.compile(r"(images|annotations)\[\d+\]\.file_name|categories\[\d+\]\.name")
 #: An escaped half, and in a group the other one behind it; not exact, as a backslash may be escaped itself.
 _ESCAPED = re.compile(r"\\u[dD](?:[89abAB]..(\\u[dD][c-fC-F])?|[c-fC-F])")
 
@@ -30,7 +31,7 @@ NONE = Halves()
 
 
 def find_halves(text: str, content: Any) -> Halves:
-    """Texts of a JSON that have half of a character, but for names of files, which have checks of their own.
+    """Texts of a JSON that have half of a character, but for those that have checks of their own.
 
     Args:
         text: of the file; where no half is escaped, its content isn't looked at.
@@ -44,7 +45,7 @@ def find_halves(text: str, content: Any) -> Halves:
     while waiting:
         value, place = waiting.pop()
         if isinstance(value, str):
-            if _HALF.search(value) and not _FILE_NAME.fullmatch(place):
+            if _HALF.search(value) and not _CHECKED.fullmatch(place):
                 count += 1
                 places += [ascii(place)[1:-1] or "at its top"] * (len(places) < _NAMED)
         elif isinstance(value, list):
@@ -59,7 +60,7 @@ def find_halves(text: str, content: Any) -> Halves:
 def without_halves(value: Any, place: str = "") -> Any:
     """The value of a JSON with U+FFFD, the replacement character, for what :func:`find_halves` finds."""
     if isinstance(value, str):
-        return value if _FILE_NAME.fullmatch(place) else _HALF.sub("\ufffd", value)
+        return value if _CHECKED.fullmatch(place) else _HALF.sub("\ufffd", value)
     if isinstance(value, list):
         return [without_halves(item, f"{place}[0]") for item in value]
     if isinstance(value, dict):

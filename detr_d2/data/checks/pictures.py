@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from PIL import Image
 
 from ..image_decoding import (
-    MOST_PIXELS,
     TURNED_SIDEWAYS,
     is_deep,
     load_eight_bits,
@@ -16,6 +15,7 @@ from ..image_decoding import (
     orientation_of,
     unreadable_reason,
 )
+from ..image_size import MOST_PIXELS
 from .faults import Fault, fault
 from .images import ListedPicture
 from .places import is_file, opened, size_of

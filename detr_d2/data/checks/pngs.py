@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import find_objects
 
-from ..image_decoding import MOST_PIXELS, is_deep, open_image
+from ..image_decoding import is_deep, open_image
+from ..image_size import MOST_PIXELS
 from .boxes import Place
 from .drawing import box_difference_fault
 from .faults import Fault, fault

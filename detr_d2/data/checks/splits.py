@@ -15,7 +15,8 @@ import numpy as np
 from PIL import Image
 
 from ...files import open_regular
-from ..image_decoding import MOST_PIXELS, load_eight_bits, open_image
+from ..image_decoding import load_eight_bits, open_image
+from ..image_size import MOST_PIXELS
 from .faults import Fault, fault, shown
 from .images import ListedPicture
 from .parallel import in_processes

@@ -12,7 +12,6 @@ from PIL import Image
 from ...errors import DatasetError, MissingFileError
 from ..image_decoding import (
     INFO_OF_EXIF,
-    MOST_PIXELS,
     TURNED_SIDEWAYS,
     is_deep,
     load_eight_bits,
@@ -21,9 +20,8 @@ from ..image_decoding import (
     turned,
     unreadable_reason,
 )
+from ..image_size import MOST_PIXELS
 from .records import PictureRecord
-
-__all__ = ["MOST_PIXELS", "Decoded", "UnusablePicture", "decode", "encode", "read_pixels"]
 
 _PLAIN_MODES = ("RGB", "L")
 _COPIED_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF")
@@ -91,6 +89,8 @@ def decode(record: PictureRecord) -> Decoded:
                 return _decode_opened(image, content, record)
     except UnusablePicture:
         raise
+    except Image.DecompressionBombError as error:
+        raise UnusablePicture("picture-large", f"{record.image} is too large: {error}") from error
     except Exception as error:  # decoders raise whatever they like on broken files
         why = unreadable_reason(error, len(content))
         raise UnusablePicture("picture-broken", f"{record.image} can't be read: {why}.") from error

@@ -13,7 +13,6 @@ from PIL import Image
 
 from ...image_decoding import (
     INFO_OF_EXIF,
-    MOST_PIXELS,
     TURNED_SIDEWAYS,
     is_deep,
     load_eight_bits,
@@ -21,10 +20,10 @@ from ...image_decoding import (
     orientation_of,
     turned,
 )
+from ...image_size import MOST_PIXELS, size_problem
 from ..faults import shown
 from ..pictures import PLAIN_MODES, reason
 from ..places import copy_file, opened
-from ..values import is_whole
 
 #: width, height
 Size = tuple[int, int]
@@ -103,18 +102,13 @@ def look(path: str) -> Seen:
 
 def said_size(entry: dict[str, Any]) -> Size | None:
     """The size in an entry of ``images``; None where it says none that can be."""
-    width, height = entry.get("width"), entry.get("height")
-    if is_whole(width) and is_whole(height) and width > 0 and height > 0 and width * height <= MOST_PIXELS:
-        return width, height
-    return None
+    return None if size_problem(entry) else (entry["width"], entry["height"])
 
 
 def size_code(entry: dict[str, Any]) -> str:
     """Which fault an entry of ``images`` has that says no size."""
-    if "width" not in entry or "height" not in entry:
-        return "json-key"
-    sizes = entry["width"], entry["height"]
-    return "picture-large" if all(is_whole(side) and side > 0 for side in sizes) else "json-type"
+    problem = size_problem(entry)
+    return problem[0] if problem else ""
 
 
 def settle(said: Size | None, seen: Seen | None, sizes_of_masks: Set[Size]) -> tuple[Plan, str]:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ...image_decoding import MOST_PIXELS, is_deep, open_image
+from ...image_decoding import is_deep, open_image
+from ...image_size import MOST_PIXELS
 from ..pictures import reason
 from ..places import copy_file, opened
 from ..pngs import ids_of_colors
