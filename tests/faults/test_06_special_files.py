@@ -122,6 +122,9 @@ def test_check_names_a_pipe_beside_labels_that_are_right(tmp_path: Path) -> None
 def test_check_ends_whatever_is_special(make: Maker, name: str, tmp_path: Path) -> None:
     write_dataset(tmp_path / "made", {"a.png": photo()})
     (tmp_path / "made" / "job").mkdir()
+    if name == "labelmap.txt":  # nothing without masks beside it
+        (tmp_path / "made" / "SegmentationClass").mkdir()
+        photo().save(tmp_path / "made" / "SegmentationClass" / "a.png")
     make(tmp_path / "made" / name)
 
     in_folder = detr_d2("check", tmp_path / "made")
