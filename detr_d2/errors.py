@@ -80,19 +80,37 @@ def run_command(main: Callable[[], int | None]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files needn't be UTF-8
     try:
-        return main() or 0
+        return _run_to_the_end(main)
     except KeyboardInterrupt as error:
         print(f"stopped: {str(error) or 'interrupted; nothing half-written is left.'}", file=sys.stderr)
         return INTERRUPTED_EXIT_CODE
     except BrokenPipeError:  # whoever read the standard output has left
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # or the interpreter complains while it ends
+        _leave_stdout()
         return 0
     except Exception as error:
         message = _message_for_user(error)
         if message is None:
             raise
         print(f"error: {printable(message)}", file=sys.stderr)
+        _leave_stdout()
         return USER_ERROR_EXIT_CODE
+
+
+def _run_to_the_end(main: Callable[[], int | None]) -> int:
+    """``main``'s exit code, once all that it printed is written, as a disk may be full."""
+    try:
+        return main() or 0
+    finally:
+        if sys.exc_info()[0] in (None, SystemExit) and sys.stdout is not None:
+            sys.stdout.flush()
+
+
+def _leave_stdout() -> None:
+    """What can't be written any more isn't tried again while the interpreter ends."""
+    try:
+        sys.stdout.flush()
+    except (OSError, AttributeError, ValueError):
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
 
 
 def printable(text: str) -> str:
@@ -115,9 +133,9 @@ def _message_for_user(error: Exception) -> str | None:
     """
     if isinstance(error, OSError) and not isinstance(error, UserError) and _TRACEBACK not in str(error):
         return os_error_message(error)
-    from torch.multiprocessing import ProcessRaisedException  # commands that never start a process needn't wait for it
-
-    if not isinstance(error, UserError | OSError | ProcessRaisedException):
+    # Commands without torch needn't wait for it, and where nobody has imported it this error isn't one of its.
+    torch_processes = sys.modules.get("torch.multiprocessing")
+    if not isinstance(error, (UserError, OSError, getattr(torch_processes, "ProcessRaisedException", OSError))):
         return None
     text = str(error)
     before, _, last = text.rpartition(f"\n{__name__}.")

@@ -124,7 +124,7 @@ def _distinct_names(pictures: Sequence[Path]) -> list[str]:
         names = [
             _result_name(path, depth) if counts[name.casefold()] > 1 else name for path, name in zip(resolved, names)
         ]
-    return _numbered(names)
+    return numbered_names(names)
 
 
 def _result_name(path: Path, depth: int) -> str:
@@ -141,8 +141,11 @@ def _count_folded(names: Sequence[str]) -> dict[str, int]:
     return counts
 
 
-def _numbered(names: Sequence[str]) -> list[str]:
-    """The second of a name gets ``_2``, and so on; a name that is there already is left to its owner."""
+def numbered_names(names: Sequence[str]) -> list[str]:
+    """Names of files, made distinct: the second of a name gets ``_2``, and so on.
+
+    A name that is there already is left to its owner.
+    """
     taken = {name.casefold() for name in names}
     used: set[str] = set()
     distinct = []

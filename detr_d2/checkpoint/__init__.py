@@ -1,11 +1,18 @@
 """Reading weights of several origins, and keeping in our own what the model is."""
 
-from .categories import model_categories
-from .checkpointer import DetrCheckpointer
-from .model_file import config_of, load_model
-from .names import PUBLISHED_WEIGHTS, convert_names
-from .reading import WeightsFile, read_weights
-from .recipe import model_recipe
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..lazy import lazy_names
+
+if TYPE_CHECKING:
+    from .categories import model_categories
+    from .checkpointer import DetrCheckpointer
+    from .model_file import config_of, load_model
+    from .names import PUBLISHED_WEIGHTS, convert_names
+    from .reading import WeightsFile, read_weights
+    from .recipe import model_recipe
 
 __all__ = [
     "PUBLISHED_WEIGHTS",
@@ -18,3 +25,15 @@ __all__ = [
     "model_recipe",
     "read_weights",
 ]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "categories": ("model_categories",),
+        "checkpointer": ("DetrCheckpointer",),
+        "model_file": ("config_of", "load_model"),
+        "names": ("PUBLISHED_WEIGHTS", "convert_names"),
+        "reading": ("WeightsFile", "read_weights"),
+        "recipe": ("model_recipe",),
+    },
+)

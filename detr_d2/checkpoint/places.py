@@ -46,6 +46,18 @@ def find_weights(path: str) -> str:
     return path
 
 
+def weight_files(path: str) -> list[str]:
+    """The local files that weights come from, for outputs that mustn't replace them.
+
+    Args:
+        path: as for :func:`find_weights`; of a folder all files are named, as several are read.
+    """
+    path = PUBLISHED_WEIGHTS.get(path, path)
+    if os.path.isdir(path):
+        return [entry.path for entry in os.scandir(path) if entry.is_file()]
+    return [path] if os.path.isfile(path) else []
+
+
 def _fetch(address: str) -> str:
     try:
         return str(PathManager.get_local_path(address))

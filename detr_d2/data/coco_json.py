@@ -7,8 +7,6 @@ import math
 import os
 from typing import Any
 
-from pycocotools import mask as coco_mask
-
 from ..errors import DatasetError, MissingFileError
 from .categories import Category, distinct_colors
 from .json_reading import list_of, text, whole_number
@@ -187,6 +185,8 @@ def _segmentation(value: Any, picture: dict[str, Any], place: str) -> Any:
             f"[{height}, {width}]."
         )
     if isinstance(value["counts"], list):
+        from pycocotools import mask as coco_mask  # few files need it
+
         return coco_mask.frPyObjects(value, height, width)
     return value
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import difflib
 import os
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from detectron2.config import CfgNode
-
 from ..errors import DatasetError, MissingFileError
 from .registration import register
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
 
 _REQUIRED = ("name", "images")
 _PATHS = ("images", "panoptic_json", "panoptic_root", "instances_json")
@@ -27,7 +29,12 @@ def register_from_config(cfg: CfgNode) -> None:
         DatasetError: an entry isn't understood, or its name is taken by something else.
         MissingFileError: a yaml file isn't there.
     """
-    for number, entry in enumerate(cfg.DATASETS.REGISTER):
+    register_entries(cfg.DATASETS.REGISTER)
+
+
+def register_entries(entries: Iterable[Any]) -> None:
+    """Register the entries of a ``DATASETS.REGISTER``; see :func:`register_from_config`."""
+    for number, entry in enumerate(entries):
         place = f"DATASETS.REGISTER[{number}]"
         if isinstance(entry, str):
             register_file(os.path.abspath(os.path.expanduser(entry)), place)

@@ -55,7 +55,7 @@ def read_panoptic_png(path: str) -> np.ndarray:
     except Exception as error:  # decoders raise whatever they like on broken files
         raise DatasetError(f"the panoptic picture {path} can't be read: {reading_error(path, error)}.") from error
     four_bytes = np.frombuffer(content, "<u4").reshape(size[::-1])  # red is the lowest, alpha the highest
-    return (four_bytes & 0xFFFFFF).astype(np.int32)
+    return (four_bytes & 0xFFFFFF).view("<i4").astype(np.int32, copy=False)
 
 
 def number_segments(ids: np.ndarray, segment_ids: Sequence[int], place: str) -> np.ndarray:

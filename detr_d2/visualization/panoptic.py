@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from detr_d2.visualization.class_style import ClassStyle, class_style
+from detr_d2.visualization.figure_text import without_formulas
 from detr_d2.visualization.label_layout import Rectangle, place_labels
 
 from detectron2.structures import Instances
@@ -174,7 +175,7 @@ def _write_texts(
     for text, place, style in zip(texts, places, styles):
         if place is not None:
             visualizer.draw_text(
-                text,
+                without_formulas(text),
                 ((place.left + place.right) / 2, place.top),
                 font_size=pixels / _DOTS_PER_POINT,
                 color=style.text_color,

@@ -15,6 +15,7 @@ import numpy as np
 
 from ...errors import DatasetError
 from ...files import write_text
+from ...wording import counted
 from ..categories import Category
 from .class_names import near_pairs
 from .classes import ClassTable
@@ -98,7 +99,9 @@ class Finishing:
             looks.append(result.look)
         if reasons:
             told = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
-            summary.warnings.append(f"{sum(reasons.values())} pictures were left out: {told}.")
+            summary.warnings.append(
+                f"{counted(sum(reasons.values()), 'picture was', 'pictures were')} left out: {told}."
+            )
         if not usable:
             example = next(result.why for result in self._journal.results(self._keys))
             raise DatasetError(f"no picture is left. {summary.warnings[-1]} The first one: {example}")
@@ -135,7 +138,8 @@ class Finishing:
         if self._is_val.any() and (why := _why_another_share(split, self._options.val)):
             summary.warnings.append(why)
         if split.joined:
-            summary.warnings.append(f"{split.joined} pictures look like another one, and are on its side of the split.")
+            alike = counted(split.joined, "picture looks", "pictures look")
+            summary.warnings.append(f"{alike} like another one; such pictures are on one side of the split.")
         if holed := summary.note_count("polygon-holes"):
             done = "cut out (--holes fill fills them)" if self._options.holes == "cut" else "filled"
             summary.warnings.append(f"{holed} labels have polygons inside polygons, which are holes; they were {done}.")
@@ -147,9 +151,8 @@ class Finishing:
         single = [name for name, count in zip(names, summary.picture_counts()) if count == 1]
         if single and self._is_val.any():
             shown = ", ".join(single[:_SHOWN]) + (" ..." if len(single) > _SHOWN else "")
-            summary.warnings.append(
-                f"{len(single)} classes are in one picture only, so on one side of the split: {shown}."
-            )
+            classes = counted(len(single), "class is", "classes are")
+            summary.warnings.append(f"{classes} in one picture only, so on one side of the split: {shown}.")
 
     def _sweep(self, folder: Path) -> None:
         """Removes what an interrupted run of other pictures left."""

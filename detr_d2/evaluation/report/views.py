@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detr_d2.data import read_panoptic_png
 from detr_d2.data.categories import Category
-from detr_d2.data.picture_reading import read_whole_image
+from detr_d2.data.picture_reading import read_whole_image, reading_error
+from detr_d2.data.segments import read_panoptic_png
 from detr_d2.errors import UserError
 from detr_d2.evaluation.overlaps import VOID
 from detr_d2.evaluation.report import painting
@@ -142,7 +142,8 @@ class PictureViews:
         try:
             return painting.resized(read_whole_image(files.photo, "RGB"), self.size)
         except Exception as error:  # decoders raise whatever they like on broken files
-            logger.warning("The photo %s can't be read (%s); the report shows a grey ground.", files.photo, error)
+            reason = reading_error(files.photo, error)
+            logger.warning("The photo %s can't be read (%s); the report shows a grey ground.", files.photo, reason)
             return np.full((*self.size, 3), _GROUND, dtype=np.uint8)
 
     def _true_map(self, files: PictureFiles) -> np.ndarray | None:

@@ -10,6 +10,8 @@ from typing import Protocol
 import numpy as np
 import torch
 
+import detr_d2
+
 from ....errors import ConfigError, WeightsError
 from .answers import Answer, AnsweredSegment, answer_of
 from .functions import FunctionLabeller, digest_of
@@ -44,7 +46,9 @@ def find_labeller(what: str, score: float, overrides: Sequence[str] = ()) -> Lab
         ConfigError: there is no such module or function, or it needs no overrides.
         MissingFileError: there is no such file.
         WeightsError: the weights have no mask head, or classes without names.
+        BackendError: there is no detectron2 that would do.
     """
+    detr_d2.register_all()  # a function, too, may count on it
     if not _FUNCTION.fullmatch(what) or os.path.exists(what):
         return WeightsLabeller(what, score, overrides)
     if overrides:
@@ -57,7 +61,7 @@ class WeightsLabeller:
 
     def __init__(self, weights: str, score: float, overrides: Sequence[str] = ()) -> None:
         from detr_d2.checkpoint import config_of, read_weights
-        from detr_d2.data.registration import categories_of
+        from detr_d2.data.catalogs import categories_of
 
         file = read_weights(weights)
         options = ("MODEL.DETR.SCORE_THRESHOLD", str(score), *overrides)
