@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import signal
 import stat
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,7 +26,12 @@ _KINDS = {
 
 
 class SpecialFileError(UserError, OSError):
-    """A pipe, a device, a socket or a folder stands where a file is meant."""
+    """A pipe, a device, a socket or a folder stands where a file is meant; ``strerror`` says so without the path."""
+
+    def __str__(self) -> str:
+        if self.strerror is None:
+            return super().__str__()
+        return f"{self.filename} {self.strerror.removeprefix('it ')}."
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
@@ -60,7 +69,7 @@ def refuse_special(path: str | os.PathLike[str], mode: int | None = None) -> Non
             return
     if not stat.S_ISREG(mode):
         kind = _KINDS.get(stat.S_IFMT(mode), "a special file")
-        raise SpecialFileError(f"{os.fspath(path)} is {kind}; a regular file is needed.")
+        raise SpecialFileError(errno.EINVAL, f"it is {kind}; a regular file is needed", os.fspath(path))
 
 
 def refuse_replacing(output: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]], option: str) -> None:
@@ -159,9 +168,27 @@ def _refused(error: BaseException) -> OSError | None:
 def write_text(path: str | os.PathLike[str], text: str) -> Path:
     """Writes a text file in UTF-8, whole or not at all; see :func:`write_whole`.
 
-    What UTF-8 can't say, halves of surrogate pairs in names of classes and files, is written as ``\\ud800``.
+    What isn't UTF-8 in names of files, which Python keeps as lone surrogates, is written as escapes, ``\\udce9``; JSON
+    has the same ones.
     """
     return write_whole(path, lambda file: file.write(text.encode("utf-8", "backslashreplace")))
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits for what is done within, such as removing what is half-written."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is None:  # only that one is interrupted
+        yield
+        return
+    waiting: list[object] = []
+    signal.signal(signal.SIGINT, lambda *arguments: waiting.append(arguments))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if waiting and callable(before):
+        raise KeyboardInterrupt
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> Path:

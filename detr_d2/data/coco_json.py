@@ -258,7 +258,8 @@ def _require_files(dicts: list[DatasetDict], keys: tuple[str, ...], path: str) -
     missing = [entry[key] for entry in dicts for key in keys if not os.path.isfile(entry[key])]
     if missing:
         raise MissingFileError(
-            f"{len(missing)} of the files that {path} names aren't there, such as {os.path.abspath(missing[0])}. "
+            f"{len(missing)} of the files that {path} names aren't there, or are no regular files, "
+            f"such as {os.path.abspath(missing[0])}. "
             "Check the folders the dataset was registered with, or fetch the files."
         )
 

@@ -52,6 +52,12 @@ def picture_is_cut_off_or_empty_or_noise(built: Any, image: Any, segment: Any) -
     path.write_bytes(built.random.choice([b"", content[: len(content) // 2], built.random.randbytes(500)]))
 
 
+@WAYS.case("picture-suffix", IMAGE)
+def picture_is_called_otherwise(built: Any, image: Any, segment: Any) -> None:
+    path = built.folder / "images" / image["file_name"]
+    image["file_name"] = path.rename(path.with_suffix(built.random.choice([".data", ""]))).name
+
+
 @WAYS.case("picture-missing", IMAGE)
 def picture_is_gone(built: Any, image: Any, segment: Any) -> None:
     (built.folder / "images" / image["file_name"]).unlink()

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
@@ -29,7 +29,7 @@ _LOOKS = 0.5
 
 def in_processes(
     function: Callable[[Task], Result], tasks: Sequence[Task], workers: int, smallest: int = 64
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Results in the order of the tasks.
 
     Args:

@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import UnidentifiedImageError
 
 from detr_d2.data.categories import Category
-from detr_d2.data.picture_reading import read_whole_image
+from detr_d2.data.picture_reading import read_whole_image, reading_error
 from detr_d2.data.segments import read_panoptic_png
 from detr_d2.errors import UserError
 from detr_d2.evaluation.overlaps import VOID
@@ -141,10 +140,9 @@ class PictureViews:
 
     def _photo(self, files: PictureFiles) -> np.ndarray:
         try:
-            photo = read_whole_image(files.photo, "RGB")
-            return painting.resized(photo, self.size)
-        except Exception as error:  # Pillow raises all sorts of errors on damaged files
-            reason = "it is empty, cut off, or no picture" if isinstance(error, UnidentifiedImageError) else error
+            return painting.resized(read_whole_image(files.photo, "RGB"), self.size)
+        except Exception as error:  # decoders raise whatever they like on broken files
+            reason = reading_error(files.photo, error)
             logger.warning("The photo %s can't be read (%s); the report shows a grey ground.", files.photo, reason)
             return np.full((*self.size, 3), _GROUND, dtype=np.uint8)
 

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from ....errors import DatasetError, MissingFileError
 from ....files import SpecialFileError, open_regular
+from ...image_decoding import IMAGE_SUFFIXES
 from ..records import FileRef
 
 #: More files than this are no export.
@@ -20,7 +21,6 @@ MOST_FILES = 1_000_000
 MOST_RATIO = 250
 _SMALL = 16 * 2**20
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jfif")
 #: What fsck keeps at the top of a disk, for root alone.
 _OF_DISK = "lost+found"
 _CURE = "Nothing was read. Export it again, or take the file from somebody you trust."
@@ -97,7 +97,7 @@ def _leads_nowhere(path: Path) -> bool:
 
 def has_suffix_of_picture(key: str) -> bool:
     """Whether a file is called as images are."""
-    return PurePosixPath(key).suffix.lower() in PICTURE_SUFFIXES
+    return PurePosixPath(key).suffix.lower() in IMAGE_SUFFIXES
 
 
 def zip_tree(path: Path) -> FileTree:
