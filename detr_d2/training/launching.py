@@ -17,6 +17,7 @@ import torch
 from detr_d2.backend import backend_report
 from detr_d2.checkpoint.places import LAST_CHECKPOINT, last_checkpoint
 from detr_d2.config import load_config
+from detr_d2.config_agreement import check_schedule
 from detr_d2.errors import ConfigError, UserError
 from detr_d2.training.exhaustion import explaining_exhaustion
 
@@ -93,6 +94,8 @@ def check_processes(cfg: CfgNode, args: argparse.Namespace) -> None:
     elif count > gpus:
         raise ConfigError(f"--num-gpus is {count}, and there are {gpus} on this machine; lower it.")
     _check_address(args.dist_url, machines, rank)
+    if not args.eval_only:
+        check_schedule(cfg, count * machines)  # before there are several processes to say it
 
 
 def _refuse_processes_on_cpu(processes: int, gpus: int) -> None:

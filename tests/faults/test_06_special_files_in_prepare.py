@@ -167,8 +167,8 @@ def test_a_panoptic_png_is_left_out_by_name(tmp_path: Path, put: Put, word: str)
 
 
 @KINDS
-def test_an_answer_that_was_kept_is_made_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, put: Put, word: str
+def test_in_the_place_of_an_answer_that_was_kept_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, put: Put, word: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "one_wall.py").write_text(
         "import numpy as np\ndef label(pixels):\n"
@@ -182,7 +182,7 @@ def test_an_answer_that_was_kept_is_made_anew(
         put(path)
 
     with within(60):
-        assert prepare("--cvat", tmp_path / "site", *words) == 0
+        assert prepare("--cvat", tmp_path / "site", *words) == 2
 
-    assert read_json(tmp_path / "made" / "report.json")["pictures"]["skipped"] == []
-    assert all(path.is_file() and not path.is_symlink() for path in cache.rglob("*.png"))
+    assert f"is {word}; a regular file is needed" in capsys.readouterr().err
+    assert not any(path.is_file() for path in cache.rglob("*.png"))
