@@ -28,13 +28,13 @@ from benchmarking.report import deliver, get_parser, table
 from PIL import Image
 from tqdm import tqdm
 
-from detr_d2.data.checks.parallel import default_workers
-from detr_d2.data.prepare.classes import build_class_table
-from detr_d2.data.prepare.crowds import CrowdRule
-from detr_d2.data.prepare.png import encode_ids
-from detr_d2.data.prepare.readers import read_exports
-from detr_d2.data.prepare.segmenting import LabelRules, draw_labels, measure
 from detr_d2.errors import MissingFileError, run_command
+from detr_d2.labels.readers import read_exports
+from detr_d2.parallel import default_workers
+from detr_d2.prepare.classes import build_class_table
+from detr_d2.prepare.crowds import CrowdRule
+from detr_d2.prepare.png import encode_ids
+from detr_d2.prepare.segmenting import LabelRules, draw_labels, measure
 
 CONVERTERS = ("detection2panoptic_coco_format", "panoptic2detection_coco_format")
 EXAMPLES = """\
@@ -142,10 +142,15 @@ def _best(words: list[str], repeats: int) -> tuple[float, float]:
 def _row(name: str, count: int, wall: float, processor: float) -> dict[str, Any]:
     return {
         "what": name,
-        "pictures/s": round(count / wall, 1),
-        "processor ms/picture": round(1000 * processor / count, 2),
-        "minutes for 10,000": round(wall / count * 10_000 / 60, 2),
+        "pictures/s": significant(count / wall),
+        "processor ms/picture": significant(1000 * processor / count),
+        "minutes for 10,000": significant(wall / count * 10_000 / 60),
     }
+
+
+def significant(value: float, digits: int = 3) -> float:
+    """A figure to so many digits, however small it is: on a slow machine a rate isn't zero."""
+    return float(f"{value:.{digits}g}")
 
 
 def labels_alone(place: Path, count: int, args: Any) -> list[dict[str, Any]]:
@@ -167,7 +172,7 @@ def labels_alone(place: Path, count: int, args: Any) -> list[dict[str, Any]]:
     seconds = seconds_interleaved(
         {"ours": ours, "theirs": _their_functions(place, folder, args)}, args.repeats, time.process_time
     )
-    times = round(seconds["theirs"] / seconds["ours"], 2)
+    times = significant(seconds["theirs"] / seconds["ours"])
     return [
         _row("labels alone, one core: ours", count, seconds["ours"], seconds["ours"]),
         _row(f"labels alone, one core: panopticapi ({times} times ours)", count, seconds["theirs"], seconds["theirs"]),

@@ -18,17 +18,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from detr_d2.check.dataset import dataset_faults
+from detr_d2.check.sources import find_sources
 from detr_d2.data import read_panoptic_png
-from detr_d2.data.checks.dataset import dataset_faults
-from detr_d2.data.checks.sources import find_sources
-from detr_d2.data.prepare import pipeline
-from detr_d2.data.prepare.finishing import MARKER
-from detr_d2.data.prepare.options import PrepareOptions
-from detr_d2.data.prepare.pipeline import prepare
-from detr_d2.data.prepare.records import Box, ClassRecord, Export, FileRef, Label, Note, PictureRecord
-from detr_d2.data.prepare.stuff import build_policy
-from detr_d2.data.prepare.tasks import Input, make_tasks
 from detr_d2.errors import ConfigError, DatasetError
+from detr_d2.labels.records import Box, ClassRecord, Export, FileRef, Label, Note, PictureRecord
+from detr_d2.prepare import pipeline
+from detr_d2.prepare.finishing import MARKER
+from detr_d2.prepare.options import PrepareOptions
+from detr_d2.prepare.picture import StoppedError
+from detr_d2.prepare.pipeline import prepare
+from detr_d2.prepare.stuff import build_policy
+from detr_d2.prepare.tasks import Input, make_tasks
 
 NAMES = ("pipe", "drum")
 WIDTH, HEIGHT = 48, 40
@@ -190,7 +191,7 @@ def test_overlaps_that_are_errors_are_listed_and_nothing_is_written(made: Callab
     both = (Label("pipe", Box(0, 0, 20, 20), id=5), Label("drum", Box(10, 10, 30, 30), id=6))
     export = replace(export, pictures=(*export.pictures[:3], replace(export.pictures[3], labels=both)))
 
-    with pytest.raises(DatasetError, match=r"(?s)1 of 4 pictures.*job/3.jpg: labels 5 and 6 share 100 pixels"):
+    with pytest.raises(DatasetError, match=r"(?s)1 of 4 images.*job/3.jpg: labels 5 and 6 share 100 pixels"):
         made(export, overlap="error")
 
     assert not (tmp_path / "site").exists()
@@ -278,8 +279,8 @@ _KILLED = """
     import os, signal, sys
     from pathlib import Path
     import detr_d2
-    from detr_d2.data.prepare import pipeline
-    from detr_d2.data.prepare.journal import Journal
+    from detr_d2.prepare import pipeline
+    from detr_d2.prepare.journal import Journal
 
     sys.path.insert(0, sys.argv[1])
     import test_prepare as tests
@@ -420,7 +421,7 @@ def test_a_process_that_is_ended_is_told_from_a_fault_of_the_data(
 
     monkeypatch.setattr(pipeline, "in_processes", broken)
 
-    with pytest.raises(DatasetError, match="--workers 1 goes on"):
+    with pytest.raises(StoppedError, match="--workers 1 goes on"):
         prepare_in(tmp_path, make_export(tmp_path, "job", 2))
 
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detr_d2.data.prepare.report import write_report
-from detr_d2.data.prepare.report.examples import draw_example, draw_examples
-from detr_d2.data.prepare.report.page import _size_axis, _spread
+from detr_d2.prepare.report import write_report
+from detr_d2.prepare.report.examples import draw_example, draw_examples
+from detr_d2.prepare.report.page import _size_axis, _spread
 
 
 @pytest.fixture
@@ -223,7 +223,7 @@ def test_page_sorts_filters_and_enlarges(dataset, tmp_path):
     options += ["--disable-background-networking", "--disable-component-update", f"--user-data-dir={tmp_path / 'user'}"]
 
     command = [browser, *options, "--dump-dom", page.as_uri()]
-    elements = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout
+    elements = subprocess.run(command, check=True, capture_output=True, text=True, timeout=3600).stdout
 
     seen = json.loads(html.unescape(re.search(r'data-seen="([^"]*)"', elements)[1]))
     kept = {entry["name"]: entry["kept"] for entry in report["classes"] if entry["kept"]}

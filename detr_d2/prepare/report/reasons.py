@@ -1,0 +1,67 @@
+"""What the short words of the report mean."""
+
+from __future__ import annotations
+
+_MEANINGS = {
+    "left-out": "labels of a class that --classes or the list of categories leaves out",
+    "void": "labels of a class that --classes makes void: their pixels belong to nobody",
+    "joined": "pieces of an object that was cut into several labels; they are one segment now",
+    "covered": "hidden below other labels, to the last pixel",
+    "small": "fewer visible pixels than --min-area; they became void",
+    "mask-empty": "labels that cover no pixel",
+    "shape-broken": "outlines or run lengths that can't be drawn",
+    "crowd-cleared": "classes with nothing but CVAT's brush masks, which are written as crowds; they are objects now",
+    "crowd-kept": "classes with crowds and with objects; the crowds stay, and aren't trained on",
+    "crowd-value": "labels whose iscrowd is neither 0 nor 1; taken for 0",
+    "mask-box": "labels without an outline but with a box, which is their mask",
+    "mask-type": "labels whose outline is neither polygons nor run lengths",
+    "box-empty": "boxes without an area",
+    "polygon-points": "outlines of fewer than three points, or of points that are no numbers",
+    "polygon-holes": "labels with polygons inside polygons, which are holes; they are cut out, or filled (--holes)",
+    "rle-counts": "masks whose run lengths don't fill their size",
+    "rle-size": "masks of another size than their picture",
+    "shape-number": "shapes with something else than numbers",
+    "shape-undrawn": "lines and points, which cover no pixels",
+    "shape-unknown": "shapes that CVAT's format doesn't have",
+    "label-duplicate": "labels that are there twice",
+    "category-unknown": "labels of a class that their file doesn't list",
+    "attribute-unused": "attributes of labels, which a dataset has no place for",
+    "objects-missing": "pictures with masks of classes but not of objects; all of a class in one is one object",
+    "json-key": "entries that lack something",
+    "json-type": "images whose width or height is no number of pixels; their own size counts",
+    "id-duplicate": "entries with an id that was there before",
+    "id-range": "segments with an id that a PNG can't have",
+    "image-unknown": "labels of pictures that their file doesn't list",
+    "path-escape": "names of pictures that lead out of the export",
+    "picture-duplicate": "pictures listed twice, with different sizes",
+    "picture-merged": "pictures listed twice; their labels were put together",
+    "png-missing": "panoptic PNGs that aren't there",
+    "png-mode": "masks that aren't PNGs",
+    "stuff-mask-missing": "pictures without a mask in the folder of --stuff masks; their rest is void",
+    "coco-few": "fewer pictures of COCO than --coco-images asked for",
+    "exif-applied": "pictures turned upright as their EXIF tag says, as they were when they were labelled",
+    "exif-refused": "pictures that were labelled unturned; saved so, without the EXIF tag",
+    "exif-unsure": "pictures turned as their EXIF tag says; their size doesn't tell whether the labels fit",
+    "picture-mode": "pictures with a palette, transparency, inks or 16 bits; saved with 8 bits a channel",
+    "picture-frames": "files of several pictures; the first one was taken",
+    "picture-broken": "pictures that can't be read",
+    "picture-missing": "pictures that aren't there",
+    "picture-size": "pictures of another size than their labels",
+    "picture-large": "pictures beyond what Pillow takes for safe to open",
+    "labels-broken": "pictures whose labels, or whose stuff, can't be read",
+    "no-segment": "pictures without a label, or with none left",
+}
+
+#: Who a segment is from, in the order of the page.
+SOURCES = {
+    "human": "people",
+    "coco": "COCO",
+    "masks": "masks",
+    "model": "model",
+    "rest": "what was left",
+}
+
+
+def meaning(code: str) -> str:
+    """A code in words, or nothing where it says it all."""
+    return _MEANINGS.get(code, "")
