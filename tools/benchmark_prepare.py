@@ -29,9 +29,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from detr_d2.data.checks.parallel import default_workers
+from detr_d2.data.panoptic_png import encode_ids
 from detr_d2.data.prepare.classes import build_class_table
 from detr_d2.data.prepare.crowds import CrowdRule
-from detr_d2.data.prepare.png import encode_ids
 from detr_d2.data.prepare.readers import read_exports
 from detr_d2.data.prepare.segmenting import LabelRules, draw_labels, measure
 from detr_d2.errors import MissingFileError, run_command

@@ -15,6 +15,7 @@ import numpy as np
 
 from ...errors import DatasetError
 from ..categories import Category
+from ..registration_config import write_register
 from .class_names import near_pairs
 from .classes import ClassTable
 from .journal import Journal
@@ -22,7 +23,7 @@ from .options import PrepareOptions
 from .results import PictureResult
 from .split import Split, split_pictures
 from .summary import Summary
-from .writing import SPLITS, write_categories, write_register, write_split
+from .writing import SPLITS, write_categories, write_split
 
 MARKER = "report.json"
 """A folder with this file was made by this module and may be made again."""

@@ -9,9 +9,9 @@ from pathlib import Path, PurePosixPath
 
 from ...errors import DatasetError, MissingFileError, UserError
 from ..near_duplicates import picture_hash
+from ..panoptic_png import encode_ids
 from .options import Pictures
 from .pixels import Decoded, UnusablePicture, decode, encode
-from .png import encode_ids
 from .records import PictureRecord
 from .results import PictureResult, Remark
 from .segmenting import LabelRules, draw_labels, fill_rest, measure
