@@ -83,10 +83,14 @@ def _optional_version(name: str) -> str:
 
 def _describe_backend() -> list[tuple[str, str]]:
     report = backend_report()
+    # Detectron2 doesn't install it; its other modules do without.
+    has_opencv = report.name != "installed" or importlib.util.find_spec("cv2") is not None
+    absent = "not installed; Detectron2's Visualizer needs it: pip install opencv-python-headless"
     return [
         ("detectron2", f"{report.name}, version {report.version}"),
         ("  why", report.why),
         ("  location", str(report.location)),
+        *([] if has_opencv else [("  opencv", absent)]),
         (f"  {ENVIRONMENT_VARIABLE}", os.environ.get(ENVIRONMENT_VARIABLE) or "not set (auto)"),
     ]
 

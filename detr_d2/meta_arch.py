@@ -10,8 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from detr_d2.checkpoint import model_categories, model_recipe
+from detr_d2.checkpoint import guard_loading, model_categories, model_recipe
+from detr_d2.config_agreement import check_model
 from detr_d2.data import Category
+from detr_d2.divergence import divergence, refuse_non_finite
+from detr_d2.errors import DatasetError
 from detr_d2.modeling import (
     AttentionMaps,
     Detr,
@@ -33,7 +36,7 @@ from detr_d2.modeling import (
 from detr_d2.modeling.box_ops import box_cxcywh_to_xyxy, box_xyxy_to_cxcywh
 from detr_d2.modeling.criterion import PredictMasks, weighted_losses
 from detr_d2.modeling.picture_losses import LossShares, remembering
-from detr_d2.scalars import log_scalars
+from detr_d2.scalars import is_due, log_scalars
 
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, build_backbone, detector_postprocess
@@ -77,6 +80,7 @@ class DetrPanoptic(nn.Module):
         instance_score_threshold: of the instances.
         panoptic_on: return "panoptic_seg" where there is a mask head.
         instance_on: return "instances".
+        vis_period: every so many iterations of a training an image goes to TensorBoard; 0: none.
         recipe: the config keys that build this model; checkpoints keep them.
 
     Raises:
@@ -113,6 +117,7 @@ class DetrPanoptic(nn.Module):
         instance_score_threshold: float = 0.05,
         panoptic_on: bool = True,
         instance_on: bool = True,
+        vis_period: int = 0,
         recipe: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -147,6 +152,7 @@ class DetrPanoptic(nn.Module):
         self.instance_score_threshold = instance_score_threshold
         self.panoptic_on = panoptic_on
         self.instance_on = instance_on
+        self.vis_period = vis_period
         self.recipe = recipe or {}
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), persistent=False)
@@ -154,12 +160,18 @@ class DetrPanoptic(nn.Module):
         self.register_buffer("is_thing", is_thing, persistent=False)
         if freeze_detector:
             self.detr.requires_grad_(False)
+        guard_loading(self)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """Build every part from a Detectron2 config; the classes are those of the registered dataset."""
+        """Build every part from a Detectron2 config; the classes are those of the registered dataset.
+
+        Raises:
+            ConfigError: keys that describe no network.
+        """
         options = cfg.MODEL.DETR
         categories = model_categories(cfg)
+        check_model(cfg, len(categories))
         backbone = build_backbone(cfg)
         if cfg.MODEL.RESNETS.RES5_DILATION == 2:
             use_published_dilation_(backbone)
@@ -206,6 +218,7 @@ class DetrPanoptic(nn.Module):
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
             **{name: options[name.upper()] for name in _OPTIONS},
+            "vis_period": cfg.VIS_PERIOD,
             "recipe": model_recipe(cfg),
         }
 
@@ -228,18 +241,31 @@ class DetrPanoptic(nn.Module):
                 gt_boxes and, with a mask head, gt_masks; at inference "height" and "width" of the original picture.
 
         Returns:
-            In training a dict of weighted losses. At inference one dict a picture: "instances" (boxes, scores, classes
-            and masks of things, in the original picture) and "panoptic_seg" (a map of segment ids, 0 is void, and a
-            list of segments with id, isthing, category_id, score and area); where "instances" was given, also "losses":
-            for each name its weighted value and its share in a mean, see ``detr_d2.modeling.picture_losses``.
+            In training a dict of weighted losses, all of them finite. At inference one dict a picture: "instances"
+            (boxes, scores, classes and masks of things, in the original picture) and "panoptic_seg" (a map of segment
+            ids, 0 is void, and a list of segments with id, isthing, category_id, score and area); where "instances" was
+            given, also "losses": for each name its weighted value and its share in a mean, see
+            ``detr_d2.modeling.picture_losses``.
+
+        Raises:
+            DivergenceError: losses, or the predictions that they are computed of, aren't finite.
         """
         images, padding_mask = self.preprocess(batched_inputs)
-        if not self.training:
-            with self.inference_precision():
-                return self._results(self.detr(images.tensor, padding_mask), batched_inputs, images)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_detector):
-            outputs = self.detr(images.tensor, padding_mask)
-        return self._losses(outputs, self._targets(batched_inputs, images.image_sizes))
+        try:
+            if not self.training:
+                with self.inference_precision():
+                    return self._results(self.detr(images.tensor, padding_mask), batched_inputs, images)
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_detector):
+                outputs = self.detr(images.tensor, padding_mask)
+            targets = self._targets(batched_inputs, images.image_sizes)
+            if is_due(self.vis_period):
+                self._put_training_image(outputs, batched_inputs[0], images)
+            losses = self._losses(outputs, targets)
+        except FloatingPointError as error:  # of the matcher, which knows neither iteration nor images
+            what = "the predictions aren't finite, so that loss_ce, loss_bbox and loss_giou can't be computed"
+            raise divergence(what, batched_inputs) from error
+        refuse_non_finite(losses, batched_inputs)
+        return losses
 
     def inference_precision(self) -> AbstractContextManager[Any]:
         if self.inference_dtype == torch.float32:
@@ -250,6 +276,8 @@ class DetrPanoptic(nn.Module):
         """Normalise, pad on the right and at the bottom, and say where padding is (B, H, W)."""
         pictures = [(item["image"].to(self.device) - self.pixel_mean) / self.pixel_std for item in batched_inputs]
         images = ImageList.from_tensors(pictures)
+        # Ints also while somebody traces the model, when sizes are tensors: they are loops and shapes of later steps.
+        images.image_sizes = [(int(height), int(width)) for height, width in images.image_sizes]
         images.tensor = images.tensor.contiguous(memory_format=torch.channels_last)
         padding_mask = torch.ones(len(images), *images.tensor.shape[-2:], dtype=torch.bool, device=self.device)
         for i, (height, width) in enumerate(images.image_sizes):
@@ -260,6 +288,12 @@ class DetrPanoptic(nn.Module):
         """Detectron2's ``Instances`` to DETR's targets."""
         targets = []
         for item, (height, width) in zip(batched_inputs, image_sizes, strict=True):
+            if "instances" not in item:
+                raise DatasetError(
+                    f"the training input of {item.get('file_name', 'an image')} has no 'instances': Detectron2's own "
+                    "DatasetMapper reads no panoptic ground truth. Load with detr_d2.data.build_train_loader(cfg), or "
+                    "give your loader mapper=detr_d2.data.DetrPanopticDatasetMapper(cfg)."
+                )
             truth = item["instances"].to(self.device)
             size = torch.tensor([width, height, width, height], dtype=torch.float32, device=self.device)
             target = {"labels": truth.gt_classes, "boxes": box_xyxy_to_cxcywh(truth.gt_boxes.tensor / size)}
@@ -276,6 +310,16 @@ class DetrPanoptic(nn.Module):
         unweighted = {name.replace("loss_", "unweighted/", 1): value for name, value in losses.items()}
         log_scalars(unweighted | figures)
         return weighted_losses(losses, self.loss_weights)
+
+    @torch.no_grad()
+    def _put_training_image(self, outputs: dict[str, Any], item: dict[str, Any], images: ImageList) -> None:
+        """The batch's first image with its ground truth and its prediction, to the event storage."""
+        from detr_d2.visualization.training_image import put_training_image  # matplotlib takes a second to import
+
+        size, padded_size = images.image_sizes[0], (int(images.tensor.shape[-2]), int(images.tensor.shape[-1]))
+        prediction = self._picture_result(outputs, 0, (padded_size, size, size))
+        channel_order = self.recipe.get("INPUT.FORMAT", "RGB")
+        put_training_image(item["image"], item["instances"], prediction, self.categories, channel_order)
 
     def _picture_losses(self, outputs: dict[str, Any], i: int, item: dict[str, Any], images: ImageList) -> LossShares:
         """Picture i's weighted losses, those that training has, and DETR's figures, each with its share in a mean."""
@@ -312,7 +356,7 @@ class DetrPanoptic(nn.Module):
         padded_size = (int(images.tensor.shape[-2]), int(images.tensor.shape[-1]))
         results = []
         for i, (item, image_size) in enumerate(zip(batched_inputs, images.image_sizes, strict=True)):
-            output_size = (item.get("height", image_size[0]), item.get("width", image_size[1]))
+            output_size = (int(item.get("height", image_size[0])), int(item.get("width", image_size[1])))
             results.append(self._picture_result(outputs, i, (padded_size, image_size, output_size)))
             if "instances" in item:
                 results[-1]["losses"] = self._picture_losses(outputs, i, item, images)

@@ -30,3 +30,14 @@ def log_scalars(scalars: Mapping[str, Tensor]) -> None:
         values /= comm.get_world_size()
     for name, value in zip(scalars, values.tolist(), strict=True):
         storage.put_scalar(name, value)
+
+
+def is_due(period: int) -> bool:
+    """Whether this process has to do in this iteration what is done every ``period`` ones; 0: never.
+
+    Without a trainer there is no event storage, and nothing is due.
+    """
+    try:
+        return period > 0 and get_event_storage().iter % period == 0 and comm.is_main_process()
+    except AssertionError:
+        return False

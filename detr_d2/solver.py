@@ -5,6 +5,7 @@ Source: Carion et al. 2020, "End-to-End Object Detection with Transformers", app
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from detr_d2.config_values import check_values
 from detr_d2.errors import ConfigError
 
 from detectron2.config import CfgNode
@@ -28,11 +30,10 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         model: parameters with ``requires_grad`` False are left out.
 
     Raises:
-        ConfigError: an unknown optimizer or clip type, or nothing to train.
+        ConfigError: a value of ``SOLVER`` that isn't allowed, or nothing to train.
     """
+    check_values(cfg, "SOLVER.")
     name = cfg.SOLVER.OPTIMIZER
-    if name not in OPTIMIZERS:
-        raise ConfigError(f"SOLVER.OPTIMIZER is {name!r}; allowed are {', '.join(OPTIMIZERS)}.")
     groups = parameter_groups(cfg, model)
     if not groups:
         raise ConfigError(
@@ -70,6 +71,29 @@ def parameter_groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any]]:
     return [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()]
 
 
+def refuse_other_optimizers(model_class: type[nn.Module]) -> None:
+    """Let an installed Detectron2's own ``build_optimizer`` say that it isn't for models of a class.
+
+    It takes SGD whatever ``SOLVER.OPTIMIZER`` says, and stops at the clip type "full_model" with the name of an enum.
+    Here is the first thing that it does with a model; models of other classes go on as ever.
+    """
+    from detectron2.solver import build  # type: ignore[attr-defined]
+
+    group_parameters = build.get_default_optimizer_params
+
+    @functools.wraps(group_parameters)
+    def checked(model: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(getattr(model, "module", model), model_class):
+            raise ConfigError(
+                "Detectron2's build_optimizer takes SGD, whatever SOLVER.OPTIMIZER is, and doesn't clip as "
+                "SOLVER.CLIP_GRADIENTS says. Override your trainer's build_optimizer to return "
+                "detr_d2.solver.build_optimizer(cfg, model); docs/detectron2.md shows a whole trainer."
+            )
+        return group_parameters(model, *args, **kwargs)
+
+    build.get_default_optimizer_params = checked
+
+
 Clip = Callable[[list[nn.Parameter]], None]
 
 
@@ -88,8 +112,6 @@ def _clipping(options: CfgNode) -> Clip:
         torch.nn.utils.clip_grad_value_(parameters, value)
 
     kinds: dict[str, Clip] = {"full_model": clip_full_model, "norm": clip_each, "value": clip_values}
-    if options.CLIP_TYPE not in kinds:
-        raise ConfigError(f"SOLVER.CLIP_GRADIENTS.CLIP_TYPE is {options.CLIP_TYPE!r}; allowed are {', '.join(kinds)}.")
     return kinds[options.CLIP_TYPE]
 
 

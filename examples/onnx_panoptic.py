@@ -1,4 +1,4 @@
-"""A panoptic PNG from an exported model, without torch: python onnx_panoptic.py MODEL.onnx PICTURE OUT.png
+"""A panoptic PNG from an exported model, without torch: python onnx_panoptic.py MODEL.onnx IMAGE OUT.png
 
 Each pixel's segment is R + 256 G + 65536 B, 0 where there is none; what the segments are is printed as JSON.
 """
@@ -10,36 +10,73 @@ import numpy as np
 import onnxruntime
 from PIL import Image, ImageOps
 
-model_file, picture_file, png_file = sys.argv[1:]
-session = onnxruntime.InferenceSession(model_file, providers=["CPUExecutionProvider"])
-about = json.loads(session.get_modelmeta().custom_metadata_map["detr_d2"])
-if not about["has_masks"]:
-    sys.exit(f"error: {model_file} has boxes and no masks, so there is no panoptic map.")
 
-picture = ImageOps.exif_transpose(Image.open(picture_file)).convert("RGB")
-scale = min(about["min_size"] / min(picture.size), about["max_size"] / max(picture.size))
-width, height = size = tuple(max(1, int(side * scale + 0.5)) for side in picture.size)
-pixels = np.asarray(picture.resize(size, Image.Resampling.BILINEAR), np.float32).transpose(2, 0, 1)[None]
-threshold = np.array(about["score_threshold"], np.float32)
-inputs = {"images": pixels, "sizes": np.array([[height, width]]), "score_threshold": threshold}
-_, boxes, scores, classes, masks = session.run(None, inputs)
+def main(model_file: str, image_file: str, png_file: str) -> None:
+    session = onnxruntime.InferenceSession(model_file, providers=["CPUExecutionProvider"])
+    about = json.loads(session.get_modelmeta().custom_metadata_map["detr_d2"])
+    if not about["has_masks"]:
+        sys.exit(f"error: {model_file} has boxes and no masks, so there is no panoptic map.")
+    image = ImageOps.exif_transpose(Image.open(image_file)).convert("RGB")
+    masks, scores, classes, size = predict(session, about, image)
+    kinds = [about["categories"][index] for index in classes]
+    ids, areas = panoptic_map(about, masks, scores, kinds, size, image.size)
+    Image.fromarray(np.stack([ids, ids >> 8, ids >> 16], -1).astype(np.uint8)).save(png_file)
+    for number in np.flatnonzero(areas).tolist():
+        if number:
+            print(json.dumps({"id": number, "category": kinds[number - 1]["name"], "area": int(areas[number])}))
 
-kinds = [about["categories"][index] for index in classes]
-# A thing is a segment of its own; stuff of one class is one segment, called after its first query.
-segment = np.array([0] + [n if kind["isthing"] else 1 + kinds.index(kind) for n, kind in enumerate(kinds, 1)])
-rows, columns = (np.arange(new) * old // new for new, old in zip(picture.size[::-1], (height, width)))
-small = {-1}  # segments that are dropped, and whose pixels go to the next best; until there are none
-alive = list(range(1, len(segment)))
-while small:
-    best, owner = np.full((height, width), -np.inf), np.zeros((height, width), int)
-    for n in alive:
-        logits = np.asarray(Image.fromarray(masks[n - 1]).resize(size, Image.Resampling.BILINEAR))
-        owner[logits > best], best = n, np.maximum(best, logits)
-    ids = segment[owner][rows][:, columns]
-    areas = np.bincount(ids.ravel(), minlength=len(segment))
-    small = {n for n in alive if areas[segment[n]] < about["min_segment_area"]}
-    alive = [n for n in alive if n not in small]
 
-Image.fromarray(np.stack([ids, ids >> 8, ids >> 16], -1).astype(np.uint8)).save(png_file)
-for n in sorted({int(segment[n]) for n in alive}):
-    print(json.dumps({"id": n, "category": kinds[n - 1]["name"], "area": int(areas[n])}))
+def predict(session: onnxruntime.InferenceSession, about: dict, image: Image.Image) -> tuple:
+    """Mask logits (N, h, w), scores and classes of the queries above their thresholds, and the network's image size."""
+    scale = min(about["min_size"] / min(image.size), about["max_size"] / max(image.size)) or 1  # min_size 0: as it is
+    width, height = size = tuple(max(1, int(side * scale + 0.5)) for side in image.size)
+    pixels = np.asarray(image.resize(size, Image.Resampling.BILINEAR), np.float32).transpose(2, 0, 1)[None]
+    threshold = np.array(about["score_threshold"], np.float32)
+    inputs = {"images": pixels, "sizes": np.array([[height, width]]), "score_threshold": threshold}
+    _, _, scores, classes, masks = session.run(None, inputs)
+    if about.get("class_score_thresholds"):  # the graph has applied the lowest of them
+        kept = scores > np.array(about["class_score_thresholds"], np.float32)[classes]
+        masks, scores, classes = masks[kept], scores[kept], classes[kept]
+    return masks, scores, classes, size
+
+
+def panoptic_map(
+    about: dict, masks: np.ndarray, scores: np.ndarray, kinds: list, size: tuple, image_size: tuple
+) -> tuple:
+    """Segment ids (H, W) at the image's own size, and the pixels of each id; both sizes are (width, height)."""
+    # A thing is a segment of its own; stuff of one class is one segment, called after its first query.
+    segment = np.array([0] + [n if kind["isthing"] else 1 + kinds.index(kind) for n, kind in enumerate(kinds, 1)])
+    rows, columns = (np.arange(new) * old // new for new, old in zip(image_size[::-1], size[::-1]))
+    alive, dropped = list(range(1, len(segment))), {0}
+    while dropped:  # the pixels of what is dropped go to the next best, until nothing has to be dropped
+        best, owner = np.full(size[::-1], -np.inf, np.float32), np.zeros(size[::-1], int)
+        for n in alive:
+            logits = enlarged(masks[n - 1], size)
+            owner[logits > best], best = n, np.maximum(best, logits)
+        ids = segment[owner][rows][:, columns]
+        areas = np.bincount(ids.ravel(), minlength=len(segment))
+        dropped = {n for n in alive if areas[segment[n]] < about["min_segment_area"]}
+        if not dropped and about.get("overlap_threshold"):
+            dropped = hidden(about["overlap_threshold"], masks, scores, segment, segment[owner], alive, size)
+        alive = [n for n in alive if n not in dropped]
+    return ids, areas
+
+
+def hidden(threshold, masks, scores, segment, seen, alive, size) -> set:
+    """Queries of whose own mask less than the threshold is seen; of those that share pixels the least sure one."""
+    dropped, gone = set(), np.zeros(masks.shape[1:], bool)
+    for n in sorted(alive, key=lambda n: scores[n - 1]):
+        inside = enlarged(masks[n - 1], size) > 0
+        part = (inside & (seen == segment[n])).sum() / max(inside.sum(), 1)
+        if part < threshold and not (gone & (masks[n - 1] > 0)).any():
+            dropped.add(n)
+            gone |= masks[n - 1] > 0
+    return dropped
+
+
+def enlarged(mask: np.ndarray, size: tuple) -> np.ndarray:
+    return np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.BILINEAR))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:]) if len(sys.argv) == 4 else sys.exit(__doc__)

@@ -55,7 +55,7 @@ def test_missing_packages_are_named_with_the_cure(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("error", [OSError("no space left"), RuntimeError("interrupted")])
 def test_a_failed_export_leaves_the_older_file_and_nothing_else(error, tiny_config, tmp_path, monkeypatch):
-    def fail(graph: object, description: str, path: Path) -> None:
+    def fail(program: object, output_names: list[str], description: str, path: Path, report: object) -> None:
         path.write_bytes(b"half")
         raise error
 

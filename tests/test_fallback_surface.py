@@ -18,7 +18,13 @@ PROJECT = Path(__file__).resolve().parent.parent
 FALLBACK = PROJECT / "detr_d2" / "fallback"
 IMPORTING = ("detr_d2", "tools", "datasets", "tests", "train_net.py", "demo.py")
 #: Imported where a real Detectron2 is in use, and only there.
-ONLY_IN_DETECTRON2 = {("detectron2.evaluation", "COCOPanopticEvaluator")}
+ONLY_IN_DETECTRON2 = {
+    ("detectron2.config.defaults", "_C"),
+    ("detectron2.evaluation", "COCOPanopticEvaluator"),
+    ("detectron2.export", "TracingAdapter"),
+    ("detectron2.solver", "build"),
+    ("detectron2.utils.analysis", "FlopCountAnalysis"),
+}
 OPENING = '"""An independently written subset of Detectron2\'s API; not Detectron2.'
 BUDGET = 2500
 
@@ -172,7 +178,7 @@ def test_allow_list_names_only_what_is_imported_and_absent() -> None:
     assert not any(map(offers, ONLY_IN_DETECTRON2))
 
 
-@pytest.mark.parametrize("module", sorted({module for module, _ in wanted()}))
+@pytest.mark.parametrize("module", sorted({module for module, _ in wanted() - ONLY_IN_DETECTRON2}))
 def test_detectron2_in_use_has_every_imported_name(module: str) -> None:
     loaded = importlib.import_module(module)
 

@@ -22,6 +22,7 @@ from detr_d2.data import (
     register_from_config,
 )
 from detr_d2.data.builtin import builtin_entries, datasets_root, register_builtin
+from detr_d2.data.catalogs import instances_file
 from detr_d2.errors import DatasetError, MissingFileError, UserError
 from detr_d2.yard import STUFF, THINGS, write_yard
 
@@ -74,11 +75,11 @@ def test_metadata_follows_detectron2s_panoptic_convention(name: str, yard: Path)
 
     metadata = dataset_metadata(name)
 
-    assert metadata.thing_classes == metadata.stuff_classes == [*THINGS, *STUFF]
-    assert metadata.thing_colors == metadata.stuff_colors
+    assert (metadata.thing_classes, metadata.stuff_classes) == ([*THINGS], [*THINGS, *STUFF])
+    assert metadata.thing_colors == metadata.stuff_colors[:6]
     assert metadata.thing_dataset_id_to_contiguous_id == {5 + i: i for i in range(6)}
     assert metadata.stuff_dataset_id_to_contiguous_id == {1 + i: 6 + i for i in range(4)}
-    assert (metadata.evaluator_type, metadata.ignore_label, metadata.label_divisor) == ("detr_panoptic", 255, 1000)
+    assert (metadata.evaluator_type, metadata.ignore_label, metadata.label_divisor) == ("coco", 255, 1000)
     assert metadata.json_file == str(yard / "instances_train.json")
     assert metadata.panoptic_root == str(yard / "panoptic")
 
@@ -113,7 +114,7 @@ def test_categories_of_come_by_contiguous_id(name: str, yard: Path) -> None:
     assert [category.name for category in categories] == [*THINGS, *STUFF]
     assert [category.id for category in categories] == [5, 6, 7, 8, 9, 10, 1, 2, 3, 4]
     assert [category.is_thing for category in categories] == [True] * 6 + [False] * 4
-    assert [list(category.color) for category in categories] == dataset_metadata(name).thing_colors
+    assert [list(category.color) for category in categories] == dataset_metadata(name).stuff_colors
 
 
 def test_registering_twice_alike_is_fine(name: str, yard: Path) -> None:
@@ -307,7 +308,7 @@ def test_config_mappings_start_at_the_working_directory(name: str, yard: Path, m
     register_from_config(config(entry))
 
     assert len(DatasetCatalog.get(name)) == 1
-    assert dataset_metadata(name).json_file == ""
+    assert instances_file(name) == ""
 
 
 def test_config_reads_register_yaml_with_paths_from_its_folder(name: str, yard: Path) -> None:
@@ -400,7 +401,7 @@ def test_real_panoptic_data_is_read(name: str, shared_data: Path) -> None:
 
     assert len(dicts) == 30
     assert sum(len(entry["segments_info"]) for entry in dicts) == 318
-    assert len(dataset_metadata(name).thing_classes) == 133
+    assert len(dataset_metadata(name).stuff_classes) == 133
     assert len(dataset_metadata(name).thing_dataset_id_to_contiguous_id) == 80
 
 
@@ -413,7 +414,7 @@ def test_builtin_names_are_registered_and_know_their_classes() -> None:
 
     for split, (prefix, count) in itertools.product(("train", "val"), expected.items()):
         name = f"{prefix}_{split}" + ("_panoptic_detr" if prefix == "coco_2017" else "")
-        assert len(dataset_metadata(name).thing_classes) == count
+        assert len(dataset_metadata(name).stuff_classes) == count
 
 
 def test_builtin_dataset_without_files_says_where_it_looked_and_what_to_do() -> None:

@@ -147,8 +147,9 @@ def test_command_says_what_to_set_and_writes_it_into_the_checkpoint(
 def test_command_refuses_what_it_can_not_sweep(
     checkpoint: Path, yard_folder: Path, tiny_config, tmp_path: Path
 ) -> None:
+    (tmp_path / "taken.pth").touch()
     with pytest.raises(WeightsError, match="is there already"):
-        main(sweep(checkpoint, yard_folder, "--write", str(checkpoint), *OPTIONS))
+        main(sweep(checkpoint, yard_folder, "--write", str(tmp_path / "taken.pth"), *OPTIONS))
     boxes = build_model(tiny_config())
     DetrCheckpointer(boxes, str(tmp_path)).save("boxes")
     with pytest.raises(WeightsError, match="has no masks"):

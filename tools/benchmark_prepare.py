@@ -142,10 +142,15 @@ def _best(words: list[str], repeats: int) -> tuple[float, float]:
 def _row(name: str, count: int, wall: float, processor: float) -> dict[str, Any]:
     return {
         "what": name,
-        "pictures/s": round(count / wall, 1),
-        "processor ms/picture": round(1000 * processor / count, 2),
-        "minutes for 10,000": round(wall / count * 10_000 / 60, 2),
+        "pictures/s": significant(count / wall),
+        "processor ms/picture": significant(1000 * processor / count),
+        "minutes for 10,000": significant(wall / count * 10_000 / 60),
     }
+
+
+def significant(value: float, digits: int = 3) -> float:
+    """A figure to so many digits, however small it is: on a slow machine a rate isn't zero."""
+    return float(f"{value:.{digits}g}")
 
 
 def labels_alone(place: Path, count: int, args: Any) -> list[dict[str, Any]]:
@@ -167,7 +172,7 @@ def labels_alone(place: Path, count: int, args: Any) -> list[dict[str, Any]]:
     seconds = seconds_interleaved(
         {"ours": ours, "theirs": _their_functions(place, folder, args)}, args.repeats, time.process_time
     )
-    times = round(seconds["theirs"] / seconds["ours"], 2)
+    times = significant(seconds["theirs"] / seconds["ours"])
     return [
         _row("labels alone, one core: ours", count, seconds["ours"], seconds["ours"]),
         _row(f"labels alone, one core: panopticapi ({times} times ours)", count, seconds["theirs"], seconds["theirs"]),

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from tabulate import tabulate
 from tqdm import tqdm
@@ -35,6 +36,8 @@ examples:
   python tools/quickstart.py --output runs/quickstart --short    # a minute or two: shows that everything works
 """
 NUM_PICTURES = 8
+#: Evaluations and what comes after the training take about so much of the time of its iterations.
+OTHER_TIME = 0.15
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -47,6 +50,22 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="of the scenes and of the training (default: 0)")
     parser.add_argument("--short", action="store_true", help="few scenes and iterations; the model learns little")
     return parser
+
+
+class Stage(NamedTuple):
+    """A training of the quickstart: its config, how many iterations it has, and what differs from the config."""
+
+    config_file: str
+    iterations: int
+    changes: list[str]
+
+
+class Progress(NamedTuple):
+    """Iterations done, the last one's total loss, and seconds an iteration, if known."""
+
+    done: int
+    loss: float
+    seconds: float | None
 
 
 class Quickstart:
@@ -63,18 +82,22 @@ class Quickstart:
         self.stage1, self.stage2 = output / "stage1", output / "stage2"
         self.exports, self.dataset = output / "exports", output / "yard"
         self.step = 0
+        self.started = time.monotonic()
+        self.iterations_left = 0  # of all stages
 
     def run(self) -> None:
         """All steps, then the last screen."""
-        started = time.monotonic()
         self.output.mkdir(parents=True, exist_ok=True)
+        print("How long it takes on this machine is said as soon as the training's speed is known.")
+        boxes, masks = self.stage("detr_yard.yaml", 30), self.stage("detr_panoptic_yard.yaml", 20)
+        self.iterations_left = boxes.iterations + masks.iterations
         self.make_exports()
         self.prepare()
-        self.train("boxes over things and stuff", "detr_yard.yaml", self.stage1, short_iterations=30)
-        self.train("masks, over the frozen boxes", "detr_panoptic_yard.yaml", self.stage2, short_iterations=20)
+        self.train("boxes over things and stuff", boxes, self.stage1)
+        self.train("masks, over the frozen boxes", masks, self.stage2)
         self.evaluate()
         self.draw()
-        self.last_screen(time.monotonic() - started)
+        self.last_screen(time.monotonic() - self.started)
 
     def make_exports(self) -> None:
         train, val = (60, 12) if self.short else (600, 60)
@@ -94,16 +117,22 @@ class Quickstart:
         """The command line of a subcommand."""
         return [sys.executable, "-m", "detr_d2", *map(str, words)]
 
-    def train(self, title: str, config: str, folder: Path, short_iterations: int) -> None:
-        shutil.rmtree(folder, ignore_errors=True)
+    def stage(self, config: str, short_iterations: int) -> Stage:
+        """A training, its length that of its config unless the quickstart is short."""
         file = get_config_file(f"quickstart/{config}")
-        overrides = self.overrides(folder)
-        if self.short:
-            overrides += ["SOLVER.MAX_ITER", str(short_iterations), "TEST.EVAL_PERIOD", "0"]
-        cfg = load_config(file, overrides)
+        if not self.short:
+            return Stage(file, load_config(file).SOLVER.MAX_ITER, [])
+        changes = ["SOLVER.MAX_ITER", str(short_iterations), "TEST.EVAL_PERIOD", "0"]
+        return Stage(file, short_iterations, changes)
+
+    def train(self, title: str, stage: Stage, folder: Path) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        overrides = [*self.overrides(folder), *stage.changes]
+        load_config(stage.config_file, overrides)  # says what is wrong before a process is started
         self.say(f"training: {title}")
-        command = [sys.executable, str(PROJECT / "train_net.py"), "--config-file", file, *overrides]
-        self.execute(command, f"{folder.name}.txt", folder / "metrics.json", cfg.SOLVER.MAX_ITER)
+        command = [sys.executable, str(PROJECT / "train_net.py"), "--config-file", stage.config_file, *overrides]
+        self.execute(command, f"{folder.name}.txt", folder / "metrics.json", stage.iterations)
+        self.iterations_left -= stage.iterations
 
     def evaluate(self) -> None:
         self.say("panoptic quality on scenes that the model has never seen")
@@ -141,7 +170,7 @@ class Quickstart:
         rows = [[name, *(quality[name][key] for key in ("PQ", "SQ", "RQ", "N"))] for name in ("All", "Things", "Stuff")]
         print(f"\n{tabulate(rows, headers=['', 'PQ', 'SQ', 'RQ', 'classes'], floatfmt='.1f')}\n")
         if self.short:
-            print("This was the short form, and the model has hardly learnt. Without --short it takes ten minutes.")
+            print("This was the short form, and the model has hardly learnt. Leave out --short, and it does.")
         print(f"The data      {self.dataset / 'report.html'}: what went in, what was dropped and why")
         print(f"The report    {self.quality_file().with_name('report.html')}: which classes fail, how, and on what")
         print(f"Pictures      {self.output / 'pictures'}: eight scenes, curves.png, per_class.png")
@@ -168,7 +197,7 @@ class Quickstart:
         with log_file.open("w") as output:
             process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=_environment())
             try:
-                follow(process, metrics, iterations)
+                follow(process, metrics, iterations, self.iterations_left - iterations, self.started)
             finally:
                 process.terminate()
         if process.returncode:
@@ -178,31 +207,45 @@ class Quickstart:
             )
 
 
-def follow(process: subprocess.Popen[bytes], metrics: Path | None, iterations: int) -> None:
-    """Wait for a process; with ``metrics``, a bar shows the iterations done and the time left."""
+def follow(process: subprocess.Popen[bytes], metrics: Path | None, iterations: int, later: int, started: float) -> None:
+    """Wait for a process; with ``metrics``, a bar shows the iterations done and how long the whole takes.
+
+    Args:
+        process: a training, or anything else.
+        metrics: the training's ``metrics.json``.
+        iterations: of this training.
+        later: iterations of the trainings after it.
+        started: when the quickstart was, by the monotonic clock.
+    """
     if metrics is None:
         process.wait()
         return
+    is_said = False
     with tqdm(total=iterations, unit="iteration", mininterval=1.0, file=sys.stdout) as bar:
         while process.poll() is None:
             time.sleep(0.5)
-            done, figures = last_iteration(metrics)
-            bar.set_postfix(figures, refresh=False)
-            bar.update(done - bar.n)
+            progress = last_iteration(metrics)
+            bar.set_postfix({"loss": f"{progress.loss:.2f}"} if progress.done else {}, refresh=False)
+            bar.update(progress.done - bar.n)
+            if progress.seconds is not None and not is_said:
+                left = iterations - progress.done + later
+                minutes = (time.monotonic() - started + (1 + OTHER_TIME) * left * progress.seconds) / 60
+                bar.write(f"  at this speed the whole quickstart takes about {max(1, round(minutes))} min", sys.stdout)
+                is_said = True
         if process.returncode == 0:
             bar.update(iterations - bar.n)
 
 
-def last_iteration(metrics: Path) -> tuple[int, dict[str, str]]:
-    """How many iterations Detectron2's ``metrics.json`` knows of, and the total loss of the last."""
+def last_iteration(metrics: Path) -> Progress:
+    """What Detectron2's ``metrics.json`` says of the last iteration in it."""
     lines = metrics.read_text().splitlines() if metrics.is_file() else []
     for line in reversed(lines):
         try:
             entry = json.loads(line)
-            return entry["iteration"] + 1, {"loss": f"{entry['total_loss']:.2f}"}
+            return Progress(entry["iteration"] + 1, entry["total_loss"], entry.get("time"))
         except (ValueError, KeyError):  # half written, or of an evaluation
             continue
-    return 0, {}
+    return Progress(0, 0.0, None)
 
 
 def _environment() -> dict[str, str]:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import argparse
 import os
-import uuid
 from typing import Any
-
-import torch
 
 from detr_d2.arguments import add_opts
 from detr_d2.errors import MissingFileError, WeightsError
+from detr_d2.files import check_outputs
+from detr_d2.wording import counted
 
 from .categories import to_record
 from .class_heads import WEIGHT, chosen_rows
 from .model_file import config_of, named_rows
 from .names import OURS, UNKNOWN
+from .places import weight_files
 from .reading import RECORD, WeightsFile, read_weights
 from .recipe import deduced_recipe, model_recipe
+from .state_dict import with_record
+from .writing import write_checkpoint
 
 _EPILOG = """\
 examples:
@@ -43,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Convert, and say what was written."""
+    check_outputs({"OUT": args.output}, weight_files(args.input))
     if os.path.exists(args.output) and not args.force:
         raise WeightsError(f"{args.output} is there already. Name another file, or use --force to replace it.")
     folder = os.path.dirname(os.path.abspath(args.output))
@@ -50,10 +53,10 @@ def run(args: argparse.Namespace) -> int:
         raise MissingFileError(f"The folder {folder} isn't there. Make it, or name another OUT.")
     file = read_weights(args.input)
     checkpoint = convert(file, args.opts)
-    _write(checkpoint, args.output)
+    write_checkpoint(checkpoint, args.output)
     classes = len(checkpoint[RECORD].get("categories", []))
-    what = f"{classes} classes" if classes else "a backbone"
-    print(f"{args.output}: {len(checkpoint['model'])} tensors, {what}, from {file.origin}")
+    what = counted(classes, "class", "classes") if classes else "a backbone"
+    print(f"{args.output}: {counted(len(checkpoint['model']), 'tensor')}, {what}, from {file.origin}")
     return 0
 
 
@@ -77,17 +80,4 @@ def convert(file: WeightsFile, overrides: list[str]) -> dict[str, Any]:
     weights = dict(file.weights)
     if file.origin != OURS:
         weights |= chosen_rows(weights, rows)
-    return {"model": weights, RECORD: record}
-
-
-def _write(checkpoint: dict[str, Any], path: str) -> None:
-    """Beside, then renamed: an interrupted run leaves no half of a checkpoint under the name."""
-    beside = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
-    try:
-        torch.save(checkpoint, beside)
-        os.replace(beside, path)
-    except OSError as error:
-        raise WeightsError(f"{path} can't be written: {error}. Name another OUT, or make room.") from error
-    finally:
-        if os.path.exists(beside):
-            os.remove(beside)
+    return {"model": with_record(weights, record), RECORD: record}

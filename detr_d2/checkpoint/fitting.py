@@ -79,6 +79,36 @@ def fit(file: WeightsFile, model: DetrPanoptic, fine_tune: bool) -> dict[str, Te
     return weights
 
 
+def refuse_absent(path: str, model: DetrPanoptic, absent: list[str], fine_tune: bool) -> None:
+    """What is used as it is must be whole: a frozen detector, and the whole model unless it is fine-tuned.
+
+    Args:
+        path: of the weights, for the message.
+        model: that takes them.
+        absent: names of the model's tensors that the weights lack.
+        fine_tune: the model is trained further.
+
+    Raises:
+        WeightsError: a part would stay random that nothing trains.
+    """
+    if fine_tune:
+        absent = [name for name in absent if model.freeze_detector and name.startswith("detr.")]
+    if not absent:
+        return
+    parts = sorted({name.split(".")[0] for name in absent})
+    without_masks = "mask_head" in parts and "detr" not in parts
+    cure = (
+        "It has no masks, and seems to be of stage 1 or of boxes. Name stage 2's model_final.pth, or use "
+        "MODEL.DETR.MASK_ON False for boxes."
+        if without_masks
+        else "Name the checkpoint that was trained with this config, or the config it was trained with."
+    )
+    raise WeightsError(
+        f"{path} isn't this model's: {len(absent)} tensors of {', '.join(parts)} are absent, such as "
+        f"{absent[0]}, expected as {tuple(model.state_dict()[absent[0]].shape)}. {cure}"
+    )
+
+
 def _refuse_other_network(file: WeightsFile, ours: dict[str, Any], whole: bool) -> None:
     theirs = deduced_recipe(file)
     keys = differing_keys(theirs, ours, DETECTOR_KEYS + (WHOLE_MODEL_KEYS if whole else ()))
@@ -177,7 +207,7 @@ def _some(names: list[str]) -> str:
 
 
 def _refuse_other_categories(path: str, record: list[dict[str, Any]], purpose: Purpose, ours: list[Category]) -> None:
-    theirs = from_record(record)
+    theirs = from_record(record, path)
     if all(category.is_thing for category in theirs) and not all(category.is_thing for category in ours):
         raise WeightsError(
             f"{path} knows {len(theirs)} things and no stuff, and the dataset has stuff, so the plan to "

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.export import Dim
+from torch.export import Dim, ExportedProgram
 
 from detr_d2.errors import ConfigError
 from detr_d2.export.graph import INPUT_NAMES, DetrGraph
@@ -28,7 +28,13 @@ from detectron2.config import CfgNode
 MIN_SIDE = 33
 
 
-def export_model(model: DetrPanoptic, cfg: CfgNode, path: str | Path, file_format: str) -> Path:
+#: Is told each step as it begins, as exporting takes a minute or more.
+Report = Callable[[str], None]
+
+
+def export_model(
+    model: DetrPanoptic, cfg: CfgNode, path: str | Path, file_format: str, report: Report = lambda step: None
+) -> Path:
     """Write a model that takes pictures of any size and number; see :class:`detr_d2.export.DetrGraph`.
 
     The file is written beside and renamed, so ``path`` holds a whole model, what it held before, or nothing.
@@ -38,6 +44,7 @@ def export_model(model: DetrPanoptic, cfg: CfgNode, path: str | Path, file_forma
         cfg: what it was built from.
         path: of the new file; one that is there is replaced.
         file_format: a key of ``FORMATS``.
+        report: is called with the name of each step before it.
 
     Returns:
         ``path``.
@@ -55,7 +62,9 @@ def export_model(model: DetrPanoptic, cfg: CfgNode, path: str | Path, file_forma
     partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     try:
         with torch.no_grad(), _quiet():
-            FORMATS[file_format](graph, description, partial)
+            report("tracing the network")
+            program = torch.export.export(graph, _example_inputs(), dynamic_shapes=_dynamic_shapes(), strict=False)
+            FORMATS[file_format](program, graph.output_names, description, partial, report)
         os.replace(partial, path)
     except OSError as error:
         raise ConfigError(f"{path} can't be written: {error}. Name another file, or make room.") from error
@@ -94,29 +103,34 @@ def check_packages(file_format: str) -> None:
         )
 
 
-def _write_onnx(graph: DetrGraph, description: str, path: Path) -> None:
-    program = torch.onnx.export(
-        graph,
-        _example_inputs(),
-        input_names=list(INPUT_NAMES),
-        output_names=graph.output_names,
-        dynamic_shapes=_dynamic_shapes(),
-        dynamo=True,
-        verbose=False,
+def _write_onnx(
+    program: ExportedProgram, output_names: list[str], description: str, path: Path, report: Report
+) -> None:
+    report("translating it to ONNX")
+    found = torch.onnx.export(
+        program, input_names=list(INPUT_NAMES), output_names=output_names, dynamo=True, verbose=False, optimize=False
     )
-    assert program is not None
-    program.model.metadata_props[METADATA_KEY] = description
-    _name_dimensions(program.model)
-    program.save(str(path), external_data=False)
+    assert found is not None
+    report("simplifying the graph")
+    found.optimize()
+    found.model.metadata_props[METADATA_KEY] = description
+    _name_dimensions(found.model)
+    report("writing the file")
+    found.save(str(path), external_data=False)
 
 
-def _write_torch(graph: DetrGraph, description: str, path: Path) -> None:
-    program = torch.export.export(graph, _example_inputs(), dynamic_shapes=_dynamic_shapes(), strict=False)
+def _write_torch(
+    program: ExportedProgram, output_names: list[str], description: str, path: Path, report: Report
+) -> None:
+    report("writing the file")
     torch.export.save(program, path, extra_files={f"{METADATA_KEY}.json": description})
 
 
-#: Format to what writes it: the graph, its description and the file.
-FORMATS: dict[str, Callable[[DetrGraph, str, Path], None]] = {"onnx": _write_onnx, "torch": _write_torch}
+#: Format to what writes it: the traced graph, names of its outputs, its description, the file, and who is told.
+FORMATS: dict[str, Callable[[ExportedProgram, list[str], str, Path, Report], None]] = {
+    "onnx": _write_onnx,
+    "torch": _write_torch,
+}
 
 
 def _example_inputs() -> tuple[Tensor, Tensor, Tensor]:

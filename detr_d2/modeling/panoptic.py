@@ -53,6 +53,7 @@ def upsample_mask(logits: Tensor, padded_size: tuple[int, int], image_size: tupl
     return large[:, 0, : image_size[0], : image_size[1]]
 
 
+@torch.no_grad()
 def panoptic_map(
     mask_logits: Tensor,
     scores: Tensor,
@@ -100,6 +101,7 @@ def panoptic_map(
     return torch.full(output_size, VOID, dtype=torch.int32, device=classes.device), []
 
 
+@torch.no_grad()
 def instance_masks(
     logits: Tensor,
     chosen: Tensor,
@@ -126,7 +128,7 @@ def instance_masks(
 def _merge_stuff(classes: Tensor, is_thing: Tensor) -> Tensor:
     """(N,) for each query the first query of its segment: itself for things, the first of its class for stuff."""
     same = (classes[:, None] == classes[None]) & ~is_thing[classes][:, None]
-    same.fill_diagonal_(True)
+    same.fill_diagonal_(1)  # a tracer knows no fill with a bool
     return same.int().argmax(1)
 
 
@@ -140,7 +142,7 @@ def _owners(mask_logits: Tensor, padded_size: tuple[int, int], image_size: tuple
     for i in range(len(mask_logits)):
         mask = upsample_mask(mask_logits[i : i + 1], padded_size, image_size)[0]
         owner.masked_fill_(mask > best, i)
-        torch.maximum(best, mask, out=best)
+        best = torch.maximum(best, mask)
     return owner
 
 

@@ -34,7 +34,7 @@ class Rectangle:
 
 
 def text_size(text: str, pixels: float) -> tuple[float, float]:
-    """Width and height in pixels of a text in the font of matplotlib (and so of the ``Visualizer``)."""
+    """Width and height in pixels of a text in the font of matplotlib (and so of Detectron2's ``Visualizer``)."""
     font = text_font(max(round(pixels), 1))
     ascent, descent = font.getmetrics()
     return font.getlength(text), float(ascent + descent)
@@ -92,7 +92,7 @@ def _best_place(
 
 def _centers(mask: np.ndarray, stride: float, size: tuple[float, float]) -> Iterator[tuple[float, float]]:
     """Points to try: the deepest inside the segment, others inside, then above and below it."""
-    depth = distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+    depth = _depth(mask)
     step = max(int(size[1] / stride), 1)
     deepest = np.unravel_index(int(depth.argmax()), depth.shape)
     yield (deepest[1] + 0.5) * stride, (deepest[0] + 0.5) * stride
@@ -106,6 +106,15 @@ def _centers(mask: np.ndarray, stride: float, size: tuple[float, float]) -> Iter
     middle = (columns.min() + columns.max() + 1) / 2 * stride
     yield middle, rows.min() * stride - size[1] / 2
     yield middle, (rows.max() + 1) * stride + size[1] / 2
+
+
+def _depth(mask: np.ndarray) -> np.ndarray:
+    """(H, W) distance of each pixel of a mask to what isn't of it, beyond the picture included; 0 elsewhere."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    window = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)  # most masks are small
+    depth = np.zeros(mask.shape)
+    depth[window] = distance_transform_edt(np.pad(mask[window], 1))[1:-1, 1:-1]
+    return depth
 
 
 def _inside(x: float, y: float, size: tuple[float, float], picture_size: tuple[int, int]) -> Rectangle:

@@ -1,7 +1,6 @@
-"""Panoptic maps and boxes over their picture, through Detectron2's ``Visualizer``.
+"""Panoptic maps and boxes over their picture, with names that neither run over each other nor out of the picture.
 
-Only the ``Visualizer``'s basic strokes are used (masks, boxes, texts). Its ready-made drawings jitter the colours, drop
-the scores of stuff and let names run over each other and out of the picture.
+The colours are the classes', as they are; stuff has its scores, too.
 """
 
 from __future__ import annotations
@@ -14,17 +13,16 @@ import numpy as np
 from PIL import Image
 
 from detr_d2.visualization.class_style import ClassStyle, class_style
-from detr_d2.visualization.label_layout import Rectangle, place_labels
+from detr_d2.visualization.label_layout import place_labels
+from detr_d2.visualization.strokes import draw_borders, draw_boxes, number_segments, paint_segments, write_texts
 
 from detectron2.structures import Instances
-from detectron2.utils.visualizer import ColorMode, Visualizer
 
 #: Pictures with a shorter long side are enlarged by a whole factor, so that names can be read.
 MIN_LONG_SIDE = 480
 #: Names are placed on a map of at most this long side; more would take time and change nothing.
 _LAYOUT_LONG_SIDE = 320
-_DOTS_PER_POINT = 100 / 72  # the Visualizer draws with matplotlib's 100 dots an inch
-_MASK_ALPHA = 0.55
+_MASK_OPACITY = 0.55
 
 
 def enlargement(height: int, width: int, min_long_side: int = MIN_LONG_SIDE) -> int:
@@ -54,20 +52,16 @@ def draw_panoptic(
     Raises:
         ValueError: picture and map differ in size.
     """
-    ids = _as_array(panoptic_map).astype(np.int64)
+    ids = _as_array(panoptic_map)
     if ids.shape != image_rgb.shape[:2]:
         raise ValueError(f"the panoptic map is {ids.shape}, its picture {image_rgb.shape[:2]}; sizes must be equal.")
     image, ids = resize_image(image_rgb, scale), _resize_map(ids, scale)
-    visualizer = _visualizer(image, metadata)
-    segments = [(segment, ids == segment["id"]) for segment in segments_info]
-    segments = [(segment, mask) for segment, mask in segments if mask.any()]
-    for segment, mask in segments:
-        color = _style(segment, metadata).color
-        visualizer.draw_binary_mask(mask.astype(np.uint8), color, alpha=_MASK_ALPHA, area_threshold=0)
-    colored = visualizer.get_output().get_image()
-    visualizer = _visualizer(_with_borders(colored, ids, [segment["id"] for segment, _ in segments]), metadata)
-    _write_names(visualizer, segments, metadata)
-    return visualizer.get_output().get_image()
+    numbers = number_segments(ids, [segment["id"] for segment in segments_info])
+    colors = [_style(segment, metadata).color for segment in segments_info]
+    painted = paint_segments(image, numbers, colors, _MASK_OPACITY)
+    # A line of one pixel can hardly be seen, in a large photo not at all.
+    drawn = draw_borders(painted, numbers, width=2 + max(numbers.shape) // 1600)
+    return _with_names(drawn, numbers, segments_info, metadata)
 
 
 def draw_instances(
@@ -86,21 +80,19 @@ def draw_instances(
         (round(H * scale), round(W * scale), 3) uint8, RGB.
     """
     image = resize_image(image_rgb, scale)
-    visualizer = _visualizer(image, metadata)
     boxes = _as_array(instances.pred_boxes.tensor) * scale
     classes = _as_array(instances.pred_classes)
     is_truth = not instances.has("scores")
     scores = np.ones(len(classes)) if is_truth else _as_array(instances.scores)
     order = [int(index) for index in np.argsort(-scores, kind="stable") if scores[index] >= min_score]
     styles = [class_style(metadata, int(classes[index]), is_thing=True) for index in order]
-    for index, style in zip(order, styles):
-        visualizer.draw_box(boxes[index].tolist(), alpha=1.0, edge_color=style.color)
+    width = max(2, round(_font_pixels(image) / 5))
+    drawn = draw_boxes(image, boxes[order], [style.color for style in styles], width)
     texts = [_text(style, None if is_truth else float(scores[index])) for index, style in zip(order, styles)]
     # A name goes along its box's upper edge.
     stride = max(max(image.shape[:2]) / _LAYOUT_LONG_SIDE, 1.0)
     masks = [_upper_edge(boxes[index], image.shape[:2], stride) for index in order]
-    _write_texts(visualizer, texts, masks, styles, stride)
-    return visualizer.get_output().get_image()
+    return _with_texts(drawn, texts, masks, styles, stride)
 
 
 def resize_image(image_rgb: np.ndarray, scale: float) -> np.ndarray:
@@ -126,60 +118,41 @@ def _size(array: np.ndarray, scale: float) -> tuple[int, int]:
     return max(round(array.shape[1] * scale), 1), max(round(array.shape[0] * scale), 1)
 
 
-def _visualizer(image: np.ndarray, metadata: Any) -> Visualizer:
-    return Visualizer(image, metadata, scale=1.0, instance_mode=ColorMode.IMAGE)
-
-
 def _style(segment: Mapping[str, Any], metadata: Any) -> ClassStyle:
     return class_style(metadata, int(segment["category_id"]), bool(segment["isthing"]))
 
 
-def _with_borders(image: np.ndarray, ids: np.ndarray, drawn_ids: Sequence[int]) -> np.ndarray:
-    """A light line between segments, also between two of the same class; pixel by pixel, which polygons can't do."""
-    known = np.where(np.isin(ids, list(drawn_ids)), ids, 0)
-    border = np.zeros(ids.shape, dtype=bool)
-    border[:, 1:] |= known[:, 1:] != known[:, :-1]
-    border[1:, :] |= known[1:, :] != known[:-1, :]
-    for _ in range(1 + max(ids.shape) // 1600):  # a line of one pixel can hardly be seen, in a large photo not at all
-        border[:, :-1] |= border[:, 1:]
-        border[:-1, :] |= border[1:, :]
-    return np.where(border[:, :, None], (0.1 * image + 0.9 * 255).astype(np.uint8), image)
-
-
-def _write_names(
-    visualizer: Visualizer, segments: Sequence[tuple[Mapping[str, Any], np.ndarray]], metadata: Any
-) -> None:
+def _with_names(
+    image: np.ndarray, numbers: np.ndarray, segments: Sequence[Mapping[str, Any]], metadata: Any
+) -> np.ndarray:
     """Names of things first, the largest first; then stuff, which has more places to choose from."""
-    order = sorted(segments, key=lambda pair: (not pair[0]["isthing"], -int(pair[1].sum())))
-    styles = [_style(segment, metadata) for segment, _ in order]
+    areas = np.bincount(numbers.ravel(), minlength=len(segments) + 1)
+    shown = [(number, segment) for number, segment in enumerate(segments, start=1) if areas[number]]
+    order = sorted(shown, key=lambda pair: (not pair[1]["isthing"], -int(areas[pair[0]])))
+    styles = [_style(segment, metadata) for _, segment in order]
     texts = [
         _text(style, segment.get("score"), bool(segment.get("iscrowd", 0)))
-        for (segment, _), style in zip(order, styles)
+        for (_, segment), style in zip(order, styles)
     ]
-    height, width = visualizer.output.height, visualizer.output.width
-    stride = max(max(height, width) // _LAYOUT_LONG_SIDE, 1)
-    _write_texts(visualizer, texts, [mask[::stride, ::stride] for _, mask in order], styles, stride)
+    stride = max(max(numbers.shape) // _LAYOUT_LONG_SIDE, 1)
+    small = numbers[::stride, ::stride]
+    return _with_texts(image, texts, [small == number for number, _ in order], styles, stride)
 
 
-def _write_texts(
-    visualizer: Visualizer,
+def _with_texts(
+    image: np.ndarray,
     texts: Sequence[str],
     masks: Sequence[np.ndarray],
     styles: Sequence[ClassStyle],
     stride: float,
-) -> None:
-    height, width = visualizer.output.height, visualizer.output.width
-    pixels = max(14.0, math.sqrt(height * width) / 45)
-    places: list[Rectangle | None] = place_labels(texts, masks, stride, (height, width), pixels)
-    for text, place, style in zip(texts, places, styles):
-        if place is not None:
-            visualizer.draw_text(
-                text,
-                ((place.left + place.right) / 2, place.top),
-                font_size=pixels / _DOTS_PER_POINT,
-                color=style.text_color,
-                horizontal_alignment="center",
-            )
+) -> np.ndarray:
+    pixels = _font_pixels(image)
+    places = place_labels(texts, masks, stride, (image.shape[0], image.shape[1]), pixels)
+    return write_texts(image, texts, places, [style.text_color for style in styles], pixels)
+
+
+def _font_pixels(image: np.ndarray) -> float:
+    return max(14.0, math.sqrt(image.shape[0] * image.shape[1]) / 45)
 
 
 def _text(style: ClassStyle, score: float | None, is_crowd: bool = False) -> str:

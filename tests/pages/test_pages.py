@@ -94,7 +94,7 @@ def in_browser(page: Path, folder: Path) -> str:
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
     options += ["--disable-background-networking", "--disable-component-update", f"--user-data-dir={folder}"]
     command = [browser, *options, "--dump-dom", page.as_uri()]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=3600).stdout
 
 
 def test_table_sorts_and_absent_values_go_last(template: Path, tmp_path: Path) -> None:

@@ -223,7 +223,7 @@ def test_page_sorts_filters_and_enlarges(dataset, tmp_path):
     options += ["--disable-background-networking", "--disable-component-update", f"--user-data-dir={tmp_path / 'user'}"]
 
     command = [browser, *options, "--dump-dom", page.as_uri()]
-    elements = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout
+    elements = subprocess.run(command, check=True, capture_output=True, text=True, timeout=3600).stdout
 
     seen = json.loads(html.unescape(re.search(r'data-seen="([^"]*)"', elements)[1]))
     kept = {entry["name"]: entry["kept"] for entry in report["classes"] if entry["kept"]}

@@ -148,7 +148,7 @@ def test_page_reads_values_and_switches_runs_off_in_a_browser(runs, tmp_path):
     options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
 
     command = [browser, *options, "--dump-dom", page.as_uri()]
-    elements = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
+    elements = subprocess.run(command, check=True, capture_output=True, text=True, timeout=3600).stdout
 
     assert '<body class="without-1">' in elements
     reading = elements.split('<ul class="reading"')[1].split("</ul>")[0]

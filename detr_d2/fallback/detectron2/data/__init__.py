@@ -2,10 +2,11 @@
 
 from . import transforms  # isort: skip
 from .build import build_detection_test_loader, build_detection_train_loader, get_detection_dataset_dicts
-from .catalog import DatasetCatalog, MetadataCatalog
+from .catalog import DatasetCatalog, Metadata, MetadataCatalog
 
 __all__ = [
     "DatasetCatalog",
+    "Metadata",
     "MetadataCatalog",
     "build_detection_test_loader",
     "build_detection_train_loader",

@@ -1,0 +1,59 @@
+"""What a model in training is given and what it makes of it, for TensorBoard: ``VIS_PERIOD``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch.nn import functional as F
+
+from detr_d2.data import Category
+from detr_d2.visualization.panoptic import draw_instances, draw_panoptic, enlargement
+from detr_d2.visualization.side_by_side import draw_prediction
+
+from detectron2.structures import Instances
+from detectron2.utils.events import get_event_storage
+
+TITLE = "Left: ground truth;  Right: prediction"
+
+
+def put_training_image(
+    image: Tensor, truth: Instances, prediction: Mapping[str, Any], categories: Sequence[Category], channel_order: str
+) -> None:
+    """Draw an augmented image twice, with its ground truth and with its prediction, and hand it to the event storage.
+
+    Args:
+        image: (3, H, W), 0..255, as the model is given it.
+        truth: gt_classes, gt_boxes in pixels of the image and perhaps gt_masks, which may be smaller than it.
+        prediction: the model's result of this image, at its size.
+        categories: by contiguous id.
+        channel_order: "RGB" or "BGR".
+    """
+    pixels = image.permute(1, 2, 0).byte().cpu().numpy()
+    rgb = np.ascontiguousarray(pixels[:, :, ::-1] if channel_order == "BGR" else pixels)
+    names, colors = [c.name for c in categories], [c.color for c in categories]
+    known = {"thing_classes": names, "stuff_classes": names, "thing_colors": colors, "stuff_colors": colors}
+    metadata, scale = SimpleNamespace(get=known.get), enlargement(*rgb.shape[:2])
+    halves = [_draw_truth(rgb, truth, categories, metadata, scale), draw_prediction(rgb, prediction, metadata, scale)]
+    get_event_storage().put_image(TITLE, np.ascontiguousarray(np.concatenate(halves, 1).transpose(2, 0, 1)))
+
+
+def _draw_truth(
+    rgb: np.ndarray, truth: Instances, categories: Sequence[Category], metadata: Any, scale: int
+) -> np.ndarray:
+    classes = truth.gt_classes.tolist()
+    if not truth.has("gt_masks"):
+        boxes = Instances(truth.image_size, pred_boxes=truth.gt_boxes, pred_classes=truth.gt_classes)
+        return draw_instances(rgb, boxes, metadata, scale)
+    ids = np.zeros(rgb.shape[:2], np.int32)
+    for number, mask in enumerate(truth.gt_masks.tensor, start=1):
+        large = F.interpolate(mask[None, None].float(), size=ids.shape, mode="nearest")[0, 0]
+        ids[large.bool().cpu().numpy()] = number
+    segments = [
+        {"id": number, "category_id": label, "isthing": categories[label].is_thing}
+        for number, label in enumerate(classes, start=1)
+    ]
+    return draw_panoptic(rgb, ids, segments, metadata, scale)
