@@ -14,7 +14,7 @@ from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from ..data.new_folder import new_folder
-from ..data.panoptic_png import encode_ids
+from ..labels.panoptic_png import encode_ids
 from ..data.registration_config import write_register
 from ..files import write_text, write_whole
 from .scene import COLORS, THINGS, Scene, make_scene

@@ -18,7 +18,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..data.new_folder import new_folder
-from ..data.run_lengths import run_lengths
+from ..labels.run_lengths import run_lengths
 from ..files import write_text, write_whole
 from .dataset import Labels, save_photo, save_segments, shape_of, write_instances, write_panoptic
 from .scene import STUFF, STUFF_COLORS, THINGS, Scene, make_scene

@@ -17,8 +17,8 @@ from PIL import Image
 
 from detr_d2.cli import COMMANDS, main
 from detr_d2.data import read_panoptic_png
-from detr_d2.data.prepare import command
 from detr_d2.errors import ConfigError, run_command
+from detr_d2.prepare import command
 from detr_d2.yard import write_yard_exports
 
 
