@@ -38,7 +38,7 @@ def test_the_yard_is_prepared_as_its_truth_says(yard: Path, tmp_path: Path) -> N
     code = prepare("--cvat", yard / "cvat", "--stuff", "masks", yard / "stuff", "--overlap", "last", "--out", out)
 
     assert code == 0
-    for things, equal in _equal_pixels(out, yard / "truth").items():
+    for things, equal in _equal_pixels(out, yard / "ground_truth").items():
         assert equal >= 0.995, things
 
 
