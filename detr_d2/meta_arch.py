@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from detr_d2.checkpoint import guard_loading, model_categories, model_recipe
 from detr_d2.data import Category
+from detr_d2.dilation import use_published_dilation_
 from detr_d2.errors import DatasetError
 from detr_d2.modeling import (
     AttentionMaps,
@@ -21,15 +23,12 @@ from detr_d2.modeling import (
     SetCriterion,
     Target,
     Transformer,
-    band_first_stages_,
     class_limits,
-    fold_norms_,
     instance_masks,
     kept_queries,
     panoptic_map,
     picture_losses,
     predict_masks,
-    use_published_dilation_,
 )
 from detr_d2.modeling.box_ops import box_cxcywh_to_xyxy, box_xyxy_to_cxcywh
 from detr_d2.modeling.criterion import PredictMasks, weighted_losses
@@ -71,6 +70,7 @@ class DetrPanoptic(nn.Module):
         mask_chunk_bytes: see ``detr_d2.modeling.predict_masks``; used at inference, and with ``mask_checkpoint``.
         mask_checkpoint: train the mask head in chunks that are computed again for the backward pass.
         inference_dtype: "float32", or "bfloat16" for autocast.
+        accelerate: compute the same faster, see ``detr_d2.acceleration``.
         compile_backbone: run the backbone through ``torch.compile``.
         score_threshold: of the panoptic map's segments.
         class_score_thresholds: one for each class, instead; empty: none.
@@ -107,6 +107,7 @@ class DetrPanoptic(nn.Module):
         mask_chunk_bytes: int | None = None,
         mask_checkpoint: bool = False,
         inference_dtype: str = "float32",
+        accelerate: bool = True,
         compile_backbone: bool = False,
         score_threshold: float = 0.85,
         class_score_thresholds: Sequence[float] = (),
@@ -129,10 +130,8 @@ class DetrPanoptic(nn.Module):
         self.detr = detr
         self.bbox_attention = bbox_attention
         self.mask_head = mask_head
-        # Convolutions are faster with channels last, on CPUs and GPUs alike; results are the same.
-        self.to(memory_format=torch.channels_last)
-        fold_norms_(self.detr.backbone)
-        band_first_stages_(self.detr.backbone)
+        if accelerate:
+            _accelerate_(self)
         if compile_backbone:
             self.detr.backbone.compile()
         self.criterion = criterion
@@ -384,3 +383,11 @@ class DetrPanoptic(nn.Module):
         instances.pred_boxes = Boxes(box_cxcywh_to_xyxy(outputs["pred_boxes"][i, chosen].float()) * size)
         instances.scores, instances.pred_classes, instances.query_index = scores[chosen], classes[chosen], chosen
         return detector_postprocess(instances, *output_size)
+
+
+def _accelerate_(model: nn.Module) -> None:
+    """Swap modules for faster ones, where the folder that has them is there; nothing needs it."""
+    if importlib.util.find_spec("detr_d2.acceleration") is not None:
+        from detr_d2.acceleration import accelerate_
+
+        accelerate_(model)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from detr_d2.meta_arch import DetrPanoptic
+from detr_d2.modeling import predict_masks_at_once
 from detr_d2.modeling.box_ops import box_cxcywh_to_xyxy
 
 from detectron2.modeling import Backbone
@@ -92,13 +93,8 @@ class DetrGraph(nn.Module):
         assert self.bbox_attention is not None and self.mask_head is not None
         # One more query goes first and its mask is dropped, as not every runtime can convolve a batch of none.
         batch_index, query_index = F.pad(batch_index, (1, 0)), F.pad(query_index, (1, 0))
-        features = outputs["features"]
-        fpn = [features[name] for name in ("res4", "res3", "res2")]
-        shared = self.mask_head.shared_features(outputs["projected"], fpn)
-        keys = self.bbox_attention.project_memory(outputs["memory"])
-        queries = outputs["hidden_states"][-1][batch_index, query_index]
-        attention = self.bbox_attention(queries, keys, outputs["padding_mask"], batch_index)
-        masks: Tensor = self.mask_head(attention, shared, batch_index)
+        parts = (self.bbox_attention, self.mask_head)
+        masks = predict_masks_at_once(*parts, outputs, batch_index, query_index)
         return masks[1:]
 
 

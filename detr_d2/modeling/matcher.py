@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from .box_ops import box_cxcywh_to_xyxy, generalized_box_iou
 
 Target = dict[str, Tensor]
-"""One picture's truth: labels (N,) int64, boxes (N, 4) cx, cy, w, h in [0, 1], and with masks: masks (N, H, W) bool."""
+"""One image's ground truth: labels (N,) int64, boxes (N, 4) cx, cy, w, h in [0, 1], perhaps masks (N, H, W) bool."""
 
 Matching = list[tuple[Tensor, Tensor]]
-"""For each picture the matched queries and the targets they answer for, both (min(Q, N),) int64."""
+"""For each image the matched queries and the targets they answer for, both (min(Q, N),) int64."""
 
 
 class HungarianMatcher(nn.Module):
@@ -42,7 +42,7 @@ class HungarianMatcher(nn.Module):
         Args:
             pred_logits: (B, Q, K+1).
             pred_boxes: (B, Q, 4).
-            targets: one for each picture.
+            targets: one for each image.
 
         Returns:
             The matching, on the CPU.
@@ -57,7 +57,7 @@ class HungarianMatcher(nn.Module):
         ]
 
     def _match(self, probability: Tensor, boxes: Tensor, labels: Tensor, target_boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """One picture: (Q, K+1) probabilities and (Q, 4) boxes against (N,) labels and (N, 4) boxes."""
+        """One image: (Q, K+1) probabilities and (Q, 4) boxes against (N,) labels and (N, 4) boxes."""
         giou = generalized_box_iou(box_cxcywh_to_xyxy(boxes)[:, None], box_cxcywh_to_xyxy(target_boxes))
         distance = torch.cdist(boxes, target_boxes, p=1)
         cost = self.cost_bbox * distance - self.cost_class * probability[:, labels] - self.cost_giou * giou

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from detr_d2.modeling import fold_norms_
+from detr_d2.acceleration import fold_norms_
 
 from detectron2.config import get_cfg
 from detectron2.modeling import build_backbone

@@ -1,11 +1,11 @@
-"""The panoptic map: it partitions the picture, and its segments say what is in it."""
+"""The panoptic map: it partitions the image, and its segments say what is in it."""
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detr_d2.modeling.panoptic import kept_queries, panoptic_map
+from detr_d2.modeling.postprocess import kept_queries, panoptic_map
 
 IS_THING = torch.tensor([True, True, False, False])
 
@@ -142,7 +142,7 @@ def test_padding_is_cut_off_before_the_map_is_resized():
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10**6), st.integers(0, 7), st.integers(1, 30), st.tuples(st.integers(1, 40), st.integers(1, 40)))
-def test_ids_partition_the_picture_and_agree_with_the_segments(seed, count, min_area, output_size):
+def test_ids_partition_the_image_and_agree_with_the_segments(seed, count, min_area, output_size):
     torch.manual_seed(seed)
     logits, classes = torch.randn(count, 6, 5) * 3, torch.randint(len(IS_THING), (count,)).tolist()
 

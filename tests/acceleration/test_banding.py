@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from detr_d2.modeling import band_first_stages_, banding
+from detr_d2.acceleration import band_first_stages_, banding
 
 from detectron2.config import get_cfg
 from detectron2.modeling import build_backbone
