@@ -35,7 +35,7 @@ def test_as_many_queries_are_kept_as_the_setting_says(tool):
 
     setting = tool("benchmarking.models").Setting(kept=15)
 
-    kept, _, classes = kept_queries(setting.class_logits(), threshold=0.85)
+    _, kept, _, classes = kept_queries(setting.class_logits()[None], threshold=0.85)
 
     assert kept.tolist() == setting.kept_queries().tolist() and len(set(classes.tolist())) == 15
 

@@ -27,8 +27,10 @@ from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
 MASKS = ("MODEL.DETR.MASK_ON", True)
+CLASSES = 10
 SIZES = [[(128, 160)], [(97, 131), (120, 77)], [(64, 201), (90, 90), (41, 33)]]
-Run = Callable[[Tensor, Tensor, float], list[np.ndarray]]
+Threshold = float | Sequence[float]
+Run = Callable[[Tensor, Tensor, Threshold], list[np.ndarray]]
 
 
 def decided(cfg: CfgNode) -> DetrPanoptic:
@@ -82,8 +84,8 @@ def onnx_run(path: Path) -> Run:
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
-    def run(images: Tensor, sizes: Tensor, threshold: float) -> list[np.ndarray]:
-        inputs = {"images": images, "sizes": sizes, "score_threshold": torch.tensor(threshold)}
+    def run(images: Tensor, sizes: Tensor, threshold: Threshold) -> list[np.ndarray]:
+        inputs = {"images": images, "sizes": sizes, "score_threshold": for_each_class(threshold)}
         return session.run(None, {name: value.numpy() for name, value in inputs.items()})
 
     return run
@@ -92,11 +94,15 @@ def onnx_run(path: Path) -> Run:
 @functools.cache
 def torch_run(path: Path) -> Run:
     program = torch.export.load(path).module()
-    return lambda images, sizes, threshold: [x.numpy() for x in program(images, sizes, torch.tensor(threshold))]
+    return lambda images, sizes, threshold: [x.numpy() for x in program(images, sizes, for_each_class(threshold))]
 
 
-def eager(model: DetrPanoptic, pictures: Sequence[Tensor], threshold: float) -> list[np.ndarray]:
-    """The same from the model's own parts, picture by picture in one padded batch."""
+def for_each_class(threshold: Threshold) -> Tensor:
+    return torch.tensor([threshold] * CLASSES if isinstance(threshold, float) else list(threshold))
+
+
+def eager(model: DetrPanoptic, pictures: Sequence[Tensor], threshold: Threshold) -> list[np.ndarray]:
+    """The same from the model's own parts, image by image in one padded batch."""
     images, sizes = padded([(picture - model.pixel_mean) / model.pixel_std for picture in pictures])
     padding = torch.ones(len(images), *images.shape[-2:], dtype=torch.bool)
     for mask, (height, width) in zip(padding, sizes.tolist()):
@@ -105,7 +111,7 @@ def eager(model: DetrPanoptic, pictures: Sequence[Tensor], threshold: float) -> 
     with torch.no_grad():
         outputs = model.detr(images, padding)
         for i, (height, width) in enumerate(sizes.tolist()):
-            kept, scores, classes = kept_queries(outputs["pred_logits"][i], threshold)
+            _, kept, scores, classes = kept_queries(outputs["pred_logits"][i, None], for_each_class(threshold))
             picture = torch.full_like(kept, i)
             size = torch.tensor([width, height, width, height])
             boxes = box_cxcywh_to_xyxy(outputs["pred_boxes"][i, kept]).clamp(0, 1) * size
@@ -133,7 +139,7 @@ def yard_files(folder: Path) -> list[Path]:
     return sorted((folder / "images").glob("*.jpg"))
 
 
-def assert_parity(run: Run, model: DetrPanoptic, pictures: Sequence[Tensor], threshold: float = 0.3) -> None:
+def assert_parity(run: Run, model: DetrPanoptic, pictures: Sequence[Tensor], threshold: Threshold = 0.3) -> None:
     expected = eager(model, pictures, threshold)
     found = run(*padded(pictures), threshold)
     sides = max(max(picture.shape[-2:]) for picture in pictures)
@@ -156,6 +162,18 @@ def test_onnx_equals_eager_for_any_size_and_batch(sizes, model, onnx_file, yard_
 @pytest.mark.parametrize("sizes", SIZES)
 def test_torch_program_equals_eager_for_any_size_and_batch(sizes, model, torch_file, yard_folder):
     assert_parity(torch_run(torch_file), model[0], photos(yard_files(yard_folder), sizes))
+
+
+def test_thresholds_of_classes_are_applied_by_the_graph(model, onnx_file, torch_file, yard_folder):
+    pictures = photos(yard_files(yard_folder), SIZES[2])
+    classes = eager(model[0], pictures, 0.3)[3]
+    most = int(np.bincount(classes).argmax())
+    thresholds = [0.97 if label == most else 0.3 for label in range(CLASSES)]
+
+    for run in (onnx_run(onnx_file), torch_run(torch_file)):
+        assert_parity(run, model[0], pictures, thresholds)
+
+    assert len(eager(model[0], pictures, thresholds)[3]) < len(classes)
 
 
 @pytest.mark.parametrize("sizes", [[(427, 640)], [(320, 241), (211, 333), (400, 299)]])
@@ -187,7 +205,7 @@ def test_what_the_padding_holds_does_not_matter(model, yard_folder):
     graph = DetrGraph(model[0])
 
     with torch.no_grad():
-        expected, found = (graph(x, sizes, torch.tensor(0.3)) for x in (images, rubbish))
+        expected, found = (graph(x, sizes, for_each_class(0.3)) for x in (images, rubbish))
 
     assert all(torch.equal(a, b) for a, b in zip(expected, found))
 
@@ -219,7 +237,7 @@ def test_boxes_only_model_exports_without_masks(tiny_config, yard_folder, tmp_pa
 
 def test_networks_of_bgr_pictures_take_rgb_ones(model, yard_folder):
     images, sizes = padded(photos(yard_files(yard_folder), SIZES[1]))
-    threshold = torch.tensor(0.0)
+    threshold = for_each_class(0.0)
 
     with torch.no_grad():
         expected = DetrGraph(model[0])(images.flip(1), sizes, threshold)
@@ -238,7 +256,8 @@ def test_files_hold_all_that_a_program_needs(model, onnx_file, torch_file):
     about = json.loads(session.get_modelmeta().custom_metadata_map[METADATA_KEY])
     assert about == describe_model(*model) == json.loads(extra[f"{METADATA_KEY}.json"])
     assert about["categories"][0]["name"] == model[0].categories[0].name
-    assert (about["min_size"], about["max_size"], about["score_threshold"]) == (128, 256, 0.85)
+    assert (about["min_size"], about["max_size"]) == (128, 256)
+    assert about["score_threshold"] == pytest.approx([0.85] * CLASSES)
     assert [x.name for x in session.get_inputs()] == ["images", "sizes", "score_threshold"]
     assert [x.name for x in session.get_outputs()] == DetrGraph(model[0]).output_names
 
@@ -272,7 +291,7 @@ def test_example_needs_no_torch_and_equals_the_model(model, onnx_file, yard_fold
 
 def _panoptic(model: DetrPanoptic, picture: Image.Image, threshold: float) -> tuple[np.ndarray, list[dict[str, Any]]]:
     """The model's own map of a picture of 205x143, whose short side the network sees at 128 pixels."""
-    model.score_threshold = threshold
+    model.postprocess.score_threshold = threshold
     small = picture.convert("RGB").resize((183, 128), Image.Resampling.BILINEAR)
     image = torch.from_numpy(np.array(small)).permute(2, 0, 1)
     with torch.no_grad():
@@ -285,7 +304,7 @@ def _with_threshold(path: Path, threshold: float, copy: Path) -> None:
 
     loaded = onnx.load(path)
     [entry] = [entry for entry in loaded.metadata_props if entry.key == METADATA_KEY]
-    entry.value = json.dumps(json.loads(entry.value) | {"score_threshold": threshold})
+    entry.value = json.dumps(json.loads(entry.value) | {"score_threshold": [threshold] * CLASSES})
     onnx.save(loaded, copy)
 
 

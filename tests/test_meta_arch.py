@@ -104,7 +104,7 @@ def test_instances_are_things_only(tiny_config):
         results = _sure_model(cfg)(_batch(cfg, is_train=False))
 
     model = build_model(cfg)
-    assert all(bool(model.is_thing[result["instances"].pred_classes].all()) for result in results)
+    assert all(bool(model.postprocess.is_thing[result["instances"].pred_classes].all()) for result in results)
     assert all("panoptic_seg" not in result for result in results)
 
 

@@ -4,9 +4,16 @@ from .criterion import SetCriterion
 from .detr import Detr
 from .matcher import HungarianMatcher, Target
 from .panoptic_head import AttentionMaps, MaskHead, predict_masks, predict_masks_at_once
-from .picture_losses import picture_losses
 from .position_encoding import PositionEmbeddingSine
-from .postprocess import class_limits, instance_masks, kept_queries, panoptic_map, resize_nearest, upsample_mask
+from .postprocess import (
+    PostProcess,
+    Sizes,
+    instance_masks,
+    instance_queries,
+    kept_queries,
+    panoptic_map,
+    upsample_masks,
+)
 from .transformer import Transformer
 
 __all__ = [
@@ -15,16 +22,16 @@ __all__ = [
     "HungarianMatcher",
     "MaskHead",
     "PositionEmbeddingSine",
+    "PostProcess",
     "SetCriterion",
+    "Sizes",
     "Target",
     "Transformer",
-    "class_limits",
     "instance_masks",
+    "instance_queries",
     "kept_queries",
     "panoptic_map",
-    "picture_losses",
     "predict_masks",
     "predict_masks_at_once",
-    "resize_nearest",
-    "upsample_mask",
+    "upsample_masks",
 ]

@@ -64,8 +64,20 @@ class HungarianMatcher(nn.Module):
         cost = cost.cpu()
         if not bool(cost.isfinite().all()):
             raise FloatingPointError(
-                "The model's predictions are not finite (NaN or infinity), so nothing can be matched. "
-                "Lower SOLVER.BASE_LR, keep SOLVER.CLIP_GRADIENTS on, or switch SOLVER.AMP.ENABLED off."
+                "The predictions aren't finite (NaN or infinity), so nothing can be matched. Lower the learning rate, "
+                "clip gradients, or compute in full precision."
             )
         queries, matched_targets = linear_sum_assignment(cost.numpy())
         return torch.as_tensor(queries, dtype=torch.int64), torch.as_tensor(matched_targets, dtype=torch.int64)
+
+
+def query_positions(indices: Matching, device: torch.device) -> tuple[Tensor, Tensor]:
+    """A matching to the batch index and the query index of every matched query, both (M,), on ``device``."""
+    batch_index = torch.cat([torch.full_like(queries, i) for i, (queries, _) in enumerate(indices)])
+    query_index = torch.cat([queries for queries, _ in indices])
+    return batch_index.to(device), query_index.to(device)
+
+
+def num_targets(targets: list[Target]) -> int:
+    """How many targets all images have together."""
+    return sum(len(target["labels"]) for target in targets)

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from detr_d2.modeling import upsample_mask
+from detr_d2.modeling import Sizes, upsample_masks
 
 from .models import NUM_THINGS, Setting, build_huggingface, build_ours, build_reference, fix_classes
 
@@ -99,7 +99,7 @@ def mask_difference(masks: Tensor, others: Tensor) -> float:
 def changed_pixels(masks: Tensor, others: Tensor, setting: Setting) -> int:
     """Pixels whose highest of (N, h, w) logits is another one's, unless the two are as good as equal."""
     size = (setting.height, setting.width)
-    large, other_large = upsample_mask(masks, size, size), upsample_mask(others, size, size)
+    large, other_large = (upsample_masks(logits, Sizes(size, size, size)) for logits in (masks, others))
     best = other_large.topk(min(2, len(others)), dim=0).values
     tie = best[0] - best[-1] <= 1e-4 * others.std()
     return int(((large.argmax(0) != other_large.argmax(0)) & ~tie).sum())

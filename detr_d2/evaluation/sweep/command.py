@@ -84,12 +84,13 @@ def run(args: argparse.Namespace) -> int:
     if args.write and os.path.exists(args.write) and not args.force:
         raise WeightsError(f"{args.write} is there already. Name another file, or use --force to replace it.")
     model, cfg = _load(args.weights, args.register, args.opts)
-    current = Setting(float(model.score_threshold), float(model.overlap_threshold))
+    thresholds = model.postprocess
+    current = Setting(float(thresholds.score_threshold), float(thresholds.overlap_threshold))
     scores, overlaps = sorted({*args.scores, current.score}), sorted({*args.overlaps, current.overlap})
     result = _sweep(model, cfg, args.dataset, scores, overlaps)
     choice = choose(result, [category.is_thing for category in model.categories], current)
     print(_text(result, choice, model.categories))
-    if len(model.class_score_thresholds):
+    if len(thresholds.class_score_thresholds):
         print("\nThe model has thresholds for each class; what is called now here is its threshold for all classes.")
     if args.json:
         write_text(args.json, json.dumps(choice_as_json(result, choice, model.categories), indent=1, allow_nan=False))

@@ -17,7 +17,7 @@ from detr_d2.evaluation.bootstrap import PictureSums
 from detr_d2.evaluation.ground_truth import find_faults
 from detr_d2.evaluation.panoptic_quality import Matches, PanopticQuality, compare_maps, match_segments
 from detr_d2.meta_arch import DetrPanoptic
-from detr_d2.modeling import kept_queries, panoptic_map
+from detr_d2.modeling import Sizes, kept_queries, panoptic_map
 
 
 class Setting(NamedTuple):
@@ -42,18 +42,18 @@ class SweepResult:
 
 
 class Candidates(NamedTuple):
-    """What a picture's panoptic maps are made of.
+    """What an image's panoptic maps are made of.
 
     Args:
         masks: (N, h, w) logits of the queries above the lowest threshold.
         scores, classes: (N,).
-        sizes: of the batch's tensor, of the picture in it, and of the original picture.
+        sizes: of the image.
     """
 
     masks: Tensor
     scores: Tensor
     classes: Tensor
-    sizes: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+    sizes: Sizes
 
 
 @torch.no_grad()
@@ -93,16 +93,11 @@ def sweep_thresholds(
 
 
 def find_candidates(model: DetrPanoptic, batch: list[dict[str, Any]], threshold: float) -> Iterator[Candidates]:
-    """For each picture of a batch the queries above a threshold, with their masks; one forward pass."""
-    images, padding_mask = model.preprocess(batch)
-    padded_size = (int(images.tensor.shape[-2]), int(images.tensor.shape[-1]))
-    with model.inference_precision():
-        outputs = model.detr(images.tensor, padding_mask)
-        for i, (item, image_size) in enumerate(zip(batch, images.image_sizes, strict=True)):
-            kept, scores, classes = kept_queries(outputs["pred_logits"][i], threshold)
-            masks = model.query_masks(outputs, torch.full_like(kept, i), kept)
-            output_size = (item.get("height", image_size[0]), item.get("width", image_size[1]))
-            yield Candidates(masks, scores, classes, (padded_size, image_size, output_size))
+    """For each image of a batch the queries above a threshold, with their masks; one forward pass."""
+    outputs, sizes = model.detect(batch)
+    for i, size in enumerate(sizes):
+        _, kept, scores, classes = kept_queries(outputs["pred_logits"][i, None], threshold)
+        yield Candidates(model.query_masks(outputs, torch.full_like(kept, i), kept), scores, classes, size)
 
 
 def _picture_matches(
@@ -132,10 +127,13 @@ def _matches(
     record: dict[str, Any],
 ) -> Matches:
     ids, segments = panoptic_map(
-        *(candidates.masks[chosen], candidates.scores[chosen], candidates.classes[chosen], model.is_thing),
-        *candidates.sizes,
-        min_area=model.min_segment_area,
-        overlap_threshold=overlap,
+        candidates.masks[chosen],
+        candidates.scores[chosen],
+        candidates.classes[chosen],
+        model.postprocess.is_thing,
+        candidates.sizes,
+        model.postprocess.min_segment_area,
+        overlap,
     )
     overlaps = compare_maps(true_map, ids.cpu().numpy(), segments, len(model.categories))
     return match_segments(overlaps, record["segments_info"], segments)
