@@ -19,10 +19,9 @@ import torch
 from torch import nn
 
 import detr_d2  # noqa: F401  # isort: skip  # chooses the detectron2 that the next lines import
-from detr_d2.checkpoint import DetrCheckpointer, model_categories
-from detr_d2.config import check_device, load_config
+from detr_d2.checkpoint import DetrCheckpointer
+from detr_d2.config import load_config
 from detr_d2.data import build_train_loader
-from detr_d2.data.checks.before_training import check_before_training
 from detr_d2.errors import run_command
 from detr_d2.evaluation import build_evaluator
 from detr_d2.evaluation.report import write_reports
@@ -31,14 +30,19 @@ from detr_d2.training import (
     EarlyStop,
     add_training_hooks,
     build_test_mapper,
-    check_training,
+    check_before_start,
+    explaining_exhaustion,
+    launch_training,
+    log_errors_of_users_plainly,
+    naming_output_folder,
+    storing_finite_results,
     training_evaluators,
     with_validation_loss,
 )
 
 from detectron2.config import CfgNode
 from detectron2.data import build_detection_test_loader
-from detectron2.engine import DefaultTrainer, HookBase, default_argument_parser, default_setup, launch
+from detectron2.engine import DefaultTrainer, HookBase, default_argument_parser, default_setup
 from detectron2.evaluation import DatasetEvaluators, verify_results
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
@@ -52,7 +56,13 @@ class Trainer(DefaultTrainer):
         self.checkpointer = DetrCheckpointer(
             self.model, self.cfg.OUTPUT_DIR, fine_tune=True, trainer=weakref.proxy(self)
         )
-        return add_training_hooks(super().build_hooks(), self.cfg, self.model)
+        built = storing_finite_results(super().build_hooks(), self.cfg.TEST.EVAL_PERIOD, self.evaluate)
+        return add_training_hooks(built, self.cfg, self.model)
+
+    def evaluate(self) -> dict[str, Any]:
+        """Evaluate the model as it is now; the hooks behind the evaluation look at the results."""
+        self._last_eval_results: dict[str, Any] = self.test(self.cfg, self.model)
+        return self._last_eval_results
 
     def train(self) -> Any:
         try:
@@ -94,11 +104,10 @@ def setup(args: argparse.Namespace) -> CfgNode:
     cfg = load_config(args.config_file, args.opts)
     cfg.freeze()
     # Before the output folder is made: a mistake found here leaves nothing behind.
-    check_device(cfg)
-    model_categories(cfg)
-    check_training(cfg)
-    warnings = [] if args.eval_only or not comm.is_main_process() else check_before_training(cfg)
-    default_setup(cfg, args)
+    warnings = check_before_start(cfg, args.eval_only, args.resume)
+    with naming_output_folder(cfg.OUTPUT_DIR):
+        default_setup(cfg, args)
+    log_errors_of_users_plainly()
     logger = setup_logger(
         output=cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="detr_d2", abbrev_name="detr_d2"
     )
@@ -109,6 +118,12 @@ def setup(args: argparse.Namespace) -> CfgNode:
 
 def main(args: argparse.Namespace) -> dict[str, Any] | None:
     cfg = setup(args)
+    with naming_output_folder(cfg.OUTPUT_DIR), explaining_exhaustion():
+        return run(cfg, args)
+
+
+def run(cfg: CfgNode, args: argparse.Namespace) -> dict[str, Any] | None:
+    """Evaluate or train."""
     if args.eval_only:
         model = Trainer.build_model(cfg)
         DetrCheckpointer(model, save_dir=cfg.OUTPUT_DIR).resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
@@ -123,15 +138,7 @@ def main(args: argparse.Namespace) -> dict[str, Any] | None:
 
 
 def invoke_main() -> int:
-    args = default_argument_parser(epilog=__doc__).parse_args()
-    launch(
-        main,
-        args.num_gpus,
-        num_machines=args.num_machines,
-        machine_rank=args.machine_rank,
-        dist_url=args.dist_url,
-        args=(args,),
-    )
+    launch_training(main, default_argument_parser(epilog=__doc__).parse_args())
     return 0
 
 

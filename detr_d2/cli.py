@@ -1,6 +1,7 @@
 """The command ``detr-d2``: everything that isn't training.
 
-Each subcommand is a module with ``add_arguments(parser)`` and ``run(args) -> int``; only the chosen one is imported.
+Each subcommand is a module with ``add_arguments(parser)`` and ``run(args) -> int``; only the chosen one is imported,
+and torch and detectron2 only by those that need them.
 """
 
 from __future__ import annotations
@@ -15,28 +16,35 @@ import detr_d2
 
 
 class Command(NamedTuple):
-    """A subcommand: the module that does the work, and the line that ``detr-d2 --help`` shows."""
+    """A subcommand.
+
+    Args:
+        module: that does the work.
+        help: the line that ``detr-d2 --help`` shows.
+        needs_all: it is for models, so that all of the package is imported; see :func:`detr_d2.register_all`.
+    """
 
     module: str
     help: str
+    needs_all: bool = False
 
 
 COMMANDS = {
-    "browse": Command("detr_d2.browse.command", "write a page with a dataset's pictures and their truth"),
+    "browse": Command("detr_d2.browse.command", "write a page with a dataset's pictures and their truth", True),
     "check": Command("detr_d2.data.checks.command", "name everything that is wrong with a dataset"),
     "compare": Command(
         "detr_d2.evaluation.comparison.command", "is one evaluation better than another, or is it chance?"
     ),
     "convert-weights": Command(
-        "detr_d2.checkpoint.convert_command", "write another program's weights as a checkpoint of this one"
+        "detr_d2.checkpoint.convert_command", "write another program's weights as a checkpoint of this one", True
     ),
     "env": Command("detr_d2.environment", "show versions, the detectron2 in use, devices and datasets"),
-    "export": Command("detr_d2.export.command", "write a trained model as ONNX, or as a torch.export program"),
+    "export": Command("detr_d2.export.command", "write a trained model as ONNX, or as a torch.export program", True),
     "plot": Command("detr_d2.training.plot.command", "draw losses, quality and learning rate of trainings"),
     "pq": Command("detr_d2.evaluation.pq_command", "panoptic quality of predictions of any system, in files"),
     "prepare": Command("detr_d2.data.prepare.command", "make a panoptic dataset of exports from CVAT, and of COCO"),
     "report": Command("detr_d2.evaluation.report.command", "what an evaluation found and what to do next, on a page"),
-    "sweep": Command("detr_d2.evaluation.sweep.command", "say which score and overlap thresholds to set"),
+    "sweep": Command("detr_d2.evaluation.sweep.command", "say which score and overlap thresholds to set", True),
     "weights": Command("detr_d2.checkpoint.weights_command", "say what a file of weights is"),
     "yard": Command("detr_d2.data.yard_command", "make a small panoptic dataset of construction yards"),
 }
@@ -65,6 +73,8 @@ def build_parser(chosen: str | None) -> argparse.ArgumentParser:
     for name, command in COMMANDS.items():
         subparser = subparsers.add_parser(name, help=command.help, formatter_class=layout)
         if name == chosen:
+            if command.needs_all:
+                detr_d2.register_all()
             module = importlib.import_module(command.module)
             module.add_arguments(subparser)
             subparser.set_defaults(run=module.run)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from yaml import YAMLError
 
+from detr_d2.config_files import read_config
+from detr_d2.config_values import check_values
 from detr_d2.errors import ConfigError, MissingFileError
 
 from detectron2.config import CfgNode, get_cfg
@@ -18,14 +20,16 @@ from detectron2.config import CfgNode, get_cfg
 def load_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
     """Detectron2's defaults, this project's, a yaml file, then ``KEY VALUE`` pairs.
 
+    Files are plain data on every Detectron2: Python tags, which its own ``merge_from_file`` would obey, are refused.
+
     Args:
-        config_file: a yaml file, which may name another as ``_BASE_``; empty: defaults only.
+        config_file: a yaml file, which may name others as ``_BASE_``; empty: defaults only.
         overrides: keys and values in turn, as they come from a command line.
 
     Raises:
         MissingFileError: there is no such file.
-        ConfigError: a key is unknown (the nearest ones are offered), a value has another type, or an option of the
-            command line stands among them.
+        ConfigError: a file can't be read as a config, a key is unknown (the nearest ones are offered), a value isn't
+            allowed, or an option of the command line stands among them.
     """
     misplaced = [str(word) for word in overrides if str(word).startswith("--")]
     if misplaced:
@@ -35,21 +39,53 @@ def load_config(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
         )
     cfg = get_cfg()
     add_detr_config(cfg)
-    if config_file and not Path(config_file).is_file():
+    if config_file and not os.path.lexists(config_file):
         raise MissingFileError(
             f"There is no config file {config_file!r} (looked in {Path.cwd()}). "
             "Those of this project are in configs/, for example configs/detr_panoptic_R50.yaml."
         )
-    try:
-        if config_file:
-            cfg.merge_from_file(config_file)
-        cfg.merge_from_list(_with_decimals(overrides, cfg))
-    except YAMLError as error:
-        raise ConfigError(f"{config_file} is no yaml that can be read: {' '.join(str(error).split())}.") from error
-    except (KeyError, ValueError, AssertionError) as error:
-        message = str(error.args[0]) if error.args else repr(error)
-        raise ConfigError(f"The configuration can't be used: {message}.{_nearest_keys(message, cfg)}") from error
+    if config_file:
+        _merge(cfg, config_file, _content(config_file, cfg.VERSION))
+    override_(cfg, overrides)
     return cfg
+
+
+def override_(cfg: CfgNode, overrides: Sequence[str]) -> None:
+    """Puts ``KEY VALUE`` pairs into a config, whose values are then looked at.
+
+    Raises:
+        ConfigError: as :func:`load_config`.
+    """
+    _merge(cfg, "The configuration", _with_decimals(overrides, cfg))
+    check_values(cfg)
+
+
+def _content(config_file: str, version: int) -> CfgNode:
+    """A config file's content, bases included, which must be of this version."""
+    content = read_config(config_file)
+    found = content.get("VERSION", version)
+    if found != version:
+        raise ConfigError(
+            f"{config_file} is a v{found} config, and only v{version} is read. Rename its keys to those of Detectron2 "
+            f"0.6, and set VERSION: {version}."
+        )
+    return CfgNode(content)
+
+
+#: What merging raises: keys that aren't there, values of other types, a text nested too deeply to be a value.
+_REFUSED = (KeyError, ValueError, AssertionError, TypeError, AttributeError, RecursionError, MemoryError)
+
+
+def _merge(cfg: CfgNode, origin: str, content: CfgNode | list[str]) -> None:
+    """Puts a file's content or ``KEY VALUE`` pairs into ``cfg``; ``origin`` begins the message if that can't be."""
+    try:
+        if isinstance(content, CfgNode):
+            cfg.merge_from_other_cfg(content)
+        else:
+            cfg.merge_from_list(content)
+    except _REFUSED as error:
+        message = str(error.args[0]) if error.args else repr(error)
+        raise ConfigError(f"{origin} can't be used: {message}.{_nearest_keys(message, cfg)}") from error
 
 
 def _with_decimals(overrides: Sequence[str], cfg: CfgNode) -> list[str]:
@@ -72,12 +108,13 @@ def check_device(cfg: CfgNode) -> None:
     """
     try:
         device = torch.device(cfg.MODEL.DEVICE)
-    except RuntimeError as error:
+        if device.type != "cuda":
+            torch.zeros(1, device=device).tolist()  # torch knows devices of which this machine or this torch has none
+            return
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ConfigError(
-            f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}; allowed are cpu, cuda, cuda:1 and the like."
+            f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}, which isn't there; allowed are cpu, cuda, cuda:1 and the like."
         ) from error
-    if device.type != "cuda":
-        return
     if not torch.cuda.is_available():
         raise ConfigError(
             f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}, and torch {torch.__version__} finds no GPU here. "

@@ -18,6 +18,8 @@ USER_ERROR_EXIT_CODE = 2
 #: What a command exits with when it was interrupted (Ctrl-C), as shells have it: 128 and the signal's number.
 INTERRUPTED_EXIT_CODE = 130
 _TRACEBACK = "Traceback (most recent call last):"
+#: What stands before the message, in a traceback that came as text from another process, of an error of ours.
+_USER_ERROR = re.compile(rf"\n{__package__}\.[\w.]+: ")
 #: The last line of a traceback that came as text from another process and ends with what the system refused.
 _OS_ERRORS: list[type[OSError]] = [OSError, *OSError.__subclasses__()]
 _OS_ERROR = re.compile(rf"\n(?:{'|'.join(kind.__name__ for kind in _OS_ERRORS)}): (.+)\s*\Z")
@@ -62,6 +64,10 @@ class WeightsError(UserError, ValueError):
     """Weights can't be read, or belong to another model or to other categories."""
 
 
+class DivergenceError(UserError, FloatingPointError):
+    """Training has left the numbers: losses, predictions or weights are NaN or infinite."""
+
+
 class MissingFileError(UserError, FileNotFoundError):
     """A file isn't there; the message names the paths tried and how to get it."""
 
@@ -80,19 +86,37 @@ def run_command(main: Callable[[], int | None]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files needn't be UTF-8
     try:
-        return main() or 0
+        return _run_to_the_end(main)
     except KeyboardInterrupt as error:
         print(f"stopped: {str(error) or 'interrupted; nothing half-written is left.'}", file=sys.stderr)
         return INTERRUPTED_EXIT_CODE
     except BrokenPipeError:  # whoever read the standard output has left
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  # or the interpreter complains while it ends
+        _leave_stdout()
         return 0
     except Exception as error:
-        message = _message_for_user(error)
+        message = message_for_user(error)
         if message is None:
             raise
         print(f"error: {printable(message)}", file=sys.stderr)
+        _leave_stdout()
         return USER_ERROR_EXIT_CODE
+
+
+def _run_to_the_end(main: Callable[[], int | None]) -> int:
+    """``main``'s exit code, once all that it printed is written, as a disk may be full."""
+    try:
+        return main() or 0
+    finally:
+        if sys.exc_info()[0] in (None, SystemExit) and sys.stdout is not None:
+            sys.stdout.flush()
+
+
+def _leave_stdout() -> None:
+    """What can't be written any more isn't tried again while the interpreter ends."""
+    try:
+        sys.stdout.flush()
+    except (OSError, AttributeError, ValueError):
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
 
 
 def printable(text: str) -> str:
@@ -108,21 +132,21 @@ def os_error_message(error: OSError) -> str:
     return f"{' -> '.join(names) + ': ' if names else ''}{reason}. {advice}."
 
 
-def _message_for_user(error: Exception) -> str | None:
+def message_for_user(error: Exception) -> str | None:
     """What to show of a :class:`UserError` or an ``OSError``; None for every other error.
 
     Processes of a training, and data-loader workers, send their errors as a text: a traceback, whose end counts.
     """
     if isinstance(error, OSError) and not isinstance(error, UserError) and _TRACEBACK not in str(error):
         return os_error_message(error)
-    from torch.multiprocessing import ProcessRaisedException  # commands that never start a process needn't wait for it
-
-    if not isinstance(error, UserError | OSError | ProcessRaisedException):
+    # Commands without torch needn't wait for it, and where nobody has imported it this error isn't one of its.
+    torch_processes = sys.modules.get("torch.multiprocessing")
+    if not isinstance(error, (UserError, OSError, getattr(torch_processes, "ProcessRaisedException", OSError))):
         return None
     text = str(error)
-    before, _, last = text.rpartition(f"\n{__name__}.")
+    *before, last = _USER_ERROR.split(text)
     if before and _TRACEBACK not in last:
-        return last.partition(": ")[2].strip()
+        return last.strip()
     if refused := _OS_ERROR.search(text):
         return f"{refused[1]}. Name another path, or mend what it says."
     return text if isinstance(error, UserError) else None

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
+import signal
 import stat
 import tempfile
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from detr_d2.errors import ConfigError, UserError
 
@@ -21,7 +26,12 @@ _KINDS = {
 
 
 class SpecialFileError(UserError, OSError):
-    """A pipe, a device, a socket or a folder stands where a file is meant."""
+    """A pipe, a device, a socket or a folder stands where a file is meant; ``strerror`` says so without the path."""
+
+    def __str__(self) -> str:
+        if self.strerror is None:
+            return super().__str__()
+        return f"{self.filename} {self.strerror.removeprefix('it ')}."
 
 
 def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
@@ -59,7 +69,7 @@ def refuse_special(path: str | os.PathLike[str], mode: int | None = None) -> Non
             return
     if not stat.S_ISREG(mode):
         kind = _KINDS.get(stat.S_IFMT(mode), "a special file")
-        raise SpecialFileError(f"{os.fspath(path)} is {kind}; a regular file is needed.")
+        raise SpecialFileError(errno.EINVAL, f"it is {kind}; a regular file is needed", os.fspath(path))
 
 
 def refuse_replacing(output: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]], option: str) -> None:
@@ -70,20 +80,49 @@ def refuse_replacing(output: str | os.PathLike[str], inputs: Iterable[str | os.P
         inputs: files that the command reads.
         option: what names the output on the command line, such as ``--json``.
     """
-    target = os.path.realpath(output)
+    there = _stat(output)
+    if there is None:  # nothing is there that could be lost
+        return
     for path in inputs:
-        if os.path.realpath(path) == target or (os.path.exists(target) and _is_same_file(path, target)):
+        found = _stat(path)
+        if found is not None and os.path.samestat(found, there):
             raise ConfigError(
                 f"{option} {os.fspath(output)} is one of the files that are read, and would be replaced; "
                 "name another file."
             )
 
 
-def _is_same_file(first: str | os.PathLike[str], second: str) -> bool:
+def check_outputs(
+    outputs: Mapping[str, str | os.PathLike[str] | None], inputs: Iterable[str | os.PathLike[str]] = ()
+) -> None:
+    """Refuses outputs of a command that mustn't be written, before it begins to work.
+
+    Args:
+        outputs: by what names them on the command line, such as ``--json``; None where one isn't asked for.
+        inputs: files that the command reads; looked at only where an output is there already.
+
+    Raises:
+        ConfigError: two outputs are the same file, or one would replace an input.
+        SpecialFileError: a folder, a pipe, a device or a socket is where one is to be.
+    """
+    asked = {option: path for option, path in outputs.items() if path is not None}
+    known: dict[str, str] = {}
+    for option, path in asked.items():
+        refuse_special(path)
+        other = known.setdefault(os.path.realpath(path), option)
+        if other != option:
+            raise ConfigError(f"{other} and {option} name the same file, {os.fspath(path)}; name two.")
+    existing = {option: path for option, path in asked.items() if os.path.exists(path)}
+    read = list(inputs) if existing else []
+    for option, path in existing.items():
+        refuse_replacing(path, read, option)
+
+
+def _stat(path: str | os.PathLike[str]) -> os.stat_result | None:
     try:
-        return os.path.samefile(first, second)
-    except OSError:
-        return False
+        return os.stat(path)
+    except (OSError, ValueError):  # ValueError: a null byte
+        return None
 
 
 def write_whole(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]) -> Path:
@@ -95,24 +134,70 @@ def write_whole(path: str | os.PathLike[str], write: Callable[[BinaryIO], object
 
     Returns:
         ``path``.
+
+    Raises:
+        SpecialFileError: a folder, a device, a pipe or a socket is there.
+        OSError: the system refuses it.
     """
     target = Path(path)
+    refuse_special(target)  # a device would be replaced by a file
     target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:100]}.")
+    name = ""
     try:
+        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:20]}.")
         with os.fdopen(descriptor, "wb") as file:
             write(file)
         os.chmod(name, 0o666 & ~current_umask())  # mkstemp's files are for their owner alone
         os.replace(name, target)
-    except BaseException:
-        os.unlink(name)
-        raise
+    except BaseException as error:
+        if name:
+            os.unlink(name)
+        refused = _refused(error)
+        if refused is None:
+            raise
+        raise OSError(refused.errno, refused.strerror, str(target)) from error
     return target
 
 
+def _refused(error: BaseException) -> OSError | None:
+    """What the system refused, which names no file, or one that nobody has heard of; ``torch.save`` hides it."""
+    found = error.__context__ if isinstance(error, RuntimeError) else error
+    return found if isinstance(found, OSError) and found.errno and not isinstance(found, UserError) else None
+
+
 def write_text(path: str | os.PathLike[str], text: str) -> Path:
-    """Writes a text file in UTF-8, whole or not at all; see :func:`write_whole`."""
-    return write_whole(path, lambda file: file.write(text.encode("utf-8")))
+    """Writes a text file in UTF-8, whole or not at all; see :func:`write_whole`.
+
+    What isn't UTF-8 in names of files, which Python keeps as lone surrogates, is written as escapes, ``\\udce9``; JSON
+    has the same ones.
+    """
+    return write_whole(path, lambda file: file.write(text.encode("utf-8", "backslashreplace")))
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits for what is done within, such as removing what is half-written."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is None:  # only that one is interrupted
+        yield
+        return
+    waiting: list[object] = []
+    signal.signal(signal.SIGINT, lambda *arguments: waiting.append(arguments))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if waiting and callable(before):
+        raise KeyboardInterrupt
+
+
+def write_json(path: str | os.PathLike[str], content: Any) -> Path:
+    """Writes a JSON file, whole or not at all; see :func:`write_whole`.
+
+    Raises:
+        ValueError: ``content`` holds NaN or Infinity, which JSON doesn't have.
+    """
+    return write_text(path, json.dumps(content, indent=1, allow_nan=False))
 
 
 def current_umask() -> int:

@@ -9,25 +9,22 @@ import torch
 from torch import Tensor, nn
 
 from detr_d2.checkpoint import guard_loading, model_categories, model_recipe
+from detr_d2.config_agreement import check_model
 from detr_d2.data import Category
-from detr_d2.modeling import AttentionMaps, Detr, HungarianMatcher, MaskHead, PostProcess, SetCriterion, Target
+from detr_d2.divergence import explaining_divergence, refuse_non_finite
+from detr_d2.modeling import AttentionMaps, Detr, MaskHead, PostProcess, SetCriterion, Sizes, Target, predict_masks
 from detr_d2.modeling.criterion import METRICS, Sum, added, batch_means, predictions_of, weighted
 from detr_d2.modeling.matcher import num_targets, query_positions
-from detr_d2.modeling.panoptic_head import predict_masks
-from detr_d2.modeling.postprocess import Sizes, instance_masks
-from detr_d2.network import build_network
+from detr_d2.modeling.postprocess import instance_masks
+from detr_d2.network import build_criterion, build_network, build_postprocess, loss_weights
 from detr_d2.scalars import is_due, log_scalars, mean_over_processes
 from detr_d2.structures import BatchedInputs, batch_images, instances_of, target_of
 
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 
-#: Arguments that are keys of ``MODEL.DETR``; then those of ``PostProcess``.
+#: Arguments that are keys of ``MODEL.DETR``.
 _OPTIONS = ("freeze_detector", "mask_chunk_bytes", "mask_checkpoint", "inference_dtype", "panoptic_on", "instance_on")
-_THRESHOLDS = (
-    *("score_threshold", "class_score_thresholds", "overlap_threshold", "min_segment_area"),
-    "instance_score_threshold",
-)
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -104,22 +101,18 @@ class DetrPanoptic(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, accelerate: bool = True) -> dict[str, Any]:
-        """Build every part from a Detectron2 config; the classes are those of the registered dataset."""
+        """Build every part from a Detectron2 config; the classes are those of the registered dataset.
+
+        Raises:
+            ConfigError: keys that describe no network.
+        """
         options, categories = cfg.MODEL.DETR, model_categories(cfg)
-        kinds = {"ce": "CLASS", "bbox": "L1", "giou": "GIOU", "mask": "MASK", "dice": "DICE"}
+        check_model(cfg, len(categories))
         return {
             **build_network(cfg, len(categories), accelerate),
-            "criterion": SetCriterion(
-                len(categories),
-                HungarianMatcher(options.COST_CLASS, options.COST_L1, options.COST_GIOU),
-                no_object_weight=options.NO_OBJECT_WEIGHT,
-                focal_alpha=options.FOCAL_ALPHA,
-                focal_gamma=options.FOCAL_GAMMA,
-            ),
-            "postprocess": PostProcess(
-                [category.is_thing for category in categories], **{name: options[name.upper()] for name in _THRESHOLDS}
-            ),
-            "loss_weights": {f"loss_{kind}": options[f"{key}_WEIGHT"] for kind, key in kinds.items()},
+            "criterion": build_criterion(cfg, len(categories)),
+            "postprocess": build_postprocess(cfg, [category.is_thing for category in categories]),
+            "loss_weights": loss_weights(cfg),
             "categories": categories,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
@@ -147,9 +140,12 @@ class DetrPanoptic(nn.Module):
                 gt_boxes and, with a mask head, gt_masks; at inference "height" and "width" of the original image.
 
         Returns:
-            In training a dict of weighted losses. At inference one dict an image: "instances" (boxes, scores, classes
-            and masks of things, in the original image) and "panoptic_seg" (a map of segment ids, 0 is void, and a list
-            of segments with id, isthing, category_id, score and area).
+            In training a dict of weighted losses, all of them finite. At inference one dict an image: "instances"
+            (boxes, scores, classes and masks of things, in the original image) and "panoptic_seg" (a map of segment
+            ids, 0 is void, and a list of segments with id, isthing, category_id, score and area).
+
+        Raises:
+            DivergenceError: losses, or the predictions that they are computed of, aren't finite.
         """
         outputs, sizes = self.detect(batched_inputs)
         if not self.training:
@@ -157,6 +153,12 @@ class DetrPanoptic(nn.Module):
         targets = [self._target(item, size) for item, size in zip(batched_inputs, sizes, strict=True)]
         if is_due(self.vis_period):
             self._put_training_image(outputs, sizes[0], batched_inputs[0])
+        with explaining_divergence(batched_inputs):
+            losses = self._losses(outputs, targets)
+        refuse_non_finite(losses, batched_inputs)
+        return losses
+
+    def _losses(self, outputs: dict[str, Any], targets: list[Target]) -> dict[str, Tensor]:
         indices = self.criterion.match(outputs, targets)
         masks = None if self.mask_head is None else self.query_masks(outputs, *query_positions(indices, self.device))
         sums = self.criterion(outputs, targets, indices, masks)
@@ -177,15 +179,15 @@ class DetrPanoptic(nn.Module):
             The results, and weighted losses and metrics of the criterion; none where no image has "instances".
         """
         outputs, sizes = self.detect(batched_inputs)
-        results: BatchedInputs = []
-        sums: dict[str, Sum] = {}
+        results, sums = list[dict[str, Any]](), dict[str, Sum]()
         for i, (item, size) in enumerate(zip(batched_inputs, sizes, strict=True)):
             predictions, targets = predictions_of(outputs, i), [self._target(item, size)] if "instances" in item else []
-            indices = self.criterion.match(predictions, targets)
-            result, masks = self._result(outputs, i, size, *(queries for queries, _ in indices))
-            results.append(result)
-            if targets:
-                sums = added(sums, self.criterion(predictions, targets, indices, masks, size.padding))
+            with explaining_divergence(batched_inputs):
+                indices = self.criterion.match(predictions, targets)
+                result, masks = self._result(outputs, i, size, *(queries for queries, _ in indices))
+                results.append(result)
+                if targets:
+                    sums = added(sums, self.criterion(predictions, targets, indices, masks, size.padding))
         return results, weighted(sums, self.loss_weights | METRICS)
 
     def detect(self, batched_inputs: BatchedInputs) -> tuple[dict[str, Any], list[Sizes]]:
@@ -206,9 +208,8 @@ class DetrPanoptic(nn.Module):
             return predict_masks(*parts, outputs, batch_index, query_index, max_bytes, recompute)
 
     def _precision(self) -> AbstractContextManager[Any]:
-        if self.training or self.inference_dtype == torch.float32:
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=self.inference_dtype)
+        is_full = self.training or self.inference_dtype == torch.float32
+        return nullcontext() if is_full else torch.autocast(self.device.type, dtype=self.inference_dtype)
 
     def _target(self, item: dict[str, Any], sizes: Sizes) -> Target:
         return target_of(item, sizes.image, self.device, with_masks=self.mask_head is not None)

@@ -1,16 +1,23 @@
-"""From a config to the network: Detectron2's backbone, and the paper's parts behind it."""
+"""From a config to the model's parts: Detectron2's backbone, and what the paper puts behind it."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections.abc import Sequence
 
 from torch import nn
 
-from detr_d2.modeling import AttentionMaps, Detr, MaskHead, Transformer
+from detr_d2.modeling import AttentionMaps, Detr, HungarianMatcher, MaskHead, PostProcess, SetCriterion, Transformer
 
 from detectron2.config import CfgNode
 from detectron2.modeling import build_backbone
+
+#: Arguments of ``PostProcess`` that are keys of ``MODEL.DETR``.
+_THRESHOLDS = (
+    *("score_threshold", "class_score_thresholds", "overlap_threshold", "min_segment_area"),
+    "instance_score_threshold",
+)
 
 
 def build_network(cfg: CfgNode, num_classes: int, accelerate: bool = True) -> dict[str, nn.Module]:
@@ -55,6 +62,29 @@ def _build_transformer(options: CfgNode) -> Transformer:
         dropout=options.DROPOUT,
         normalize_before=options.PRE_NORM,
     )
+
+
+def build_criterion(cfg: CfgNode, num_classes: int) -> SetCriterion:
+    """Matching and losses as ``MODEL.DETR`` has them, no loss weighted against another."""
+    options = cfg.MODEL.DETR
+    return SetCriterion(
+        num_classes,
+        HungarianMatcher(options.COST_CLASS, options.COST_L1, options.COST_GIOU),
+        no_object_weight=options.NO_OBJECT_WEIGHT,
+        focal_alpha=options.FOCAL_ALPHA,
+        focal_gamma=options.FOCAL_GAMMA,
+    )
+
+
+def loss_weights(cfg: CfgNode) -> dict[str, float]:
+    """What each kind of loss counts in the sum that is minimised."""
+    keys = {"ce": "CLASS", "bbox": "L1", "giou": "GIOU", "mask": "MASK", "dice": "DICE"}
+    return {f"loss_{kind}": cfg.MODEL.DETR[f"{key}_WEIGHT"] for kind, key in keys.items()}
+
+
+def build_postprocess(cfg: CfgNode, is_thing: Sequence[bool]) -> PostProcess:
+    """Thresholds as ``MODEL.DETR`` has them, for classes of which some are things."""
+    return PostProcess(is_thing, **{name: cfg.MODEL.DETR[name.upper()] for name in _THRESHOLDS})
 
 
 def use_published_dilation_(backbone: nn.Module) -> None:

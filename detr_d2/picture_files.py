@@ -9,14 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
+from detr_d2.data.image_decoding import IMAGE_SUFFIXES
+from detr_d2.data.picture_reading import read_whole_image, reading_error
 from detr_d2.errors import ConfigError, UserError
 
-from detectron2.data.detection_utils import read_image
-
-#: Files of a folder or a pattern that end so are taken for pictures; files named one by one are always tried.
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 #: What a result is written as, by its picture's suffix; all others become PNG.
 RESULT_SUFFIXES = {".jpg": ".jpg", ".jpeg": ".jpg"}
 
@@ -61,11 +58,11 @@ def _paths_of(entry: str) -> list[Path]:
 
 
 def _looks_like_picture(path: Path) -> bool:
-    return path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def _complaint(entry: str) -> str:
-    kinds = ", ".join(PICTURE_SUFFIXES)
+    kinds = ", ".join(IMAGE_SUFFIXES)
     if os.path.isdir(os.path.expanduser(entry)):
         return f"{entry}: no picture in this folder ({kinds})."
     if glob.has_magic(entry):
@@ -83,17 +80,9 @@ def read_picture(path: Path) -> np.ndarray:
         PictureError: the file is empty, cut off, larger than Pillow thinks safe, or no picture.
     """
     try:
-        return np.ascontiguousarray(read_image(str(path), format="BGR"))
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise PictureError(f"{path}: can't be read as a picture: {_reason(path, error)}.") from error
-
-
-def _reason(path: Path, error: Exception) -> str:
-    if path.is_file() and path.stat().st_size == 0:
-        return "the file is empty"
-    if isinstance(error, UnidentifiedImageError):
-        return "it is no picture, or of a kind that Pillow doesn't know"
-    return str(error) or type(error).__name__
+        return np.ascontiguousarray(read_whole_image(str(path), "BGR"))
+    except Exception as error:  # decoders raise whatever they like on broken files
+        raise PictureError(f"{path}: can't be read as a picture: {reading_error(path, error)}.") from error
 
 
 def result_paths(pictures: Sequence[Path], output: Path) -> list[Path]:
@@ -135,7 +124,7 @@ def _distinct_names(pictures: Sequence[Path]) -> list[str]:
         names = [
             _result_name(path, depth) if counts[name.casefold()] > 1 else name for path, name in zip(resolved, names)
         ]
-    return _numbered(names)
+    return numbered_names(names)
 
 
 def _result_name(path: Path, depth: int) -> str:
@@ -152,8 +141,11 @@ def _count_folded(names: Sequence[str]) -> dict[str, int]:
     return counts
 
 
-def _numbered(names: Sequence[str]) -> list[str]:
-    """The second of a name gets ``_2``, and so on; a name that is there already is left to its owner."""
+def numbered_names(names: Sequence[str]) -> list[str]:
+    """Names of files, made distinct: the second of a name gets ``_2``, and so on.
+
+    A name that is there already is left to its owner.
+    """
     taken = {name.casefold() for name in names}
     used: set[str] = set()
     distinct = []

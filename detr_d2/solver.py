@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from detr_d2.config_values import check_values
 from detr_d2.errors import ConfigError
 
 from detectron2.config import CfgNode
@@ -29,11 +30,10 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         model: parameters with ``requires_grad`` False are left out.
 
     Raises:
-        ConfigError: an unknown optimizer or clip type, or nothing to train.
+        ConfigError: a value of ``SOLVER`` that isn't allowed, or nothing to train.
     """
+    check_values(cfg, "SOLVER.")
     name = cfg.SOLVER.OPTIMIZER
-    if name not in OPTIMIZERS:
-        raise ConfigError(f"SOLVER.OPTIMIZER is {name!r}; allowed are {', '.join(OPTIMIZERS)}.")
     groups = parameter_groups(cfg, model)
     if not groups:
         raise ConfigError(
@@ -112,8 +112,6 @@ def _clipping(options: CfgNode) -> Clip:
         torch.nn.utils.clip_grad_value_(parameters, value)
 
     kinds: dict[str, Clip] = {"full_model": clip_full_model, "norm": clip_each, "value": clip_values}
-    if options.CLIP_TYPE not in kinds:
-        raise ConfigError(f"SOLVER.CLIP_GRADIENTS.CLIP_TYPE is {options.CLIP_TYPE!r}; allowed are {', '.join(kinds)}.")
     return kinds[options.CLIP_TYPE]
 
 

@@ -96,10 +96,10 @@ def test_pictures_that_one_run_lacks_are_refused_or_left_out(runs: dict[str, Pat
 def test_other_truth_is_refused(runs: dict[str, Path], tmp_path: Path) -> None:
     other = shutil.copytree(runs["near"], tmp_path / "other")
     lines = [json.loads(line) for line in (other / "records.jsonl").read_text().splitlines()]
-    lines[0]["true"][0]["area"] += 1
+    lines[0]["true"][0]["iscrowd"] = 1
     (other / "records.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
-    with pytest.raises(DatasetError, match="1 pictures have another truth"):
+    with pytest.raises(DatasetError, match="1 picture has another truth"):
         main(["compare", str(runs["exact"]), str(other)])
 
 

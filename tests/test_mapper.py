@@ -371,9 +371,9 @@ def test_detr_crop_never_leaves_small_pictures(sample: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"INPUT__RANDOM_FLIP": "diagonal"}, "RANDOM_FLIP='diagonal'"),
+        ({"INPUT__RANDOM_FLIP": "diagonal"}, "RANDOM_FLIP is 'diagonal'"),
         ({"INPUT__DETR_CROP__ENABLED": True, "INPUT__DETR_CROP__MIN_SIZE": 700}, "MIN_SIZE=700 and MAX_SIZE=600"),
-        ({"INPUT__DETR_CROP__ENABLED": True, "INPUT__DETR_CROP__PROB": 1.5}, "PROB=1.5"),
+        ({"INPUT__DETR_CROP__ENABLED": True, "INPUT__DETR_CROP__PROB": 1.5}, "PROB is 1.5"),
         ({"INPUT__MIN_SIZE_TRAIN": (-3,)}, "MIN_SIZE_TRAIN"),
     ],
 )

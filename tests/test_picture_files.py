@@ -84,7 +84,7 @@ def test_unreadable_pictures_are_named_with_the_reason(tmp_path: Path) -> None:
     reasons = {
         "cut.jpg": "truncated",
         "empty.jpg": "the file is empty",
-        "text.png": "no picture",
+        "text.png": "no image, or none of JPEG",
         "gone.jpg": "No such",
     }
     for name, reason in reasons.items():

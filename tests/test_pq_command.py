@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from detr_d2 import cli
-from detr_d2.errors import ConfigError, DatasetError, MissingFileError, run_command
+from detr_d2.errors import DatasetError, MissingFileError, run_command
 
 Content = dict[str, Any]
 CATEGORIES = [
@@ -177,7 +177,7 @@ def test_tables_go_to_the_terminal_and_numbers_to_files(files: Path, capsys: pyt
 
     shown = capsys.readouterr().out
     assert "| All " in shown and "| Stuff" in shown and "| cone" in shown and "PQ, 95 %" in shown
-    assert "1 of 4 classes are neither" in shown and "4 pictures were compared." in shown
+    assert "1 of 4 classes is neither" in shown and "4 pictures were compared." in shown
     with open(files / "new" / "classes.csv", newline="") as file:
         rows = {row["name"]: row for row in csv.DictReader(file)}
     assert list(rows) == ["ground", "cone", "sky", "absent"] and rows["absent"]["PQ"] == rows["absent"]["PQ_low"] == ""
@@ -209,10 +209,10 @@ def test_missing_predictions_are_refused_counted_as_empty_or_left_out(
     save(files, "found", {"annotations": content["annotations"][:3]})
 
     message = refusal(files)
-    assert "1 faults" in message and "prediction, image id 13 | there is none" in message
+    assert "1 fault," in message and "prediction, image id 13 | there is none" in message
     capsys.readouterr()
     empty = numbers(files, "--allow-missing")
-    assert "1 of them have no prediction and count as empty" in capsys.readouterr().out
+    assert "1 of them has no prediction: empty" in capsys.readouterr().out
     part = numbers(files, "--subset")
     assert "SUBSET: only 3 of 4 pictures" in capsys.readouterr().out
     assert (empty["pictures"], empty["counted_as_empty"], part["pictures"], part["of_pictures"]) == (4, 1, 3, 4)
@@ -321,8 +321,8 @@ def test_pictures_without_annotation_and_other_names_are_told(files: Path, capsy
     assert pq(files) == 0
 
     shown = capsys.readouterr().out
-    assert "1 pictures of" in shown and "have no annotation" in shown
-    assert "1 categories have other names in the predictions: 7 is 'cone' and 'barrel'" in shown
+    assert "1 picture of" in shown and "has no annotation" in shown
+    assert "1 category has another name in the predictions: 7 is 'cone' and 'barrel'" in shown
 
 
 def test_truth_without_images_is_enough(files: Path) -> None:
@@ -373,11 +373,13 @@ def test_number_of_faults_shown_is_bounded(files: Path) -> None:
     assert message.startswith("3000 faults") and "more faults; all 3000" in message and len(message) < 5000
 
 
-def test_place_that_can_not_be_written_is_a_message(files: Path) -> None:
+def test_place_that_can_not_be_written_is_a_message(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (files / "file").write_text("")
 
-    with pytest.raises(ConfigError, match="can't be written"):
-        pq(files, "--json", str(files / "file" / "pq.json"))
+    code = run_command(lambda: pq(files, "--json", str(files / "file" / "pq.json")))
+
+    assert code == 2
+    assert f"error: {files / 'file'}: File exists. " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [["--bootstrap", "0"], ["--workers", "x"], ["--subset", "--allow-missing"]])

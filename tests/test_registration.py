@@ -22,7 +22,7 @@ from detr_d2.data import (
     register_from_config,
 )
 from detr_d2.data.builtin import builtin_entries, datasets_root, register_builtin
-from detr_d2.data.registration import instances_file
+from detr_d2.data.catalogs import instances_file
 from detr_d2.data.yard import STUFF, THINGS
 from detr_d2.data.yard_dataset import write_yard
 from detr_d2.errors import DatasetError, MissingFileError, UserError

@@ -76,8 +76,11 @@ def test_full_model_clipping_keeps_the_direction_and_bounds_the_norm():
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (("SOLVER.OPTIMIZER", "ADAM"), "ADAMW, SGD"),
-        (("SOLVER.CLIP_GRADIENTS.ENABLED", True, "SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "all"), "full_model, norm, value"),
+        (("SOLVER.OPTIMIZER", "ADAM"), "ADAMW and SGD"),
+        (
+            ("SOLVER.CLIP_GRADIENTS.ENABLED", True, "SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "all"),
+            "full_model, norm and value",
+        ),
     ],
 )
 def test_unknown_names_say_what_is_allowed(overrides, message):

@@ -78,7 +78,7 @@ def test_threshold_of_each_class_applies_to_it_alone(unsure):
 
 
 def test_wrong_number_of_class_thresholds_is_refused(tiny_config):
-    with pytest.raises(ValueError, match="class_score_thresholds has 2 numbers for 10 classes"):
+    with pytest.raises(ValueError, match="CLASS_SCORE_THRESHOLDS has 2 numbers for 10 classes"):
         build_model(tiny_config("MODEL.DETR.CLASS_SCORE_THRESHOLDS", [0.5, 0.6]))
 
 
@@ -147,8 +147,9 @@ def test_command_says_what_to_set_and_writes_it_into_the_checkpoint(
 def test_command_refuses_what_it_can_not_sweep(
     checkpoint: Path, yard_folder: Path, tiny_config, tmp_path: Path
 ) -> None:
+    (tmp_path / "taken.pth").touch()
     with pytest.raises(WeightsError, match="is there already"):
-        main(sweep(checkpoint, yard_folder, "--write", str(checkpoint), *OPTIONS))
+        main(sweep(checkpoint, yard_folder, "--write", str(tmp_path / "taken.pth"), *OPTIONS))
     boxes = build_model(tiny_config())
     DetrCheckpointer(boxes, str(tmp_path)).save("boxes")
     with pytest.raises(WeightsError, match="has no masks"):

@@ -11,6 +11,7 @@ import contextlib
 import importlib
 import io
 import json
+import statistics
 import sys
 import tempfile
 import time
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from benchmarking.measure import machine, seconds_interleaved
+from benchmarking.measure import command_usage, machine, seconds_interleaved
 from benchmarking.panoptic_pairs import NUM_CLASSES, Pair, colors_of, make_pairs, save_png, write_files
 from benchmarking.report import deliver, get_parser, table, use_threads
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -39,6 +40,7 @@ MODEL, FILES, COLORS, IDS = (
     "both in memory, panopticapi's as decoded colours",
     "both in memory as ids: matching alone",
 )
+COMMANDS = "The same files by each as a command, from its start to its end, on all cores:"
 EXAMPLES = """\
 examples:
   python tools/benchmark_pq.py                          # two minutes
@@ -65,14 +67,17 @@ def main() -> int:
         for what, value, pairs in tqdm(list(points(count, size, args.segments)), unit="point", disable=None)
         for row in compare(pairs, max(1, args.repeats // 2), (MODEL,))
     ]
+    commands = compare_commands(make_pairs(count, *size, args.segments), args.repeats)
     if args.plot:
         draw(growth, args.plot)
     title = (
         f"{count} pictures of {size[0]}×{size[1]} with {args.segments} segments; median of {args.repeats} rounds, "
         f"processor time; the numbers are equal to the last bit. {machine(args.threads)}."
     )
-    text = "\n\n".join([title, table([_in_words(row) for row in rows]), _growth_title(), table(_growth_words(growth))])
-    deliver("benchmark_pq", text, {"machine": machine(args.threads), "rows": rows, "growth": growth}, args)
+    parts = [title, table([_in_words(row) for row in rows]), COMMANDS, table(commands)]
+    text = "\n\n".join([*parts, _growth_title(), table(_growth_words(growth))])
+    figures = {"machine": machine(args.threads), "rows": rows, "commands": commands, "growth": growth}
+    deliver("benchmark_pq", text, figures, args)
     return 0
 
 
@@ -101,6 +106,24 @@ def compare(pairs: list[Pair], repeats: int, kinds: tuple[str, ...] = (MODEL, FI
             seconds = seconds_interleaved(both, repeats, time.process_time)
             rows.append({"kind": kind, **seconds, "ratio": seconds[THEIRS] / seconds[OURS]})
     return rows
+
+
+def compare_commands(pairs: list[Pair], repeats: int) -> list[dict[str, Any]]:
+    """Both as commands of their own, from start to end: median processor seconds, and MiB of the largest process."""
+    with tempfile.TemporaryDirectory() as folder:
+        truth, found = map(str, write_files(pairs, Path(folder)))
+        words = {
+            f"{OURS}: detr-d2 pq": ["detr_d2", "pq", "--gt", truth, "--pred", found],
+            THEIRS: ["panopticapi.evaluation", "--gt_json_file", truth, "--pred_json_file", found],
+        }
+        usages: dict[str, list[tuple[float, float]]] = {name: [] for name in words}
+        for _ in range(repeats):
+            for name, module in words.items():
+                usages[name].append(command_usage([sys.executable, "-m", *module]))
+    return [
+        {"command": name, "processor, s": statistics.median(s for s, _ in found), "MiB": max(m for _, m in found)}
+        for name, found in usages.items()
+    ]
 
 
 def implementations(pairs: list[Pair], folder: Path) -> Runs:

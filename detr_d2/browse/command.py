@@ -6,6 +6,7 @@ import argparse
 import os
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,11 @@ from detr_d2.config import load_config
 from detr_d2.data import categories_of, register, register_from_config
 from detr_d2.data.checks.sources import Source, find_sources
 from detr_d2.data.json_reading import read_json
+from detr_d2.data.registration import dataset_files, image_files
 from detr_d2.errors import DatasetError, UserError
+from detr_d2.files import check_outputs
 from detr_d2.pages import write_page
+from detr_d2.picture_files import numbered_names
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
@@ -67,10 +71,22 @@ def run(args: argparse.Namespace) -> int:
     cfg = load_config(args.config_file, args.opts)
     cfg.INPUT.FORMAT, cfg.MODEL.DETR.MASK_ON = "RGB", True
     register_from_config(cfg)
-    for name in _dataset_names(args.dataset):
+    names = _dataset_names(args.dataset)
+    shown = [re.sub(r"[^0-9A-Za-z_.-]+", "_", _short(name, args.dataset)) for name in names]
+    pages = [Path(args.out) / page for page in numbered_names([f"{one}.html" for one in shown])]
+    for name, page in zip(names, pages, strict=True):
+        check_outputs({"--out": page}, _files_of(name, args))
+    for name, page in zip(names, pages, strict=True):
         np.random.seed(args.seed % 2**32)
-        print(f"{name}: {_write(name, cfg, args)}")
+        print(f"{name}: {_write(name, page, cfg, args)}")
     return 0
+
+
+def _files_of(name: str, args: argparse.Namespace) -> Iterator[str]:
+    """What is read of a dataset: what the command line names, labels, images."""
+    yield from (args.dataset, os.path.join(args.dataset, "register.yaml"), args.config_file)
+    yield from dataset_files(name)
+    yield from image_files(DatasetCatalog.get(name))
 
 
 def _dataset_names(dataset: str) -> list[str]:
@@ -96,7 +112,7 @@ def _registered(source: Source) -> str:
     return name
 
 
-def _write(name: str, cfg: CfgNode, args: argparse.Namespace) -> Path:
+def _write(name: str, page: Path, cfg: CfgNode, args: argparse.Namespace) -> Path:
     """One dataset's page."""
     records = DatasetCatalog.get(name)
     categories = categories_of(name)
@@ -116,11 +132,10 @@ def _write(name: str, cfg: CfgNode, args: argparse.Namespace) -> Path:
             scenes.append(gallery.scene(number))
         except UserError as error:
             failures.append(str(error))
-    shown_name = _short(name, args.dataset)
     return write_page(
-        Path(args.out) / f"{re.sub(r'[^0-9A-Za-z_.-]+', '_', shown_name)}.html",
+        page,
         TEMPLATE,
-        title=f"Dataset {shown_name}",
+        title=f"Dataset {_short(name, args.dataset)}",
         scenes=scenes,
         failures=failures,
         classes=class_rows(records, categories),

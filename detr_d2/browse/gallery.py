@@ -10,9 +10,9 @@ import numpy as np
 
 from detr_d2.browse.classes import segments_of
 from detr_d2.data import Category, categories_of, dataset_metadata, read_panoptic_png
-from detr_d2.data.picture_reading import read_whole_image
+from detr_d2.data.picture_reading import read_dataset_image
 from detr_d2.data.train_loader import build_train_mapper
-from detr_d2.errors import DatasetError, MissingFileError
+from detr_d2.errors import DatasetError
 from detr_d2.pages import thumbnail
 from detr_d2.visualization import draw_instances, draw_panoptic
 
@@ -59,7 +59,7 @@ class Gallery:
             MissingFileError, DatasetError: picture or truth can't be read.
         """
         record = self._records[number]
-        image = _image(record)
+        image = read_dataset_image(record["file_name"], "RGB", f"the picture {record['file_name']}")
         names = [self._categories[segment["category_id"]].name for segment in segments_of(record)]
         height, width = image.shape[:2]
         views = [("truth", self._truth(image, record)), ("picture", thumbnail(image, LONG_SIDE))]
@@ -105,15 +105,6 @@ def draw_given(given: dict[str, Any], metadata: Any, categories: Sequence[Catego
         for i, number in enumerate(truth.gt_classes.tolist())
     ]
     return draw_panoptic(image, ids, segments, metadata, scale)
-
-
-def _image(record: dict[str, Any]) -> np.ndarray:
-    try:
-        return read_whole_image(record["file_name"], "RGB")
-    except FileNotFoundError as error:
-        raise MissingFileError(f"the picture {record['file_name']} isn't there.") from error
-    except Exception as error:  # decoders raise whatever they like on broken files
-        raise DatasetError(f"the picture {record['file_name']} can't be read: {error}.") from error
 
 
 def _id_map(masks: np.ndarray, size: tuple[int, ...]) -> np.ndarray:

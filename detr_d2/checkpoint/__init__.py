@@ -1,15 +1,20 @@
 """Reading weights of several origins, and keeping in our own what the model is."""
 
-from .categories import model_categories
-from .checkpointer import DetrCheckpointer
-from .model_file import config_of, load_model
-from .names import PUBLISHED_WEIGHTS, convert_names
-from .reading import WeightsFile, read_weights
-from .recipe import model_recipe
-from .short_names import register_short_names
-from .state_dict import guard_loading
+from __future__ import annotations
 
-register_short_names()
+from typing import TYPE_CHECKING
+
+from ..lazy import lazy_names
+
+if TYPE_CHECKING:
+    from .categories import model_categories
+    from .checkpointer import DetrCheckpointer
+    from .model_file import config_of, load_model
+    from .names import PUBLISHED_WEIGHTS, convert_names
+    from .reading import WeightsFile, read_weights
+    from .recipe import model_recipe
+    from .short_names import register_short_names
+    from .state_dict import guard_loading
 
 __all__ = [
     "PUBLISHED_WEIGHTS",
@@ -22,4 +27,19 @@ __all__ = [
     "model_categories",
     "model_recipe",
     "read_weights",
+    "register_short_names",
 ]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "categories": ("model_categories",),
+        "checkpointer": ("DetrCheckpointer",),
+        "model_file": ("config_of", "load_model"),
+        "names": ("PUBLISHED_WEIGHTS", "convert_names"),
+        "reading": ("WeightsFile", "read_weights"),
+        "recipe": ("model_recipe",),
+        "short_names": ("register_short_names",),
+        "state_dict": ("guard_loading",),
+    },
+)

@@ -45,16 +45,36 @@ def to_record(categories: Sequence[Category]) -> list[dict[str, Any]]:
     ]
 
 
-def from_record(record: Sequence[dict[str, Any]]) -> list[Category]:
+def from_record(record: Any, path: str) -> list[Category]:
     """What :func:`to_record` wrote, as categories.
 
+    Args:
+        record: of a checkpoint; anything may come.
+        path: of that file, for messages.
+
     Raises:
-        WeightsError: an entry lacks something.
+        WeightsError: it is no list of categories.
     """
-    try:
-        return [Category(entry["id"], entry["name"], bool(entry["isthing"]), tuple(entry["color"])) for entry in record]
-    except (KeyError, TypeError) as error:
-        raise WeightsError(f"The checkpoint's list of categories is damaged: {error!r}. Use another one.") from error
+    if not isinstance(record, list | tuple):
+        raise WeightsError(
+            f"{path}: the list of categories in it is damaged: it is a {type(record).__name__}. Use another copy."
+        )
+    for number, entry in enumerate(record):
+        if not _is_category(entry):
+            raise WeightsError(
+                f"{path}: the list of categories in it is damaged: entry {number} is {repr(entry)[:200]}, and needs "
+                "id, name, isthing (0 or 1) and color (three numbers from 0 to 255). Use another copy."
+            )
+    return [Category(entry["id"], entry["name"], bool(entry["isthing"]), tuple(entry["color"])) for entry in record]
+
+
+def _is_category(entry: Any) -> bool:
+    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or entry.get("isthing") not in (0, 1):
+        return False
+    color = entry.get("color")
+    if not isinstance(entry.get("id"), int) or not isinstance(color, list | tuple) or len(color) != 3:
+        return False
+    return all(isinstance(part, int) and 0 <= part <= 255 for part in color)
 
 
 def describe_difference(ours: Sequence[Category], theirs: Sequence[Category]) -> str:

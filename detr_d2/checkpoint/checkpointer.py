@@ -10,14 +10,17 @@ from typing import Any
 from tabulate import tabulate
 from torch import nn
 
-from detr_d2.errors import MissingFileError, WeightsError
+from detr_d2.divergence import LESS_DIVERGENCE, non_finite
+from detr_d2.errors import DivergenceError, UserError, WeightsError
+from detr_d2.files import write_text
 
 from detectron2.checkpoint import DetectionCheckpointer
 
 from .fitting import fit, refuse_absent
-from .places import find_weights
+from .places import LAST_CHECKPOINT, find_model_weights, last_checkpoint
 from .reading import RECORD, WeightsFile, read_weights
 from .state_dict import model_record
+from .writing import write_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +42,35 @@ class DetrCheckpointer(DetectionCheckpointer):
         self.fine_tune = fine_tune
 
     def save(self, name: str, **kwargs: Any) -> None:
-        """As Detectron2's; what the model is travels along: its categories, and the config keys that build it."""
-        super().save(name, **{RECORD: model_record(self.model)}, **kwargs)
+        """As Detectron2's; what the model is travels along: its categories, and the config keys that build it.
+
+        The file is written whole or not at all, and what stood there before stays until then.
+
+        Raises:
+            DivergenceError: weights aren't finite.
+            OSError: what the system refused.
+        """
+        if not self.save_dir or not self.save_to_disk:
+            return
+        path = os.path.join(self.save_dir, f"{name}.pth")
+        weights = self.model.state_dict()
+        if wrong := non_finite(weights):
+            raise DivergenceError(
+                f"The training diverged: {len(wrong)} tensors of the model, such as {wrong[0]}, hold NaN or infinity; "
+                f"{path} isn't written. {LESS_DIVERGENCE}"
+            )
+        parts = {key: part.state_dict() for key, part in self.checkpointables.items()}
+        logger.info("Saving checkpoint to %s", path)
+        write_checkpoint({"model": weights, **parts, RECORD: model_record(self.model), **kwargs}, path)
+        self.tag_last_checkpoint(f"{name}.pth")
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        """Say what ``--resume`` goes on from."""
+        write_text(os.path.join(self.save_dir, LAST_CHECKPOINT), last_filename_basename)
+
+    def get_checkpoint_file(self) -> str:
+        """What ``--resume`` goes on from; raises as :func:`last_checkpoint`."""
+        return last_checkpoint(self.save_dir)
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Load weights of any kind that the project knows; docs/weights.md lists them.
@@ -54,18 +84,17 @@ class DetrCheckpointer(DetectionCheckpointer):
             MissingFileError: there is no such file.
             WeightsError: it can't be read, or its weights are not for this model.
         """
-        if not path and self.model.freeze_detector:
-            raise WeightsError(
-                "MODEL.WEIGHTS is empty and MODEL.DETR.FREEZE_DETECTOR is on: a detector that never learnt would be "
-                "frozen. Train stage 1 first and give its model_final.pth, or train jointly with "
-                "MODEL.DETR.FREEZE_DETECTOR False."
-            )
+        file = find_model_weights(path, self.model.freeze_detector)
         try:
-            file = find_weights(path) if path else ""
-        except MissingFileError as error:
-            hint = " Stage 2 starts from the model_final.pth of stage 1." if self.model.freeze_detector else ""
-            raise MissingFileError(f"MODEL.WEIGHTS can't be loaded. {error}{hint}") from error
-        loaded: dict[str, Any] = super().load(os.path.abspath(file) if file else "", *args, **kwargs)
+            loaded: dict[str, Any] = super().load(os.path.abspath(file) if file else "", *args, **kwargs)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            if isinstance(error, UserError):
+                raise
+            raise WeightsError(
+                f"{file}: the state of the training in it can't be taken up here ({type(error).__name__}: {error}). "
+                "Go on in the folder and with the config that it was trained with, or start anew from its weights: "
+                f"without --resume, and with MODEL.WEIGHTS {file}."
+            ) from error
         return loaded
 
     def _load_file(self, filename: str) -> dict[str, Any]:
@@ -75,6 +104,11 @@ class DetrCheckpointer(DetectionCheckpointer):
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         checkpoint["model"] = fit(self._file, self.model, self.fine_tune)
+        if wrong := non_finite(checkpoint["model"]):
+            raise WeightsError(
+                f"{self._file.path}: {len(wrong)} tensors, such as {wrong[0]}, hold NaN or infinity; its training "
+                "diverged, or it is damaged. Name another checkpoint, such as an earlier one."
+            )
         checkpoint["matching_heuristics"] = False  # names are converted already
         logger.info("%s: weights of %s, %d tensors.", self._file.path, self._file.origin, len(checkpoint["model"]))
         return super()._load_model(checkpoint)

@@ -54,7 +54,7 @@ def head_classes(file: WeightsFile) -> list[HeadClass | None] | None:
     outputs = len(head)
     record = file.record.get("categories")
     if record:
-        return [HeadClass(category.name, category.is_thing, category) for category in from_record(record)]
+        return [HeadClass(category.name, category.is_thing, category) for category in from_record(record, file.path)]
     published = file.origin == PUBLISHED or (file.origin == HUGGING_FACE and _are_coco(file.labels))
     if published and outputs in _PUBLISHED_ROWS:
         by_id = {category.id: category for category in coco_categories() if category.id < outputs - 1}

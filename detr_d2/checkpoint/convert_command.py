@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import argparse
 import os
-import uuid
 from typing import Any
-
-import torch
 
 from detr_d2.arguments import add_opts
 from detr_d2.errors import MissingFileError, WeightsError
+from detr_d2.files import check_outputs
+from detr_d2.wording import counted
 
 from .categories import to_record
 from .class_heads import WEIGHT, chosen_rows
 from .model_file import config_of, named_rows
 from .names import OURS, UNKNOWN
+from .places import weight_files
 from .reading import RECORD, WeightsFile, read_weights
 from .recipe import deduced_recipe, model_recipe
 from .state_dict import with_record
+from .writing import write_checkpoint
 
 _EPILOG = """\
 examples:
@@ -44,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Convert, and say what was written."""
+    check_outputs({"OUT": args.output}, weight_files(args.input))
     if os.path.exists(args.output) and not args.force:
         raise WeightsError(f"{args.output} is there already. Name another file, or use --force to replace it.")
     folder = os.path.dirname(os.path.abspath(args.output))
@@ -53,8 +55,8 @@ def run(args: argparse.Namespace) -> int:
     checkpoint = convert(file, args.opts)
     write_checkpoint(checkpoint, args.output)
     classes = len(checkpoint[RECORD].get("categories", []))
-    what = f"{classes} classes" if classes else "a backbone"
-    print(f"{args.output}: {len(checkpoint['model'])} tensors, {what}, from {file.origin}")
+    what = counted(classes, "class", "classes") if classes else "a backbone"
+    print(f"{args.output}: {counted(len(checkpoint['model']), 'tensor')}, {what}, from {file.origin}")
     return 0
 
 
@@ -79,16 +81,3 @@ def convert(file: WeightsFile, overrides: list[str]) -> dict[str, Any]:
     if file.origin != OURS:
         weights |= chosen_rows(weights, rows)
     return {"model": with_record(weights, record), RECORD: record}
-
-
-def write_checkpoint(checkpoint: dict[str, Any], path: str) -> None:
-    """Beside, then renamed: an interrupted run leaves no half of a checkpoint under the name."""
-    beside = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
-    try:
-        torch.save(checkpoint, beside)
-        os.replace(beside, path)
-    except OSError as error:
-        raise WeightsError(f"{path} can't be written: {error}. Name another OUT, or make room.") from error
-    finally:
-        if os.path.exists(beside):
-            os.remove(beside)

@@ -207,7 +207,7 @@ def _some(names: list[str]) -> str:
 
 
 def _refuse_other_categories(path: str, record: list[dict[str, Any]], purpose: Purpose, ours: list[Category]) -> None:
-    theirs = from_record(record)
+    theirs = from_record(record, path)
     if all(category.is_thing for category in theirs) and not all(category.is_thing for category in ours):
         raise WeightsError(
             f"{path} knows {len(theirs)} things and no stuff, and the dataset has stuff, so the plan to "

@@ -6,7 +6,6 @@ since 4.x) and as they stand in memory since 5.0.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from detr_d2.data.json_reading import load_json
 from detr_d2.errors import WeightsError
 
 _RENAMES = [
@@ -101,11 +101,10 @@ def neighbouring_json(folder: str, file: str) -> dict[str, Any]:
         WeightsError: it is no JSON object.
     """
     path = os.path.join(folder, file)
-    if not os.path.isfile(path):
+    if not os.path.exists(path):
         return {}
     try:
-        with open(path, encoding="utf-8") as stream:
-            content = json.load(stream)
+        content = load_json(path)
     except (OSError, ValueError) as error:
         raise WeightsError(f"{path} can't be read as JSON: {error}. Copy the folder again.") from error
     if not isinstance(content, dict):

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 
-from detr_d2.config import check_device, load_config
+from detr_d2.config import check_device, load_config, override_
+from detr_d2.config_agreement import check_architecture
+from detr_d2.config_values import check_values
 from detr_d2.data import Category, coco_categories
 from detr_d2.data.registration import DatasetEntry, register_entry
-from detr_d2.errors import WeightsError
+from detr_d2.errors import ConfigError, WeightsError
 from detr_d2.model_zoo import get_config_file
 
 from detectron2.config import CfgNode
@@ -43,11 +45,15 @@ def load_model(path: str, overrides: Sequence[str] = ()) -> tuple[DetrPanoptic, 
     Raises:
         MissingFileError: there is no such file.
         WeightsError: it can't be read, has no detector, or its classes have no names.
+        ConfigError: its config and the overrides describe no network.
     """
     file = read_weights(path)
     cfg = config_of(file, overrides)
     check_device(cfg)
-    model = cast("DetrPanoptic", build_model(cfg))
+    try:
+        model = cast("DetrPanoptic", build_model(cfg))
+    except ConfigError as error:
+        raise ConfigError(f"{file.path}: the config in it, with what was changed, can't be used: {error}") from error
     DetrCheckpointer(model).load(file.path)
     return model.eval(), cfg
 
@@ -62,13 +68,15 @@ def config_of(file: WeightsFile, overrides: Sequence[str] = ()) -> CfgNode:
     cfg = load_config(get_config_file("Base-DETR.yaml"), overrides)  # now, so that a misspelt key is told of
     try:
         apply_recipe_(cfg, deduced_recipe(file))
+        check_values(cfg)
+        check_architecture(cfg)
     except (ValueError, TypeError) as error:
         raise WeightsError(f"{file.path}: the config in it is damaged: {error}. Use another copy.") from error
     cfg.merge_from_list(["DATASETS.TRAIN", (), "DATASETS.TEST", (name,)])
     cfg.MODEL.WEIGHTS = file.path
     cfg.MODEL.DETR.FREEZE_DETECTOR = False  # of training only
     cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-    cfg.merge_from_list(list(overrides))
+    override_(cfg, overrides)
     return cfg
 
 

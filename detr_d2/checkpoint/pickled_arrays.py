@@ -6,6 +6,7 @@ import pickle
 from typing import Any
 
 from detr_d2.errors import WeightsError
+from detr_d2.files import open_regular
 
 _ALLOWED = {
     *((f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
@@ -34,7 +35,7 @@ def read_arrays(path: str) -> dict[str, Any]:
         WeightsError: it holds something else than numpy arrays in plain containers, or is damaged.
     """
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             content = _ArrayUnpickler(file, encoding="latin1").load()
     except WeightsError as error:
         raise WeightsError(

@@ -1,4 +1,4 @@
-"""Where weights are: a file, a folder of Hugging Face, an address that is fetched once, or a short name."""
+"""Where weights are: a file, a folder of Hugging Face, an address that is fetched once, a short name, or a last run."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import os
 from urllib.error import HTTPError, URLError
 
 from detr_d2.errors import MissingFileError, WeightsError
+from detr_d2.files import open_regular, refuse_special
 
 from detectron2.utils.file_io import PathManager
 
 from .names import PUBLISHED_WEIGHTS
 
 INDEX = "model.safetensors.index.json"
+LAST_CHECKPOINT = "last_checkpoint"
 
 _IN_FOLDER = ("model.safetensors", INDEX, "pytorch_model.bin")
 
@@ -25,25 +27,101 @@ def find_weights(path: str) -> str:
 
     Raises:
         MissingFileError: there is no such file, or nothing in the folder.
+        SpecialFileError: the path leads to a pipe or a device.
         WeightsError: the address can't be fetched.
     """
     path = PUBLISHED_WEIGHTS.get(path, path)
-    if "://" in path:
+    if is_address(path):
         return _fetch(path)
     if os.path.isdir(path):
-        found = [file for name in _IN_FOLDER if os.path.isfile(file := os.path.join(path, name))]
+        found = [file for name in _IN_FOLDER if os.path.exists(file := os.path.join(path, name))]
         if not found:
             raise MissingFileError(
                 f"{path} is a folder without weights; a folder saved by Hugging Face's save_pretrained has one of "
                 f"{', '.join(_IN_FOLDER)}. Name that folder, or a checkpoint file."
             )
+        refuse_special(found[0])
         return found[0]
+    refuse_special(path)
     if not os.path.isfile(path):
         raise MissingFileError(
             f"There are no weights {path!r} (looked in {os.getcwd()}). Give a checkpoint, a folder saved by "
             f"save_pretrained, an address or one of {', '.join(PUBLISHED_WEIGHTS)}."
         )
     return path
+
+
+def weight_files(path: str) -> list[str]:
+    """The local files that weights come from, for outputs that mustn't replace them.
+
+    Args:
+        path: as for :func:`find_weights`; of a folder all files are named, as several are read.
+    """
+    path = PUBLISHED_WEIGHTS.get(path, path)
+    if os.path.isdir(path):
+        return [entry.path for entry in os.scandir(path) if entry.is_file()]
+    return [path] if os.path.isfile(path) else []
+
+
+def is_address(path: str) -> bool:
+    """Whether ``MODEL.WEIGHTS`` names something to be fetched."""
+    return "://" in PUBLISHED_WEIGHTS.get(path, path)
+
+
+def find_model_weights(path: str, is_frozen: bool) -> str:
+    """The local file that a config's ``MODEL.WEIGHTS`` names; empty where it names none.
+
+    Args:
+        path: as for :func:`find_weights`, or empty.
+        is_frozen: whether the detector is frozen, as stage 2 has it, and so needs weights.
+
+    Raises:
+        MissingFileError, SpecialFileError: see :func:`find_weights`.
+        WeightsError: see there; or nothing is named for a detector that is frozen.
+    """
+    if not path and is_frozen:
+        raise WeightsError(
+            "MODEL.WEIGHTS is empty and MODEL.DETR.FREEZE_DETECTOR is on: a detector that never learnt would be "
+            "frozen. Train stage 1 first and give its model_final.pth, or train jointly with "
+            "MODEL.DETR.FREEZE_DETECTOR False."
+        )
+    try:
+        return find_weights(path) if path else ""
+    except MissingFileError as error:
+        hint = " Stage 2 starts from the model_final.pth of stage 1." if is_frozen else ""
+        raise MissingFileError(f"MODEL.WEIGHTS can't be loaded. {error}{hint}") from error
+
+
+def last_checkpoint(folder: str) -> str:
+    """The checkpoint that a run in ``folder`` goes on from with ``--resume``; empty where there was none.
+
+    Raises:
+        MissingFileError: the file ``last_checkpoint`` names a checkpoint that isn't there.
+        SpecialFileError: it is no regular file.
+        WeightsError: it doesn't hold a file's name.
+    """
+    tag = os.path.join(folder, LAST_CHECKPOINT)
+    if not os.path.exists(tag):
+        return ""
+    with open_regular(tag) as file:
+        content = file.read(5000)
+    name = content.decode("utf-8", errors="replace").strip()
+    if not name or not name.isprintable() or len(name) > 4096 or "\N{REPLACEMENT CHARACTER}" in name:
+        raise WeightsError(
+            f"{tag} doesn't hold the name of a checkpoint, so --resume has nothing to go on from. {_others(folder)}"
+        )
+    path = os.path.join(folder, name)
+    refuse_special(path)
+    if not os.path.isfile(path):
+        raise MissingFileError(f"{tag} names {name}, which isn't there. {_others(folder)}")
+    return path
+
+
+def _others(folder: str) -> str:
+    """What can be done where ``last_checkpoint`` is of no use."""
+    names = sorted(name for name in os.listdir(folder) if name.endswith(".pth") and name != "model_best.pth")
+    found = f"Write one of these names into it: {', '.join(names[-5:])}; or" if names else "Remove it, or"
+    return f"{found} train without --resume."
 
 
 def _fetch(address: str) -> str:

@@ -10,6 +10,7 @@ import logging
 import os
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,11 +21,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from detr_d2.errors import WeightsError
+from detr_d2.errors import MissingFileError, UserError, WeightsError
+from detr_d2.files import open_regular, refuse_special
 
 from .conventions import InputConvention, convention_of
 from .huggingface import check_supported, config_entries, labels_of, neighbouring_json
 from .names import CAFFE2, HUGGING_FACE, PUBLISHED, convert_names
+from .pickle_globals import foreign_globals
 from .pickled_arrays import read_arrays
 from .places import INDEX, find_weights
 
@@ -74,12 +77,7 @@ def read_weights(path: str) -> WeightsFile:
     named = content.pop("model") if isinstance(content.get("model"), Mapping) else content
     tensors = _tensors(named, file)
     rest = content if named is not content else {}
-    weights, origin = convert_names(tensors)
-    folder = os.path.dirname(file)
-    config = neighbouring_json(folder, "config.json") if origin == HUGGING_FACE else {}
-    preprocessor = neighbouring_json(folder, "preprocessor_config.json") if origin == HUGGING_FACE else {}
-    if config:
-        check_supported(config, file)
+    weights, origin = _named(tensors, file)
     if origin == CAFFE2:
         _add_statistics_(weights)
     # Detectron2's own checkpointer keeps what stands beside the tensors, and nothing else of ours.
@@ -89,16 +87,51 @@ def read_weights(path: str) -> WeightsFile:
         raise WeightsError(
             f"{file}: the config in it is a {type(record['config']).__name__}, no dict. Use another copy."
         )
-    return WeightsFile(
-        path=file,
-        origin=origin,
-        weights=weights,
-        record=record,
-        labels=labels_of(config),
-        convention=convention_of(origin, str(rest.get("__author__", "")), record.get("config") or {}, preprocessor),
-        entries=config_entries(config) | _dilation(file, origin),
-        rest=rest,
-    )
+    try:
+        return WeightsFile(
+            path=file, origin=origin, weights=weights, record=record, rest=rest, **_about(file, origin, record, rest)
+        )
+    except _ODD as error:
+        if isinstance(error, UserError):
+            raise
+        where = "config.json or preprocessor_config.json beside it" if origin == HUGGING_FACE else "the config in it"
+        raise WeightsError(
+            f"{file}: {where} is damaged ({type(error).__name__}: {error}). Copy it again, or use another one."
+        ) from error
+
+
+#: What reading values of the wrong type raises.
+_ODD = (AttributeError, KeyError, TypeError, ValueError, IndexError, OverflowError)
+
+
+def _named(tensors: dict[str, Tensor], file: str) -> tuple[dict[str, Tensor], str]:
+    """The tensors under this project's names, and whose they are; each has to have a shape."""
+    odd = [name for name, value in tensors.items() if name.endswith(("weight", "bias")) and not _has_shape(value)]
+    if odd:
+        raise WeightsError(f"{file}: {odd[0]} is of shape {tuple(tensors[odd[0]].shape)}. The file is damaged.")
+    try:
+        return convert_names(tensors)
+    except RuntimeError as error:  # parts that don't go together
+        raise WeightsError(f"{file} is damaged: {_first_sentence(error)}. Copy or fetch it again.") from error
+
+
+def _has_shape(value: Tensor) -> bool:
+    return value.dim() > 0 and value.numel() > 0
+
+
+def _about(file: str, origin: str, record: dict[str, Any], rest: dict[str, Any]) -> dict[str, Any]:
+    """What is known of weights beside their values: fields of :class:`WeightsFile`."""
+    folder = os.path.dirname(file)
+    config = neighbouring_json(folder, "config.json") if origin == HUGGING_FACE else {}
+    preprocessor = neighbouring_json(folder, "preprocessor_config.json") if origin == HUGGING_FACE else {}
+    if config:
+        check_supported(config, file)
+    author, recorded = str(rest.get("__author__", "")), record.get("config") or {}
+    return {
+        "labels": labels_of(config),
+        "convention": convention_of(origin, author, recorded, preprocessor),
+        "entries": config_entries(config) | _dilation(file, origin),
+    }
 
 
 def _dilation(file: str, origin: str) -> dict[str, Any]:
@@ -127,10 +160,21 @@ def _read(file: str) -> dict[str, Any]:
 
 def _read_shards(index: str) -> dict[str, Any]:
     folder, name = os.path.split(index)
-    shards = sorted(set(neighbouring_json(folder, name).get("weight_map", {}).values()))
+    table = neighbouring_json(folder, name).get("weight_map")
+    if not isinstance(table, dict) or not table or not all(isinstance(shard, str) for shard in table.values()):
+        raise WeightsError(
+            f"{index} has no 'weight_map' that names a file for each tensor, so that nobody knows where the weights "
+            "are. Copy the folder again."
+        )
     tensors: dict[str, Any] = {}
-    for shard in shards:
-        tensors |= _read(find_weights(os.path.join(folder, str(shard))))
+    for shard in sorted(set(table.values())):
+        if os.path.basename(shard) != shard or not shard.endswith(".safetensors"):
+            raise WeightsError(f"{index} names {shard!r}; parts of a model are .safetensors files beside it.")
+        path = os.path.join(folder, shard)
+        refuse_special(path)
+        if not os.path.isfile(path):
+            raise MissingFileError(f"{index} names {shard}, which isn't there. Copy the folder again.")
+        tensors |= _read(path)
     return tensors
 
 
@@ -151,30 +195,48 @@ def _torch_load(file: str) -> dict[str, Any]:
 
 def _why_unreadable(file: str, error: Exception) -> str:
     """One message, without torch's advice to read the file in an unsafe way."""
-    with open(file, "rb") as stream:
+    with open_regular(file) as stream:
         start = stream.read(4)
-    foreign = re.search(r"Unsupported (?:global: GLOBAL|class) ([\w.]+)", str(error))
+    foreign = foreign_globals(file)
     if foreign or (start.startswith(b"\x80") and isinstance(error, pickle.UnpicklingError)):
-        what = f"it holds {foreign[1]}, and" if foreign else "it is one, and"
+        more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
+        what = f"it holds {', '.join(foreign[:3])}{more}, and" if foreign else "it is one, and"
         return (
             f"{file} needs pickle: {what} a checkpoint that is read safely holds tensors and plain data only. Convert "
             "it where you trust it: load it there, and save its tensors with "
             'torch.save({"model": model.state_dict()}, "weights.pth").'
         )
     if start == b"PK\x03\x04":
-        return (
-            f"{file} is a truncated or damaged checkpoint: its {os.path.getsize(file)} bytes don't end as they "
-            "should. Copy or fetch it again."
-        )
+        return _why_no_archive(file, error)
     return (
         f"{file} is no checkpoint that can be read safely, or a truncated one ({type(error).__name__}). A checkpoint "
         "holds tensors and plain data, as torch.save and safetensors write them. Name another file, or fetch it again."
     )
 
 
+def _why_no_archive(file: str, error: Exception) -> str:
+    """What is wrong with a zip, which checkpoints are."""
+    if not zipfile.is_zipfile(file):
+        return (
+            f"{file} is a truncated or damaged checkpoint: its {os.path.getsize(file)} bytes don't end as they "
+            "should. Copy or fetch it again."
+        )
+    try:
+        with zipfile.ZipFile(file) as archive:
+            members = archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        members = ["data.pkl"]
+    if not any(member.endswith("data.pkl") for member in members):
+        return (
+            f"{file} is a zip, but no checkpoint: it has {', '.join(members[:3]) or 'nothing'} in it. Name a file that "
+            "torch.save or safetensors wrote."
+        )
+    return f"{file} is a damaged checkpoint ({_first_sentence(error)}). Copy or fetch it again."
+
+
 def _refuse_obvious(file: str) -> None:
     """What is often saved in a checkpoint's place."""
-    with open(file, "rb") as stream:
+    with open_regular(file) as stream:
         start = stream.read(64)
     found = ""
     if not start:

@@ -44,22 +44,23 @@ WHOLE_MODEL_KEYS = ("MODEL.RESNETS.RES5_DILATION", "MODEL.DETR.ENC_LAYERS", "MOD
 
 def model_recipe(cfg: CfgNode) -> Recipe:
     """What of a config builds the model and its pictures, thresholds included."""
-    resnet, detr = (f"MODEL.RESNETS.{key}" for key in _RESNET_KEYS), (f"MODEL.DETR.{key}" for key in cfg.MODEL.DETR)
-    return {key: _plain(_node(cfg, key)) for key in (*_KEYS, *resnet, *detr)}
+    return {key: _plain(_node(cfg, key)) for key in _recipe_keys(cfg)}
 
 
 def apply_recipe_(cfg: CfgNode, recipe: Mapping[str, Any]) -> None:
-    """Put a recipe's values into a config; keys that this version doesn't have are logged."""
+    """Put a recipe's values into a config; keys that build no model in this version are left out and logged."""
+    known = set(_recipe_keys(cfg))
     for key, value in recipe.items():
-        parent, _, leaf = key.rpartition(".")
-        try:
-            known = leaf in _node(cfg, parent)
-        except (KeyError, AttributeError):
-            known = False
-        if known:
+        if key in known:
             cfg.merge_from_list([key, value])
         else:
             logger.warning("The weights' config has %s, which this version doesn't know; it is left out.", key)
+
+
+def _recipe_keys(cfg: CfgNode) -> list[str]:
+    """The keys that a recipe may have."""
+    resnet = [f"MODEL.RESNETS.{key}" for key in _RESNET_KEYS]
+    return [*_KEYS, *resnet, *(f"MODEL.DETR.{key}" for key in cfg.MODEL.DETR)]
 
 
 def deduced_recipe(file: WeightsFile) -> Recipe:

@@ -12,6 +12,7 @@ from detectron2.utils.file_io import PathManager
 from .names import PUBLISHED_WEIGHTS
 from .places import find_weights
 from .reading import read_weights
+from .writing import write_checkpoint
 
 
 class _PublishedWeights(NativePathHandler):
@@ -37,7 +38,7 @@ def _as_checkpoint(name: str) -> str:
     Detectron2's checkpointer leaves out what has another shape before the model is asked, so that published class
     heads, which have a row for each of COCO's ids, have to be cut to the classes beforehand.
     """
-    from .convert_command import convert, write_checkpoint  # needs the whole package
+    from .convert_command import convert  # needs the whole package
 
     file = find_weights(name)
     converted = f"{os.path.splitext(file)[0]}.detr_d2.pth"

@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from detr_d2.errors import WeightsError
+
 from .categories import to_record
+from .class_heads import WEIGHT
 from .conventions import convention_of
-from .fitting import fit, refuse_absent
+from .fitting import QUERIES, fit, refuse_absent
 from .names import convert_names
 from .reading import RECORD, WeightsFile
 
@@ -62,6 +65,7 @@ def _fit_(model: Any, state_dict: dict[str, Any], prefix: str, local_metadata: d
     if not given or (record is None and weights.keys() == given.keys() and weights.keys() & model.state_dict().keys()):
         return
     record = record or {}
+    _refuse_cut_off_head(model, weights, origin, record)
     convention = convention_of(origin, "", record.get("config", {}), {})
     file = WeightsFile(_CALLED, origin, weights, record, convention=convention)
     fitted = fit(file, model, fine_tune=model.training)
@@ -70,3 +74,16 @@ def _fit_(model: Any, state_dict: dict[str, Any], prefix: str, local_metadata: d
     for name in given:
         del state_dict[prefix + name]
     state_dict.update({prefix + name: value for name, value in fitted.items()})
+
+
+def _refuse_cut_off_head(
+    model: DetrPanoptic, weights: Mapping[str, Tensor], origin: str, record: Mapping[str, Any]
+) -> None:
+    """Says who left out the class head of a detector that is to be used as it is."""
+    if model.training or record or WEIGHT in weights or QUERIES not in weights:
+        return
+    raise WeightsError(
+        f"{_CALLED} ({origin}) comes without its class head: Detectron2's checkpointer leaves out what has another "
+        "shape, as published heads have. Load it with detr_d2.prediction.DetrPredictor(cfg), by its short name if it "
+        "has one, or convert it: detr-d2 convert-weights IN OUT."
+    )

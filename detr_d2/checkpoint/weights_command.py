@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import textwrap
+from typing import TYPE_CHECKING
 
-from .description import Description, describe
-from .reading import read_weights
+import detr_d2
+
+if TYPE_CHECKING:
+    from .description import Description
 
 _EPILOG = """\
 examples:
@@ -31,6 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the description."""
+    detr_d2.register_all()
+    from .description import describe  # these need torch, which --help doesn't
+    from .reading import read_weights
+
     description = describe(read_weights(args.file))
     if args.json:
         print(json.dumps(description.as_dict(), indent=2))

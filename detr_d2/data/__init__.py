@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from .augmentation import build_augmentations
+from typing import TYPE_CHECKING
+
+from ..lazy import lazy_names
 from .builtin import register_builtin
 from .categories import Category, coco_categories, construction_categories, contiguous_order, distinct_colors
-from .mapper import DetrPanopticDatasetMapper
-from .registration import categories_of, dataset_metadata, register
-from .registration_config import register_from_config
+from .registration import register
 from .segments import read_panoptic_png
-from .train_loader import build_train_loader
 
-register_builtin()
+if TYPE_CHECKING:
+    from .augmentation import build_augmentations
+    from .catalogs import categories_of, dataset_metadata, use_catalogs
+    from .mapper import DetrPanopticDatasetMapper
+    from .registration_config import register_from_config
+    from .train_loader import build_train_loader
 
 __all__ = [
     "Category",
@@ -27,4 +31,18 @@ __all__ = [
     "read_panoptic_png",
     "register",
     "register_from_config",
+    "use_catalogs",
 ]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "augmentation": ("build_augmentations",),
+        "catalogs": ("categories_of", "dataset_metadata", "use_catalogs"),
+        "mapper": ("DetrPanopticDatasetMapper",),
+        "registration_config": ("register_from_config",),
+        "train_loader": ("build_train_loader",),
+    },
+)
+
+register_builtin()

@@ -10,6 +10,7 @@ import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 
+from ..config_values import check_values
 from ..errors import ConfigError
 from .color_jitter import ColorJitter
 from .scale_jitter import Pad, ScaleJitter
@@ -40,13 +41,12 @@ def build_augmentations(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
     Raises:
         ConfigError: sizes or probabilities that make no sense.
     """
+    check_values(cfg, "INPUT.")
     if not is_train:
         return _resize((cfg.INPUT.MIN_SIZE_TEST,), cfg.INPUT.MAX_SIZE_TEST, "choice", "INPUT.MIN_SIZE_TEST")
     augmentations: list[T.Augmentation] = []
     if cfg.INPUT.CROP.ENABLED:
-        augmentations.append(T.RandomCrop(cfg.INPUT.CROP.TYPE, cfg.INPUT.CROP.SIZE))
-    if cfg.INPUT.RANDOM_FLIP not in ("horizontal", "vertical", "none"):
-        raise ConfigError(f"INPUT.RANDOM_FLIP={cfg.INPUT.RANDOM_FLIP!r}; allowed are horizontal, vertical and none.")
+        augmentations.append(_detectron2_crop(cfg.INPUT.CROP))
     if cfg.INPUT.RANDOM_FLIP != "none":
         vertical = cfg.INPUT.RANDOM_FLIP == "vertical"
         augmentations.append(T.RandomFlip(horizontal=not vertical, vertical=vertical))
@@ -61,11 +61,8 @@ def build_augmentations(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
 
 def _scale_jitter(lsj: CfgNode, color: list[T.Augmentation]) -> list[T.Augmentation]:
     """Resize by a scale of chance, crop what is beyond the canvas, fill what is left of it."""
-    if not 0 < lsj.MIN_SCALE <= lsj.MAX_SCALE or lsj.SIZE < 1:
-        raise ConfigError(
-            f"INPUT.LSJ.MIN_SCALE={lsj.MIN_SCALE}, MAX_SCALE={lsj.MAX_SCALE} and SIZE={lsj.SIZE}; allowed are scales "
-            "above 0, MIN_SCALE not above MAX_SCALE, and a SIZE of 1 pixel or more."
-        )
+    if lsj.MIN_SCALE > lsj.MAX_SCALE:
+        raise ConfigError(f"INPUT.LSJ.MIN_SCALE={lsj.MIN_SCALE} is above MAX_SCALE={lsj.MAX_SCALE}; lower it.")
     jitter = [ScaleJitter(lsj.MIN_SCALE, lsj.MAX_SCALE, lsj.SIZE), T.RandomCrop("absolute", (lsj.SIZE, lsj.SIZE))]
     return jitter + color + ([Pad(lsj.SIZE)] if lsj.PAD else [])
 
@@ -73,28 +70,34 @@ def _scale_jitter(lsj: CfgNode, color: list[T.Augmentation]) -> list[T.Augmentat
 def _color_jitter(cfg: CfgNode) -> list[T.Augmentation]:
     jitter = cfg.INPUT.COLOR_JITTER
     factors = (jitter.BRIGHTNESS, jitter.CONTRAST, jitter.SATURATION)
-    if not 0 <= jitter.PROB <= 1 or min(factors) < 0 or not 0 <= jitter.HUE <= 0.5:
-        raise ConfigError(
-            f"INPUT.COLOR_JITTER.PROB={jitter.PROB}, BRIGHTNESS, CONTRAST and SATURATION={factors}, HUE={jitter.HUE}; "
-            "allowed are 0 to 1 for PROB, 0 or more for the three, and 0 to 0.5 for HUE."
-        )
     return [ColorJitter(jitter.PROB, *factors, jitter.HUE, is_bgr=cfg.INPUT.FORMAT == "BGR")]
 
 
 def _crop(crop: CfgNode) -> T.Augmentation:
     """DETR's random crop, half the time or as often as the config says."""
-    if not 1 <= crop.MIN_SIZE <= crop.MAX_SIZE:
+    if crop.MIN_SIZE > crop.MAX_SIZE:
         raise ConfigError(
-            f"INPUT.DETR_CROP.MIN_SIZE={crop.MIN_SIZE} and MAX_SIZE={crop.MAX_SIZE}; "
-            "allowed are pixels from 1 on, MIN_SIZE not above MAX_SIZE."
+            f"INPUT.DETR_CROP.MIN_SIZE={crop.MIN_SIZE} and MAX_SIZE={crop.MAX_SIZE}; the first can't be the larger."
         )
-    if not 0 <= crop.PROB <= 1:
-        raise ConfigError(f"INPUT.DETR_CROP.PROB={crop.PROB}; allowed are 0 to 1.")
     steps: list[T.Augmentation] = []
     if crop.RESIZE_SIZES:
         steps += _resize(crop.RESIZE_SIZES, _NO_LIMIT, "choice", "INPUT.DETR_CROP.RESIZE_SIZES")
     steps.append(T.RandomCrop("absolute_range", (crop.MIN_SIZE, crop.MAX_SIZE)))
     return T.RandomApply(T.AugmentationList(steps), prob=crop.PROB)
+
+
+def _detectron2_crop(crop: CfgNode) -> T.Augmentation:
+    """Detectron2's crop, with the sizes that it takes."""
+    height, width = crop.SIZE
+    if crop.TYPE.startswith("relative") and max(height, width) > 1:
+        raise ConfigError(
+            f"INPUT.CROP.SIZE={crop.SIZE} with TYPE={crop.TYPE}; allowed are parts of the image, up to 1."
+        )
+    if crop.TYPE.startswith("absolute") and not all(isinstance(size, int) for size in (height, width)):
+        raise ConfigError(f"INPUT.CROP.SIZE={crop.SIZE} with TYPE={crop.TYPE}; allowed are whole numbers of pixels.")
+    if crop.TYPE == "absolute_range" and height > width:
+        raise ConfigError(f"INPUT.CROP.SIZE={crop.SIZE} with TYPE={crop.TYPE}; the first may not be above the second.")
+    return T.RandomCrop(crop.TYPE, crop.SIZE)
 
 
 _NO_LIMIT = 100_000
@@ -105,6 +108,8 @@ def _resize(sizes: tuple[int, ...] | list[int], longest: int, sampling: str, key
     sizes = (sizes,) if isinstance(sizes, int) else tuple(sizes)
     if sizes == (0,):
         return []
-    if not sizes or not all(isinstance(size, int) and size > 0 for size in sizes) or longest < 1:
-        raise ConfigError(f"{key}={sizes} with a longest side of {longest}; allowed are pixels from 1 on.")
+    if not all(sizes):
+        raise ConfigError(f"{key}={sizes}; allowed are pixels from 1 on, or 0 alone for no resize.")
+    if sampling == "range" and (len(sizes) != 2 or sizes[0] > sizes[1]):
+        raise ConfigError(f"{key}={sizes} with INPUT.MIN_SIZE_TRAIN_SAMPLING=range; give the smallest and the largest.")
     return [ResizeShortestEdge(sizes, longest, sampling)]

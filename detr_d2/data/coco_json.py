@@ -7,8 +7,6 @@ import math
 import os
 from typing import Any
 
-from pycocotools import mask as coco_mask
-
 from ..errors import DatasetError, MissingFileError
 from .categories import Category, distinct_colors
 from .json_reading import list_of, text, whole_number
@@ -187,6 +185,8 @@ def _segmentation(value: Any, picture: dict[str, Any], place: str) -> Any:
             f"[{height}, {width}]."
         )
     if isinstance(value["counts"], list):
+        from pycocotools import mask as coco_mask  # few files need it
+
         return coco_mask.frPyObjects(value, height, width)
     return value
 
@@ -258,7 +258,8 @@ def _require_files(dicts: list[DatasetDict], keys: tuple[str, ...], path: str) -
     missing = [entry[key] for entry in dicts for key in keys if not os.path.isfile(entry[key])]
     if missing:
         raise MissingFileError(
-            f"{len(missing)} of the files that {path} names aren't there, such as {os.path.abspath(missing[0])}. "
+            f"{len(missing)} of the files that {path} names aren't there, or are no regular files, "
+            f"such as {os.path.abspath(missing[0])}. "
             "Check the folders the dataset was registered with, or fetch the files."
         )
 

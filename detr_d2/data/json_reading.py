@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from typing import Any
 
 from ..errors import DatasetError, MissingFileError
+from ..files import open_regular
 
 
 def read_json(path: str, cure: str = "") -> dict[str, Any]:
@@ -21,13 +23,12 @@ def read_json(path: str, cure: str = "") -> dict[str, Any]:
         DatasetError: it can't be read, isn't JSON, or isn't an object at its top.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
+        content = load_json(path)
     except FileNotFoundError as error:
         raise MissingFileError(f"{os.path.abspath(path)} isn't there. {cure}".rstrip()) from error
     except OSError as error:
-        raise DatasetError(f"{path} can't be read: {error.strerror or error}.") from error
-    except (ValueError, RecursionError) as error:
+        raise DatasetError(f"{path} can't be read: {str(error.strerror or error).rstrip('.')}.") from error
+    except ValueError as error:
         raise DatasetError(f"{path} isn't JSON: {error}. Export it again, or restore it.") from error
     if not isinstance(content, dict):
         raise DatasetError(
@@ -35,6 +36,21 @@ def read_json(path: str, cure: str = "") -> dict[str, Any]:
             "with 'images', 'annotations' and 'categories'."
         )
     return content
+
+
+def load_json(path: str | os.PathLike[str]) -> Any:
+    """What a JSON file holds; a byte-order mark before it is no fault, as Windows' programs write one.
+
+    Raises:
+        SpecialFileError: it is no regular file.
+        OSError: it isn't there, or can't be read.
+        ValueError: it isn't JSON in UTF-8, or is nested too deeply.
+    """
+    try:
+        with io.TextIOWrapper(open_regular(path), encoding="utf-8-sig") as file:
+            return json.load(file)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def list_of(content: dict[str, Any], key: str, place: str) -> list[dict[str, Any]]:

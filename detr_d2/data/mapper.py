@@ -13,9 +13,9 @@ from detectron2.data import detection_utils
 from detectron2.data import transforms as T
 from detectron2.structures import BitMasks, Boxes, Instances
 
-from ..errors import ConfigError, DatasetError, MissingFileError
+from ..errors import ConfigError, DatasetError
 from .augmentation import build_augmentations
-from .picture_reading import read_whole_image
+from .picture_reading import read_dataset_image
 from .scenes import Scene
 from .segments import find_segments, number_segments, read_panoptic_png, shrink_masks, transform_numbers
 
@@ -133,12 +133,7 @@ class DetrPanopticDatasetMapper:
 
     def _read(self, dataset_dict: dict[str, Any], place: str) -> np.ndarray:
         """The upright picture (H, W, 3), of the size that the JSON says."""
-        try:
-            image = read_whole_image(dataset_dict["file_name"], self.image_format)
-        except FileNotFoundError as error:
-            raise MissingFileError(f"the picture of {place} isn't there.") from error
-        except Exception as error:  # decoders raise whatever they like on broken files
-            raise DatasetError(f"the picture of {place} can't be read: {error}. Replace it or take it out.") from error
+        image = read_dataset_image(dataset_dict["file_name"], self.image_format, f"the picture of {place}")
         height, width = image.shape[:2]
         said = dataset_dict.get("width", width), dataset_dict.get("height", height)
         if said != (width, height):

@@ -1,23 +1,17 @@
-"""Datasets by name: what a user registers once, and Detectron2 then finds under its catalogs."""
+"""Datasets by name: what a user registers once, for commands without Detectron2, and for its catalogs."""
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
-
-from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.structures import BoxMode
+from typing import Any, Protocol
 
 from ..errors import DatasetError, MissingFileError
 from .categories import Category, contiguous_order
 from .coco_json import DatasetDict, instances_dicts, panoptic_dicts, read_categories
 from .json_reading import read_json
-from .lazy_metadata import LazyMetadata, make_lazy
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +21,16 @@ _CURE = (
     "Correct the paths given to detr_d2.data.register or in DATASETS.REGISTER (relative ones start "
     "at the working directory, or at the register.yaml that names them)."
 )
+
+
+class Catalogs(Protocol):
+    """Detectron2's catalogs; see :mod:`detr_d2.data.catalogs`."""
+
+    def has(self, name: str) -> bool:
+        """Whether anybody has registered that name."""
+
+    def enter(self, entry: DatasetEntry) -> None:
+        """Registers a dataset."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ class DatasetEntry:
 
 
 _entries: dict[str, DatasetEntry] = {}
+_catalogs: Catalogs | None = None
 
 
 def register(
@@ -97,56 +102,38 @@ def register(
 
 
 def register_entry(entry: DatasetEntry) -> None:
-    """Put a dataset into Detectron2's catalogs; doing so again with the same entry is fine.
+    """Make a dataset known, to Detectron2's catalogs as well; doing so again with the same entry is fine.
 
     Raises:
         DatasetError: the name is taken by something else.
     """
     if not isinstance(entry.name, str) or not entry.name:
         raise DatasetError(f"a dataset's name is a word, not {entry.name!r}.")
-    if entry.name in DatasetCatalog.list():
-        known = _entries.get(entry.name)
+    known = _entries.get(entry.name)
+    if _catalogs.has(entry.name) if _catalogs else known is not None:
         if known == entry:
             return
         raise DatasetError(_taken(entry, known))
     _entries[entry.name] = entry
-    DatasetCatalog.register(entry.name, partial(_load, entry))
-    make_lazy(entry.name, partial(_description_of, entry), partial(_instances_of, entry)).set(
-        image_root=entry.images,
-        panoptic_root=entry.panoptic_root,
-        panoptic_json=entry.panoptic_json,
-        # The only one of Detectron2's kinds that needs nothing else, such as files of semantic segmentation.
-        evaluator_type="coco",
-        ignore_label=255,
-        label_divisor=1000,
-    )
+    if _catalogs is not None:
+        _catalogs.enter(entry)
 
 
-def dataset_metadata(name: str) -> Any:
-    """Detectron2's metadata of a dataset, with names, colours and ids of its categories.
-
-    The JSON is read for its categories, unless they are known already.
+def follow_registrations(catalogs: Catalogs) -> None:
+    """From now on the catalogs have every registered dataset, those registered before as well.
 
     Raises:
-        DatasetError: no such dataset (the nearest names are offered), or its JSON is wrong.
-        MissingFileError: its JSON isn't there.
+        DatasetError: another program has registered one of the names there.
     """
-    if name not in DatasetCatalog.list():
-        raise DatasetError(_unknown(name))
-    metadata = MetadataCatalog.get(name)
-    entry = _entries.get(name)
-    if entry is None:  # somebody else's dataset: reading it is what fills in its metadata
-        if not hasattr(metadata, "thing_classes"):
-            DatasetCatalog.get(name)
-    else:
-        _ = metadata.thing_dataset_id_to_contiguous_id
-    return metadata
-
-
-def instances_file(name: str) -> str:
-    """The COCO instances file of a registered dataset, or nothing; raises as :func:`dataset_metadata`."""
-    metadata, entry = dataset_metadata(name), _entries.get(name)
-    return metadata.get("json_file", "") if entry is None else _instances_of(entry)
+    global _catalogs
+    if _catalogs is not None:
+        return
+    for entry in _entries.values():
+        if catalogs.has(entry.name):
+            raise DatasetError(_taken(entry, None))
+    for entry in _entries.values():
+        catalogs.enter(entry)
+    _catalogs = catalogs
 
 
 def entry_of(name: str) -> DatasetEntry | None:
@@ -159,36 +146,31 @@ def dataset_names() -> list[str]:
     return sorted(_entries)
 
 
-def categories_of(name: str) -> list[Category]:
-    """The categories of a dataset by contiguous id: things first, then stuff.
+def dataset_files(name: str) -> list[str]:
+    """The files of labels of a dataset, for outputs that mustn't replace them; none of another program's dataset."""
+    entry = entry_of(name)
+    return [path for path in (entry.panoptic_json, entry.instances_json) if path] if entry else []
+
+
+def image_files(records: Iterable[DatasetDict]) -> Iterator[str]:
+    """The images and PNGs of dataset dicts."""
+    for record in records:
+        yield from (record[key] for key in ("file_name", "pan_seg_file_name") if key in record)
+
+
+def read_dataset(entry: DatasetEntry, box_mode: int = 1) -> tuple[list[DatasetDict], list[Category]]:
+    """A dataset's dicts, one an image, and its categories by contiguous id.
+
+    Args:
+        entry: of the dataset.
+        box_mode: what to call boxes of x, y, width and height: Detectron2's ``BoxMode.XYWH_ABS``, whose value is 1.
 
     Raises:
-        DatasetError, MissingFileError: as :func:`dataset_metadata`.
+        MissingFileError, DatasetError: files aren't there, or make no sense.
     """
-    metadata = dataset_metadata(name)
-    thing_ids: dict[int, int] = metadata.thing_dataset_id_to_contiguous_id
-    stuff_ids: dict[int, int] = getattr(metadata, "stuff_dataset_id_to_contiguous_id", {})
-    things = {contiguous: dataset_id for dataset_id, contiguous in thing_ids.items()}
-    stuff = {contiguous: dataset_id for dataset_id, contiguous in stuff_ids.items() if contiguous not in things}
-    names, colors = list(metadata.thing_classes), list(getattr(metadata, "thing_colors", []))
-    if stuff:
-        names, colors = list(metadata.stuff_classes), list(getattr(metadata, "stuff_colors", []))
-    found = []
-    for number, dataset_id in sorted({**things, **stuff}.items()):
-        red, green, blue = colors[number] if number < len(colors) else (128, 128, 128)
-        found.append(Category(dataset_id, names[number], number in things, (red, green, blue)))
-    return found
-
-
-def _load(entry: DatasetEntry) -> list[DatasetDict]:
-    """The dataset's dicts; Detectron2's catalog calls this."""
     path = entry.panoptic_json or entry.instances_json
     content = _read(entry, path)
-    categories = _categories(entry, content, path)
-    metadata = MetadataCatalog.get(entry.name)
-    if isinstance(metadata, LazyMetadata):
-        metadata.learn(_description(entry, categories))
-    ordered = contiguous_order(categories)
+    ordered = contiguous_order(_categories(entry, content, path))
     contiguous = {category.id: (number, category.is_thing) for number, category in enumerate(ordered)}
     for folder in filter(None, (entry.images, entry.panoptic_root)):
         if not os.path.isdir(folder):
@@ -196,11 +178,23 @@ def _load(entry: DatasetEntry) -> list[DatasetDict]:
     if entry.panoptic_json:
         dicts = panoptic_dicts(content, path, entry.images, entry.panoptic_root, contiguous)
     else:
-        dicts = instances_dicts(content, path, entry.images, contiguous, BoxMode.XYWH_ABS)
+        dicts = instances_dicts(content, path, entry.images, contiguous, box_mode)
     if not dicts:
         raise DatasetError(f"dataset {entry.name!r}: {path} has no annotated picture.")
     logger.info("%s: %d pictures from %s", entry.name, len(dicts), path)
-    return dicts
+    return dicts, ordered
+
+
+def read_dataset_categories(entry: DatasetEntry) -> list[Category]:
+    """A dataset's categories by contiguous id, from its JSON unless they are known already.
+
+    Raises:
+        MissingFileError, DatasetError: the JSON isn't there, or its categories make no sense.
+    """
+    if entry.categories:
+        return contiguous_order(entry.categories)
+    path = entry.panoptic_json or entry.instances_json
+    return contiguous_order(_categories(entry, _read(entry, path), path))
 
 
 def _read(entry: DatasetEntry, path: str) -> dict[str, Any]:
@@ -225,32 +219,12 @@ def _categories(entry: DatasetEntry, content: dict[str, Any], path: str) -> tupl
     return entry.categories
 
 
-def _description_of(entry: DatasetEntry) -> dict[str, Any]:
-    """The metadata that says what the ids mean, from the JSON unless its categories are known already."""
-    path = entry.panoptic_json or entry.instances_json
-    return _description(entry, entry.categories or _categories(entry, _read(entry, path), path))
+def instances_path(entry: DatasetEntry) -> str:
+    """The path of the instances file, or nothing where there is none and needn't be one.
 
-
-def _description(entry: DatasetEntry, categories: Iterable[Category]) -> dict[str, Any]:
-    """Things come first, so that their names are a list of their own; Detectron2 looks for stuff in the whole list."""
-    ordered = contiguous_order(categories)
-    names = [category.name for category in ordered]
-    colors = [list(category.color) for category in ordered]
-    ids = {category.id: number for number, category in enumerate(ordered)}
-    things = [category.id for category in ordered if category.is_thing]
-    _instances_of(entry)  # says if they are missing
-    return {
-        "thing_classes": names[: len(things)],
-        "stuff_classes": names,
-        "thing_colors": colors[: len(things)],
-        "stuff_colors": colors,
-        "thing_dataset_id_to_contiguous_id": {c.id: ids[c.id] for c in ordered if c.is_thing},
-        "stuff_dataset_id_to_contiguous_id": {c.id: ids[c.id] for c in ordered if not c.is_thing},
-    }
-
-
-def _instances_of(entry: DatasetEntry) -> str:
-    """The path of the instances file, or nothing where there is none and needn't be one."""
+    Raises:
+        MissingFileError: it isn't there, and should be.
+    """
     if not entry.instances_json or os.path.isfile(entry.instances_json):
         return entry.instances_json
     if entry.instances_may_be_absent:
@@ -271,11 +245,3 @@ def _taken(entry: DatasetEntry, known: DatasetEntry | None) -> str:
         f"the dataset {entry.name!r} is registered already, with {key}={getattr(known, key)!r}, "
         f"now with {getattr(entry, key)!r}; give the new one another name."
     )
-
-
-def _unknown(name: str) -> str:
-    names = DatasetCatalog.list()
-    near = difflib.get_close_matches(str(name), names, 5, 0.5)
-    ours = ", ".join(sorted(_entries)[:12])
-    offered = f"did you mean {' or '.join(map(repr, near))}?" if near else f"registered are {ours} ..."
-    return f"there is no dataset {name!r}; {offered} Register your own with DATASETS.REGISTER."

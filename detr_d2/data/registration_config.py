@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import difflib
 import os
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from detectron2.config import CfgNode
-
-from ..errors import DatasetError, MissingFileError
+from ..errors import DatasetError, MissingFileError, UserError
+from ..yaml_files import read_yaml
 from .registration import register
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
 
 _REQUIRED = ("name", "images")
 _PATHS = ("images", "panoptic_json", "panoptic_root", "instances_json")
@@ -27,7 +28,12 @@ def register_from_config(cfg: CfgNode) -> None:
         DatasetError: an entry isn't understood, or its name is taken by something else.
         MissingFileError: a yaml file isn't there.
     """
-    for number, entry in enumerate(cfg.DATASETS.REGISTER):
+    register_entries(cfg.DATASETS.REGISTER)
+
+
+def register_entries(entries: Iterable[Any]) -> None:
+    """Register the entries of a ``DATASETS.REGISTER``; see :func:`register_from_config`."""
+    for number, entry in enumerate(entries):
         place = f"DATASETS.REGISTER[{number}]"
         if isinstance(entry, str):
             register_file(os.path.abspath(os.path.expanduser(entry)), place)
@@ -49,15 +55,19 @@ def register_file(path: str, place: str) -> list[str]:
         DatasetError, MissingFileError: as :func:`register_from_config`.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            entries = yaml.safe_load(file)
+        entries = read_yaml(path)
     except FileNotFoundError as error:
         raise MissingFileError(f"{place}: {path} isn't there. Write the path of a register.yaml.") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UserError) as error:
         raise DatasetError(f"{place}: {path} can't be read: {error}") from error
     if not isinstance(entries, list):
         raise DatasetError(f"{place}: {path} must hold a list of datasets, each starting with '- name: ...'.")
     for number, entry in enumerate(entries):
+        if isinstance(entry, str):
+            raise DatasetError(
+                f"{path}: entry {number} is {entry!r}; such a file holds datasets and names no other files. Name "
+                "both in DATASETS.REGISTER."
+            )
         _register_mapping(entry, os.path.dirname(path), f"{path}: entry {number}")
     return [entry["name"] for entry in entries]
 

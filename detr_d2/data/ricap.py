@@ -93,7 +93,9 @@ class PackedRecords(Sequence[dict[str, Any]]):
     def __init__(self, records: Iterable[dict[str, Any]]) -> None:
         pickled = [pickle.dumps(record, protocol=pickle.HIGHEST_PROTOCOL) for record in records]
         self._ends = torch.tensor([len(content) for content in pickled]).cumsum(0)
-        self._bytes = torch.frombuffer(bytearray(b"".join(pickled)), dtype=torch.uint8)
+        content = bytearray(b"".join(pickled))
+        # torch makes no tensor of an empty buffer.
+        self._bytes = torch.frombuffer(content, dtype=torch.uint8) if content else torch.empty(0, dtype=torch.uint8)
 
     def __len__(self) -> int:
         return len(self._ends)

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from ..errors import DatasetError, MissingFileError
+from ..errors import DatasetError, MissingFileError, UserError
+from ..files import open_regular
+from .image_decoding import is_deep, open_image
+from .picture_reading import reading_error
 
 
 @dataclass(frozen=True)
@@ -37,22 +39,23 @@ def read_panoptic_png(path: str) -> np.ndarray:
         DatasetError: it can't be read, or isn't a picture in colours.
     """
     try:
-        with Image.open(path) as picture:
-            if picture.mode not in ("RGB", "RGBA") or picture.format == "JPEG":
+        with open_regular(path) as file, open_image(file) as picture:
+            if picture.mode not in ("RGB", "RGBA") or picture.format == "JPEG" or is_deep(picture):
+                bits = " and 16 bits a channel" if is_deep(picture) else ""
                 raise DatasetError(
-                    f"{path} is a {picture.format} of mode {picture.mode}; a panoptic picture is a PNG in RGB, whose "
-                    "colours are ids. Export it again."
+                    f"{path} is a {picture.format} of mode {picture.mode}{bits}; a panoptic picture is a PNG in RGB, "
+                    "whose colours are ids. Export it again."
                 )
             # Four bytes a pixel, as Pillow holds them: no copy that would have to be made for three.
             size, content = picture.size, picture.tobytes("raw", "RGBX" if picture.mode == "RGB" else "RGBA")
     except FileNotFoundError as error:
         raise MissingFileError(f"the panoptic picture {path} isn't there.") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        if isinstance(error, DatasetError):
-            raise
-        raise DatasetError(f"the panoptic picture {path} can't be read: {error}") from error
+    except UserError:
+        raise
+    except Exception as error:  # decoders raise whatever they like on broken files
+        raise DatasetError(f"the panoptic picture {path} can't be read: {reading_error(path, error)}.") from error
     four_bytes = np.frombuffer(content, "<u4").reshape(size[::-1])  # red is the lowest, alpha the highest
-    return (four_bytes & 0xFFFFFF).astype(np.int32)
+    return (four_bytes & 0xFFFFFF).view("<i4").astype(np.int32, copy=False)
 
 
 def number_segments(ids: np.ndarray, segment_ids: Sequence[int], place: str) -> np.ndarray:

@@ -12,8 +12,8 @@ from detectron2.data import build_detection_train_loader, get_detection_dataset_
 from detectron2.data.samplers import TrainingSampler
 
 from ..errors import ConfigError
+from .catalogs import categories_of
 from .mapper import DetrPanopticDatasetMapper
-from .registration import categories_of
 from .repeat_factor import RepeatFactorSampler, repeat_factors
 from .ricap import RicapMapper
 

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import sparse
 
 from detr_d2.evaluation.panoptic_quality import Matches
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 #: Draws (rows of pictures' counts) that are in memory at once.
 _CHUNK_VALUES = 2**22
@@ -61,6 +64,8 @@ class PictureSums:
 
     def matrix(self) -> sparse.csr_array:
         """(P, 4 K): a row a picture; the columns are the classes' sums of IoU, then their TP, FP and FN."""
+        from scipy import sparse  # numbers without intervals needn't wait for it
+
         starts = np.cumsum([0] + [len(columns) for columns, _ in self._rows])
         columns = np.concatenate([columns for columns, _ in self._rows] or [np.zeros(0, np.int32)])
         values = np.concatenate([values for _, values in self._rows] or [np.zeros(0)])

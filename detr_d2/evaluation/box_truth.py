@@ -6,7 +6,9 @@ order of their ids; this project's metadata lists stuff there as well, in the or
 
 from __future__ import annotations
 
+import codecs
 import json
+import shutil
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -14,9 +16,14 @@ import numpy as np
 import pycocotools.mask as mask_coding
 
 from detr_d2.data import Category, read_panoptic_png
-from detr_d2.files import write_text
+from detr_d2.data.json_reading import list_of, read_json, text, whole_number
+from detr_d2.evaluation.record_checks import is_number
+from detr_d2.files import open_regular, write_text, write_whole
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
+
+#: Larger boxes and areas are no image's.
+_MOST = 1e12
 
 
 def things_as_coco(
@@ -38,7 +45,7 @@ def things_as_coco(
     for record in records:
         images.append({key: record[key] for key in ("file_name", "height", "width")} | {"id": record["image_id"]})
         things = [s for s in record["segments_info"] if s["isthing"]]
-        is_whole = all(s.get("bbox") is not None and s.get("area") is not None for s in things)
+        is_whole = all(map(_has_box, things))
         ids = None if is_whole and not (things and with_masks) else read_panoptic_png(record["pan_seg_file_name"])
         for segment in things:
             annotation = {
@@ -55,13 +62,26 @@ def things_as_coco(
 def write_things(dataset_name: str, categories: Iterable[Category], path: str, with_masks: bool = False) -> None:
     """Write :func:`things_as_coco` of a registered dataset, whole or not at all."""
     content = things_as_coco(DatasetCatalog.get(dataset_name), categories, with_masks)
-    write_text(path, json.dumps(content))
+    write_text(path, json.dumps(content, allow_nan=False))
 
 
 def has_masks(json_file: str) -> bool:
     """Whether all annotations of a COCO instances file have a mask."""
-    with open(json_file, encoding="utf-8") as file:
-        return all(annotation.get("segmentation") for annotation in json.load(file)["annotations"])
+    annotations = list_of(read_json(json_file), "annotations", json_file)
+    return all(annotation.get("segmentation") for annotation in annotations)
+
+
+def has_byte_order_mark(json_file: str) -> bool:
+    """Whether a file begins with one, which pycocotools doesn't read over."""
+    with open_regular(json_file) as file:
+        return file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8
+
+
+def copy_without_byte_order_mark(json_file: str, path: str) -> None:
+    """Writes the copy, whole or not at all."""
+    with open_regular(json_file) as file:
+        file.seek(len(codecs.BOM_UTF8))
+        write_whole(path, lambda copy: shutil.copyfileobj(file, copy))
 
 
 def register_box_metadata(dataset_name: str, categories: Iterable[Category], json_file: str) -> str:
@@ -70,8 +90,8 @@ def register_box_metadata(dataset_name: str, categories: Iterable[Category], jso
     Returns:
         The name under which it is in the ``MetadataCatalog``.
     """
-    with open(json_file, encoding="utf-8") as file:
-        names = {entry["id"]: entry["name"] for entry in json.load(file)["categories"]}
+    kinds = list_of(read_json(json_file), "categories", json_file)
+    names = {whole_number(entry, "id", json_file): text(entry, "name", json_file) for entry in kinds}
     name = f"{dataset_name}/boxes"
     MetadataCatalog.pop(name, None)
     MetadataCatalog.get(name).set(
@@ -85,18 +105,23 @@ def register_box_metadata(dataset_name: str, categories: Iterable[Category], jso
 
 def _shape_of(segment: Mapping[str, Any], ids: np.ndarray | None, with_mask: bool) -> dict[str, Any]:
     """Box, area and perhaps mask of a segment; ``ids`` is its map (H, W), where that is needed."""
-    box, area = segment.get("bbox"), segment.get("area")
-    mask = None
-    if ids is not None:
-        mask = ids == segment["id"]
-    if mask is not None and (box is None or area is None):
+    mask = None if ids is None else ids == segment["id"]
+    if _has_box(segment) or mask is None:
+        box, area = segment["bbox"], segment["area"]
+    else:
         box, area = _box_of(mask), int(mask.sum())
-    assert box is not None and area is not None
     shape: dict[str, Any] = {"bbox": [float(value) for value in box], "area": float(area)}
     if mask is not None and with_mask:
         runs = mask_coding.encode(np.asfortranarray(mask, dtype=np.uint8))
         shape |= {"segmentation": {"size": runs["size"], "counts": runs["counts"].decode()}}
     return shape
+
+
+def _has_box(segment: Mapping[str, Any]) -> bool:
+    """Whether the file says a box and an area, and they are numbers."""
+    box = segment.get("bbox")
+    values = [*box, segment.get("area")] if isinstance(box, list) else []
+    return len(values) == 5 and all(is_number(value, -_MOST, _MOST) for value in values)
 
 
 def _box_of(mask: np.ndarray) -> tuple[float, float, float, float]:

@@ -5,10 +5,17 @@ from __future__ import annotations
 import logging
 import os
 
+from detr_d2.config_values import check_values
 from detr_d2.data import Category, categories_of, dataset_metadata
-from detr_d2.data.registration import instances_file
+from detr_d2.data.catalogs import instances_file
 from detr_d2.errors import ConfigError
-from detr_d2.evaluation.box_truth import has_masks, register_box_metadata, write_things
+from detr_d2.evaluation.box_truth import (
+    copy_without_byte_order_mark,
+    has_byte_order_mark,
+    has_masks,
+    register_box_metadata,
+    write_things,
+)
 from detr_d2.evaluation.panoptic_evaluator import DetrPanopticEvaluator
 
 from detectron2.config import CfgNode
@@ -36,6 +43,7 @@ def build_evaluator(cfg: CfgNode, dataset_name: str, output_folder: str) -> Data
         ConfigError: nothing is left to evaluate, or the panoptic evaluator asked for isn't there.
         DatasetError, MissingFileError: the dataset is unknown, or its files aren't there.
     """
+    check_values(cfg, "TEST.")
     metadata = dataset_metadata(dataset_name)
     evaluators: list[DatasetEvaluator] = []
     if cfg.MODEL.DETR.MASK_ON and cfg.MODEL.DETR.PANOPTIC_ON and metadata.get("panoptic_json"):
@@ -62,8 +70,6 @@ def _panoptic_evaluator(cfg: CfgNode, dataset_name: str, output_folder: str) -> 
             save_predictions=keys.PANOPTIC_PNG,
             cfg=cfg,
         )
-    if kind != "coco":
-        raise ConfigError(f"TEST.PANOPTIC_EVALUATOR is {kind!r}; allowed are 'detr_d2' and 'coco'.")
     try:
         import panopticapi.evaluation  # noqa: F401  the evaluator imports it only when all pictures are done
 
@@ -88,6 +94,12 @@ def _instance_evaluator(dataset_name: str, json_file: str, output_folder: str, w
     elif with_masks and not has_masks(json_file):
         logger.warning("%s has annotations without a mask: there is no mask AP, only box AP.", json_file)
         with_masks = False
+    if has_byte_order_mark(json_file):
+        copy = os.path.join(output_folder, f"{dataset_name}_instances.json")
+        if comm.is_main_process():
+            copy_without_byte_order_mark(json_file, copy)
+        comm.synchronize()
+        json_file = copy
     name = register_box_metadata(dataset_name, categories, json_file)
     return COCOEvaluator(name, tasks=("bbox", "segm") if with_masks else ("bbox",), output_dir=output_folder)
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from tabulate import tabulate
 
 from detr_d2.evaluation.overlaps import VOID
+from detr_d2.wording import counted
 
 #: A table has at most so many faults of one cure, and so many in all; the others are counted.
 MAX_OF_A_KIND, MAX_SHOWN = 8, 40
@@ -68,8 +69,9 @@ def map_faults(
         (listed.keys() - painted - {VOID}, "in the JSON but not in the PNG"),
     ):
         faults += [Fault(picture, f"segment {i} is {text}", CURE_IDS) for i in sorted(ids)[:MAX_OF_A_PICTURE]]
-        if len(ids) > MAX_OF_A_PICTURE:
-            faults.append(Fault(picture, f"{len(ids) - MAX_OF_A_PICTURE} more segments are {text}", CURE_IDS))
+        more = len(ids) - MAX_OF_A_PICTURE
+        if more > 0:
+            faults.append(Fault(picture, f"{counted(more, 'more segment is', 'more segments are')} {text}", CURE_IDS))
     return faults
 
 
@@ -85,4 +87,4 @@ def faults_table(faults: Sequence[Fault]) -> str:
     if len(shown) == len(faults):
         return text
     kinds = "\n".join(f"  {count} x {cure}" for cure, count in of_a_kind.most_common(MAX_SHOWN))
-    return f"{text}\n... {len(faults) - len(shown)} more faults; all {len(faults)} by what to do:\n{kinds}"
+    return f"{text}\n... {counted(len(faults) - len(shown), 'more fault')}; all {len(faults)} by what to do:\n{kinds}"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from detr_d2.data.segments import read_panoptic_png
 from detr_d2.errors import DatasetError, UserError
@@ -19,7 +20,11 @@ from detr_d2.evaluation.ground_truth import count_stale_areas
 from detr_d2.evaluation.overlaps import Overlaps, segment_areas
 from detr_d2.evaluation.panoptic_files import PanopticFile, PictureEntry
 from detr_d2.evaluation.panoptic_quality import Matches, PanopticQuality, match_segments
+from detr_d2.progress import progress
+from detr_d2.wording import counted
 
+#: Pictures that are begun before their turn, by each thread.
+_AHEAD = 4
 CURE_MISSING = "predict it; or --allow-missing counts it as empty, --subset leaves it out"
 CURE_FOREIGN = "compare with the truth that has this picture, or remove the prediction"
 CURE_PNG = "write the PNG again, whole and in RGB"
@@ -85,12 +90,13 @@ def compare_files(
         result.faults += [Fault(f"prediction, image id {i}", "there is none", CURE_MISSING) for i in missing]
     chosen = [i for i in truth.pictures if i in predictions.listed or not subset]
     jobs = ((i, truth.pictures[i], predictions.pictures.get(i), truth.sizes.get(i)) for i in chosen)
-    for picture in tqdm(_each(jobs, workers), total=len(chosen), unit="picture", disable=None):
-        result.faults += picture.faults
-        result.stale_areas += picture.stale_areas
-        if picture.matches is not None:
-            result.quality.add(picture.matches)
-            result.sums.add(picture.matches)
+    with contextlib.closing(_each(jobs, workers)) as pictures:
+        for picture in progress(pictures, len(chosen), "picture"):
+            result.faults += picture.faults
+            result.stale_areas += picture.stale_areas
+            if picture.matches is not None:
+                result.quality.add(picture.matches)
+                result.sums.add(picture.matches)
     if result.faults:
         raise DatasetError(_refusal(result.faults, truth, predictions))
     if not len(result.sums):
@@ -137,14 +143,25 @@ def _ids(segments: list[dict[str, Any]]) -> list[int]:
     return [segment["id"] for segment in segments]
 
 
-def _each(jobs: Iterable[Any], workers: int | None) -> Iterator[PictureResult]:
-    """Results in the order of the jobs. Threads do, as reading PNGs and numpy mostly run outside of Python's lock."""
+def _each(jobs: Iterable[Any], workers: int | None) -> Generator[PictureResult, None, None]:
+    """Results in the order of the jobs. Threads do, as reading PNGs and numpy mostly run outside of Python's lock.
+
+    Few jobs are begun ahead, and none after the generator was closed, so that an interrupted command ends at once.
+    """
     count = workers or min(8, os.cpu_count() or 1)
     if count == 1:
         yield from map(compare_picture, jobs)
         return
-    with ThreadPoolExecutor(count) as pool:
-        yield from pool.map(compare_picture, jobs)
+    pool, begun = ThreadPoolExecutor(count), deque[Future[PictureResult]]()
+    try:
+        for job in jobs:
+            begun.append(pool.submit(compare_picture, job))
+            if len(begun) > _AHEAD * count:
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _foreign(truth: PanopticFile, predictions: PanopticFile) -> list[Fault]:
@@ -157,7 +174,7 @@ def _foreign(truth: PanopticFile, predictions: PanopticFile) -> list[Fault]:
 
 def _refusal(faults: list[Fault], truth: PanopticFile, predictions: PanopticFile) -> str:
     return (
-        f"{len(faults)} faults, so that no number would mean anything.\n"
+        f"{counted(len(faults), 'fault')}, so that no number would mean anything.\n"
         f"truth: {truth.path}, PNGs in {truth.folder}\n"
         f"predictions: {predictions.path}, PNGs in {predictions.folder}\n\n{faults_table(faults)}"
     )

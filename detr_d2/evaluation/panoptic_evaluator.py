@@ -22,9 +22,10 @@ from detr_d2.evaluation.panoptic_quality import compare_maps
 from detr_d2.evaluation.prediction_files import PredictionWriter
 from detr_d2.evaluation.record_writer import RecordWriter
 from detr_d2.evaluation.records import make_record
-from detr_d2.evaluation.results import group_labels, group_means, write_json
+from detr_d2.evaluation.results import group_labels, group_means
 from detr_d2.evaluation.run_facts import run_facts
 from detr_d2.evaluation.tables import class_table, measures_table, quality_table
+from detr_d2.files import write_json
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog

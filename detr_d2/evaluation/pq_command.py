@@ -6,10 +6,10 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from itertools import chain
 
 from detr_d2.arguments import whole_number
 from detr_d2.data.categories import Category
-from detr_d2.errors import ConfigError
 from detr_d2.evaluation.bootstrap import Intervals, bootstrap_intervals
 from detr_d2.evaluation.file_quality import FileQuality, compare_files
 from detr_d2.evaluation.panoptic_files import PanopticFile, read_predictions, read_truth
@@ -18,10 +18,10 @@ from detr_d2.evaluation.results import (
     group_means,
     quality_as_csv,
     quality_as_json,
-    write_json,
-    write_text,
 )
 from detr_d2.evaluation.tables import class_table, quality_table
+from detr_d2.files import check_outputs, write_json, write_text
+from detr_d2.wording import counted
 
 _EPILOG = """\
 examples:
@@ -65,6 +65,9 @@ def run(args: argparse.Namespace) -> int:
     truth, categories = read_truth(args.gt, args.gt_folder)
     labels = {category.id: label for label, category in enumerate(categories)}
     predictions = read_predictions(args.pred, args.pred_folder, labels)
+    outputs = {"--json": None if args.json == "-" else args.json, "--csv": args.csv}
+    pngs = (entry.png for file in (truth, predictions) for entry in file.pictures.values())
+    check_outputs(outputs, chain((args.gt, args.pred), pngs))
     found = compare_files(truth, predictions, len(categories), args.allow_missing, args.subset, args.workers)
     intervals = None
     if args.bootstrap:
@@ -89,20 +92,22 @@ def _tables(
 
 def _notes(found: FileQuality, truth: PanopticFile, predictions: PanopticFile, subset: bool) -> list[str]:
     """What has to be known to read the numbers, a line each."""
-    notes = [f"{len(found.sums)} pictures were compared."]
+    notes = [f"{counted(len(found.sums), 'picture was', 'pictures were')} compared."]
     if found.missing and subset:
         notes = [
-            f"SUBSET: only {len(found.sums)} of {found.annotated} pictures have a prediction and were compared; don't "
-            "compare these numbers with those of the whole."
+            f"SUBSET: only {len(found.sums)} of {counted(found.annotated, 'picture')} could be compared, having a "
+            "prediction; don't compare these numbers with those of the whole."
         ]
     elif found.missing:
-        notes.append(f"{found.missing} of them have no prediction and count as empty (--allow-missing).")
+        notes.append(f"{counted(found.missing, 'of them has', 'of them have')} no prediction: empty (--allow-missing).")
     if found.unannotated:
-        notes.append(f"{found.unannotated} pictures of {truth.path} have no annotation and are no part of it.")
+        have, are = ("has", "is") if found.unannotated == 1 else ("have", "are")
+        without = f"{counted(found.unannotated, 'picture')} of {truth.path} {have} no annotation"
+        notes.append(f"{without} and {are} no part of it.")
     if found.stale_areas:
         notes.append(
-            f"{found.stale_areas} true segments have another area in the JSON than in the PNG; the PNG's pixels count "
-            "here (panopticapi takes the JSON's)."
+            f"{counted(found.stale_areas, 'true segment has', 'true segments have')} another area in the JSON than in "
+            "the PNG; the PNG's pixels count here (panopticapi takes the JSON's)."
         )
     renamed = [
         f"{i} is {truth.category_names[i]!r} and {name!r}"
@@ -110,7 +115,10 @@ def _notes(found: FileQuality, truth: PanopticFile, predictions: PanopticFile, s
         if truth.category_names.get(i, name) != name
     ]
     if renamed:
-        notes.append(f"{len(renamed)} categories have other names in the predictions: {', '.join(renamed[:5])}.")
+        notes.append(
+            f"{counted(len(renamed), 'category has another name', 'categories have other names')} in the predictions: "
+            f"{', '.join(renamed[:5])}."
+        )
     return notes
 
 
@@ -125,12 +133,9 @@ def _write(
     }
     if intervals is not None:
         content["intervals"] = {"resamples": args.bootstrap, "seed": args.seed, "confidence": intervals.confidence}
-    try:
-        if args.json == "-":
-            print(json.dumps(content, indent=1, allow_nan=False))
-        elif args.json:
-            write_json(args.json, content)
-        if args.csv:
-            write_text(args.csv, quality_as_csv(content))
-    except OSError as error:
-        raise ConfigError(f"the numbers can't be written: {error}. Name another file.") from error
+    if args.json == "-":
+        print(json.dumps(content, indent=1, allow_nan=False))
+    elif args.json:
+        write_json(args.json, content)
+    if args.csv:
+        write_text(args.csv, quality_as_csv(content))

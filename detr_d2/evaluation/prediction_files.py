@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import weakref
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from PIL import Image
 
 from detr_d2.data.categories import Category
 from detr_d2.data.segments import find_segments, number_segments
+from detr_d2.evaluation.records import finite
 from detr_d2.evaluation.spool import LineSpool
 from detr_d2.files import write_whole
 
@@ -40,6 +42,8 @@ class PredictionWriter:
         self._names = _png_names(pictures)
         if comm.is_main_process():
             shutil.rmtree(self._partial, ignore_errors=True)
+            # An evaluation that fails, or is stopped, leaves no half of its predictions.
+            self._cleaning = weakref.finalize(self, shutil.rmtree, self._partial, ignore_errors=True)
         comm.synchronize()
         self._partial.mkdir(parents=True, exist_ok=True)
 
@@ -47,7 +51,8 @@ class PredictionWriter:
         """Write the PNG of a picture's predicted map (H, W), whose segments have contiguous "category_id"."""
         name = self._names[picture["image_id"]]
         colors = np.ascontiguousarray(ids.astype("<u4")[:, :, None].view(np.uint8)[:, :, :3])
-        Image.fromarray(colors).save(self._partial / name, compress_level=3)
+        image_file = Image.fromarray(colors)
+        write_whole(self._partial / name, lambda file: image_file.save(file, "PNG", compress_level=3))
         numbers = number_segments(ids, [s["id"] for s in segments], name)
         found = find_segments(numbers, np.ones(len(segments), dtype=bool), mask_stride=None)
         left, top, right, bottom = found.boxes.T if len(segments) else np.zeros((4, 0))
@@ -55,14 +60,14 @@ class PredictionWriter:
         entries = [
             {
                 **{"id": int(s["id"]), "category_id": self._categories[s["category_id"]].id, "iscrowd": 0},
-                **{"area": int(area), "bbox": box, "score": s.get("score")},
+                **{"area": int(area), "bbox": box, "score": finite(s.get("score"))},
             }
             for s, area, box in zip(segments, found.areas, boxes, strict=True)
         ]
         image = {"id": picture["image_id"], "file_name": os.path.basename(picture["file_name"])}
         image |= {"height": picture["height"], "width": picture["width"]}
         annotation = {"image_id": picture["image_id"], "file_name": name, "segments_info": entries}
-        self._entries.add(json.dumps([image, annotation]).encode() + b"\n")
+        self._entries.add(json.dumps([image, annotation], allow_nan=False).encode() + b"\n")
 
     def write(self) -> None:
         """Join what all processes have; all have to call it."""
@@ -84,11 +89,12 @@ class PredictionWriter:
         target = self._path.with_suffix("")
         shutil.rmtree(target, ignore_errors=True)
         os.replace(self._partial, target)
+        self._cleaning.detach()
         write_whole(self._path, lambda file: _dump(content, file))
 
 
 def _dump(content: Mapping[str, Any], file: BinaryIO) -> None:
-    file.write(json.dumps(content, separators=(",", ":")).encode())
+    file.write(json.dumps(content, allow_nan=False, separators=(",", ":")).encode())
 
 
 def _png_names(pictures: Sequence[Mapping[str, Any]]) -> dict[Any, str]:

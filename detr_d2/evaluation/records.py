@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -19,6 +20,8 @@ from PIL import Image
 
 from detr_d2.errors import DatasetError, MissingFileError
 from detr_d2.evaluation.overlaps import VOID, Overlaps
+from detr_d2.evaluation.record_checks import check_record, check_run
+from detr_d2.files import open_regular
 
 #: The files of an evaluation's folder.
 RECORDS_FILE, PREVIEWS_FILE, RUN_FILE = "records.jsonl", "previews.zip", "run.json"
@@ -100,7 +103,7 @@ def make_record(
     predicted = [
         {
             **{"id": int(s["id"]), "class": int(s["category_id"]), "area": overlaps.predicted_areas[s["id"]]},
-            "score": None if s.get("score") is None else float(s["score"]),
+            "score": finite(s.get("score")),
         }
         for s in predicted_segments
     ]
@@ -115,6 +118,11 @@ def make_record(
         overlaps.as_entries(),
         None if boundaries is None else boundaries.as_entries(),
     )
+
+
+def finite(score: Any) -> float | None:
+    """A score for JSON, which has no NaN."""
+    return float(score) if score is not None and math.isfinite(score) else None
 
 
 def encode_preview(predicted_map: np.ndarray, predicted_segments: Sequence[Mapping[str, Any]]) -> bytes:
@@ -134,8 +142,12 @@ def encode_preview(predicted_map: np.ndarray, predicted_segments: Sequence[Mappi
     return buffer.getvalue()
 
 
-def read_records(folder: Path | str) -> Iterator[EvaluationRecord]:
+def read_records(folder: Path | str, num_classes: int | None = None) -> Iterator[EvaluationRecord]:
     """The records of an evaluation's folder, one after the other.
+
+    Args:
+        folder: of the evaluation.
+        num_classes: that ``run.json`` has; None where nobody has looked.
 
     Raises:
         MissingFileError: the folder has no records.
@@ -147,12 +159,15 @@ def read_records(folder: Path | str) -> Iterator[EvaluationRecord]:
             f"{path} isn't there. Name a folder that 'train_net.py --eval-only' wrote, for example "
             "output/inference/my_val; evaluations of earlier versions have to be done anew."
         )
-    with path.open("rb") as file:
+    names = {field.name for field in fields(EvaluationRecord)}
+    with open_regular(path) as file:
         for number, line in enumerate(file, 1):
             try:
-                yield EvaluationRecord(**json.loads(line))
-            except (ValueError, TypeError) as error:
+                content = json.loads(line)
+                check_record(content, num_classes)
+            except (ValueError, RecursionError) as error:
                 raise DatasetError(f"{path}, line {number} isn't a record: {error}. Evaluate anew.") from error
+            yield EvaluationRecord(**{name: value for name, value in content.items() if name in names})
 
 
 def read_run(folder: Path | str) -> dict[str, Any]:
@@ -163,11 +178,11 @@ def read_run(folder: Path | str) -> dict[str, Any]:
     """
     path = Path(folder) / RUN_FILE
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(content["categories"], list) and isinstance(content["dataset"], str):
-            return content
-        raise ValueError("no categories, or no dataset")
+        with open_regular(path) as file:
+            content: dict[str, Any] = json.load(file)
+        check_run(content)
     except FileNotFoundError as error:
         raise MissingFileError(f"{path} isn't there. Name a folder that 'train_net.py --eval-only' wrote.") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise DatasetError(f"{path} isn't what an evaluation writes: {error!r}. Evaluate anew.") from error
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(f"{path} isn't what an evaluation writes: {error}. Evaluate anew.") from error
+    return content

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -70,19 +68,6 @@ def quality_as_csv(content: dict[str, Any]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return output.getvalue()
-
-
-def write_json(path: str, content: dict[str, Any]) -> None:
-    """Write a JSON file, whole or not at all; its folder is made."""
-    write_text(path, json.dumps(content, indent=1, allow_nan=False))
-
-
-def write_text(path: str, text: str) -> None:
-    """Written beside, then renamed: the file is whole or not there; its folder is made."""
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    with open(path + ".partial", "w", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(path + ".partial", path)
 
 
 def _percent(quality: Quality) -> dict[str, float | None]:

@@ -10,6 +10,7 @@ from tabulate import tabulate
 
 from detr_d2.evaluation.bootstrap import Intervals
 from detr_d2.evaluation.panoptic_quality import PanopticQuality, Quality
+from detr_d2.wording import counted
 
 
 def quality_table(groups: Mapping[str, Quality], intervals: Intervals | None = None) -> str:
@@ -45,7 +46,12 @@ def class_table(
             ends = [] if intervals is None else [_ends(intervals.classes[label, 0])]
             rows.append((name, kind, *_percent(of_class), *(int(count[label]) for count in counts), *ends))
     absent = len(names) - len(rows)
-    note = f"\n{absent} of {len(names)} classes are neither in these pictures nor predicted." if absent else ""
+    are = "is" if absent == 1 else "are"
+    note = (
+        f"\n{absent} of {counted(len(names), 'class', 'classes')} {are} neither in these pictures nor predicted."
+        if absent
+        else ""
+    )
     return _table(rows, headers) + note
 
 

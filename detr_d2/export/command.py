@@ -9,10 +9,13 @@ from pathlib import Path
 
 from detr_d2.arguments import add_opts
 from detr_d2.checkpoint import DetrCheckpointer, load_model
+from detr_d2.checkpoint.places import weight_files
 from detr_d2.config import load_config
 from detr_d2.errors import ConfigError
 from detr_d2.export.writing import FORMATS, check_output, check_packages, export_model
+from detr_d2.files import check_outputs
 from detr_d2.meta_arch import DetrPanoptic
+from detr_d2.wording import counted
 
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
@@ -49,7 +52,9 @@ def run(args: argparse.Namespace) -> int:
     """Export the model that ``args`` name and say what the file holds."""
     path = Path(args.out)
     file_format = args.format or _format_of(path)
+    inputs = [*weight_files(args.checkpoint), *([args.config_file] if args.config_file else [])]
     check_output(path)
+    check_outputs({"OUT": path}, inputs)
     check_packages(file_format)
     started = time.monotonic()
 
@@ -61,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     export_model(model, cfg, path, file_format, report)
     parts = "boxes and masks" if model.mask_head is not None else "boxes"
     size = path.stat().st_size / 2**20
-    print(f"{path}: {parts} of {len(model.categories)} classes, {size:.1f} MiB, as {file_format}")
+    print(f"{path}: {parts} of {counted(len(model.categories), 'class', 'classes')}, {size:.1f} MiB, as {file_format}")
     return 0
 
 

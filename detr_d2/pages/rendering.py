@@ -13,14 +13,15 @@ import jinja2
 from markupsafe import Markup
 
 from detr_d2.files import write_text
+from detr_d2.wording import counted
 
 
 def render_page(template: str | os.PathLike[str], **context: Any) -> str:
     """A page from a Jinja template; every value is escaped.
 
     A template extends ``base.html`` and may import the macros of ``parts.html``, both of which lie beside this module.
-    Filters: ``number`` (a number with one decimal, or so many; a dash for None and NaN), ``data`` (JSON that may stand
-    inside ``<script type="application/json">``).
+    Filters: ``number`` (a number with one decimal, or so many; a dash for None and NaN), ``counted`` (a number and
+    what it counts, one or many), ``data`` (JSON that may stand inside ``<script type="application/json">``).
 
     Args:
         template: path of the template file.
@@ -48,7 +49,7 @@ def _environment(folder: str) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=shown_number, data=script_data)
+    environment.filters.update(number=shown_number, counted=shown_count, data=script_data)
     return environment
 
 
@@ -59,6 +60,11 @@ def shown_number(value: float | None, digits: int = 1) -> str:
     if isinstance(value, float):
         return f"{value:,.{digits}f}".replace(",", "\u2009")
     return f"{value:,}".replace(",", "\u2009")
+
+
+def shown_count(number: int, one: str, many: str | None = None) -> str:
+    """A whole number with what it counts; see :func:`detr_d2.wording.counted`."""
+    return f"{shown_number(number)} {counted(number, one, many).partition(' ')[2]}"
 
 
 def script_data(value: Any) -> Markup:

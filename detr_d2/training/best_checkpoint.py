@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Any
 
 from torch import nn
 
@@ -48,13 +47,6 @@ class BestCheckpoint(hooks.BestCheckpointer):
 
 class _WeightsOnly(DetrCheckpointer):
     """Saves weights without the training's state, a third of the size; ``--resume`` never starts from such a file."""
-
-    def save(self, name: str, **kwargs: Any) -> None:
-        """Written beside, then renamed: the best so far is never lost to an interruption."""
-        beside = f"{name}.part"
-        super().save(beside, **kwargs)
-        if self.save_dir and self.save_to_disk:
-            os.replace(os.path.join(self.save_dir, f"{beside}.pth"), os.path.join(self.save_dir, f"{name}.pth"))
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Not the last checkpoint: a run goes on from where it stopped, not from where it was best."""

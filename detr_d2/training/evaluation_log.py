@@ -81,7 +81,7 @@ class EvaluationLog(AfterEvaluation):
         with open(self.path, "ab+") as file:
             # A run that was killed may have left a line without its end.
             is_cut = file.tell() > 0 and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"
-            file.write((b"\n" if is_cut else b"") + json.dumps(line).encode() + b"\n")
+            file.write((b"\n" if is_cut else b"") + json.dumps(line, allow_nan=False).encode() + b"\n")
 
 
 def read_evaluations(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -101,7 +101,8 @@ def read_evaluations(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
         try:
             line = json.loads(text)
             iteration = line["iteration"]
-        except (ValueError, KeyError, TypeError):
+            _ = iteration < math.inf
+        except (ValueError, KeyError, TypeError, RecursionError):
             logger.info("Left out a line of %s that isn't complete: %.60s", path, text)
             continue
         lines = [earlier for earlier in lines if earlier["iteration"] < iteration] + [line]
@@ -118,7 +119,11 @@ def _flat(results: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 
 def _json_number(value: Any) -> Any:
-    """Numbers of any library as JSON has them; what isn't finite is null."""
+    """Numbers of any library as JSON has them; what isn't finite, or no number, is null."""
     if isinstance(value, str | int):
         return value
-    return float(value) if math.isfinite(float(value)) else None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None

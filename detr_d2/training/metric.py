@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from detr_d2.config_values import check_values
 from detr_d2.data import dataset_metadata
-from detr_d2.errors import ConfigError
 
 from detectron2.config import CfgNode
 
@@ -84,10 +84,9 @@ def chosen_metric(cfg: CfgNode, options: CfgNode, key: str) -> Metric | None:
         key: its name, for messages.
 
     Raises:
-        ConfigError: ``MODE`` is none of max, min and auto.
+        ConfigError: a value of these keys isn't allowed.
     """
-    if options.MODE not in (*MODES, "auto"):
-        raise ConfigError(f"{key}.MODE is {options.MODE!r}; allowed are auto, max and min.")
+    check_values(cfg, key)
     name = options.METRIC
     if not name or not cfg.DATASETS.TEST:
         return None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from torch import nn
 
+from detr_d2.config_values import check_values
 from detr_d2.data import DetrPanopticDatasetMapper, dataset_metadata
 from detr_d2.data.train_loader import build_train_mapper
 from detr_d2.errors import ConfigError
@@ -44,15 +46,11 @@ def check_training(cfg: CfgNode) -> _Metrics:
     Raises:
         ConfigError: naming what is wrong.
     """
-    build_train_mapper(cfg, [])  # reads nothing, and refuses values that aren't allowed
+    check_values(cfg, "TEST.", "INPUT.")
+    build_train_mapper(cfg, [])  # reads nothing, and refuses keys that don't go together
     best = chosen_metric(cfg, cfg.TEST.BEST_CHECKPOINT, "TEST.BEST_CHECKPOINT")
     keys, period = cfg.TEST.EARLY_STOPPING, cfg.TEST.EVAL_PERIOD
     stopping = chosen_metric(cfg, keys, "TEST.EARLY_STOPPING")
-    if keys.PATIENCE < 0 or keys.MIN_DELTA < 0:
-        raise ConfigError(
-            f"TEST.EARLY_STOPPING.PATIENCE is {keys.PATIENCE} and MIN_DELTA {keys.MIN_DELTA}; neither may be negative. "
-            "PATIENCE 0 never stops."
-        )
     if keys.PATIENCE and (period <= 0 or stopping is None):
         raise ConfigError(
             f"TEST.EARLY_STOPPING.PATIENCE is {keys.PATIENCE}, but nothing would ever stop the training: "
@@ -93,6 +91,28 @@ def add_training_hooks(built: Sequence[HookBase | None], cfg: CfgNode, model: nn
     # The writers come last: they write what the others have found.
     place = next((i for i, hook in enumerate(found) if isinstance(hook, hooks.PeriodicWriter)), len(found))
     return found[:place] + added + found[place:]
+
+
+def storing_finite_results(
+    built: Sequence[HookBase | None], period: int, evaluate: Callable[[], dict[str, Any]]
+) -> list[HookBase | None]:
+    """The same hooks, but Detectron2's evaluation puts only finite results into the storage.
+
+    What there is nothing to judge of is NaN, and ``metrics.json`` would have NaN in it, which isn't JSON.
+
+    Args:
+        built: what ``DefaultTrainer.build_hooks`` returned.
+        period: ``TEST.EVAL_PERIOD``.
+        evaluate: evaluates the model, and returns nested results.
+    """
+    finite = hooks.EvalHook(period, lambda: finite_results(evaluate()))
+    return [finite if type(hook) is hooks.EvalHook else hook for hook in built]
+
+
+def finite_results(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested results without numbers that are NaN or infinite."""
+    found = {name: finite_results(value) if isinstance(value, Mapping) else value for name, value in results.items()}
+    return {name: value for name, value in found.items() if isinstance(value, dict) or math.isfinite(value)}
 
 
 def build_test_mapper(cfg: CfgNode, dataset_name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:

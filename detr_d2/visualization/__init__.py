@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from detr_d2.visualization.curves import draw_curves, read_metrics
-from detr_d2.visualization.files import save_picture
-from detr_d2.visualization.label_layout import place_labels, text_font
-from detr_d2.visualization.panoptic import draw_instances, draw_panoptic, enlargement
-from detr_d2.visualization.per_class import draw_per_class
-from detr_d2.visualization.side_by_side import draw_prediction, draw_side_by_side, save_side_by_side
+from typing import TYPE_CHECKING
+
+from detr_d2.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from detr_d2.visualization.curves import draw_curves, read_metrics
+    from detr_d2.visualization.files import save_picture
+    from detr_d2.visualization.label_layout import place_labels, text_font
+    from detr_d2.visualization.panoptic import draw_instances, draw_panoptic, enlargement
+    from detr_d2.visualization.per_class import draw_per_class
+    from detr_d2.visualization.side_by_side import draw_prediction, draw_side_by_side, save_side_by_side
 
 __all__ = [
     "draw_curves",
@@ -23,3 +28,15 @@ __all__ = [
     "save_side_by_side",
     "text_font",
 ]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "curves": ("draw_curves", "read_metrics"),
+        "files": ("save_picture",),
+        "label_layout": ("place_labels", "text_font"),
+        "panoptic": ("draw_instances", "draw_panoptic", "enlargement"),
+        "per_class": ("draw_per_class",),
+        "side_by_side": ("draw_prediction", "draw_side_by_side", "save_side_by_side"),
+    },
+)

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps
 
+from detr_d2.visualization.figure_text import drawn_name
+
 #: Texts stand on a dark ground: their colour is mixed with white until it is at least so bright (0..1).
 MIN_TEXT_BRIGHTNESS = 0.72
 _BRIGHTNESS_OF_RGB = np.array([0.299, 0.587, 0.114])
@@ -46,8 +48,8 @@ def class_style(metadata: Any, category_id: int, is_thing: bool) -> ClassStyle:
     color = _entry(metadata.get(f"{kind}_colors", None), category_id)
     if color is None:
         picked = colormaps["tab20"](category_id % 20)[:3]
-        return ClassStyle(str(category_id if name is None else name), _as_color(np.array(picked)))
-    return ClassStyle(str(category_id if name is None else name), _as_color(np.array(color) / 255))
+        color = 255 * np.array(picked)
+    return ClassStyle(drawn_name(str(category_id if name is None else name)), _as_color(np.array(color) / 255))
 
 
 def _entry(values: Any, index: int) -> Any:

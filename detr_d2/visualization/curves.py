@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +15,12 @@ from matplotlib.ticker import MaxNLocator
 
 from detr_d2.errors import DatasetError, MissingFileError
 from detr_d2.files import write_whole
+from detr_d2.visualization.figure_text import figure_text
 
 logger = logging.getLogger(__name__)
+
+#: Larger values aren't a training's: 32 bits hold up to 3.4e38. Nor are later iterations.
+MAX_VALUE, MAX_ITERATION = 3e38, 10**12
 
 #: Of each name the values by iteration, in order.
 Series = dict[str, dict[int, float]]
@@ -56,11 +59,17 @@ TOPICS = (
 )
 
 
+def metrics_file(path: str | Path) -> Path:
+    """The ``metrics.json`` that a path stands for: its own, or that of an output folder."""
+    return Path(path) / "metrics.json" if Path(path).is_dir() else Path(path)
+
+
 def read_metrics(path: str | Path) -> Series:
     """Reads a ``metrics.json``: one JSON object a line, as Detectron2's ``JSONWriter`` appends them.
 
-    Lines that are no such object (the last one of a run that was killed) and values that are no finite numbers are left
-    out. When a run was started again in the same folder, its values replace the older ones from there on.
+    Lines that are no such object (the last one of a run that was killed) and values that are no finite numbers of
+    32 bits, which is what a training computes with, are left out. When a run was started again in the same folder, its
+    values replace the older ones from there on.
 
     Args:
         path: the file, or the output folder it is in.
@@ -72,8 +81,7 @@ def read_metrics(path: str | Path) -> Series:
         MissingFileError: there is no such file.
         DatasetError: the file holds no metrics.
     """
-    file = Path(path)
-    file = file / "metrics.json" if file.is_dir() else file
+    file = metrics_file(path)
     if not file.is_file():
         raise MissingFileError(f"{file} isn't there; name an output folder of train_net.py, or its metrics.json.")
     series: Series = {}
@@ -81,9 +89,10 @@ def read_metrics(path: str | Path) -> Series:
         record = _parse(line)
         if record is not None:
             _add_(series, record)
-    if not series:
+    found = {name: values for name, values in series.items() if values}
+    if not found:
         raise DatasetError(f"{file} holds no metrics; lines like {{'iteration': 19, 'total_loss': 7.1}} are expected.")
-    return {name: dict(sorted(values.items())) for name, values in series.items() if values}
+    return found
 
 
 def draw_curves(runs: Mapping[str, str | Path], output: str | Path) -> Path:
@@ -113,33 +122,41 @@ def draw_curves(runs: Mapping[str, str | Path], output: str | Path) -> Path:
             _draw_topic(axes[row, column], TOPICS[index], lines[index])
             axes[row, column].set_xlim(0, 1.02 * max(last, 1))
             axes[row, column].set_xlabel("iteration")
-        axes[row, 0].set_ylabel(name, fontsize=12, fontweight="bold")
+        axes[row, 0].set_ylabel(figure_text(name), fontsize=12, fontweight="bold")
     target = Path(output)
     return write_whole(target, lambda file: figure.savefig(file, format="png"))
 
 
 def _parse(line: str) -> dict[str, float] | None:
-    """The finite numbers of a line, or None if it is no JSON object with an iteration."""
+    """The numbers of a line, or None if it is no JSON object with an iteration."""
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         if line.strip():
             logger.info("Left out a line of the metrics that isn't complete: %.60s", line)
         return None
-    if not isinstance(record, dict) or not _is_number(record.get("iteration")):
+    iteration = _number(record.get("iteration")) if isinstance(record, dict) else None
+    if iteration is None or not 0 <= iteration <= MAX_ITERATION:
         return None
-    return {name: value for name, value in record.items() if _is_number(value)}
+    numbers = {name: _number(value) for name, value in record.items()}
+    return {name: value for name, value in numbers.items() if value is not None}
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+def _number(value: object) -> float | None:
+    """A number that fits into 32 bits, what is too small for them being 0; None for everything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -MAX_VALUE <= value <= MAX_VALUE:
+        return None
+    return value if abs(value) > 1 / MAX_VALUE else 0.0
 
 
 def _add_(series: Series, record: Mapping[str, float]) -> None:
-    """Adds a line. A metric that goes back in iterations tells of a restart: what was known from there on is void."""
+    """Adds a line. A metric that goes back in iterations tells of a restart: what was known from there on is void.
+
+    Values so stand in order of iterations.
+    """
     iteration = int(record["iteration"])
     names = [name for name in record if name != "iteration"]
-    if any(iteration <= max(series.get(name) or [-1]) for name in names):
+    if any(iteration <= next(reversed(series.get(name) or {-1: 0.0})) for name in names):
         for values in series.values():
             for stale in [known for known in values if known >= iteration]:
                 del values[stale]
@@ -171,7 +188,7 @@ def _draw_topic(axis: Axes, topic: Topic, lines: Mapping[str, Mapping[int, float
     for name, values in sorted(lines.items(), key=lambda item: list(topic.metrics).index(_metric(item[0], topic))):
         shown, color = topic.metrics[_metric(name, topic)]
         prefix = _prefix(name, topic)
-        label = f"{prefix}{shown}: {list(values.values())[-1]:.3g}"
+        label = f"{figure_text(f'{prefix}{shown}')}: {list(values.values())[-1]:.3g}"
         style = styles[prefixes.index(prefix) % len(styles)]
         marker = "o" if topic.is_percentage or len(values) == 1 else None
         axis.plot(list(values), list(values.values()), style, color=color, label=label, marker=marker, markersize=4)

@@ -14,6 +14,8 @@ from matplotlib.figure import Figure
 
 from detr_d2.errors import DatasetError, MissingFileError
 from detr_d2.files import write_whole
+from detr_d2.visualization.figure_text import figure_text
+from detr_d2.wording import counted
 
 _COLORS = {"Things": "tab:orange", "Stuff": "tab:cyan"}
 _INCHES_A_ROW = 0.26
@@ -41,14 +43,18 @@ def draw_per_class(quality_json: str | Path, output: str | Path) -> Path:
     content = _read(path)
     groups = {"Things": _best_first(content, True), "Stuff": _best_first(content, False)}
     absent = [entry["name"] for entry in content["classes"] if entry["PQ"] is None]
-    note = textwrap.wrap(f"Neither in these pictures nor predicted: {', '.join(absent)}", _CHARACTERS_A_LINE)
+    note = textwrap.wrap(
+        f"Neither in these pictures nor predicted: {', '.join(map(figure_text, absent))}", _CHARACTERS_A_LINE
+    )
     rows = sum(len(entries) for entries in groups.values())
     figure = Figure(figsize=(9, 1.6 + _INCHES_A_ROW * (rows + len(note) * bool(absent))), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     axis = figure.subplots()
     _draw_bars(axis, groups)
     means = "   ".join(_mean(name, content.get(name)) for name in ("All", "Things", "Stuff"))
-    axis.set_title(f"{content['dataset']}, {content['pictures']} pictures\nPQ   {means}", fontsize=12)
+    axis.set_title(
+        f"{figure_text(content['dataset'])}, {counted(content['pictures'], 'picture')}\nPQ   {means}", fontsize=12
+    )
     if absent:
         figure.supxlabel("\n".join(note), fontsize=9, color="dimgray", x=0.02, ha="left")
     return write_whole(Path(output), lambda file: figure.savefig(file, format="png"))
@@ -83,7 +89,9 @@ def _draw_bars(axis: Axes, groups: Mapping[str, Sequence[Mapping[str, Any]]]) ->
         values = [entry["PQ"] for entry in entries]
         bars = axis.barh(places, values, color=_COLORS[name], label=name, height=0.75)
         axis.bar_label(bars, fmt="%.1f", padding=3, fontsize=9)
-        labels += [f"{entry['name']} ({entry['true_positives'] + entry['false_negatives']})" for entry in entries]
+        labels += [
+            f"{figure_text(entry['name'])} ({entry['true_positives'] + entry['false_negatives']})" for entry in entries
+        ]
     axis.set_yticks(range(len(labels)), labels, fontsize=10)
     axis.set_ylim(max(len(labels), 1) - 0.4, -0.6)
     axis.set_xlim(0, 108)

@@ -10,12 +10,12 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from detr_d2.data import read_panoptic_png
+from detr_d2.data.picture_reading import read_dataset_image
 from detr_d2.errors import DatasetError
 from detr_d2.visualization.files import save_picture
 from detr_d2.visualization.label_layout import text_font
 from detr_d2.visualization.panoptic import draw_instances, draw_panoptic, enlargement, resize_image
 
-from detectron2.data.detection_utils import read_image
 from detectron2.structures import Boxes, BoxMode, Instances
 
 #: Larger pictures are shrunk for a row of three; they can be looked at in full size one by one.
@@ -49,7 +49,7 @@ def draw_side_by_side(
         MissingFileError: the truth's PNG isn't there.
         DatasetError: it can't be read, or isn't as large as its picture.
     """
-    image = read_image(dataset_dict["file_name"], format="RGB")
+    image = _image(dataset_dict, "RGB")
     height, width = image.shape[:2]
     scale = min(float(enlargement(height, width)), MAX_LONG_SIDE / max(height, width))
     panels = {
@@ -94,10 +94,14 @@ def save_side_by_side(
     """
     written = []
     for dataset_dict in dataset_dicts:
-        prediction = predict(read_image(dataset_dict["file_name"], format="BGR"))
+        prediction = predict(_image(dataset_dict, "BGR"))
         row = draw_side_by_side(dataset_dict, prediction, metadata, score_threshold)
         written.append(save_picture(row, Path(output_dir) / f"{Path(dataset_dict['file_name']).stem}.png"))
     return written
+
+
+def _image(dataset_dict: DatasetDict, image_format: str) -> np.ndarray:
+    return read_dataset_image(dataset_dict["file_name"], image_format, f"the picture {dataset_dict['file_name']}")
 
 
 def _draw_truth(image: np.ndarray, dataset_dict: DatasetDict, metadata: Any, scale: float) -> np.ndarray:

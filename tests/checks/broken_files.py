@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from detr_d2.data.checks.images import MOST_PIXELS
+from detr_d2.data.image_size import MOST_PIXELS
 from tests.checks.breaking import IMAGE, INSTANCES, PANOPTIC, SEGMENT, Ways, png_of
 
 WAYS = Ways()
@@ -50,6 +50,12 @@ def picture_is_cut_off_or_empty_or_noise(built: Any, image: Any, segment: Any) -
     path = built.folder / "images" / image["file_name"]
     content = path.read_bytes()
     path.write_bytes(built.random.choice([b"", content[: len(content) // 2], built.random.randbytes(500)]))
+
+
+@WAYS.case("picture-suffix", IMAGE)
+def picture_is_called_otherwise(built: Any, image: Any, segment: Any) -> None:
+    path = built.folder / "images" / image["file_name"]
+    image["file_name"] = path.rename(path.with_suffix(built.random.choice([".data", ""]))).name
 
 
 @WAYS.case("picture-missing", IMAGE)

@@ -91,7 +91,8 @@ def file_name_escapes(built: Any, image: Any, segment: Any) -> None:
 def file_name_twice(built: Any, image: Any, segment: Any) -> None:
     other = next(entry for entry in built.content["images"] if entry is not image)
     built.content["images"] = [other, image]
-    built.content["annotations"] = []
+    kept = [entry for entry in built.content["annotations"] if entry["image_id"] == other["id"]]
+    built.content["annotations"] = kept
     image.update({key: other[key] for key in ("file_name", "width", "height")})
 
 
@@ -172,6 +173,11 @@ def annotation_is_no_object(built: Any, image: Any, segment: Any) -> None:
 @WAYS.case("json-number", FILE)
 def infinity_stands_elsewhere(built: Any, image: Any, segment: Any) -> None:
     built.content["info"] = {"version": float("inf")}
+
+
+@WAYS.case("json-text", FILE)
+def text_has_half_of_a_character(built: Any, image: Any, segment: Any) -> None:
+    built.content["info"] = {"description": "half \ud83d"}
 
 
 @WAYS.case("category-id", FILE)

@@ -70,7 +70,16 @@ def test_every_kind_of_fault_of_one_json_has_a_way_to_break() -> None:
     broken = {case.values[1] for case in [*broken_json.WAYS.cases, *broken_files.WAYS.cases]}
 
     assert set(KINDS) - broken == {
-        *("json-missing", "json-broken", "json-large", "folder-missing", "json-other", "folder-unknown"),
+        *(
+            "json-missing",
+            "json-broken",
+            "json-large",
+            "json-empty",
+            "json-repeated",
+            "folder-missing",
+            "json-other",
+            "folder-unknown",
+        ),
         *("id-shared", "crowd-only", "split-leak", "split-near"),
         *("export-broken", "shape-undrawn", "objects-missing"),
     }

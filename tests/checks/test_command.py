@@ -131,7 +131,7 @@ def test_training_stops_at_a_fault_and_says_how_to_see_all(tiny_config: Any, yar
     cfg.DATASETS.CHECK = "off"
     assert check_before_training(cfg) == []
     cfg.DATASETS.CHECK = "some"
-    with pytest.raises(ConfigError, match="quick, full, off"):
+    with pytest.raises(ConfigError, match="quick, full and off"):
         check_before_training(cfg)
 
 

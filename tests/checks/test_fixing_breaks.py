@@ -23,7 +23,7 @@ CASES = [*broken_json.WAYS.cases, *broken_files.WAYS.cases]
 #: Warnings that only a person can decide about, and what a repaired copy shows of other faults.
 STAY = {
     *("category-gap", "category-name-alike", "polygon-crossing", "overlap", "crowd", "png-void"),
-    *("picture-orientation", "picture-unlabelled", "path-collision"),
+    *("picture-orientation", "picture-unlabelled", "picture-suffix", "path-collision"),
 }
 
 

@@ -168,6 +168,14 @@ def test_short_name_works_in_detectron2s_predictor(
     assert result["panoptic_seg"][0].shape == (48, 64)
 
 
+def test_published_file_whose_head_detectron2_cuts_off_says_what_to_do(tiny_config: Config, tmp_path: Path) -> None:
+    path = _write(published_shapes(251, heads=4, size=TINY), tmp_path / "panoptic.pth")
+    torch.save({"model": read_raw(path)}, path)
+
+    with pytest.raises(WeightsError, match=r"leaves out what has another shape.*detr-d2 convert-weights"):
+        DefaultPredictor(tiny_config(*COCO, *MASKS, *TINY_RESNET, "MODEL.WEIGHTS", path))
+
+
 def test_file_named_as_the_published_one_is_itself(tiny_config: Config, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     model = build_model(tiny_config())

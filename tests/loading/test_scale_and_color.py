@@ -158,12 +158,12 @@ def test_new_augmentations_are_off_by_default_and_never_in_tests() -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["INPUT.LSJ.ENABLED", True, "INPUT.LSJ.MIN_SCALE", 0.0], "LSJ.MIN_SCALE=0.0"),
+        (["INPUT.LSJ.ENABLED", True, "INPUT.LSJ.MIN_SCALE", 0.0], "LSJ.MIN_SCALE is 0.0"),
         (["INPUT.LSJ.ENABLED", True, "INPUT.LSJ.MIN_SCALE", 3.0], "LSJ.MIN_SCALE=3.0"),
-        (["INPUT.LSJ.ENABLED", True, "INPUT.LSJ.SIZE", 0], "SIZE=0"),
-        (["INPUT.COLOR_JITTER.ENABLED", True, "INPUT.COLOR_JITTER.HUE", 0.7], "HUE=0.7"),
+        (["INPUT.LSJ.ENABLED", True, "INPUT.LSJ.SIZE", 0], "SIZE is 0"),
+        (["INPUT.COLOR_JITTER.ENABLED", True, "INPUT.COLOR_JITTER.HUE", 0.7], "HUE is 0.7"),
         (["INPUT.COLOR_JITTER.ENABLED", True, "INPUT.COLOR_JITTER.CONTRAST", -0.1], "CONTRAST"),
-        (["INPUT.COLOR_JITTER.ENABLED", True, "INPUT.COLOR_JITTER.PROB", 2.0], "PROB=2.0"),
+        (["INPUT.COLOR_JITTER.ENABLED", True, "INPUT.COLOR_JITTER.PROB", 2.0], "PROB is 2.0"),
     ],
 )
 def test_senseless_values_are_refused(overrides: list[Any], message: str) -> None:

@@ -113,12 +113,12 @@ def test_keys_can_be_set_on_a_command_line() -> None:
 def test_user_errors_of_workers_keep_their_kind(
     make_loader: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import detr_d2.data.mapper as mapper
+    import detr_d2.data.picture_reading as picture_reading
 
     def broken(path: str, image_format: str) -> None:
         raise OSError("image file is truncated")
 
-    monkeypatch.setattr(mapper, "read_whole_image", broken)
+    monkeypatch.setattr(picture_reading, "read_whole_image", broken)
 
     with pytest.raises(UserError, match="can't be read: image file is truncated"):
         next(iter(make_loader("DATALOADER.NUM_WORKERS", 1)))

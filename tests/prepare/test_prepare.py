@@ -24,6 +24,7 @@ from detr_d2.data.checks.sources import find_sources
 from detr_d2.data.prepare import pipeline
 from detr_d2.data.prepare.finishing import MARKER
 from detr_d2.data.prepare.options import PrepareOptions
+from detr_d2.data.prepare.picture import StoppedError
 from detr_d2.data.prepare.pipeline import prepare
 from detr_d2.data.prepare.records import Box, ClassRecord, Export, FileRef, Label, Note, PictureRecord
 from detr_d2.data.prepare.stuff import build_policy
@@ -190,7 +191,7 @@ def test_overlaps_that_are_errors_are_listed_and_nothing_is_written(made: Callab
     both = (Label("pipe", Box(0, 0, 20, 20), id=5), Label("drum", Box(10, 10, 30, 30), id=6))
     export = replace(export, pictures=(*export.pictures[:3], replace(export.pictures[3], labels=both)))
 
-    with pytest.raises(DatasetError, match=r"(?s)1 of 4 pictures.*job/3.jpg: labels 5 and 6 share 100 pixels"):
+    with pytest.raises(DatasetError, match=r"(?s)1 of 4 images.*job/3.jpg: labels 5 and 6 share 100 pixels"):
         made(export, overlap="error")
 
     assert not (tmp_path / "site").exists()
@@ -420,7 +421,7 @@ def test_a_process_that_is_ended_is_told_from_a_fault_of_the_data(
 
     monkeypatch.setattr(pipeline, "in_processes", broken)
 
-    with pytest.raises(DatasetError, match="--workers 1 goes on"):
+    with pytest.raises(StoppedError, match="--workers 1 goes on"):
         prepare_in(tmp_path, make_export(tmp_path, "job", 2))
 
 

@@ -206,12 +206,12 @@ def test_class_names_that_a_list_lacks_are_an_error_with_near_names(
 def test_ctrl_c_says_that_the_same_command_goes_on(
     yard: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupt(*_: object) -> None:
+    def interrupt(things: object, count: int, title: str) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command, "prepare", interrupt)
+    monkeypatch.setattr(command, "_bar", interrupt)
 
-    assert prepare("--cvat", yard / "cvat", "--out", tmp_path / "site") == 130
+    assert run_command(lambda: prepare("--cvat", yard / "cvat", "--out", tmp_path / "site")) == 130
     assert "goes on" in capsys.readouterr().err
 
 

@@ -83,9 +83,21 @@ def test_class_that_is_rare_in_training_and_poor_wants_more(numbers: dict[str, A
 )
 def test_number_that_stands_out_is_told(numbers: dict[str, Any], part: str, change: dict[str, Any], title: str) -> None:
     numbers[part] |= change
-    next(e for e in numbers["mistakes"] if e["kind"] == "loose_borders")["gives_back"]["All"] = 5.0
+    if title == "Sharpen the borders":
+        _kind(numbers, "loose_borders")["gives_back"]["All"] = 5.0
 
     assert titles(numbers) == [title]
+
+
+def test_borders_are_told_where_they_cost_most_or_are_poor(numbers: dict[str, Any]) -> None:
+    _kind(numbers, "loose_borders")["gives_back"]["All"] = 5.0
+    assert titles(numbers) == ["Sharpen the borders"]
+
+    _kind(numbers, "missed")["gives_back"]["All"] = 6.0
+    assert titles(numbers) == ["Find what is missed"]
+
+    numbers["All"]["SQ"] = 60.0
+    assert titles(numbers) == ["Find what is missed", "Sharpen the borders"]
 
 
 @pytest.mark.parametrize(("excess", "word"), [(0.3, "overconfident"), (-0.3, "underconfident")])
@@ -142,6 +154,10 @@ def test_reports_are_written_of_the_datasets_that_have_records(run_folder: Path,
 
     assert pages == [inference / "made_val" / "report.html"]
     assert "report of broken couldn't be written" in caplog.text
+
+
+def _kind(numbers: dict[str, Any], kind: str) -> dict[str, Any]:
+    return next(entry for entry in numbers["mistakes"] if entry["kind"] == kind)
 
 
 def _registered(config: str) -> list[Category]:

@@ -166,12 +166,12 @@ def test_early_stop_is_no_exception_that_a_training_reports():
     [
         (("TEST.EARLY_STOPPING.PATIENCE", 2, "TEST.EVAL_PERIOD", 0), "nothing would ever stop"),
         (("INPUT.LSJ.ENABLED", True, "INPUT.LSJ.SIZE", 0), "INPUT.LSJ"),
-        (("INPUT.MASK_STRIDE", 0), "INPUT.MASK_STRIDE=0"),
-        (("INPUT.RICAP.ENABLED", True, "INPUT.RICAP.PROB", 1.5), "INPUT.RICAP.PROB=1.5"),
+        (("INPUT.MASK_STRIDE", 0), "INPUT.MASK_STRIDE is 0"),
+        (("INPUT.RICAP.ENABLED", True, "INPUT.RICAP.PROB", 1.5), "INPUT.RICAP.PROB is 1.5"),
         (("TEST.EARLY_STOPPING.PATIENCE", 2, "DATASETS.TEST", ()), "nothing would ever stop"),
         (("TEST.EARLY_STOPPING.PATIENCE", 2, "TEST.EARLY_STOPPING.METRIC", ""), "nothing would ever stop"),
         (("TEST.EARLY_STOPPING.PATIENCE", -1), "PATIENCE is -1"),
-        (("TEST.EARLY_STOPPING.MIN_DELTA", -0.5), "MIN_DELTA -0.5"),
+        (("TEST.EARLY_STOPPING.MIN_DELTA", -0.5), "MIN_DELTA is -0.5"),
         (("TEST.BEST_CHECKPOINT.MODE", "best"), "MODE is 'best'"),
     ],
 )

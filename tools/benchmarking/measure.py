@@ -7,14 +7,24 @@ import multiprocessing
 import os
 import platform
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
 Result = TypeVar("Result")
+
+#: Runs a command from a small process: a child's peak begins with the memory of the process that it comes from.
+_METER = """
+import resource, subprocess, sys
+done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(done.returncode, used.ru_utime + used.ru_stime, used.ru_maxrss)
+"""
 
 
 def seconds_interleaved(
@@ -36,6 +46,19 @@ def seconds_interleaved(
             if i > 0:
                 times[name].append(clock() - start)
     return {name: statistics.median(values) for name, values in times.items()}
+
+
+def command_usage(words: Sequence[str]) -> tuple[float, float]:
+    """Processor seconds of a command and its children, and MiB of the largest of its processes.
+
+    Raises:
+        RuntimeError: the command failed.
+    """
+    metered = subprocess.run([sys.executable, "-I", "-c", _METER, *words], capture_output=True, text=True, check=True)
+    code, seconds, kibibytes = map(float, metered.stdout.split())
+    if code:
+        raise RuntimeError(f"{' '.join(words)} ended with {code:g}")
+    return seconds, kibibytes / 1024
 
 
 def in_fresh_process(function: Callable[..., Result], *arguments: Any) -> Result:

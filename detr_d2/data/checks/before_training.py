@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 from detectron2.config import CfgNode
 
-from ...errors import ConfigError, DatasetError
+from ...config_values import check_values
+from ...errors import DatasetError
 from .dataset import dataset_faults
 from .faults import Fault
 from .parallel import default_workers
 from .report import Findings
 from .sources import sources_of_registered
 
-_MODES = ("quick", "full", "off")
 _SHOWN = 5
 #: Reading the dataset finds these as well, and knows where such a dataset is usually kept.
 _LEFT_TO_LOADING = ("json-missing", "folder-missing")
@@ -32,9 +32,8 @@ def check_before_training(cfg: CfgNode) -> list[str]:
         DatasetError: something would stop the training or make it go wrong.
         ConfigError: ``DATASETS.CHECK`` isn't quick, full or off.
     """
+    check_values(cfg, "DATASETS.CHECK")
     mode = cfg.DATASETS.CHECK
-    if mode not in _MODES:
-        raise ConfigError(f"DATASETS.CHECK is {mode!r}; allowed are {', '.join(_MODES)}.")
     if mode == "off":
         return []
     names = list(dict.fromkeys([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]))

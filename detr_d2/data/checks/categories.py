@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from ..names import is_text
 from .faults import Fault, fault, shown
 from .values import is_whole, numbered
 
@@ -58,6 +59,9 @@ def _name_faults(name: Any, number: int, file: str, first_of_name: dict[str, int
     place = f"categories[{number}]"
     if not isinstance(name, str) or not name.strip():
         yield fault("category-name", file, f"{place} has name={shown(name)}.")
+        return
+    if not is_text(name):
+        yield fault("category-name", file, f"{place} has name={shown(name)}, which isn't text.")
         return
     if first_of_name.setdefault(name, number) != number:
         yield fault("category-name", file, f"{place} has the name {shown(name)} of categories[{first_of_name[name]}].")

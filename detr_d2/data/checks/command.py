@@ -12,12 +12,13 @@ from tqdm import tqdm
 
 from ...arguments import whole_number
 from ...errors import DatasetError
+from ...files import refuse_replacing, refuse_special
 from .dataset import dataset_faults
 from .faults import KINDS, Fault
-from .fixing import CHANGES, fix_dataset, refuse_taken
+from .fixing import CHANGES, fix_dataset, refuse_inside, refuse_taken
 from .parallel import default_workers
-from .report import Findings, JsonReport, collect, written_beside
-from .sources import Sources, find_sources, refuse_exports
+from .report import Findings, JsonReport, collect, write_report
+from .sources import Sources, files_read, find_sources, folders_read, refuse_exports
 
 _EPILOG = """\
 examples:
@@ -70,9 +71,16 @@ def run(args: argparse.Namespace) -> int:
     if args.fix and args.quick:
         raise DatasetError("--fix looks at every pixel; leave --quick out.")
     dataset = find_sources(args.dataset, args.images, args.panoptic)
+    if args.json and args.json != "-":
+        args.json = os.path.expanduser(args.json)
+        refuse_special(args.json)
+        if not os.path.isdir(os.path.dirname(args.json) or os.curdir):
+            raise DatasetError(f"{args.json} can't be written: its folder isn't there. Name another file for --json.")
+        refuse_replacing(args.json, files_read(dataset, args.dataset, args.json), "--json")
     if args.fix:
         refuse_exports(dataset, args.dataset)
         refuse_taken(args.fix)
+        refuse_inside(args.fix, folders_read(dataset, args.dataset), args.json)
     findings = _findings(dataset, args)
     if args.fix:
         return _fix(dataset, findings, args)
@@ -89,8 +97,7 @@ def _findings(dataset: Sources, args: argparse.Namespace) -> Findings:
     if args.json == "-":
         return collect(faults, findings, JsonReport(sys.stdout, args.dataset, mode))
     if args.json:
-        with written_beside(args.json) as file:
-            return collect(faults, findings, JsonReport(file, args.dataset, mode))
+        return write_report(args.json, faults, findings, args.dataset, mode)
     return collect(faults, findings)
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from ..names import is_text
+from ..prepare.readers.discovery import folder_of_export
 from ..registration import entry_of
 from .categories import category_faults
 from .drawing import drawing_faults
 from .exports import check_export, look_at_export_picture
-from .faults import Fault, fault
+from .faults import Fault, fault, shown
 from .images import ListedPicture, image_faults
 from .instances import instance_faults
 from .json_file import ReadJson, read_json_file
@@ -60,11 +63,48 @@ def dataset_faults(
         workers: processes that look at pictures; 1: none but this one.
         progress: shows how far the pictures are.
     """
+    extent, has_errors = _Extent(), False
+    for found in _faults_of_files(dataset, quick, workers, progress, extent):
+        has_errors = has_errors or found.severity == "error"
+        yield found
+    if dataset.sources and not extent.labelled and not has_errors:
+        yield fault("json-empty", dataset.sources[0].json_file, extent.message())
+
+
+@dataclass
+class _Extent:
+    """How much there was to check.
+
+    Args:
+        files: with labels.
+        images: that they list.
+        labelled: images that have a label.
+    """
+
+    files: int = 0
+    images: int = 0
+    labelled: int = 0
+
+    def message(self) -> str:
+        """Why that is nothing."""
+        if not self.files:
+            return f"has none of {', '.join(PARTS)}, and nothing else was there to check."
+        found = f"none of the {self.images} images has a label" if self.images else "no image is listed"
+        return f"{found}{f' in {self.files} files' if self.files > 1 else ''}."
+
+
+def _faults_of_files(
+    dataset: Sources, quick: bool, workers: int, progress: Progress, extent_: _Extent
+) -> Iterator[Fault]:
+    """Faults of each file, and of all together; what there was to check is added up in ``extent_``."""
     merging = Merging()
     listed: dict[str, list[ListedPicture]] = {}
     for source in dataset.sources:
+        if not dataset.names:
+            yield from _name_faults(source)
         if source.export is not None or source.refused:
-            yield from _export_faults(source, merging if dataset.to_be_merged else None, quick, workers, progress)
+            merged = merging if dataset.to_be_merged else None
+            yield from _export_faults(source, merged, quick, workers, progress, extent_)
             continue
         read = read_json_file(source.json_file)
         yield from read.faults
@@ -76,6 +116,9 @@ def dataset_faults(
             continue
         tasks: list[PictureTask] = []
         yield from _with_constants(_json_faults(read.content, source, tasks), read, source.json_file)
+        extent_.files += 1
+        extent_.images += len(tasks)
+        extent_.labelled += sum(bool(task.annotations or task.panoptic) for task in tasks)
         if dataset.to_be_merged:
             yield from merging.add(read.content, source.json_file)
         if len(dataset.names) > 1:
@@ -88,15 +131,26 @@ def dataset_faults(
     yield from (leak.fault for leak in find_leaks(_splits(dataset, listed), quick, workers))
 
 
+def _name_faults(source: Source) -> Iterator[Fault]:
+    """An export that was found by its folder is called by it once exports are merged."""
+    found = folder_of_export(Path(source.json_file)).name if source.export is None else source.export.name
+    if not source.is_meant and not is_text(found):
+        message = f"is of the export {shown(found)}, whose name isn't UTF-8; rename its folder or zip."
+        yield fault("export-broken", source.json_file, message)
+
+
 def _export_faults(
-    source: Source, merging: Merging | None, quick: bool, workers: int, progress: Progress
+    source: Source, merging: Merging | None, quick: bool, workers: int, progress: Progress, extent_: _Extent
 ) -> Iterator[Fault]:
-    """Faults of an export that isn't COCO's, or of a zip that isn't read."""
+    """Faults of an export that isn't COCO's, or of what isn't read."""
     if source.export is None:
         yield fault("export-broken", source.json_file, source.refused)
         return
     checked = check_export(source.export)
     yield from checked.faults
+    extent_.files += 1
+    extent_.images += len(checked.tasks)
+    extent_.labelled += checked.labelled
     if merging is not None:
         yield from merging.add(checked.content, source.json_file)
     if not quick:

@@ -9,6 +9,7 @@ import numpy as np
 import shapely
 from pycocotools import mask as coco_mask
 
+from ..polygons import has_holes, polygons_runs
 from .boxes import Place, is_crowd
 from .faults import Fault, fault, shown
 from .images import ListedPicture
@@ -21,8 +22,6 @@ OVERLAP_SHARE, OVERLAP_PIXELS = 0.01, 4
 MOST_COMPARED = 2000
 #: The area of polygons may differ from that of their pixels by this share, and so many pixels.
 AREA_SHARE, AREA_PIXELS = 0.1, 10
-#: Pixels that are drawn, at most, to see whether polygons in polygons are holes.
-MOST_DRAWN = 4_000_000_000
 
 _HARMLESS = {"mask-empty", "rle-uncompressed", "polygon-beyond"}
 
@@ -60,9 +59,7 @@ def _place(entry: dict[str, Any], image_id: Any, file: str) -> Place:
 def runs_of(segmentation: Any, listed: ListedPicture) -> Any:
     """The mask in pycocotools' form; run lengths and points have been looked at before."""
     if isinstance(segmentation, list):
-        inside = np.array([[listed.width], [listed.height]], dtype=np.float64)
-        polygons = [np.clip(np.reshape(p, (-1, 2)).T, -inside, 2 * inside).T.ravel().tolist() for p in segmentation]
-        return coco_mask.merge(coco_mask.frPyObjects(polygons, listed.height, listed.width))
+        return polygons_runs(segmentation, listed.height, listed.width)
     if isinstance(segmentation["counts"], list):
         return coco_mask.frPyObjects(segmentation, listed.height, listed.width)
     return segmentation
@@ -87,36 +84,21 @@ def drawn_faults(entry: dict[str, Any], runs: Any, listed: ListedPicture, place:
             yield place.fault("mask-empty", "has polygons that cover no pixel.")
         return
     area = entry.get("area")
-    slack = 0.5 if exact else AREA_SHARE * pixels + AREA_PIXELS
-    if is_number(area) and area > 0 and abs(area - pixels) > slack:
-        holed = None if exact else with_holes(entry["segmentation"], listed)
-        left = 0 if holed is None else int(holed.sum())
-        if left and abs(area - left) <= AREA_SHARE * left + AREA_PIXELS:
-            message = f"has polygons inside polygons: filled they have {pixels} pixels, as holes {left}; area={area:g}."
-            yield place.fault("polygon-holes", message)
-        else:
-            yield place.fault("area-stale", f"has area={area:g}; its mask has {pixels} pixels.")
+    filled = pixels
+    if not exact and has_holes(entry["segmentation"]):
+        filled = int(coco_mask.area(polygons_runs(entry["segmentation"], listed.height, listed.width, True)))
+        message = f"has polygons inside polygons: filled they have {filled} pixels, as holes {pixels}"
+        yield place.fault("polygon-holes", f"{message}; area={area:g}." if is_number(area) else f"{message}.")
+    if is_number(area) and area > 0 and not any(_is_near(area, meant, exact) for meant in (pixels, filled)):
+        yield place.fault("area-stale", f"has area={area:g}; its mask has {pixels} pixels.")
     boxes = [[round(side) for side in coco_mask.toBbox(runs)]]
     if not exact:
         boxes.append(_corner_box(entry["segmentation"]))
     yield from box_difference_fault(entry.get("bbox"), boxes, place, exact)
 
 
-def with_holes(polygons: list[list[float]], listed: ListedPicture) -> np.ndarray | None:
-    """(H, W) bool: where an odd number of the polygons is; None where that is just their union, or too much to draw.
-
-    Programs that trace the outlines of a mask write those of its holes as polygons, too. Which one is a hole isn't
-    written anywhere, but the area is that of the mask with its holes.
-    """
-    if len(polygons) < 2 or len(polygons) * listed.width * listed.height > MOST_DRAWN:
-        return None
-    drawn = [runs_of([polygon], listed) for polygon in polygons]
-    if int(coco_mask.area(coco_mask.merge(drawn))) == sum(int(coco_mask.area(runs)) for runs in drawn):
-        return None
-    odd = np.zeros((listed.height, listed.width), dtype=bool)
-    for runs in drawn:
-        odd ^= coco_mask.decode(runs).astype(bool)
-    return odd
+def _is_near(area: float, pixels: int, exact: bool) -> bool:
+    return abs(area - pixels) <= (0.5 if exact else AREA_SHARE * pixels + AREA_PIXELS)
 
 
 def _corner_box(polygons: list[list[float]]) -> list[float]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import DatasetError
+from ...files import SpecialFileError
 from ..prepare.readers import shape_mask
 from ..prepare.readers.building import PackedLabels
 from ..prepare.readers.discovery import Found, read_found
@@ -53,11 +54,13 @@ class CheckedExport:
         faults: those found without a look at pixels.
         tasks: a picture each.
         content: names and classes as a COCO JSON has them.
+        labelled: images that have a label.
     """
 
     faults: list[Fault]
     tasks: list[ExportTask]
     content: dict[str, Any]
+    labelled: int = 0
 
 
 def check_export(found: Found) -> CheckedExport:
@@ -65,7 +68,7 @@ def check_export(found: Found) -> CheckedExport:
     file = str(found.tree.files[found.key])
     try:
         export = read_found(found, "cvat")
-    except DatasetError as error:
+    except (DatasetError, SpecialFileError) as error:
         message = str(error).removeprefix(file).lstrip(" :,")
         return CheckedExport([fault("export-broken", file, message)], [], {})
     if export is None:
@@ -87,7 +90,8 @@ def check_export(found: Found) -> CheckedExport:
         message = f"{len(unlabelled)} of {len(export.pictures)} pictures have no label: {shown}."
         faults.append(fault("picture-unlabelled", file, message))
     tasks = [ExportTask(record, file) for record in export.pictures]
-    return CheckedExport(faults, tasks, {"images": images, "categories": categories})
+    labelled = len(export.pictures) - len(unlabelled)
+    return CheckedExport(faults, tasks, {"images": images, "categories": categories}, labelled)
 
 
 def _of_note(note: Note, file: str) -> Fault | None:
@@ -107,7 +111,7 @@ def look_at_export_picture(task: ExportTask) -> list[Fault]:
     found = list(picture_faults(listed))
     try:
         labels = record.labels if isinstance(record.labels, tuple) else record.labels()
-    except DatasetError as error:
+    except (DatasetError, SpecialFileError) as error:
         return [*found, fault("export-broken", task.file, str(error), image_id)]
     entries = []
     for label in labels if record.width else ():

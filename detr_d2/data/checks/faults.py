@@ -38,10 +38,16 @@ KINDS: dict[str, Kind] = {
         json_type="write what the format asks for; another program's file needs converting first",
         json_key="add the key; COCO files have images, annotations and categories",
         json_large="split it by pictures, or check it on a machine with more memory",
+        json_empty="export the file again, with images and labels; there is nothing to learn from it",
+        json_repeated="keep one of them: programs read the last one, and what the others hold is lost",
+        json_text="write whole characters; nothing can be named so, and other programs stop at it",
         json_number="replace NaN and Infinity, which JSON doesn't have, by numbers",
         folder_missing="correct the path, or fetch the files",
     ),
-    **_errors(export_broken="export it again, as 'CVAT for images 1.1', 'COCO 1.0' or 'Segmentation mask 1.1'"),
+    **_errors(
+        export_broken="make it readable, or export it again as 'CVAT for images 1.1', 'COCO 1.0' or "
+        "'Segmentation mask 1.1'"
+    ),
     **_warnings(
         shape_undrawn="nothing to do, or draw it as a polygon or mask: it covers no pixels, and is left out",
         objects_missing="export it with objects (SegmentationObject), or all of a class in a picture is one object",
@@ -60,7 +66,7 @@ KINDS: dict[str, Kind] = {
     **_errors(
         category_id="write a whole number, as categories has it",
         category_unknown="add the category to categories, or correct the id",
-        category_name="give each category a name of its own",
+        category_name="give each category a name of its own, as text",
         isthing="write 1 for a thing (countable) and 0 for stuff",
     ),
     **_warnings(
@@ -126,11 +132,12 @@ KINDS: dict[str, Kind] = {
         picture_large="make it smaller: it is beyond what Pillow takes for safe to open",
         picture_size="correct width and height, or take the picture that was labelled",
         picture_turned="label the upright picture, or save it without the EXIF orientation that turns it",
-        picture_depth="save it with 8 bits a channel; brighter values would be cut off",
     ),
     **_warnings(
         picture_orientation="make sure that the labels fit the upright picture, then save it upright, without the tag",
+        picture_depth="save it with 8 bits a channel; the highest 8 that are used count here, maybe not elsewhere",
         picture_mode="save it as RGB; it is converted each time, transparency and inks are lost",
+        picture_suffix="call it by what it is: prepare and demo.py look for .jpg, .png, .webp, .bmp, .tif and .gif",
         picture_unlabelled="label them, or remove them from images",
     ),
     # Training and validation.

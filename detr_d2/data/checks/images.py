@@ -6,12 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from ..image_size import size_problem
 from .faults import Fault, fault, shown
 from .paths import FileNames
-from .values import is_id, is_whole, numbered
-
-#: Pixels beyond which Pillow refuses to open a picture.
-MOST_PIXELS = 178_956_970
+from .values import is_id, numbered
 
 
 @dataclass(frozen=True)
@@ -45,21 +43,9 @@ def image_faults(
             continue
         yield from names.faults(entry.get("file_name"), image_id, place)
         width, height = entry.get("width"), entry.get("height")
-        wrong = _size_fault(entry, place)
+        wrong = size_problem(entry)
         if wrong:
             code, message = wrong
-            yield fault(code, file, message, image_id)
+            yield fault(code, file, f"{place} {message}", image_id)
             width = height = 0
         listed_[image_id] = ListedPicture(image_id, width or 0, height or 0, names.path(entry.get("file_name")))
-
-
-def _size_fault(entry: dict[str, Any], place: str) -> tuple[str, str] | None:
-    for key in ("width", "height"):
-        value = entry.get(key)
-        if key not in entry:
-            return "json-key", f"{place} has no {key}."
-        if not is_whole(value) or value < 1:
-            return "json-type", f"{place} has {key}={shown(value)}; it must be a whole number of pixels."
-    if entry["width"] * entry["height"] > MOST_PIXELS:
-        return "picture-large", f"{place} is said to be {shown(entry['width'])}x{shown(entry['height'])} pixels."
-    return None

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
+import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
@@ -20,11 +23,13 @@ Result = TypeVar("Result")
 _MOST_WORKERS = 16
 _CHUNK = 8
 _AHEAD = 4
+#: Seconds between two looks of a process at whether the one that started it is still there.
+_LOOKS = 0.5
 
 
 def in_processes(
     function: Callable[[Task], Result], tasks: Sequence[Task], workers: int, smallest: int = 64
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Results in the order of the tasks.
 
     Args:
@@ -40,7 +45,10 @@ def in_processes(
         yield from map(function, tasks)
         return
     method = "fork" if sys.platform.startswith("linux") else "spawn"
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context(method))
+    others = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(
+        workers, mp_context=multiprocessing.get_context(method), initializer=_begin, initargs=(os.getpid(),)
+    )
     waiting: deque[tuple[Future[list[Result]], Sequence[Task]]] = deque()
     try:
         for start in range(0, len(tasks), _CHUNK):
@@ -55,8 +63,24 @@ def in_processes(
             "a process that looked at pictures was ended, as happens when memory runs out. "
             "Try again with --workers 1, or --quick."
         ) from error
+    except (KeyboardInterrupt, GeneratorExit):  # nobody takes what they are at any more
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _begin(parent: int) -> None:
+    """Sees that this process ends with its parent: at once and without a word at Ctrl-C, and also if that is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOKS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _result(function: Callable[[Task], Result], future: Future[list[Result]], chunk: Sequence[Task]) -> list[Result]:

@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from ..image_decoding import IMAGE_SUFFIXES
 from .faults import Fault, fault, shown
-from .places import is_file
+from .places import NOT_THERE, why_no_file
 
 _DRIVE_OR_ADDRESS = re.compile(r"[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
@@ -57,9 +58,15 @@ class FileNames:
             yield fault("path-escape", self._file, f"{place}: file_name={shown(name)} {reason}.", image_id)
             return
         yield from self._collisions(name, image_id, place)
+        if self._missing_code == "picture-missing" and os.path.splitext(name)[1].lower() not in IMAGE_SUFFIXES:
+            yield fault(
+                "picture-suffix", self._file, f"{place}: file_name={shown(name)} isn't called as images are.", image_id
+            )
         path = self.path(name)
-        if path is not None and not is_file(path):
-            yield fault(self._missing_code, path, f"isn't there{self._near(path)}.", image_id)
+        why = why_no_file(path) if path is not None else None
+        if path is not None and why:
+            near = self._near(path) if why == NOT_THERE else ""
+            yield fault(self._missing_code, path, f"{why}{near}.", image_id)
 
     def path(self, name: Any) -> str | None:
         """Where the file is; None for names that aren't allowed, and where the folder isn't known."""

@@ -5,15 +5,22 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image
 
+from ..image_decoding import (
+    TURNED_SIDEWAYS,
+    is_deep,
+    load_eight_bits,
+    open_image,
+    orientation_of,
+    unreadable_reason,
+)
+from ..image_size import MOST_PIXELS
 from .faults import Fault, fault
-from .images import MOST_PIXELS, ListedPicture
+from .images import ListedPicture
 from .places import is_file, opened, size_of
 
-TURNED_SIDEWAYS = (5, 6, 7, 8)
 PLAIN_MODES = ("RGB", "L")
-DEEP_MODES = ("I", "F")
 
 
 def picture_faults(listed: ListedPicture) -> Iterator[Fault]:
@@ -28,7 +35,7 @@ def picture_faults(listed: ListedPicture) -> Iterator[Fault]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of sizes and of odd EXIF data; both are looked at below
-            with opened(path) as file, Image.open(file) as picture:
+            with opened(path) as file, open_image(file) as picture:
                 found = list(_opened_faults(picture, listed))
     except Image.DecompressionBombError as error:
         yield fault("picture-large", path, f"{error}", image_id)
@@ -43,8 +50,8 @@ def _opened_faults(picture: Image.Image, listed: ListedPicture) -> Iterator[Faul
     if picture.width * picture.height > MOST_PIXELS:
         yield fault("picture-large", path, f"has {picture.width}x{picture.height} pixels.", image_id)
         return
-    mode = picture.mode
-    picture.load()  # before EXIF is read: Pillow may decode then, and an error that is passed over never comes again
+    mode, has_more_bits = picture.mode, is_deep(picture)
+    load_eight_bits(picture)  # all that training decodes, and before EXIF is asked for: see orientation_of
     orientation = orientation_of(picture)
     upright = stored[::-1] if orientation in TURNED_SIDEWAYS else stored
     said = (listed.width, listed.height)
@@ -54,26 +61,14 @@ def _opened_faults(picture: Image.Image, listed: ListedPicture) -> Iterator[Faul
             yield fault("picture-turned", path, f"{sizes}, as before its EXIF tag {orientation} turns it.", image_id)
         else:
             yield fault("picture-size", path, f"{sizes}.", image_id)
-    elif orientation not in (None, 0, 1):
+    elif orientation not in (None, 1):
         yield fault("picture-orientation", path, f"is turned by its EXIF tag (orientation {orientation}).", image_id)
-    if mode in DEEP_MODES or mode.startswith("I;"):
+    if has_more_bits:
         yield fault("picture-depth", path, f"has more than 8 bits a channel (mode {mode}).", image_id)
     elif mode not in PLAIN_MODES:
         yield fault("picture-mode", path, f"has the mode {mode}.", image_id)
 
 
-def orientation_of(picture: Image.Image) -> int | None:
-    try:
-        value = picture.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # all sorts of errors on damaged EXIF data, which nobody turns pictures by
-        return None
-    return value if isinstance(value, int) and 1 <= value <= 8 else None
-
-
 def reason(path: str, error: Exception) -> str:
     """Why a picture can't be read."""
-    if size_of(path) == 0:
-        return "the file is empty"
-    if isinstance(error, UnidentifiedImageError):
-        return "it is no picture, or of a kind that Pillow doesn't know"
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return unreadable_reason(error, size_of(path))

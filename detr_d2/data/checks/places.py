@@ -10,8 +10,12 @@ from pathlib import Path
 from typing import IO
 
 from ...errors import DatasetError
+from ...files import open_regular, refuse_special
 from ..prepare.readers.archives import FileTree, zip_tree
 from ..prepare.records import FileRef
+
+#: What :func:`why_no_file` says where nothing stands.
+NOT_THERE = "isn't there"
 
 _ENDING = ".zip"
 
@@ -19,6 +23,17 @@ _ENDING = ".zip"
 def is_file(path: str) -> bool:
     """Whether there is such a file, on disk or in a zip."""
     return os.path.isfile(path) or member_of(path) is not None
+
+
+def why_no_file(path: str) -> str | None:
+    """Why there is no file to be read, a clause; None where there is a regular one, on disk or in a zip."""
+    try:
+        refuse_special(path, os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None if member_of(path) is not None else NOT_THERE
+    except OSError as error:
+        return f"can't be read: {error.strerror or error}"
+    return None
 
 
 def is_folder(path: str) -> bool:
@@ -32,7 +47,7 @@ def is_folder(path: str) -> bool:
 def opened(path: str) -> IO[bytes]:
     """The file, to be read; raises what files raise, or DatasetError for a member of a zip that can't be unpacked."""
     member = None if os.path.isfile(path) else member_of(path)
-    return open(path, "rb") if member is None else io.BytesIO(member.read())
+    return open_regular(path) if member is None else io.BytesIO(member.read())
 
 
 def names_in(folder: str) -> list[str]:
@@ -69,7 +84,7 @@ def _tree_of(path: str) -> tuple[FileTree | None, str]:
     parts = Path(path).parts
     for count in range(len(parts), 0, -1):
         above = Path(*parts[:count])
-        if above.suffix.lower() == _ENDING and above.is_file():
+        if above.suffix.lower() == _ENDING and os.path.isfile(above):
             status = above.stat()
             try:
                 return _listed(above, status.st_mtime_ns, status.st_size), "/".join(parts[count:])

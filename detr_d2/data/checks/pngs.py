@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from scipy.ndimage import find_objects
 
+from ..image_decoding import is_deep, open_image
+from ..image_size import MOST_PIXELS
 from .boxes import Place
 from .drawing import box_difference_fault
 from .faults import Fault, fault
-from .images import MOST_PIXELS, ListedPicture
+from .images import ListedPicture
 from .panoptic import PanopticPicture
 from .pictures import reason
 from .places import is_file, opened
@@ -65,9 +66,10 @@ def _read_ids(path: str, image_id: Any, faults_: list[Fault]) -> np.ndarray | No
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with opened(path) as file, Image.open(file) as picture:
-                if picture.mode not in ("RGB", "RGBA") or picture.format == "JPEG":
-                    message = f"is a {picture.format} of mode {picture.mode}."
+            with opened(path) as file, open_image(file) as picture:
+                if picture.mode not in ("RGB", "RGBA") or picture.format == "JPEG" or is_deep(picture):
+                    bits = " and 16 bits a channel" if is_deep(picture) else ""
+                    message = f"is a {picture.format} of mode {picture.mode}{bits}."
                     faults_.append(fault("png-mode", path, message, image_id))
                     return None
                 if picture.width * picture.height > MOST_PIXELS:
@@ -76,6 +78,7 @@ def _read_ids(path: str, image_id: Any, faults_: list[Fault]) -> np.ndarray | No
                     return None
                 if picture.mode == "RGBA":
                     faults_.append(fault("png-alpha", path, "has an alpha channel.", image_id))
+                picture.load()
                 colors = np.asarray(picture)[:, :, :3]
     except Exception as error:  # decoders raise whatever they like on broken files
         faults_.append(fault("png-broken", path, f"can't be read: {reason(path, error)}.", image_id))

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, BinaryIO, NamedTuple, TextIO
 
 from tabulate import tabulate
 
-from ...errors import DatasetError
+from ...files import write_whole
 from .faults import KINDS, Fault, shown
 
 #: Characters of a table where there is no terminal to ask, and at least.
@@ -154,28 +152,22 @@ class JsonReport:
         self._file.write(f"\n  ]{rest}\n}}\n")
 
 
-@contextmanager
-def written_beside(path: str) -> Iterator[TextIO]:
-    """A text file that takes the place of ``path`` once it is complete.
+def write_report(path: str, faults: Iterable[Fault], findings: Findings, dataset: str, mode: str) -> Findings:
+    """Write faults into a file while they are found; it is there whole or not at all.
 
-    Raises:
-        DatasetError: it can't be written.
+    Args:
+        path: of the file.
+        faults: are added to ``findings``, which is returned.
+        dataset, mode: see :class:`JsonReport`.
     """
-    target = Path(path).expanduser()
-    try:
-        number, partial = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
-    except OSError as error:
-        raise DatasetError(f"{path} can't be written: {error.strerror}. Name another file for --json.") from error
-    try:
-        with open(number, "w", encoding="utf-8") as file:
-            yield file
-        os.chmod(partial, 0o644)
-        try:
-            os.replace(partial, target)
-        except OSError as error:
-            raise DatasetError(f"{path} can't be written: {error.strerror}. Name another file for --json.") from error
-    finally:
-        Path(partial).unlink(missing_ok=True)
+
+    def write(file: BinaryIO) -> None:
+        text = io.TextIOWrapper(file, encoding="utf-8", write_through=True)
+        collect(faults, findings, JsonReport(text, dataset, mode))
+        text.detach()
+
+    write_whole(path, write)
+    return findings
 
 
 def collect(faults: Iterable[Fault], findings: Findings, report: JsonReport | None = None) -> Findings:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import DatasetError, MissingFileError
+from ...files import refuse_special
+from ..image_decoding import IMAGE_SUFFIXES
 from ..prepare.readers.discovery import Found, Refused, find_exports
 from ..registration import dataset_names, entry_of
 from ..registration_config import register_file
@@ -24,7 +26,7 @@ class Source:
         panoptic_root: folder of the panoptic PNGs, or None.
         is_meant: the user named it; else it was found in a folder, and may be something else.
         export: where it isn't COCO's: an XML or the masks of CVAT.
-        refused: why it isn't read: a zip that could do harm.
+        refused: why it isn't read: a zip that could do harm, a pipe, a folder without permission, a link to nowhere.
     """
 
     json_file: str
@@ -61,6 +63,7 @@ def find_sources(dataset: str, images: str | None = None, panoptic_root: str | N
     Raises:
         MissingFileError: there is nothing of that name.
         DatasetError: it is there, but no dataset; or folders were given for what names its own.
+        SpecialFileError: it is a pipe, a device or a socket.
     """
     path = Path(os.path.expanduser(dataset))
     if path.is_dir():
@@ -110,18 +113,19 @@ def _of_names(names: Sequence[str]) -> Sources:
 
 
 def _of_folder(folder: Path, images: str | None, panoptic_root: str | None) -> Sources:
-    if (folder / "register.yaml").is_file():
-        path = folder / "register.yaml"
+    if os.path.lexists(path := folder / "register.yaml"):
+        refuse_special(path)
         return _of_names(register_file(os.path.abspath(path), str(path)))
     exports = _jsons_of_export(folder)
+    inner = [path for child in _folders_in(folder) for path in _jsons_of_export(child)] if not exports else []
+    lying = sorted(folder.glob("*.json"))
+    others = _of_exports(_not_among(exports or [*inner, *lying], folder)).sources
     if exports:
-        return Sources(tuple(_of_json(path, images, panoptic_root, is_meant=False) for path in exports))
-    inner = [path for child in sorted(folder.iterdir()) if child.is_dir() for path in _jsons_of_export(child)]
-    others = _of_exports(_not_json(folder)).sources
+        named = tuple(_of_json(path, images, panoptic_root, is_meant=False) for path in exports)
+        return Sources((*named, *others), to_be_merged=bool(others))
     if inner or others:
-        jsons = (_of_json(path, None, None, is_meant=False) for path in inner)
-        return Sources((*jsons, *others), to_be_merged=len(inner) + len(others) > 1 or bool(inner))
-    lying = sorted(path for path in folder.glob("*.json") if path.is_file())
+        jsons = tuple(_of_json(path, None, None, is_meant=False) for path in (*inner, *lying))
+        return Sources((*jsons, *others), to_be_merged=len(jsons) + len(others) > 1 or bool(inner))
     if not lying:
         raise DatasetError(
             f"{folder} holds no dataset: neither register.yaml, nor annotations/instances_*.json, coco.json, an export "
@@ -131,21 +135,68 @@ def _of_folder(folder: Path, images: str | None, panoptic_root: str | None) -> S
 
 
 def refuse_exports(dataset: Sources, name: str) -> None:
-    """Raises a DatasetError for what can be checked but not copied: XMLs and masks of CVAT, zips that could do harm."""
+    """Raises a DatasetError for what can be checked but not copied: XMLs and masks of CVAT, what can't be read."""
     if any(source.export or source.refused for source in dataset.sources):
         raise DatasetError(
-            f"{name} has XMLs, masks or zips that are refused; --fix copies COCO's JSONs, in folders and in zips. "
+            f"{name} has XMLs, masks, or what can't be read; --fix copies COCO's JSONs, in folders and in zips. "
             f"'detr-d2 prepare --cvat {name}' makes a dataset of them, and says what it leaves out."
         )
 
 
-def _not_json(folder: Path) -> list[Found | Refused]:
-    """Exports in a folder that are zips, XMLs or masks."""
+def folders_read(dataset: Sources, name: str) -> list[str]:
+    """The folders of a dataset that was named so: the one that was named, and those of images and PNGs."""
+    folders = [os.path.expanduser(name)]
+    for source in dataset.sources:
+        folders += filter(None, (source.images, source.panoptic_root))
+    return [folder for folder in dict.fromkeys(folders) if os.path.isdir(folder)]
+
+
+def files_read(dataset: Sources, name: str, output: str) -> list[str]:
+    """Those files of a dataset that ``output`` may be: labels, what names them, and itself if it is one of the images.
+
+    Args:
+        dataset: see :func:`find_sources`.
+        name: what was given for it.
+        output: a file that is to be written.
+    """
+    path = os.path.expanduser(name)
+    files = [path, os.path.join(path, "register.yaml"), *(source.json_file for source in dataset.sources)]
+    for source in dataset.sources:
+        files += [str(above) for above in Path(source.json_file).parents if os.path.isfile(above)]  # zips
+        if source.export is not None:
+            files += {str(file.path) for file in source.export.tree.files.values()}
+    folders = [os.path.realpath(folder) for folder in folders_read(dataset, name)]
+    target = os.path.realpath(output)
+    if os.path.splitext(target)[1].lower() in IMAGE_SUFFIXES and os.path.exists(target):
+        files += [target for folder in folders if target.startswith(os.path.join(folder, ""))][:1]
+    return files
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    return sorted(child for child in folder.iterdir() if os.path.isdir(child))
+
+
+def _not_among(jsons: Sequence[Path], folder: Path) -> list[Found | Refused]:
+    """What else in a folder ``detr-d2 prepare`` would read as an export: zips, XMLs, masks and JSONs of other folders.
+
+    JSONs that lie in the folder itself, or beside those that are known, are left to the caller.
+    """
     try:
         found = find_exports(folder)
     except DatasetError:
-        return []
-    return [one for one in found if isinstance(one, Refused) or one.tree.path != folder or not _is_json(one)]
+        return []  # it holds none
+    known = {folder, *(path.parent for path in jsons)}
+    return [one for one in found if _is_another(one, known, jsons)]
+
+
+def _is_another(one: Found | Refused, folders: Collection[Path], jsons: Sequence[Path]) -> bool:
+    if isinstance(one, Refused):
+        return one.path not in jsons
+    return not _is_json(one) or _path_of(one).parent not in folders
+
+
+def _path_of(found: Found) -> Path:
+    return found.tree.path / found.key
 
 
 def _is_json(found: Found) -> bool:
@@ -157,21 +208,29 @@ def _of_exports(found: Sequence[Found | Refused]) -> Sources:
     sources = []
     for one in found:
         if isinstance(one, Refused):
-            sources.append(Source(str(one.path), refused=one.message))
+            sources.append(Source(str(one.path), is_meant=False, refused=one.message))
         elif _is_json(one):
-            sources.append(_of_json(one.tree.path / one.key, None, None, is_meant=False))
+            sources.append(_of_json(_path_of(one), None, None, is_meant=False))
         else:
-            sources.append(Source(str(one.tree.files[one.key]), export=one))
+            sources.append(Source(str(one.tree.files[one.key]), is_meant=False, export=one))
     return Sources(tuple(sources), to_be_merged=len(sources) > 1)
 
 
 def _jsons_of_export(folder: Path) -> list[Path]:
-    """The JSONs of one export: ``annotations/*.json`` or ``coco.json``."""
-    standard = sorted(path for path in (folder / "annotations").glob("*.json") if path.is_file())
+    """The JSONs of one export: ``annotations/*.json`` or ``coco.json``, whatever stands under these names."""
+    standard = sorted(path for path in _entries(folder / "annotations") if path.suffix == ".json")
     pictured = [path for path in standard if path.name.startswith(("instances_", "panoptic_"))]
     if pictured:
         return pictured
-    return [folder / "coco.json"] if (folder / "coco.json").is_file() else []
+    return [folder / "coco.json"] if os.path.lexists(folder / "coco.json") else []
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What lies in a folder; nothing where it can't be read, which is said where exports are looked for."""
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
 
 
 def _of_json(path: Path, images: str | None, panoptic_root: str | None, is_meant: bool = True) -> Source:

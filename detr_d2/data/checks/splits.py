@@ -14,8 +14,11 @@ import imagehash
 import numpy as np
 from PIL import Image
 
+from ...files import open_regular
+from ..image_decoding import load_eight_bits, open_image
+from ..image_size import MOST_PIXELS
 from .faults import Fault, fault, shown
-from .images import MOST_PIXELS, ListedPicture
+from .images import ListedPicture
 from .parallel import in_processes
 
 #: Perceptual hashes of near-duplicates differ in so many of their 64 bits, and their thumbnails in so many grey levels.
@@ -164,17 +167,17 @@ def _fingerprints(split: Split, quick: bool, workers: int) -> Iterator[tuple[Lis
 def fingerprint_of(path: str) -> Fingerprint | None:
     """The fingerprint of a picture; None where it can't be read, which other checks tell."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             digest = hashlib.blake2b()
             while block := file.read(2**20):
                 digest.update(block)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path) as picture:
+            file.seek(0)
+            with open_image(file) as picture:
                 if picture.width * picture.height > MOST_PIXELS:
                     return None
                 picture.draft("L", (64, 64))  # JPEGs are decoded at an eighth of their size
-                grey = picture.convert("L")
+                grey = load_eight_bits(picture).convert("L")
     except Exception:  # decoders raise whatever they like on broken files
         return None
     thumbnail = np.asarray(grey.resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BOX)).ravel()

@@ -6,6 +6,9 @@ import difflib
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from functools import cache
+
+from ..categories import coco_categories, construction_categories
 
 _BRACKETS = re.compile(r"\([^()]*\)|\[[^\[\]]*\]|\{[^{}]*\}")
 #: More classes than this aren't compared pair by pair.
@@ -53,18 +56,30 @@ def near_names(raw: str, names: Iterable[str], most: int = 3) -> list[str]:
 
 
 def near_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Pairs of names so alike that one of them may be a slip of the pen."""
+    """Pairs of names so alike that one of them may be a slip of the pen, but not two of one published list."""
     if len(names) > MOST_COMPARED:
         return []
     normal = [normal_name(name) for name in names]
+    published = [[name in listed for name in normal] for listed in _published()]
     pairs = []
     for second in range(len(names)):
         matcher = difflib.SequenceMatcher(b=normal[second], autojunk=False)
         for first in range(second):
+            if any(is_listed[first] and is_listed[second] for is_listed in published):
+                continue
             matcher.set_seq1(normal[first])
             if _differ_in_letters(normal[first], normal[second]) and matcher.quick_ratio() >= _NEAR <= matcher.ratio():
                 pairs.append((names[first], names[second]))
     return pairs
+
+
+@cache
+def _published() -> tuple[frozenset[str], ...]:
+    """The normal names of COCO's classes, and of the construction classes."""
+    return tuple(
+        frozenset(normal_name(category.name) for category in listed)
+        for listed in (coco_categories(), construction_categories())
+    )
 
 
 def _differ_in_letters(first: str, second: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,10 @@ from typing import Any
 import yaml
 
 from ...errors import DatasetError, MissingFileError
+from ...files import SpecialFileError, open_regular
 from ..categories import Category, coco_categories, construction_categories, distinct_colors
 from ..coco_json import read_categories
+from ..names import is_text
 from .class_names import find_name, near_names, normal_name, spelling
 from .records import ClassRecord, Export
 
@@ -70,12 +72,17 @@ def build_class_table(
             labelled, ``void`` is void.
 
     Raises:
-        DatasetError: names that are unknown, with the nearest ones; classes that are things here and stuff there; a
-            file that isn't understood.
+        DatasetError: names that are unknown, with the nearest ones, or no text; classes that are things here and stuff
+            there; a file that isn't understood.
         MissingFileError: a file isn't there.
     """
     rules = _read_rules(classes) if classes else {}
     records = [*stuff, *(record for export in exports for record in export.classes)]
+    _refuse_unwritable_names(
+        {record.name: "--stuff" for record in stuff}
+        | {record.name: str(export.file) for export in exports for record in export.classes}
+        | {rule.name: str(classes) for rule in rules.values() if rule.name is not None}
+    )
     _warn_of_unused(rules, records, classes)
     wanted: list[tuple[str, _Rule]] = []
     for record in records:
@@ -85,7 +92,22 @@ def build_class_table(
         wanted.append((record.name, _Rule(rule.name, rule.meaning, is_thing, rule.color or record.color)))
     if categories == "auto":
         return _found_table(wanted)
-    return _known_table(wanted, read_known(categories), categories)
+    known = read_known(categories)
+    _refuse_unwritable_names({category.name: categories for category in known})
+    return _known_table(wanted, known, categories)
+
+
+def _refuse_unwritable_names(origins: Mapping[str, str]) -> None:
+    """Raises a DatasetError that lists all class names that can't stand in a JSON.
+
+    Args:
+        origins: for each name where it comes from.
+    """
+    shown = [f"{name!r} of {origin}" for name, origin in origins.items() if not is_text(name)]
+    if shown:
+        raise DatasetError(
+            f"names of classes have to be text in UTF-8, and these aren't: {', '.join(shown)}. Rename them there."
+        )
 
 
 def _warn_of_unused(rules: dict[str, _Rule], records: Sequence[ClassRecord], classes: Path | None) -> None:
@@ -223,9 +245,12 @@ def _rule(value: Any, place: str) -> _Rule:
 
 def _load(path: Path, option: str, allowed: str) -> Any:
     try:
-        text = path.read_text(encoding="utf-8")
+        with open_regular(path) as file:
+            text = file.read().decode("utf-8-sig")
         return json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
     except FileNotFoundError as error:
         raise MissingFileError(f"{option}: {path} isn't there. Give {allowed}.") from error
+    except SpecialFileError as error:
+        raise DatasetError(f"{option}: {error}") from error
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise DatasetError(f"{option}: {path} can't be read: {error}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
@@ -13,12 +14,12 @@ from typing import Any
 from tqdm import tqdm
 
 from ...arguments import number, whole_number
-from ...errors import ConfigError
+from ...errors import ConfigError, printable
 from ..checks.parallel import default_workers
 from .coco_mix import COCO_THINGS, mix_in
-from .options import CROWDS, OVERLAPS, PrepareOptions
-from .pipeline import Prepared, prepare
-from .readers import read_exports
+from .options import CROWDS, HOLES, OVERLAPS, PrepareOptions
+from .pipeline import Prepared, find_target, prepare
+from .readers import refuse_unreadable, try_exports
 from .stuff import StuffSettings, build_policy
 from .stuff.settings import FOREIGN_THINGS, STUFF_CLASSES
 from .tasks import Input
@@ -27,7 +28,7 @@ _EPILOG = """\
 examples:
   detr-d2 prepare --cvat exports/ --out datasets/site                    # the rest of each picture is void
   detr-d2 prepare --cvat job_1.zip job_2.zip --stuff misc --out datasets/site
-  detr-d2 prepare --cvat exports/ --stuff model detr_panoptic_R50 --out datasets/site
+  detr-d2 prepare --cvat exports/ --stuff model detr-r50-panoptic --out datasets/site
   detr-d2 prepare --cvat exports/ --coco coco/ --coco-images 1000 --categories construction --out datasets/site
 
 OUT gets images/, panoptic/, panoptic_train.json, panoptic_val.json, instances_train.json, instances_val.json,
@@ -120,6 +121,10 @@ def _add_labels(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     labels.add_argument("--overlap", choices=OVERLAPS, default="small-on-top", help="see below (default: small-on-top)")
     labels.add_argument(
+        "--holes", choices=HOLES, default="cut",
+        help="a polygon inside a polygon of the same object is a hole: cut it, or fill it (default: cut)",
+    )  # fmt: skip
+    labels.add_argument(
         "--min-area",
         type=whole_number(0, 999_999_999),
         default=16,
@@ -152,7 +157,7 @@ def _add_stuff(parser: argparse.ArgumentParser) -> None:
         "--margin",
         type=whole_number(0, 999_999_999),
         metavar="N",
-        help="pixels around people's labels that are void (model: 5, else 0)",
+        help="what is at most so many pixels away from people's labels is void (model: 5, else 0)",
     )
     stuff.add_argument("--cache", type=Path, metavar="DIR", help="keep a model's answers here for later runs")
     stuff.add_argument(
@@ -160,20 +165,27 @@ def _add_stuff(parser: argparse.ArgumentParser) -> None:
     )
 
 
+class _Printable(logging.Formatter):
+    """Escapes what could steer a terminal, as names in exports are anybody's."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See :class:`logging.Formatter`."""
+        return printable(super().format(record))
+
+
 def run(args: argparse.Namespace) -> int:
     """Make the dataset that ``args`` describe and say what is in it."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Printable("%(levelname)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     options = _options(args)
     settings = StuffSettings(
         args.stuff_classes, args.stuff_things, args.stuff_score, args.margin, args.cache, tuple(args.stuff_opts)
     )
+    find_target(options.out)  # before hours of reading
     policy = build_policy(args.stuff, settings)
     inputs = _inputs(args)
-    try:
-        prepared = prepare(inputs, policy, options, _bar)
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on where it stopped.", file=sys.stderr)
-        return 130
+    prepared = prepare(inputs, policy, options, _bar)
     _print(prepared, options)
     return 0
 
@@ -189,6 +201,7 @@ def _options(args: argparse.Namespace) -> PrepareOptions:
         classes=args.classes,
         crowds=args.crowd,
         overlap=args.overlap,
+        holes=args.holes,
         min_area=args.min_area,
         pictures=pictures,
         quality=args.jpeg or 95,
@@ -202,8 +215,9 @@ def _inputs(args: argparse.Namespace) -> list[Input]:
     if args.coco_images and not args.coco:
         raise ConfigError("--coco-images wants pictures of COCO; name their folder by --coco.")
     _refuse_out_among(args.cvat + args.coco, args.out)
-    inputs = [Input(export) for export in read_exports(args.cvat, "cvat")] if args.cvat else []
-    others = read_exports(args.coco, "coco") if args.coco else []
+    (exports, wrong), (others, also_wrong) = try_exports(args.cvat, "cvat"), try_exports(args.coco, "coco")
+    refuse_unreadable([*wrong, *also_wrong])
+    inputs = [Input(export) for export in exports]
     if args.coco_images:
         mixed = mix_in(others, args.coco_images, args.seed, args.coco_things, args.stuff_classes)
         return inputs + [Input(export, "coco", fills_rest=False) for export in mixed]
@@ -212,9 +226,9 @@ def _inputs(args: argparse.Namespace) -> list[Input]:
 
 def _refuse_out_among(paths: Sequence[Path], out: Path) -> None:
     """The dataset must not be among what is read, or the next run would read it."""
-    target = out.resolve()
+    target = Path(os.path.realpath(out))
     for path in paths:
-        if path.resolve() in (target, *target.parents):
+        if Path(os.path.realpath(path)) in (target, *target.parents):
             raise ConfigError(f"--out {out} lies in {path}, which is read; name a folder outside of it.")
 
 
@@ -226,16 +240,17 @@ def _print(prepared: Prepared, options: PrepareOptions) -> None:
     segments = sum(entry["kept"] for entry in kept)
     reused = f", {prepared.reused} of them from an interrupted run" if prepared.reused else ""
     for warning in warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        print(printable(f"warning: {warning}"), file=sys.stderr)
+    folder = printable(str(prepared.folder))
     print(
         f"{pictures['train']} pictures for training and {pictures['val']} for validation{reused}; {segments} segments "
-        f"of {things} classes of things and {len(kept) - things} of stuff: {prepared.folder}"
+        f"of {things} classes of things and {len(kept) - things} of stuff: {folder}"
     )
     register = shlex.quote(str(prepared.folder / "register.yaml"))
     names = f"{options.dataset_name}_train" + (f", {options.dataset_name}_val" if pictures["val"] else "")
-    print(f"what went in, what was dropped and why:  {prepared.folder / 'report.html'}")
-    print(f"look once more:  detr-d2 check {register}")
-    print(f"use it:  DATASETS.REGISTER \"['{prepared.folder / 'register.yaml'}']\"  (names: {names})")
+    print(f"what went in, what was dropped and why:  {os.path.join(folder, 'report.html')}")
+    print(f"look once more:  detr-d2 check {printable(register)}")
+    print(f"use it:  DATASETS.REGISTER \"['{os.path.join(folder, 'register.yaml')}']\"  (names: {names})")
 
 
 def _bar(things: Iterable[Any], count: int, title: str) -> Iterable[Any]:

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 
 from ...errors import DatasetError
+from ...files import write_text
+from ...wording import counted
 from ..categories import Category
 from .class_names import near_pairs
 from .classes import ClassTable
@@ -28,6 +30,8 @@ MARKER = "report.json"
 """A folder with this file was made by this module and may be made again."""
 
 _SHOWN = 10
+#: The share of validation may differ by this much from the one asked for before that is said.
+_SHARE_OFF = 0.02
 
 FILES = {"images", "panoptic", "categories.yaml", "register.yaml", "report.html"} | {
     f"{kind}_{split}.json" for kind in ("panoptic", "instances") for split in SPLITS
@@ -77,7 +81,7 @@ class Finishing:
         write_register(folder, self._options.dataset_name, splits)
         self._sweep(folder)
         report = summary.report(self._asked(policy), categories, self._numbered(), time.monotonic() - started)
-        (folder / MARKER).write_text(json.dumps(report, indent=1, ensure_ascii=False), encoding="utf-8")
+        write_text(folder / MARKER, json.dumps(report, indent=1, ensure_ascii=False))
         _write_page(folder, report)
         return report
 
@@ -95,7 +99,9 @@ class Finishing:
             looks.append(result.look)
         if reasons:
             told = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
-            summary.warnings.append(f"{sum(reasons.values())} pictures were left out: {told}.")
+            summary.warnings.append(
+                f"{counted(sum(reasons.values()), 'picture was', 'pictures were')} left out: {told}."
+            )
         if not usable:
             example = next(result.why for result in self._journal.results(self._keys))
             raise DatasetError(f"no picture is left. {summary.warnings[-1]} The first one: {example}")
@@ -129,8 +135,14 @@ class Finishing:
         self._warn_of_single_pictures(summary, names)
         if self._options.val and not split.is_val.any():
             summary.warnings.append("there is no validation, as all pictures look the same or there is only one.")
+        if self._is_val.any() and (why := _why_another_share(split, self._options.val)):
+            summary.warnings.append(why)
         if split.joined:
-            summary.warnings.append(f"{split.joined} pictures look like another one, and are on its side of the split.")
+            alike = counted(split.joined, "picture looks", "pictures look")
+            summary.warnings.append(f"{alike} like another one; such pictures are on one side of the split.")
+        if holed := summary.note_count("polygon-holes"):
+            done = "cut out (--holes fill fills them)" if self._options.holes == "cut" else "filled"
+            summary.warnings.append(f"{holed} labels have polygons inside polygons, which are holes; they were {done}.")
         if not self._table.is_fixed:
             for first, second in near_pairs([category.name for category in categories if category]):
                 summary.warnings.append(f"the classes {first!r} and {second!r} are alike; --classes can make them one.")
@@ -139,9 +151,8 @@ class Finishing:
         single = [name for name, count in zip(names, summary.picture_counts()) if count == 1]
         if single and self._is_val.any():
             shown = ", ".join(single[:_SHOWN]) + (" ..." if len(single) > _SHOWN else "")
-            summary.warnings.append(
-                f"{len(single)} classes are in one picture only, so on one side of the split: {shown}."
-            )
+            classes = counted(len(single), "class is", "classes are")
+            summary.warnings.append(f"{classes} in one picture only, so on one side of the split: {shown}.")
 
     def _sweep(self, folder: Path) -> None:
         """Removes what an interrupted run of other pictures left."""
@@ -171,10 +182,27 @@ class Finishing:
             "classes": str(options.classes) if options.classes else None,
             "crowd": options.crowds,
             "overlap": options.overlap,
+            "holes": options.holes,
             "min_area": options.min_area,
             "pictures": options.pictures,
             "stuff": policy,
         }
+
+
+def _why_another_share(split: Split, val: float) -> str:
+    """What there is to say where validation has another share of the images than was asked for; or nothing."""
+    count, found = len(split.is_val), int(split.is_val.sum())
+    share = found / count
+    if abs(share - val) <= _SHARE_OFF:
+        return ""
+    reasons = ["each class of several images is on both sides"] if found != split.wanted else []
+    if split.largest > 1:
+        reasons.append(f"images that look alike are on one side (up to {split.largest} of them)")
+    reasons = reasons or [f"there are only {count} of them"]
+    return (
+        f"validation has {found} of {count} images, {share:.0%}, where --val asks for {val:.0%}: "
+        f"{', and '.join(reasons)}."
+    )
 
 
 def _by_id(categories: Sequence[Category]) -> list[Category]:

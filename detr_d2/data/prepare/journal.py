@@ -6,13 +6,14 @@ import dataclasses
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ...errors import DatasetError
-from .picture import Task
+from ...errors import DatasetError, UserError, os_error_message
+from .picture import StoppedError, Task, WritingError
 from .records import FileRef
 from .results import PictureResult, result_from_json
 
@@ -21,11 +22,19 @@ try:
 except ImportError:  # Windows: two runs at once aren't noticed there
     fcntl = None  # type: ignore[assignment]
 
+#: Processes of a run that was killed hold its lock until they notice, which takes less than all tries together.
+_TRIES, _WAIT = 4, 0.5
 
-def task_key(task: Task) -> str:
-    """Names a picture, its labels and the state of their files: another key, other results."""
+
+def task_key(task: Task, others: Iterable[Path] = ()) -> str:
+    """Names a picture, its labels and the state of all files that are read for it: another key, other results.
+
+    Args:
+        task: the picture.
+        others: files that are read beside its own and those of its labels.
+    """
     digest = hashlib.sha256(repr(task).encode("utf-8", "surrogatepass"))
-    for file in sorted({ref.path for ref in _files_of(task)}):
+    for file in sorted({ref.path for ref in _files_of(task)} | set(others)):
         digest.update(_state_of(file))
     return digest.hexdigest()[:32]
 
@@ -87,13 +96,14 @@ class Journal:
         return True
 
     def _is_whole(self, content: bytes) -> bool:
+        """Whether a picture needn't be prepared again; what failed is tried anew, as what made it fail may be gone."""
         try:
             result = result_from_json(content.decode())
         except ValueError:
             return False
         paths = (self.data / "images" / result.file_name, self.data / "panoptic" / result.png)
         try:
-            return bool(result.skipped) or result.sizes == tuple(path.stat().st_size for path in paths)
+            return not result.skipped and result.sizes == tuple(path.stat().st_size for path in paths)
         except OSError:
             return False
 
@@ -120,19 +130,96 @@ class Journal:
         self._file.close()
 
 
+@dataclasses.dataclass
+class Work:
+    """The work in progress.
+
+    Args:
+        folder: its folder.
+        is_ours: nothing of an earlier run with other options is in it.
+    """
+
+    folder: Path
+    is_ours: bool
+
+
 @contextmanager
-def work_folder(target: Path) -> Iterator[Path]:
-    """The folder of the work in progress beside ``target``, for one run at a time; it stays.
+def work_folder(target: Path) -> Iterator[Work]:
+    """The folder of the work in progress beside ``target``, for one run at a time.
+
+    It stays where the run is stopped from outside, so that the same command can go on. A run that is refused leaves
+    nothing, but for what an earlier one with other options had left.
 
     Raises:
         DatasetError: another run works there.
+        WritingError: something can't be written.
+        KeyboardInterrupt: with a sentence that says how to go on.
     """
-    folder = target.parent / f".{target.name}.partial"
+    folder = partial_of(target)
+    goes_on = f"The same command again goes on where it stopped; what is finished is in {folder} until then."
+    above = _absent_above(target)
+    work = Work(folder, is_ours=not folder.exists())
     folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with _locked(folder, target):
+            try:
+                yield work
+            except (StoppedError, KeyboardInterrupt):
+                raise
+            except UserError:
+                if work.is_ours:
+                    shutil.rmtree(folder, ignore_errors=True)
+                    _remove_empty(above)
+                raise
+    except OSError as error:
+        if isinstance(error, UserError):
+            raise
+        raise WritingError(f"{os_error_message(error)} {goes_on}") from error
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"interrupted. {goes_on}") from None
+
+
+def partial_of(target: Path) -> Path:
+    """Where the work in progress on a dataset's folder is."""
+    return target.parent / f".{target.name}.partial"
+
+
+def refuse_unwritable(target: Path) -> None:
+    """Sees that a dataset's folder can be made, before anything is read for it.
+
+    Raises:
+        OSError: what the system has against it.
+    """
+    folder, above = partial_of(target), _absent_above(target)
+    if folder.is_dir():
+        return
+    try:
+        folder.mkdir(parents=True)
+    finally:
+        _remove_empty([folder, *above])
+
+
+def _absent_above(target: Path) -> list[Path]:
+    """The folders above a path that aren't there, the nearest first."""
+    return [parent for parent in target.parents if not parent.exists()]
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    """Removes folders in turn as far as nothing is in them."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
+
+
+@contextmanager
+def _locked(folder: Path, target: Path) -> Iterator[None]:
     with (folder / "lock").open("w") as lock:
-        if fcntl is not None:
+        for attempt in range(_TRIES if fcntl else 0):
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
             except OSError as error:
-                raise DatasetError(f"another 'detr-d2 prepare' is writing {target}; wait for it to end.") from error
-        yield folder
+                if attempt == _TRIES - 1:
+                    raise DatasetError(f"another 'detr-d2 prepare' is writing {target}; wait for it to end.") from error
+                time.sleep(_WAIT)
+        yield

@@ -11,10 +11,12 @@ from ...errors import ConfigError
 
 Crowds: TypeAlias = Literal["auto", "keep", "clear"]
 Overlap: TypeAlias = Literal["error", "small-on-top", "z-order", "file-order", "last"]
+Holes: TypeAlias = Literal["cut", "fill"]
 Pictures: TypeAlias = Literal["copy", "link", "jpeg"]
 
 CROWDS: tuple[Crowds, ...] = get_args(Crowds)
 OVERLAPS: tuple[Overlap, ...] = get_args(Overlap)
+HOLES: tuple[Holes, ...] = get_args(Holes)
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class PrepareOptions:
         classes: a yaml that maps the exports' class names, or None.
         crowds: ``keep`` them, ``clear`` them all, or ``auto``: clear where a class has nothing but CVAT's.
         overlap: who gets a pixel that several labels claim.
+        holes: polygons in polygons of the same object are ``cut`` out of it, or ``fill``-ed.
         min_area: segments of fewer pixels become void.
         pictures: ``copy`` the files as they are, ``link`` to them, or write all as ``jpeg``.
         quality: of JPEGs that are written, 1 to 100.
@@ -47,6 +50,7 @@ class PrepareOptions:
     classes: Path | None = None
     crowds: Crowds = "auto"
     overlap: Overlap = "small-on-top"
+    holes: Holes = "cut"
     min_area: int = 16
     pictures: Pictures = "copy"
     quality: int = 95
@@ -57,7 +61,8 @@ class PrepareOptions:
             raise ConfigError(f"--val {self.val} isn't a share of the pictures; allowed are 0 to below 1, such as 0.2.")
         if self.min_area < 0 or self.workers < 1:
             raise ConfigError(f"--min-area {self.min_area}, --workers {self.workers}: allowed are 0 or 1 and more.")
-        for key, value, allowed in (("crowd", self.crowds, CROWDS), ("overlap", self.overlap, OVERLAPS)):
+        choices = (("crowd", self.crowds, CROWDS), ("overlap", self.overlap, OVERLAPS), ("holes", self.holes, HOLES))
+        for key, value, allowed in choices:
             if value not in allowed:
                 raise ConfigError(f"--{key} {value}: allowed are {', '.join(allowed)}.")
         if not 1 <= self.quality <= 100:
@@ -74,4 +79,4 @@ class PrepareOptions:
 
     def of_a_picture(self) -> str:
         """Everything here that a single prepared picture depends on."""
-        return repr((self.crowds, self.overlap, self.min_area, self.pictures, self.quality))
+        return repr((self.crowds, self.overlap, self.holes, self.min_area, self.pictures, self.quality))

@@ -21,7 +21,11 @@ from .stuff.policy import StuffPolicy
 _USUAL_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
-class WritingError(UserError):
+class StoppedError(UserError):
+    """What ended a run from outside: once it is over, the same command goes on where it stopped."""
+
+
+class WritingError(StoppedError):
     """The dataset's folder can't be written."""
 
 
@@ -125,7 +129,7 @@ class Workshop:
             panoptic.write_bytes(masks)
         except OSError as error:
             raise WritingError(
-                f"{picture.parent} can't be written: {error.strerror or error}. Mend that and run the same command "
+                f"{picture.parent} can't be written: {error.strerror or error}. Correct that and run the same command "
                 "again; it goes on where it stopped."
             ) from error
         return file_name, png

@@ -16,18 +16,16 @@ from ..new_folder import put_in_place, refuse_foreign
 from .classes import build_class_table
 from .crowds import decide_crowds
 from .finishing import FILES, MARKER, Finishing
-from .journal import Journal, task_key, work_folder
+from .journal import Journal, Work, refuse_unwritable, task_key, work_folder
 from .options import PrepareOptions
-from .picture import Task, Workshop
-from .results import PictureResult
+from .picture import StoppedError, Task, Workshop
 from .segmenting import LabelRules
 from .stuff.policy import StuffPolicy
 from .summary import Summary
 from .tasks import Input, make_tasks
 
 #: What is prepared differently by another version of this code must not be mixed.
-_VERSION = 1
-_SHOWN = 20
+_VERSION = 2
 
 Progress: TypeAlias = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
@@ -56,7 +54,7 @@ def prepare(
     """Make a dataset of exports: all of it or nothing.
 
     It is made in ``.<name>.partial`` beside ``options.out`` and renamed at the end. Where that is interrupted, another
-    call goes on with the pictures that were finished.
+    call goes on with the pictures that were finished and whose files are as they were.
 
     Args:
         inputs: the exports.
@@ -67,10 +65,9 @@ def prepare(
     Raises:
         DatasetError: names of classes or pictures that can't be matched; overlaps where they are errors; ``out`` holds
             something else; nothing is left to train on.
-        WritingError: ``out`` can't be written.
+        StoppedError: ``out`` can't be written, or a process was ended; another call goes on.
     """
-    target = Path(os.path.abspath(options.out))
-    refuse_foreign(target, MARKER, FILES, "a dataset made by 'detr-d2 prepare'")
+    target = find_target(options.out)
     exports = [entry.export for entry in inputs]
     table = build_class_table(exports, policy.categories, options.categories, options.classes)
     crowds, notes = decide_crowds(exports, table, options.crowds)
@@ -81,16 +78,29 @@ def prepare(
     tasks = make_tasks(inputs)
     if not tasks:
         raise DatasetError("the exports have no picture; nothing to prepare.")
-    rules = LabelRules(table, crowds, options.overlap, options.min_area)
-    with work_folder(target) as folder:
-        report, reused = _make(folder, tasks, rules, policy, options, summary, progress)
-        put_in_place(folder / "data", target)
-        shutil.rmtree(folder, ignore_errors=True)
+    rules = LabelRules(table, crowds, options.overlap, options.min_area, options.holes == "fill")
+    with work_folder(target) as work:
+        report, reused = _make(work, tasks, rules, policy, options, summary, progress)
+        put_in_place(work.folder / "data", target)
+        shutil.rmtree(work.folder, ignore_errors=True)
     return Prepared(target, report, reused)
 
 
+def find_target(out: Path) -> Path:
+    """Where the dataset goes, an absolute path.
+
+    Raises:
+        DatasetError: something else is there.
+        OSError: it can't be written.
+    """
+    target = Path(os.path.abspath(out))
+    refuse_foreign(target, MARKER, FILES, "a dataset made by 'detr-d2 prepare'")
+    refuse_unwritable(target)
+    return target
+
+
 def _make(
-    folder: Path,
+    work: Work,
     tasks: Sequence[Task],
     rules: LabelRules,
     policy: StuffPolicy,
@@ -99,11 +109,12 @@ def _make(
     progress: Progress,
 ) -> tuple[dict[str, Any], int]:
     """Makes the dataset in ``data/`` of the work folder; its report, and how many pictures were there already."""
-    started = time.monotonic()
+    started, folder = time.monotonic(), work.folder
     (folder / "stuff").mkdir(exist_ok=True)
     policy.prepare([task.record for task in tasks if task.fills_rest], folder / "stuff", progress)
     workshop = Workshop(folder / "data", rules, policy, options.pictures, options.quality)
     with Journal(folder, repr((_VERSION, options.of_a_picture(), rules, policy))) as journal:
+        work.is_ours = True
         keys, reused = _work(tasks, journal, workshop, options.workers, progress)
         for note in getattr(policy, "notes", ()):
             summary.add_note(note)
@@ -114,14 +125,14 @@ def _work(
     tasks: Sequence[Task], journal: Journal, workshop: Workshop, workers: int, progress: Progress
 ) -> tuple[list[str], int]:
     """Prepares what the journal hasn't yet; the keys of all pictures in order, and how many were there already."""
-    keys = [task_key(task) for task in progress(tasks, len(tasks), "labels")]
+    keys = [task_key(task, _files_beside(task, workshop.policy)) for task in progress(tasks, len(tasks), "labels")]
     waiting = [(key, task) for key, task in zip(keys, tasks) if key not in journal]
     results = in_processes(workshop, [task for _, task in waiting], workers)
     try:
         for (key, _), result in zip(waiting, progress(results, len(waiting), "pictures")):
             journal.add(key, result)
     except DatasetError as error:  # of the processes; what is wrong with a picture is part of its result
-        raise DatasetError(
+        raise StoppedError(
             "a process that prepared pictures was ended, as happens when memory runs out. "
             "The same command with --workers 1 goes on where it stopped."
         ) from error
@@ -130,21 +141,21 @@ def _work(
     return keys, len(tasks) - len(waiting)
 
 
+def _files_beside(task: Task, policy: StuffPolicy) -> Sequence[Path]:
+    return policy.files_of(task.name) if task.fills_rest else ()
+
+
 def _refuse_overlaps(journal: Journal, keys: Sequence[str]) -> None:
-    shown: list[str] = []
+    """Raises a DatasetError that lists every overlap, as whoever takes them for errors has to mend each of them."""
+    lines: list[str] = []
     overlapping = 0
     for result in journal.results(keys):
         overlapping += bool(result.overlaps)
-        shown += _told(result)[: max(0, _SHOWN - len(shown))]
-    if overlapping:
+        pairs = (f"labels {one} and {other} share {pixels} pixels" for one, other, pixels in result.overlaps)
+        lines += [f"  {result.name}: {pair}" for pair in pairs]
+    if lines:
         raise DatasetError(
-            f"labels overlap in {overlapping} of {len(keys)} pictures:\n"
-            + "\n".join(shown)
-            + "\nMend them, or say who is on top: --overlap small-on-top, z-order, file-order or last."
+            f"labels overlap in {overlapping} of {len(keys)} images, {len(lines)} pairs of them:\n"
+            + "\n".join(lines)
+            + "\nCorrect them, or say who is on top: --overlap small-on-top, z-order, file-order or last."
         )
-
-
-def _told(result: PictureResult) -> list[str]:
-    return [
-        f"  {result.name}: labels {one} and {other} share {pixels} pixels" for one, other, pixels in result.overlaps
-    ]

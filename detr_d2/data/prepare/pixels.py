@@ -7,17 +7,24 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from ...errors import DatasetError, MissingFileError
+from ..image_decoding import (
+    INFO_OF_EXIF,
+    TURNED_SIDEWAYS,
+    is_deep,
+    load_eight_bits,
+    open_image,
+    orientation_of,
+    turned,
+    unreadable_reason,
+)
+from ..image_size import MOST_PIXELS
 from .records import PictureRecord
-
-#: Pixels beyond which Pillow refuses to open a picture.
-MOST_PIXELS = 178_956_970
 
 _PLAIN_MODES = ("RGB", "L")
 _COPIED_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF")
-_SIDEWAYS = (5, 6, 7, 8)
 
 
 class UnusablePicture(DatasetError):
@@ -78,40 +85,38 @@ def decode(record: PictureRecord) -> Decoded:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of sizes and odd EXIF data, both looked at here
-            with Image.open(io.BytesIO(content)) as image:
+            with open_image(io.BytesIO(content)) as image:
                 return _decode_opened(image, content, record)
     except UnusablePicture:
         raise
+    except Image.DecompressionBombError as error:
+        raise UnusablePicture("picture-large", f"{record.image} is too large: {error}") from error
     except Exception as error:  # decoders raise whatever they like on broken files
-        unknown = isinstance(error, UnidentifiedImageError)
-        why = "it is no picture, or of a kind that Pillow doesn't know" if unknown else " ".join(str(error).split())
-        raise UnusablePicture("picture-broken", f"{record.image} can't be read: {why[:200]}.") from error
+        why = unreadable_reason(error, len(content))
+        raise UnusablePicture("picture-broken", f"{record.image} can't be read: {why}.") from error
 
 
 def _decode_opened(image: Image.Image, content: bytes, record: PictureRecord) -> Decoded:
     if image.width * image.height > MOST_PIXELS:
         raise UnusablePicture("picture-large", f"{record.image} has {image.width}x{image.height} pixels; too many.")
     kind, mode, frames = image.format or "", image.mode, getattr(image, "n_frames", 1)
-    image.load()  # before EXIF is read: Pillow may decode then, and an error that is passed over never comes again
-    orientation = _orientation(image)
+    is_of_eight_bits = not is_deep(image)
+    loaded = load_eight_bits(image)  # before EXIF is asked for, see orientation_of
+    orientation = orientation_of(image) or 1
     is_turned, notes = _turning(image.size, orientation, record)
-    upright = ImageOps.exif_transpose(image) if is_turned else image
-    plain = upright if mode in _PLAIN_MODES else _to_rgb(upright)
-    if mode not in _PLAIN_MODES:
-        notes += (("picture-mode", f"of mode {mode}, saved as {plain.mode} with 8 bits a channel."),)
+    upright = turned(loaded, orientation) if is_turned else loaded
+    plain = upright if upright.mode in _PLAIN_MODES else upright.convert("RGB")
+    for key in INFO_OF_EXIF:
+        plain.info.pop(key, None)
+    is_of_plain_mode = mode in _PLAIN_MODES and is_of_eight_bits
+    if not is_of_plain_mode:
+        bits = "" if is_of_eight_bits else " and more than 8 bits a channel"
+        notes += (("picture-mode", f"of mode {mode}{bits}, saved as {plain.mode} with 8 bits a channel."),)
     is_single = frames == 1 or kind == "MPO"
-    is_plain = mode in _PLAIN_MODES and orientation == 1 and kind in _COPIED_FORMATS and is_single
+    is_plain = is_of_plain_mode and orientation == 1 and kind in _COPIED_FORMATS and is_single
     if not is_single:
         notes += (("picture-frames", f"has {frames} pictures in one file; the first one is taken."),)
     return Decoded(plain, content, is_plain, kind in ("JPEG", "MPO"), notes)
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        value = image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # all sorts of errors on damaged EXIF data, which nobody turns pictures by
-        return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def _turning(
@@ -119,7 +124,7 @@ def _turning(
 ) -> tuple[bool, tuple[tuple[str, str], ...]]:
     """Whether EXIF's turn is applied, so that the picture has the size that was labelled, and what there is to say."""
     said = (record.width, record.height)
-    upright = stored[::-1] if orientation in _SIDEWAYS else stored
+    upright = stored[::-1] if orientation in TURNED_SIDEWAYS else stored
     if min(said) < 1:
         said = upright
     if said not in (upright, stored):
@@ -136,16 +141,6 @@ def _turning(
     if stored == upright:
         return True, (("exif-unsure", f"turned as {tag} says; see whether the labels fit, as the size doesn't tell."),)
     return True, (("exif-applied", f"turned as {tag} says, as it was when it was labelled."),)
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """Any mode as RGB or L; more than 8 bits are scaled, not cut off."""
-    if image.mode not in ("I", "F") and not image.mode.startswith("I;"):
-        return image.convert("RGB")
-    values = np.nan_to_num(np.asarray(image, dtype=np.float64))
-    largest = float(values.max(initial=0))
-    white = next((white for white in (1 if image.mode == "F" else 255, 255, 65535) if largest <= white), largest)
-    return Image.fromarray((np.clip(values / white, 0, 1) * 255).round().astype(np.uint8))
 
 
 def encode(decoded: Decoded, suffix: str, quality: int = 95) -> bytes:

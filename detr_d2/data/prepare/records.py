@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Literal, Protocol, TypeAlias
 
 from ...errors import DatasetError, MissingFileError
+from ...files import SpecialFileError, open_regular
 
 #: More bytes than this are no picture and no label file, whatever a zip says of its size.
 MOST_BYTES = 2**30
@@ -20,7 +21,7 @@ MOST_BYTES = 2**30
 @lru_cache(maxsize=8)
 def _archive(path: Path, changed: int, size: int, process: int) -> zipfile.ZipFile:
     """An open zip; its list of members is read once in a process, not for each member."""
-    return zipfile.ZipFile(path)
+    return zipfile.ZipFile(open_regular(path))
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,15 @@ class FileRef:
 
         Raises:
             MissingFileError: there is no such file.
-            DatasetError: it has more than ``limit`` bytes, or can't be read or unpacked.
+            DatasetError: it is no regular file, has more than ``limit`` bytes, or can't be read or unpacked.
         """
         try:
             with self.open() as file:
                 content = file.read(limit + 1)
         except (FileNotFoundError, NotADirectoryError, KeyError) as error:
             raise MissingFileError(f"{self} isn't there.") from error
+        except SpecialFileError as error:
+            raise DatasetError(str(error)) from error
         except (OSError, RuntimeError, ValueError, zipfile.BadZipFile) as error:
             raise DatasetError(f"{self} can't be read: {error}. Export it again.") from error
         except Exception as error:  # a broken zip fails in its decompressor, in ways of its own
@@ -64,7 +67,7 @@ class FileRef:
     def open(self) -> Iterator[IO[bytes]]:
         """The file, to be read from its beginning; raises whatever files and zips raise."""
         if not self.member:
-            with self.path.open("rb") as file:
+            with open_regular(self.path) as file:
                 yield file
             return
         status = self.path.stat()

@@ -9,12 +9,13 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from ...errors import DatasetError
+from ..polygons import has_holes
 from .classes import REST, VOID, ClassTable
 from .crowds import CrowdRule
 from .options import Overlap
 from .overlaps import Drawn, overlapping_pairs, paint, pixel_counts
 from .readers.shapes import shape_mask
-from .records import Label
+from .records import Label, Polygons
 from .results import Dropped, Remark, Segment
 from .stuff.policy import Region
 
@@ -28,12 +29,14 @@ class LabelRules:
         crowds: which crowds become objects.
         overlap: who gets a pixel that several labels claim.
         min_area: segments of fewer pixels become void.
+        fills_holes: holes that are written as polygons belong to their objects.
     """
 
     table: ClassTable
     crowds: CrowdRule
     overlap: Overlap
     min_area: int
+    fills_holes: bool = False
 
 
 @dataclass
@@ -119,7 +122,7 @@ def _pieces(
         number = _class_number(label, rules.table)
         if number < 0:
             canvas.dropped.append(Dropped(label.class_name, "void" if number == VOID else "left-out"))
-        mask = None if number == REST else _mask(label, size, canvas)
+        mask = None if number == REST else _mask(label, size, rules.fills_holes, canvas)
         if mask is None:
             continue
         is_thing = number != VOID and rules.table.classes[number].is_thing
@@ -157,16 +160,20 @@ def _owner(label: Label, number: int, is_thing: bool, is_crowd: bool, place: int
     return (f"group {number} {is_crowd}", label.group) if label.group else ("label", place)
 
 
-def _mask(label: Label, size: tuple[int, int], canvas: Canvas) -> np.ndarray | None:
-    """The label's pixels, or None where it has none, which is noted."""
+def _mask(label: Label, size: tuple[int, int], fills_holes: bool, canvas: Canvas) -> np.ndarray | None:
+    """The label's pixels, or None where it has none, which is noted, and so are holes."""
+    about = (label.class_name, label.id)
     try:
-        mask = shape_mask(label.shape, *size)
+        mask = shape_mask(label.shape, *size, fills_holes)
     except (DatasetError, ValueError) as error:
-        canvas.remarks.append(Remark("shape-broken", str(error), label.class_name, label.id))
+        canvas.remarks.append(Remark("shape-broken", str(error), *about))
         canvas.dropped.append(Dropped(label.class_name, "shape-broken"))
         return None
+    if isinstance(label.shape, Polygons) and has_holes(label.shape.polygons):
+        done = "filled" if fills_holes else "cut out"
+        canvas.remarks.append(Remark("polygon-holes", f"has holes written as polygons; they are {done}.", *about))
     if not mask.any():  # stops at the first one
-        canvas.remarks.append(Remark("mask-empty", "covers no pixel.", label.class_name, label.id))
+        canvas.remarks.append(Remark("mask-empty", "covers no pixel.", *about))
         canvas.dropped.append(Dropped(label.class_name, "mask-empty"))
         return None
     return mask

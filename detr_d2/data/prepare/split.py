@@ -27,11 +27,15 @@ class Split:
         is_val: (N,) bool.
         torn: classes of several pictures that still are on one side only, as every other choice tears more.
         joined: pictures that look like an earlier one, and are on its side.
+        wanted: so many pictures should be for validation.
+        largest: so many pictures look the same, at most.
     """
 
     is_val: np.ndarray
     torn: tuple[int, ...]
     joined: int
+    wanted: int = 0
+    largest: int = 1
 
 
 def split_pictures(
@@ -60,13 +64,27 @@ def split_pictures(
     for group, numbers in zip(of_picture, classes):
         has[group, list(numbers)] = True
     sizes = np.bincount(of_picture, minlength=len(numbered))
+    wanted = min(max(round(len(groups) * val), 1), len(groups) - 1)
     generator = random.Random(seed)
-    side = _stratified(has, sizes, val, generator)
-    side = _mended(has, sizes, side, val, generator)
-    return Split(side[of_picture], tuple(int(number) for number in np.flatnonzero(_is_torn(has, side))), joined)
+    side = _split_groups(has, sizes, wanted, val, generator)
+    torn = tuple(int(number) for number in np.flatnonzero(_is_torn(has, side)))
+    return Split(side[of_picture], torn, joined, wanted, int(sizes.max()))
 
 
-def _stratified(has: np.ndarray, sizes: np.ndarray, val: float, generator: random.Random) -> np.ndarray:
+def _split_groups(has: np.ndarray, sizes: np.ndarray, wanted: int, val: float, generator: random.Random) -> np.ndarray:
+    """(G,) bool, True for validation; a group of more pictures than are wanted there is in training if it can be."""
+    fits = sizes <= wanted
+    side = _mended(has, sizes, _stratified(has, sizes, val, generator, fits), wanted, generator)
+    if fits.all():
+        return side
+    other = _mended(has, sizes, _stratified(has, sizes, val, generator, np.ones_like(fits)), wanted, generator)
+    smallest = np.arange(len(sizes)) == sizes.argmin()
+    return min((side, other, smallest), key=lambda one: _badness(has, sizes, one, wanted))
+
+
+def _stratified(
+    has: np.ndarray, sizes: np.ndarray, val: float, generator: random.Random, may_validate: np.ndarray
+) -> np.ndarray:
     """Groups of pictures given out class by class, the rarest first, to the side that lacks more of it.
 
     Args:
@@ -74,6 +92,7 @@ def _stratified(has: np.ndarray, sizes: np.ndarray, val: float, generator: rando
         sizes: (G,) pictures of each group.
         val: share of validation.
         generator: decides between equals.
+        may_validate: (G,) bool; the other groups are for training.
 
     Returns:
         (G,) bool, True for validation.
@@ -93,7 +112,8 @@ def _stratified(has: np.ndarray, sizes: np.ndarray, val: float, generator: rando
         members = np.flatnonzero(open_ & has[:, rarest]) if rarest >= 0 else np.flatnonzero(open_)
         for group in members[np.argsort(rank[members])]:
             need = lacking[:, rarest] if rarest >= 0 else room
-            to_val = bool(need[1] > need[0] or (need[1] == need[0] and room[1] > room[0]))
+            lacks = need[1] > need[0] or (need[1] == need[0] and room[1] > room[0])
+            to_val = bool(lacks and may_validate[group])
             side[group] = to_val
             lacking[int(to_val)] -= has[group]
             room[int(to_val)] -= sizes[group]
@@ -111,9 +131,8 @@ def _torn(total: np.ndarray, in_val: np.ndarray) -> np.ndarray:
     return (total >= 2) & ((in_val == 0) | (in_val == total))
 
 
-def _mended(has: np.ndarray, sizes: np.ndarray, side: np.ndarray, val: float, generator: random.Random) -> np.ndarray:
+def _mended(has: np.ndarray, sizes: np.ndarray, side: np.ndarray, wanted: int, generator: random.Random) -> np.ndarray:
     """Groups moved until no class is torn, then until the sizes are right, as far as either can be."""
-    wanted = min(max(round(float(sizes.sum()) * val), 1), int(sizes.sum()) - 1)
     best = side
     for attempt in range(_TRIES):
         tried = _untorn(has, side if attempt == 0 else _shaken(side, generator), generator)
@@ -125,8 +144,10 @@ def _mended(has: np.ndarray, sizes: np.ndarray, side: np.ndarray, val: float, ge
     return best
 
 
-def _badness(has: np.ndarray, sizes: np.ndarray, side: np.ndarray, wanted: int) -> tuple[int, int]:
-    return int(_is_torn(has, side).sum()), abs(int(sizes[side].sum()) - wanted)
+def _badness(has: np.ndarray, sizes: np.ndarray, side: np.ndarray, wanted: int) -> tuple[bool, int, int]:
+    """Whether a side is empty, classes that are torn, images too many or too few for validation."""
+    is_one_sided = bool(side.all() or not side.any())
+    return is_one_sided, int(_is_torn(has, side).sum()), abs(int(sizes[side].sum()) - wanted)
 
 
 def _shaken(side: np.ndarray, generator: random.Random) -> np.ndarray:

@@ -69,6 +69,10 @@ class Summary:
             }
             found["examples"].append({"message": note.message, **{key: value for key, value in told.items() if value}})
 
+    def note_count(self, code: str) -> int:
+        """How many notes of a kind there are."""
+        return int(self._notes.get(code, {"count": 0})["count"])
+
     def add_skipped(self, result: PictureResult) -> None:
         """A picture that is no part of the dataset."""
         self._counts["skipped"] += 1

@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from ...errors import DatasetError
+from ..names import is_text
 from .picture import Task
 from .records import Export
 
+_SHOWN = 10
 _ODD = re.compile(r'[\x00-\x1f<>:"\\|?*]')
 
 
@@ -36,8 +38,9 @@ def make_tasks(inputs: Sequence[Input]) -> list[Task]:
     and some systems ignore case. The second of a name gets ``_2``, and so on.
 
     Raises:
-        DatasetError: a name leads out of its folder.
+        DatasetError: a name leads out of its folder, or isn't text.
     """
+    _refuse_unwritable_names([entry.export for entry in inputs])
     names = [
         (entry, folder, picture)
         for entry, folder in zip(inputs, _folders([entry.export.name for entry in inputs]))
@@ -56,6 +59,19 @@ def make_tasks(inputs: Sequence[Input]) -> list[Task]:
         record = replace(picture, name=name)
         tasks.append(Task(record, name, target, entry.export.is_cvat, entry.source, entry.fills_rest))
     return tasks
+
+
+def _refuse_unwritable_names(exports: Sequence[Export]) -> None:
+    """Raises a DatasetError that names all exports and images whose names can't stand in a JSON."""
+    wrong = [f"the export {export.file}" for export in exports if not is_text(export.name)]
+    for export in exports:
+        wrong += [f"{picture.name} of {export.file}" for picture in export.pictures if not is_text(picture.name)]
+    if wrong:
+        shown = ", ".join(wrong[:_SHOWN]) + (f", and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else "")
+        raise DatasetError(
+            f"names of folders and images have to be text in UTF-8, and these aren't: {shown}. "
+            "Rename them, in the export's labels, too."
+        )
 
 
 def _folders(names: Sequence[str]) -> list[str]:

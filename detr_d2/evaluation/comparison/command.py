@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from detr_d2.evaluation.comparison.content import changed_classes, comparison_as
 from detr_d2.evaluation.comparison.page import write_comparison_page
 from detr_d2.evaluation.report.command import evaluation_folders
 from detr_d2.evaluation.report.source import EvaluationFolder
-from detr_d2.files import write_text
+from detr_d2.files import check_outputs, write_json
+from detr_d2.wording import counted
 
 _EPILOG = """\
 examples:
@@ -48,19 +49,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resamples", type=whole_number(0, 999_999), default=1000, metavar="N", help="draws (default: 1000)"
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the draws (default: 0)")
+    parser.add_argument(
+        "--seed", type=whole_number(0, 2**32 - 1), default=0, metavar="N", help="of the draws (default: 0)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Compare, print the tables, write the page."""
     (name, first), (other, second) = (_named(text, args.dataset) for text in (args.first, args.second))
     names = (name, other) if name != other else (f"A: {name}", f"B: {other}")
+    page = args.page or second.path / "compare.html"
+    check_outputs({"--json": args.json, "--page": page}, [*first.own_files(), *second.own_files()])
+    check_outputs({"--json": args.json, "--page": args.page}, chain(first.image_files(), second.image_files()))
     found = compare_evaluations(first, second, args.common)
     content = comparison_as_json(found, found.differences(max(args.resamples, 1), args.seed), names, args.pictures)
     print(_text(content))
     if args.json:
-        write_text(args.json, json.dumps(content, indent=1, allow_nan=False))
-    page = write_comparison_page(args.page or second.path / "compare.html", content, first, second)
+        write_json(args.json, content)
+    write_comparison_page(page, content, first, second)
     print(f"\nThe pictures that changed most: {page}")
     return 0
 
@@ -91,8 +97,11 @@ def _text(content: dict[str, Any]) -> str:
         parts.append("Classes that changed:\n" + _table(classes, headers) + "\n" + note)
     else:
         parts.append("No class has changed by more than chance explains.")
-    left_out = f", {content['left_out']} that only one has are left out" if content["left_out"] else ""
-    parts.append(f"{content['pictures']} pictures, {content['resamples']} draws{left_out}.")
+    left_out = ""
+    if content["left_out"]:
+        left_out = f", {counted(content['left_out'], 'that only one has is', 'that only one has are')} left out"
+    draws = counted(content["resamples"], "draw")
+    parts.append(f"{counted(content['pictures'], 'picture')}, {draws}{left_out}.")
     return "\n\n".join(parts)
 
 

@@ -14,6 +14,7 @@ from detr_d2.evaluation.panoptic_quality import Matches, PanopticQuality, match_
 from detr_d2.evaluation.records import EvaluationRecord
 from detr_d2.evaluation.report.source import EvaluationFolder
 from detr_d2.evaluation.results import group_labels
+from detr_d2.wording import counted
 
 #: Pictures that are named in a message.
 _NAMED = 5
@@ -93,13 +94,15 @@ def compare_evaluations(first: EvaluationFolder, second: EvaluationFolder, only_
             _add(found, record, before, _matches(record))
     found.left_out = len(known) + len(only_second)
     if other_truth:
+        pictures = counted(len(other_truth), "picture has", "pictures have")
         raise DatasetError(
-            f"{len(other_truth)} pictures have another truth in {second.path} than in {first.path}: "
+            f"{pictures} another truth in {second.path} than in {first.path}: "
             f"{_names(other_truth)}. Evaluate both with the same dataset."
         )
     if found.left_out and not only_common:
         raise DatasetError(
-            f"{len(known)} pictures are only in {first.path} ({_names(list(known))}), {len(only_second)} only in "
+            f"{counted(len(known), 'picture is', 'pictures are')} only in {first.path} ({_names(list(known))}), "
+            f"{len(only_second)} only in "
             f"{second.path} ({_names(only_second)}). Evaluate both with the same pictures, or compare what is common "
             "with --common."
         )
@@ -138,8 +141,9 @@ def _require_same_classes(first: EvaluationFolder, second: EvaluationFolder) -> 
     classes = [[(c.name, c.is_thing) for c in folder.categories] for folder in (first, second)]
     if classes[0] != classes[1]:
         differing = sorted({name for name, _ in set(classes[0]) ^ set(classes[1])})
+        count = counted(len(classes[0]), "class", "classes")
         raise DatasetError(
-            f"{first.path} has {len(classes[0])} classes, {second.path} {len(classes[1])}, and they aren't the same, "
+            f"{first.path} has {count}, {second.path} {len(classes[1])}, and they aren't the same, "
             f"or not in the same order (differing: {_names(differing)}). Evaluate both with the same dataset."
         )
 

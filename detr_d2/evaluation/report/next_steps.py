@@ -6,10 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from detr_d2.evaluation.report.advice import LOWEST_SCORE, SWEEP, border_advice, kind_advice
+from detr_d2.wording import counted
+
 Content = Mapping[str, Any]
 
 #: Kinds of mistakes that cost less than this, in points of PQ, get no advice; and so many of them get some.
 LEAST_GAIN, MOST_KINDS = 0.5, 4
+#: Below this SQ people would cut better.
+POOR_SQ = 75.0
 #: A class in fewer pictures than this can't be judged; an interval wider than this (points of PQ) says little.
 FEW_PICTURES, WIDE_INTERVAL = 10, 6.0
 #: A class with fewer training segments than this, and less than half the mean PQ, probably needs more of them.
@@ -17,46 +22,6 @@ FEW_IN_TRAINING = 100
 #: Scores that are further than this from the share of right ones mislead.
 WRONG_SCORES = 0.1
 _NAMED = 4
-
-_SWEEP = "'detr-d2 sweep' finds the threshold that suits the pictures"
-_ADVICE: dict[str, tuple[str, str]] = {
-    "missed": (
-        "Find what is missed",
-        "Look whether these are small, hidden or rare in training; more labelled pictures of them help most.",
-    ),
-    "made_up": (
-        "Stop segments that are made up",
-        "Look at the examples first: what looks right there is a label that somebody forgot.",
-    ),
-    "wrong_class": (
-        "Tell classes apart that are confused",
-        "Check that both are labelled in the same way everywhere; merge classes that people can't tell apart either; "
-        "else add pictures in which both are.",
-    ),
-    "poorly_cut": (
-        "Cut segments better",
-        "Train the masks longer, or at a larger input size; look whether their labels agree on where they end.",
-    ),
-    "split": (
-        "Stop segments from falling into parts",
-        "Large, long or half-hidden ones do. Try a higher MODEL.DETR.OVERLAP_THRESHOLD ('detr-d2 sweep'), which leaves "
-        "an object to one query; look whether labels, too, have them as several.",
-    ),
-    "merged": (
-        "Separate neighbours",
-        "Look for labels in which one outline holds several objects, and for stacks: label them one by one, or as a "
-        "crowd.",
-    ),
-    "duplicate": (
-        "Stop second segments of one object",
-        "Several queries share an object, each with a part or a rim of it. A higher MODEL.DETR.OVERLAP_THRESHOLD drops "
-        "those that others mostly cover ('detr-d2 sweep' tries it); no training is needed.",
-    ),
-    "on_void": (
-        "Label what the model finds on void",
-        "Nobody labelled anything there. If the examples look right, the truth is incomplete, not the model wrong.",
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -94,11 +59,13 @@ def next_steps(content: Content) -> list[dict[str, Any]]:
 def _kinds(content: Content) -> list[Step]:
     steps = []
     for entry in content["mistakes"]:
-        gain = entry["gives_back"]["All"]
-        if entry["kind"] in _ADVICE and gain is not None and gain >= LEAST_GAIN:
-            title, advice = _ADVICE[entry["kind"]]
+        gain, found = entry["gives_back"]["All"], kind_advice(entry["kind"], content.get("settings", {}))
+        if entry["kind"] == "missed" and _finds_nothing(content):
+            continue  # another step says more
+        if found and gain is not None and gain >= LEAST_GAIN:
+            title, advice = found
             where = "confusions" if entry["kind"] == "wrong_class" else f"kind-{entry['kind']}"
-            why = f"{_count(entry['count'], 'time')}, mostly {_mostly(content, entry)}. {advice}"
+            why = f"{counted(entry['count'], 'time')}, mostly {_mostly(content, entry)}. {advice}"
             steps.append(Step(title, why, gain, where))
     return sorted(steps, key=lambda step: -(step.gain or 0.0))[:MOST_KINDS]
 
@@ -111,21 +78,27 @@ def _mostly(content: Content, entry: Mapping[str, Any]) -> str:
 
 
 def _borders(content: Content) -> list[Step]:
-    sq = content["All"]["SQ"]
-    gain = _gain(content, "loose_borders")
-    if sq is None or gain is None or sq >= 75 or gain < LEAST_GAIN:
+    """Where they cost more than any other kind, or what is found is cut worse than people would."""
+    sq, gain = content["All"]["SQ"], _gain(content, "loose_borders")
+    if sq is None or gain is None or gain < LEAST_GAIN:
+        return []
+    others = [entry["gives_back"]["All"] or 0.0 for entry in content["mistakes"] if entry["kind"] != "loose_borders"]
+    if sq >= POOR_SQ and gain < max(others, default=0.0):
         return []
     why = (
-        f"What is found has a mean IoU of {sq:.0f} only; two people who label the same picture agree to about 80 to 86 "
-        "(Kirillov et al. 2019, on human consistency). Larger input, longer training of the masks, and outlines drawn "
-        "with care help."
+        f"What is found has a mean IoU of {sq:.0f}; two people who label the same picture agree to about 80 to 86 "
+        f"(Kirillov et al. 2019, on human consistency), so that not all of it can be had. "
+        f"{border_advice(content.get('settings', {}))}"
     )
     return [Step("Sharpen the borders", why, gain, "kind-loose_borders")]
 
 
 def _never_found(content: Content) -> list[Step]:
-    never = [c for c in content["classes"] if c["true_segments"] >= 5 and c["true_positives"] == 0]
-    if not never:
+    if _finds_nothing(content):
+        return [_nothing_found(content)]
+    never = [c for c in content["classes"] if c["true_segments"] and not c["true_positives"]]
+    never.sort(key=lambda entry: -entry["true_segments"])
+    if not never or never[0]["true_segments"] < 5:
         return []
     names = _list([f"{c['name']} ({_times_seen(c)})" for c in never])
     mean, n = content["All"]["PQ"], content["All"]["N"]
@@ -134,8 +107,25 @@ def _never_found(content: Content) -> list[Step]:
         "repeat-factor sampling helps rare ones. The gain is that of reaching the mean of all classes."
     )
     gain = len(never) * mean / n if mean is not None and n else None
-    title = f"Look at the {_count(len(never), 'class', 'classes')} that the model never finds"
+    title = f"Look at the {counted(len(never), 'class', 'classes')} that the model never finds"
     return [Step(title, why, gain, "classes")]
+
+
+def _finds_nothing(content: Content) -> bool:
+    """Whether no segment of any class is found, of several classes that are there."""
+    present = [c for c in content["classes"] if c["true_segments"]]
+    return len(present) > 1 and not any(c["true_positives"] for c in present)
+
+
+def _nothing_found(content: Content) -> Step:
+    present = [c for c in content["classes"] if c["true_segments"]]
+    segments = counted(sum(c["true_segments"] for c in present), "true segment")
+    why = (
+        f"Not one of {segments} is found. Look whether these are the weights of this dataset, trained to the end "
+        "('detr-d2 weights FILE'), whether photos and truth belong together ('detr-d2 browse'), and whether the score "
+        f"threshold leaves anything: {SWEEP}."
+    )
+    return Step(f"The model finds none of the {len(present)} classes", why, _gain(content, "missed"), "classes")
 
 
 def _rare_in_training(content: Content) -> list[Step]:
@@ -154,7 +144,7 @@ def _rare_in_training(content: Content) -> list[Step]:
         "(repeat-factor sampling). The gain is that of reaching the mean of all classes."
     )
     gain = sum(mean - c["PQ"] for c in rare) / n
-    return [Step(f"Train on more of {_count(len(rare), 'rare class', 'rare classes')}", why, gain, "classes")]
+    return [Step(f"Train on more of {counted(len(rare), 'rare class', 'rare classes')}", why, gain, "classes")]
 
 
 def _times_seen(entry: Mapping[str, Any]) -> str:
@@ -167,16 +157,17 @@ def _dropping(content: Content) -> list[Step]:
     steps = []
     area, score = content["dropping"]["area"], content["dropping"]["score"]
     if area and area["gain"] >= LEAST_GAIN:
+        wrong = counted(area["wrong"], "wrong predicted segment is", "wrong predicted segments are")
         why = (
-            f"{area['wrong']} wrong predicted segments are smaller than {area['below']} pixels, and {area['right']} "
-            f"right ones. Set MODEL.DETR.MIN_SEGMENT_AREA to about {area['below']} and evaluate again; no training is "
-            "needed."
+            f"{wrong} smaller than {area['below']} pixels, and {counted(area['right'], 'right one')}. Set "
+            f"MODEL.DETR.MIN_SEGMENT_AREA to about {area['below']} and evaluate again; no training is needed."
         )
         steps.append(Step("Drop small segments", why, area["gain"], "kind-duplicate"))
     if score and score["gain"] >= LEAST_GAIN:
+        wrong = counted(score["wrong"], "wrong predicted segment has", "wrong predicted segments have")
         why = (
-            f"{score['wrong']} wrong predicted segments have a score below {score['below']:.2f}, and {score['right']} "
-            f"right ones. {_SWEEP} (MODEL.DETR.SCORE_THRESHOLD); no training is needed."
+            f"{wrong} a score below {score['below']:.2f}, and {counted(score['right'], 'right one')}. {SWEEP} "
+            "(MODEL.DETR.SCORE_THRESHOLD); no training is needed."
         )
         steps.append(Step("Raise the score threshold", why, score["gain"], "scores"))
     return steps
@@ -185,17 +176,25 @@ def _dropping(content: Content) -> list[Step]:
 def _threshold(content: Content) -> list[Step]:
     missed = _entry(content, "missed")["count"]
     made_up = sum(_entry(content, kind)["count"] for kind in ("made_up", "duplicate", "on_void"))
-    if missed < 20 or missed < 3 * made_up:
+    if missed < 20 or missed < 3 * made_up or _finds_nothing(content) or not _can_be_lower(content):
         return []
-    why = f"{missed} segments are missed, only {made_up} too many are predicted. {_SWEEP}, without training."
+    why = f"{missed} segments are missed, only {made_up} too many are predicted. {SWEEP}, without training."
     return [Step("Try a lower score threshold", why, None, "mistakes")]
+
+
+def _can_be_lower(content: Content) -> bool:
+    """Whether the score threshold is above 0: the config says so, or the lowest scores that were kept."""
+    threshold = content.get("settings", {}).get("score_threshold")
+    if threshold is None:
+        threshold = min((b["from"] for b in content["reliability"]["All"]["bins"]), default=1.0)
+    return bool(threshold >= LOWEST_SCORE)
 
 
 def _sizes(content: Content) -> list[Step]:
     sizes = content["sizes"]
     small, large, total = sizes["small"], sizes["large"], sum(row["true_segments"] for row in sizes.values())
     low, high = small["All"]["PQ"], large["All"]["PQ"]
-    if low is None or high is None or small["true_segments"] < 0.1 * total or low > 0.5 * high:
+    if low is None or high is None or small["true_segments"] < 0.1 * total or low >= 0.5 * high:
         return []
     share = 100 * small["true_segments"] / total
     why = (
@@ -211,9 +210,9 @@ def _interval(content: Content) -> list[Step]:
         return []
     pictures = content["truth"]["pictures"]
     why = (
-        f"With {pictures} pictures, PQ is known to lie between {ends[0]:.1f} and {ends[1]:.1f} only; a change "
-        f"inside of that may be chance. {4 * pictures} pictures would halve it. 'detr-d2 compare' tells two runs apart "
-        "earlier."
+        f"With {counted(pictures, 'picture')}, PQ is known to lie between {ends[0]:.1f} and {ends[1]:.1f} only; a "
+        f"change inside of that may be chance. {4 * pictures} pictures would halve it. 'detr-d2 compare' tells two "
+        "runs apart earlier."
     )
     return [Step("Evaluate on more pictures", why, None, "summary")]
 
@@ -225,7 +224,7 @@ def _few_pictures(content: Content) -> list[Step]:
     few.sort(key=lambda entry: entry["pictures"])
     names = _list([f"{c['name']} ({c['pictures']})" for c in few])
     why = f"Too few to judge them by: {names}. Label more, or don't read their numbers one by one."
-    title = f"{_count(len(few), 'class is', 'classes are')} in fewer than {FEW_PICTURES} pictures"
+    title = f"{counted(len(few), 'class is', 'classes are')} in fewer than {FEW_PICTURES} pictures"
     return [Step(title, why, None, "counts")]
 
 
@@ -234,7 +233,7 @@ def _absent(content: Content) -> list[Step]:
     if not absent:
         return []
     why = f"Nothing is known about {_list(absent)}. Put pictures of them among those that are evaluated."
-    return [Step(f"{_count(len(absent), 'class has', 'classes have')} no true segment", why, None, "counts")]
+    return [Step(f"{counted(len(absent), 'class has', 'classes have')} no true segment", why, None, "counts")]
 
 
 def _scores(content: Content) -> list[Step]:
@@ -246,7 +245,7 @@ def _scores(content: Content) -> list[Step]:
     right = sum(b["right"] * b["segments"] for b in found["bins"]) / found["segments"]
     why = (
         f"Their mean is {100 * (right + excess):.0f} %, but {100 * right:.0f} % of the predicted segments are right. "
-        f"Don't read them as probabilities. {_SWEEP}."
+        f"Don't read them as probabilities. {SWEEP}."
     )
     return [Step(f"The scores are {word}confident", why, None, "scores")]
 
@@ -257,7 +256,7 @@ def _unlabelled(content: Content) -> list[Step]:
         return []
     ignored = content["ignored_on_void"]
     why = (
-        f"{100 * void:.0f} % of the pixels are void, and {_count(ignored, 'predicted segment')} there can be neither "
+        f"{100 * void:.0f} % of the pixels are void, and {counted(ignored, 'predicted segment')} there can be neither "
         "right nor wrong: whatever the model does there, no number shows it."
     )
     return [Step("Much of the truth is void", why, None, "counts")]
@@ -275,7 +274,3 @@ def _gain(content: Content, kind: str) -> float | None:
 def _list(names: Sequence[str], shown: int = 8) -> str:
     rest = f" and {len(names) - shown} more" if len(names) > shown else ""
     return ", ".join(names[:shown]) + rest
-
-
-def _count(number: int, one: str, many: str | None = None) -> str:
-    return f"{number} {one if number == 1 else many or one + 's'}"

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 
 from detr_d2.pages import data_uri
 from detr_d2.visualization import place_labels, text_font
+from detr_d2.visualization.figure_text import drawn_name
 
 Color = tuple[int, int, int]
 #: The long side of a picture in the page, in pixels.
@@ -63,10 +64,11 @@ def bordered(photo: np.ndarray, ids: np.ndarray, color: Color = (255, 255, 255))
 def named(photo: np.ndarray, texts: Sequence[str], masks: Sequence[np.ndarray]) -> np.ndarray:
     """The photo with a text on each mask (H, W) bool, where there is room; the first ones first."""
     small = [mask[::_STRIDE, ::_STRIDE] for mask in masks]
-    places = place_labels(texts, small, _STRIDE, photo.shape[:2], _FONT_PIXELS)
+    shown = [drawn_name(text) for text in texts]
+    places = place_labels(shown, small, _STRIDE, photo.shape[:2], _FONT_PIXELS)
     image = Image.fromarray(photo)
     draw = ImageDraw.Draw(image, "RGBA")
-    for text, place in zip(texts, places):
+    for text, place in zip(shown, places):
         if place is not None:
             draw.rectangle((place.left, place.top, place.right, place.bottom), fill=(0, 0, 0, 170))
             middle = (place.left + place.right) / 2, (place.top + place.bottom) / 2

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-import yaml
 
-from detr_d2.data import categories_of, register_from_config
 from detr_d2.data.categories import Category
+from detr_d2.data.registration import entry_of, read_dataset
+from detr_d2.data.registration_config import register_entries
 from detr_d2.errors import UserError
-
-from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog
+from detr_d2.yaml_files import parse_yaml
 
 logger = logging.getLogger(__name__)
 
@@ -30,21 +30,36 @@ def training_segments(config: str, categories: Sequence[Category]) -> list[int] 
         categories.
     """
     try:
-        cfg = CfgNode(yaml.safe_load(config) or {})
-        names = list(cfg.DATASETS.TRAIN)
-        register_from_config(cfg)
+        datasets = parse_yaml(config, "config.yaml")["DATASETS"]
+        names = list(datasets["TRAIN"])
+        register_entries(datasets.get("REGISTER") or ())
         counts = [_segments(name, categories) for name in names]
-    except (UserError, OSError, AttributeError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+    except (UserError, OSError, AttributeError, KeyError, TypeError, ValueError) as error:
         logger.info("The report has no counts of the training's segments: %s", error)
         return None
     return np.sum(counts, axis=0).tolist() if counts else None
 
 
 def _segments(name: str, categories: Sequence[Category]) -> np.ndarray:
-    if [c.name for c in categories_of(name)] != [c.name for c in categories]:
+    records, known = _read(name)
+    if [c.name for c in known] != [c.name for c in categories]:
         raise ValueError(f"the dataset {name!r} has other categories than those that were evaluated")
     counts = np.zeros(len(categories), np.int64)
-    for record in DatasetCatalog.get(name):
+    for record in records:
         for segment in record.get("segments_info", record.get("annotations", [])):
             counts[segment["category_id"]] += not segment.get("iscrowd", 0)
     return counts
+
+
+def _read(name: str) -> tuple[list[dict[str, Any]], list[Category]]:
+    """A dataset's dicts and categories; one of another program is known only where that has used Detectron2."""
+    entry = entry_of(name)
+    if entry is not None:
+        return read_dataset(entry)
+    if "detectron2.data" not in sys.modules:
+        raise ValueError(f"there is no dataset {name!r}")
+    from detr_d2.data.catalogs import categories_of
+
+    from detectron2.data import DatasetCatalog
+
+    return DatasetCatalog.get(name), categories_of(name)

@@ -8,15 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detr_d2.data import read_panoptic_png
 from detr_d2.data.categories import Category
+from detr_d2.data.picture_reading import read_whole_image, reading_error
+from detr_d2.data.segments import read_panoptic_png
 from detr_d2.errors import UserError
 from detr_d2.evaluation.overlaps import VOID
 from detr_d2.evaluation.report import painting
 from detr_d2.evaluation.report.mistakes import Findings, Mistake
 from detr_d2.evaluation.report.scene import Scene
-
-from detectron2.data import detection_utils
 
 logger = logging.getLogger(__name__)
 
@@ -141,10 +140,10 @@ class PictureViews:
 
     def _photo(self, files: PictureFiles) -> np.ndarray:
         try:
-            photo = np.asarray(detection_utils.read_image(files.photo, "RGB"))
-            return painting.resized(photo, self.size)
-        except (OSError, ValueError) as error:
-            logger.warning("The photo %s can't be read (%s); the report shows a grey ground.", files.photo, error)
+            return painting.resized(read_whole_image(files.photo, "RGB"), self.size)
+        except Exception as error:  # decoders raise whatever they like on broken files
+            reason = reading_error(files.photo, error)
+            logger.warning("The photo %s can't be read (%s); the report shows a grey ground.", files.photo, reason)
             return np.full((*self.size, 3), _GROUND, dtype=np.uint8)
 
     def _true_map(self, files: PictureFiles) -> np.ndarray | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Iterable, Mapping
@@ -15,10 +14,11 @@ from detr_d2.evaluation.report.analysis import analyse
 from detr_d2.evaluation.report.gallery import Gallery
 from detr_d2.evaluation.report.next_steps import next_steps
 from detr_d2.evaluation.report.page import write_report_page
+from detr_d2.evaluation.report.settings import run_settings
 from detr_d2.evaluation.report.source import EvaluationFolder
 from detr_d2.evaluation.report.training_counts import training_segments
 from detr_d2.evaluation.results import quality_as_csv
-from detr_d2.files import write_text
+from detr_d2.files import check_outputs, write_json, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -49,17 +49,20 @@ def write_run_report(
         MissingFileError, DatasetError: the records aren't there, or aren't an evaluation's.
     """
     evaluation = EvaluationFolder(Path(folder))
+    target = Path(output or folder)
+    outputs = {name: target / name for name in ("report.html", "report.json", "per_class.csv")}
+    check_outputs(outputs, evaluation.own_files())
     analysis = analyse(evaluation.records(), evaluation.categories)
     gallery = Gallery(evaluation, analysis, pictures)
     content = {"dataset": evaluation.run["dataset"], **analysis.as_json(resamples, seed)}
     _add_training_counts_(content, evaluation)
     for entry, worst in zip(content["classes"], gallery.worst_of_classes()):
         entry["worst_pictures"] = worst
+    content["settings"] = run_settings(evaluation.run.get("config") or "")
     content |= {"pictures": gallery.named(), "run": _about_run(evaluation.run), "next_steps": next_steps(content)}
-    target = Path(output or folder)
-    write_text(target / "report.json", json.dumps(content, indent=1, allow_nan=False))
-    write_text(target / "per_class.csv", quality_as_csv({"classes": [_row(entry) for entry in content["classes"]]}))
-    page = write_report_page(target / "report.html", content, gallery.drawn_pictures(), gallery.drawn_examples())
+    write_json(outputs["report.json"], content)
+    write_text(outputs["per_class.csv"], quality_as_csv({"classes": [_row(entry) for entry in content["classes"]]}))
+    page = write_report_page(outputs["report.html"], content, gallery.drawn_pictures(), gallery.drawn_examples())
     logger.info("The report of %s is %s", content["dataset"], page)
     return page
 

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import torch
 from tabulate import tabulate
 
 from detr_d2.arguments import number
 from detr_d2.checkpoint.categories import describe_difference
 from detr_d2.checkpoint.convert_command import convert
 from detr_d2.checkpoint.model_file import load_model
+from detr_d2.checkpoint.places import weight_files
 from detr_d2.checkpoint.reading import read_weights
+from detr_d2.checkpoint.writing import write_checkpoint
 from detr_d2.data import Category, DetrPanopticDatasetMapper, categories_of, register_from_config
+from detr_d2.data.registration import dataset_files, image_files
 from detr_d2.errors import ConfigError, DatasetError, WeightsError
 from detr_d2.evaluation.sweep.choosing import Choice, choice_as_json, choose, mean_class_quality
 from detr_d2.evaluation.sweep.sweeping import Setting, SweepResult, sweep_thresholds
-from detr_d2.files import write_text, write_whole
+from detr_d2.files import check_outputs, write_json
 from detr_d2.meta_arch import DetrPanoptic
+from detr_d2.wording import counted
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, build_detection_test_loader
@@ -81,9 +83,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Sweep, print the tables, write what is asked for."""
+    outputs = {"--write": args.write, "--json": args.json}
+    check_outputs(outputs, [*weight_files(args.weights), *([args.register] if args.register else [])])
     if args.write and os.path.exists(args.write) and not args.force:
         raise WeightsError(f"{args.write} is there already. Name another file, or use --force to replace it.")
     model, cfg = _load(args.weights, args.register, args.opts)
+    check_outputs(outputs, _files_of(args.dataset))
     thresholds = model.postprocess
     current = Setting(float(thresholds.score_threshold), float(thresholds.overlap_threshold))
     scores, overlaps = sorted({*args.scores, current.score}), sorted({*args.overlaps, current.overlap})
@@ -93,13 +98,19 @@ def run(args: argparse.Namespace) -> int:
     if len(thresholds.class_score_thresholds):
         print("\nThe model has thresholds for each class; what is called now here is its threshold for all classes.")
     if args.json:
-        write_text(args.json, json.dumps(choice_as_json(result, choice, model.categories), indent=1, allow_nan=False))
+        write_json(args.json, choice_as_json(result, choice, model.categories))
     if args.write:
         keys = _keys(choice, args.per_class)
         checkpoint = convert(read_weights(args.weights), [*args.opts, *keys])
-        write_whole(args.write, lambda file: torch.save(checkpoint, file))
+        write_checkpoint(checkpoint, args.write)
         print(f"\n{args.write} has them; it is used as it is where a checkpoint alone is enough.")
     return 0
+
+
+def _files_of(dataset_name: str) -> Iterator[str]:
+    """Labels and images of a dataset."""
+    yield from dataset_files(dataset_name)
+    yield from image_files(DatasetCatalog.get(dataset_name))
 
 
 def _load(weights: str, register_file: str | None, overrides: Sequence[str]) -> tuple[DetrPanoptic, CfgNode]:
@@ -149,7 +160,7 @@ def _text(result: SweepResult, choice: Choice, categories: Sequence[Category]) -
 
 def _advice(content: dict[str, Any], choice: Choice, of_setting: dict[tuple[float, float], float | None]) -> str:
     best, current = choice.best, choice.current
-    lines = [f"{content['pictures']} pictures. Now: score {current.score:g}, overlap {current.overlap:g}."]
+    lines = [f"{counted(content['pictures'], 'picture')}. Now: score {current.score:g}, overlap {current.overlap:g}."]
     if best == current:
         lines.append("Leave them: nothing else that was tried has a higher PQ.")
     else:

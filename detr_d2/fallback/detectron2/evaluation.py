@@ -159,8 +159,11 @@ class COCOEvaluator(DatasetEvaluator):
         precision = judge.eval["precision"][..., -1]
         results = {name: _mean(precision[iou, ..., area]) for name, (iou, area) in _METRICS.items()}
         per_class = {f"AP-{n}": _mean(precision[:, :, i, 0]) for i, n in enumerate(self._metadata.thing_classes)}
-        results |= per_class if len(per_class) > 1 else {}
-        logger.info(f"Evaluation results for {task}:\n" + tabulate(results.items(), tablefmt="pipe", floatfmt=".3f"))
+        logger.info(f"Evaluation results for {task}:\n" + tabulate([results.values()], list(results), "pipe", ".3f"))
+        rows = [sum(list(per_class.items())[i : i + 3], ()) for i in range(0, len(per_class), 3)]
+        if len(per_class) > 1:
+            logger.info(f"AP of each class, {task}:\n" + tabulate(rows, ["class", "AP"] * 3, "pipe", ".3f"))
+            results |= per_class
         return results
 
 

@@ -122,7 +122,7 @@ class ConvNorm(nn.Conv2d):
         padding = options.get("dilation", 1) * (size // 2)
         super().__init__(inputs, outputs, size, stride, padding, bias=False, **options)
         if norm not in _NORMS:
-            raise ValueError(f"MODEL.RESNETS.NORM='{norm}' is unknown; allowed are {', '.join(_NORMS)} and ''.")
+            raise ConfigError(f"MODEL.RESNETS.NORM='{norm}' is unknown; allowed are {', '.join(_NORMS)} and ''.")
         self.norm = _NORMS[norm](outputs)
 
     def forward(self, x: Tensor) -> Tensor:

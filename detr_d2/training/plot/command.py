@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from detr_d2.errors import ConfigError
+from detr_d2.files import check_outputs
 from detr_d2.training.plot.drawing import draw_runs
 from detr_d2.training.plot.page import write_runs_page
 from detr_d2.training.plot.runs import read_runs
@@ -52,6 +53,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--out {args.out} ends in {args.out.suffix!r}; allowed are {' and '.join(_WRITERS)}.")
     if not 0 <= args.smooth < float("inf"):
         raise ConfigError(f"--smooth is {args.smooth}; allowed are numbers from 0 on.")
-    write(read_runs(args.runs), args.out, args.smooth)
+    runs = read_runs(args.runs)
+    check_outputs({"--out": args.out}, [run.path for run in runs if run.path is not None])
+    write(runs, args.out, args.smooth)
     print(f"{args.out} shows {len(args.runs)} {'run' if len(args.runs) == 1 else 'runs'}.")
     return 0

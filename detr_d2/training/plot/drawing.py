@@ -17,6 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from detr_d2.files import write_whole
 from detr_d2.training.plot.runs import Panel, Run, panels_of
+from detr_d2.visualization.figure_text import figure_text
 
 COLORS = tuple(to_hex(color) for color in colormaps["tab10"].colors)  # type: ignore[attr-defined]
 _COLUMNS = 4
@@ -38,6 +39,9 @@ def draw_runs(runs: Sequence[Run], output: str | Path, smooth: float = 0.0) -> P
 
     Returns:
         ``output``.
+
+    Raises:
+        DatasetError: no run has anything that a panel shows.
     """
     panels = panels_of(runs, smooth)
     columns = min(_COLUMNS, len(panels))
@@ -50,7 +54,7 @@ def draw_runs(runs: Sequence[Run], output: str | Path, smooth: float = 0.0) -> P
         _draw_panel(axis, panel, last)
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
-    keys = [Line2D([], [], color=run_color(number), label=run.name) for number, run in enumerate(runs)]
+    keys = [Line2D([], [], color=run_color(number), label=figure_text(run.name)) for number, run in enumerate(runs)]
     keys += [Line2D([], [], color="gray", label="training")]
     keys += [Line2D([], [], color="gray", ls="--", marker="o", ms=4, label="evaluation")]
     figure.legend(handles=keys, loc="outside upper left", ncols=6, frameon=False, fontsize=10)

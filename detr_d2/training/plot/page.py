@@ -34,6 +34,9 @@ def write_runs_page(runs: Sequence[Run], output: str | Path, smooth: float = 0.0
 
     Returns:
         ``output``.
+
+    Raises:
+        DatasetError: no run has anything that a panel shows.
     """
     last = max(run.iterations for run in runs)
     panels = panels_of(runs, smooth)

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from detr_d2.errors import ConfigError
-from detr_d2.visualization import read_metrics
+from detr_d2.errors import ConfigError, DatasetError
+from detr_d2.visualization.curves import metrics_file, read_metrics
 
 #: A line has no more points than this: more are averaged, neighbours together.
 MAX_POINTS = 400
@@ -24,10 +24,12 @@ class Run:
     Args:
         name: shown for it.
         series: of each metric its values by iteration, see ``read_metrics``.
+        path: of the file that they come from, if they do.
     """
 
     name: str
     series: Mapping[str, Mapping[int, float]]
+    path: Path | None = None
 
     @property
     def iterations(self) -> int:
@@ -109,7 +111,8 @@ class Panel:
         shown += [end for line in self.lines for _, *ends in line.interval for end in ends]
         low, high = min(shown), max(shown)
         low = 0.0 if self.is_quality or 0 <= low < 0.5 * high else low
-        return (low, high) if high > low else (low - 0.5, high + 0.5)
+        least = 1e-6 * max(abs(low), abs(high))  # no ticks fit into less
+        return (low, high) if high - low > least else (low - least - 0.5, high + least + 0.5)
 
 
 def read_runs(paths: Sequence[str]) -> list[Run]:
@@ -130,7 +133,8 @@ def read_runs(paths: Sequence[str]) -> list[Run]:
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
         raise ConfigError(f"Several runs are called {', '.join(doubled)}; name each only once, as NAME=PATH.")
-    return [Run(name, read_metrics(path)) for name, (_, path) in zip(names, named, strict=True)]
+    files = [metrics_file(path) for _, path in named]
+    return [Run(name, read_metrics(file), file) for name, file in zip(names, files, strict=True)]
 
 
 def panels_of(runs: Sequence[Run], smooth: float = 0.0) -> list[Panel]:
@@ -140,6 +144,9 @@ def panels_of(runs: Sequence[Run], smooth: float = 0.0) -> list[Panel]:
         runs: at least one.
         smooth: training's lines are exponential means over about so many written values, as DETR's ``plot_logs``
             draws them (its ``ewm_col``); 0: as they are.
+
+    Raises:
+        DatasetError: there is none.
     """
     panels = [Panel(topic.title, topic.is_quality) for topic in TOPICS]
     for topic, panel in zip(TOPICS, panels, strict=True):
@@ -151,7 +158,14 @@ def panels_of(runs: Sequence[Run], smooth: float = 0.0) -> list[Panel]:
                     points = _thinned(list(values), _smoothed(list(values.values()), 0 if is_evaluation else smooth))
                     ends = _interval(run, topic.interval, dataset)
                     panel.lines.append(Line(number, label, is_evaluation, *points, ends))
-    return [panel for panel in panels if panel.lines]
+    found = [panel for panel in panels if panel.lines]
+    if not found:
+        names = sorted({name for run in runs for name in run.series})
+        raise DatasetError(
+            f"{', '.join(run.name for run in runs)}: nothing that is known can be drawn ({', '.join(names[:5])}). Name "
+            "runs of a training or an evaluation; drawn are losses, PQ, AP and the learning rate."
+        )
+    return found
 
 
 def _interval(run: Run, metric: str, dataset: str) -> list[tuple[float, float, float]]:

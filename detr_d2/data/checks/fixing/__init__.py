@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from .changes import Change, ChangeLog
-from .copying import CHANGES, fix_dataset, refuse_taken
+from .copying import CHANGES, fix_dataset, refuse_inside, refuse_taken
 
-__all__ = ["CHANGES", "Change", "ChangeLog", "fix_dataset", "refuse_taken"]
+__all__ = ["CHANGES", "Change", "ChangeLog", "fix_dataset", "refuse_inside", "refuse_taken"]

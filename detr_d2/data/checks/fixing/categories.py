@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from ...categories import coco_categories, construction_categories
+from ...names import is_text
 from ..categories import is_quirky, normalised_name
 from ..faults import shown
 from ..values import is_whole, numbered
@@ -108,7 +109,7 @@ def _id_again(known: dict[str, Any], entry: dict[str, Any], place: str, file: st
 
 def _name_mended(entry_: dict[str, Any], place: str, file: str) -> Iterator[Change]:
     name = entry_.get("name")
-    if not isinstance(name, str) or not name.strip():
+    if not isinstance(name, str) or not name.strip() or not is_text(name):
         entry_["name"] = f"class_{entry_['id']}"
         yield mended("category-name", file, f"{place} had the name {shown(name)}: {entry_['name']}; write a better one")
 

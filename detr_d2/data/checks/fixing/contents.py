@@ -11,9 +11,10 @@ from typing import Any
 from ..dataset import PARTS, is_panoptic_file
 from ..faults import shown
 from ..json_file import ReadJson
+from ..json_text import without_halves
 from ..values import objects_of
 from .categories import MendedCategories, mend_categories
-from .changes import Change, removed
+from .changes import Change, mended, removed
 from .images import ImageId, MendedImages
 from .jobs import Done, Entry, Job
 from .labels import LabelMender, PictureLabels, mend_instances, mend_panoptic, stems_of
@@ -111,10 +112,9 @@ def draft(read: ReadJson, target: Target) -> Draft:
     Raises:
         Unusable: no copy can be made of it.
     """
-    file, content = target.source.json_file, read.content
-    if content is None:
-        raise Unusable(read.faults[0].code, read.faults[0].message)
-    changes = list(_not_objects(content, file))
+    file = target.source.json_file
+    content, changes = _of_whole_text(read, file)
+    changes += _not_objects(content, file)
     if read.constants:
         text = f"NaN or Infinity stood there {read.constants} times: null now, where nothing better is known"
         changes.append(Change("mended", "json-number", file, None, None, text))
@@ -137,6 +137,27 @@ def draft(read: ReadJson, target: Target) -> Draft:
     changes += mended_images.changes + mender.changes
     rest = {key: shallow(value) for key, value in content.items() if key not in PARTS}
     return Draft(target, rest, is_panoptic, mended_categories, mended_images.entries, labels, pictures, pngs, changes)
+
+
+def _of_whole_text(read: ReadJson, file: str) -> tuple[dict[str, Any], list[Change]]:
+    """The content of a file without halves of characters, each key once, and what was changed for that.
+
+    Raises:
+        Unusable: there is none, or a list of labels was lost as its key stands twice.
+    """
+    if read.content is None:
+        raise Unusable(read.faults[0].code, read.faults[0].message)
+    lost = [key for key in read.repeated if key in (*PARTS, "segments_info")]
+    if lost:
+        raise Unusable("json-repeated", f"an object has the key {shown(lost[0])} more than once")
+    changes = [
+        mended("json-repeated", file, f"{shown(key)} stood more than once in {count} objects; the last value is kept")
+        for key, count in read.repeated.items()
+    ]
+    if not read.halves.texts:
+        return read.content, changes
+    text = f"halves of characters in {read.halves.texts} texts are U+FFFD now: {', '.join(read.halves.places)}"
+    return without_halves(shallow(read.content)), [*changes, mended("json-text", file, text)]
 
 
 def _not_objects(content: dict[str, Any], file: str) -> Iterator[Change]:

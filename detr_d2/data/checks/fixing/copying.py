@@ -6,12 +6,12 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from ....errors import DatasetError
-from ....files import current_umask
+from ....files import current_umask, uninterrupted
 from ..json_file import read_json_file
 from ..parallel import in_processes
 from ..report import Findings
@@ -56,7 +56,7 @@ def fix_dataset(
     Raises:
         DatasetError: ``out`` holds something, can't be written, or nothing of the dataset would be left.
     """
-    target_folder = Path(os.path.abspath(os.path.expanduser(out)))
+    target_folder = _absolute(out)
     refuse_taken(out)
     try:
         with _beside(target_folder) as partial:
@@ -71,34 +71,79 @@ def fix_dataset(
             if dataset.names:
                 write_register(partial, dataset, targets)
     except OSError as error:
-        raise DatasetError(f"{out} can't be written: {error.strerror or error}. Nothing is there.") from error
+        raise _unwritable(out, error) from error
     return log, findings
 
 
 def refuse_taken(out: str) -> None:
-    """See that a folder isn't there yet, or is empty.
+    """See that a folder isn't there yet, or is empty, and can be made.
 
     Raises:
-        DatasetError: it holds something, or is something else.
+        DatasetError: it holds something, is something else, or the system refuses it.
     """
-    folder = Path(os.path.abspath(os.path.expanduser(out)))
-    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise DatasetError(f"{out} is there and isn't a folder; name another one for --fix.")
-    if folder.is_dir() and any(folder.iterdir()):
-        raise DatasetError(f"{out} holds files already, and stays as it is; name a new folder for --fix.")
+    folder = _absolute(out)
+    try:
+        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+            raise DatasetError(f"{out} is there and isn't a folder; name another one for --fix.")
+        if folder.is_dir() and any(folder.iterdir()):
+            raise DatasetError(f"{out} holds files already, and stays as it is; name a new folder for --fix.")
+        with _beside(folder, is_kept=False):
+            pass
+    except OSError as error:
+        raise _unwritable(out, error) from error
+
+
+def refuse_inside(out: str, folders: Iterable[str], report: str | None = None) -> None:
+    """Raises a DatasetError where a copy would lie in what is copied, or a report in the copy.
+
+    Args:
+        out: folder of the copy.
+        folders: that are read.
+        report: a file, ``-``, or None.
+    """
+    target = os.path.realpath(_absolute(out))
+    for folder in folders:
+        if _is_below(target, os.path.realpath(folder)):
+            raise DatasetError(
+                f"{out} lies in {folder}, which is read, and would become part of it; "
+                "name a folder elsewhere for --fix."
+            )
+    if report and report != "-" and _is_below(os.path.realpath(report), target):
+        raise DatasetError(f"--json {report} lies in {out}, which has to be a new folder; name another file.")
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(os.path.join(folder, ""))
+
+
+def _absolute(out: str) -> Path:
+    return Path(os.path.abspath(os.path.expanduser(out)))
+
+
+def _unwritable(out: str, error: OSError) -> DatasetError:
+    return DatasetError(f"{out} can't be written: {error.strerror or error}. Nothing is there; name another folder.")
 
 
 @contextmanager
-def _beside(folder: Path) -> Iterator[Path]:
-    """A folder beside the wanted one, which takes its place at the end, or goes."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
+def _beside(folder: Path, is_kept: bool = True) -> Iterator[Path]:
+    """A folder beside the wanted one, which takes its place at the end, or goes, and with it what was made for it."""
+    made = [above for above in folder.parents if not above.exists()]
+    partial = None
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name[:20]}.", suffix=".partial", dir=folder.parent))
         yield partial
-        partial.chmod(0o777 & ~current_umask())
-        os.rename(partial, folder)  # over an empty folder, if there is one
+        if is_kept:
+            partial.chmod(0o777 & ~current_umask())
+            os.rename(partial, folder)  # over an empty folder, if there is one
+            made = []
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        with uninterrupted():
+            if partial is not None:
+                shutil.rmtree(partial, ignore_errors=True)
+            for above in made:
+                with suppress(OSError):  # it wasn't made after all, or another program's files are there now
+                    above.rmdir()
 
 
 def _copied(
@@ -128,10 +173,11 @@ def _copy_one(made: Draft, folder: Path, written_: Written, log: ChangeLog, work
     log.add(made.changes)
     made.changes.clear()
     done: list[Done] = []
-    for each in progress(in_processes(mend_picture, jobs, workers), len(jobs)):
-        log.add(each.changes)
-        each.changes = []
-        done.append(each)
+    with closing(in_processes(mend_picture, jobs, workers)) as results:  # no process writes once this one has left
+        for each in progress(results, len(jobs)):
+            log.add(each.changes)
+            each.changes = []
+            done.append(each)
     for job, each in zip(jobs, done):
         if each.plan is not None and each.entry is not None and job.picture is not None:
             written_.setdefault(job.picture, (each.plan, each.entry["file_name"]))

@@ -55,6 +55,9 @@ def remove_leftover(
             findings.add(leak.fault)
             found[leak.json_file] += [leak.fault] if leak.code == "split-leak" else []
         if not findings.errors:
+            if not any(_content(target, folder)["annotations"] for target in left):
+                log.add(removed("json-empty", target.source.json_file, "no label is left in it") for target in left)
+                return [], findings
             _sweep(left, folder)
             return left, findings
         for target in [*left]:
@@ -67,6 +70,8 @@ def remove_leftover(
 def _errors(target: Target, folder: Path, workers: int, findings_: Findings) -> list[Fault]:
     errors = []
     for found in dataset_faults(Sources((target.in_folder(folder),)), workers=workers):
+        if found.code == "json-empty":
+            continue  # another file of the dataset may have labels
         findings_.add(found)
         errors += [found] if found.severity == "error" else []
     return errors

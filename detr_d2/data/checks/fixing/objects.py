@@ -11,7 +11,7 @@ import shapely
 from pycocotools import mask as coco_mask
 
 from ..boxes import Place, area_faults, box_faults
-from ..drawing import drawn_faults, runs_of, with_holes
+from ..drawing import drawn_faults, runs_of
 from ..faults import shown
 from ..images import ListedPicture
 from ..masks import mask_faults
@@ -109,8 +109,6 @@ class ObjectMender:
             self._remove("mask-empty", entry_, "its mask has no pixel and is left out; its box stays")
             return
         if "polygon-holes" in codes:
-            holed = with_holes(entry_["segmentation"], self._listed)
-            runs = coco_mask.encode(np.asfortranarray(holed, dtype=np.uint8))
             entry_["segmentation"] = self._compressed(runs)
             entry_["area"] = int(coco_mask.area(runs))
             self._mend("polygon-holes", entry_, "its inner polygons are holes now, in run lengths")

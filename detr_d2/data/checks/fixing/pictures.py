@@ -9,14 +9,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
+from ...image_decoding import (
+    INFO_OF_EXIF,
+    TURNED_SIDEWAYS,
+    is_deep,
+    load_eight_bits,
+    open_image,
+    orientation_of,
+    turned,
+)
+from ...image_size import MOST_PIXELS, size_problem
 from ..faults import shown
-from ..images import MOST_PIXELS
-from ..pictures import DEEP_MODES, PLAIN_MODES, TURNED_SIDEWAYS, orientation_of, reason
+from ..pictures import PLAIN_MODES, reason
 from ..places import copy_file, opened
-from ..values import is_whole
 
 #: width, height
 Size = tuple[int, int]
@@ -24,8 +31,8 @@ Size = tuple[int, int]
 #: Sizes whose sides' ratios differ by no more than this are of one picture, made smaller or larger.
 _SAME_RATIO = 0.01
 _WRITTEN = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
-#: Where Pillow keeps what turns a picture, and would write it again.
-_TURNING = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif", "transparency")
+#: What Pillow keeps of a picture, and would write again.
+_FORGOTTEN = (*INFO_OF_EXIF, "transparency")
 
 
 class Incurable(Exception):
@@ -62,11 +69,13 @@ class Seen:
         stored: size before an EXIF tag turns it.
         upright: size after that.
         mode: Pillow's.
+        is_deep: a channel has more than 8 bits.
     """
 
     stored: Size
     upright: Size
     mode: str
+    is_deep: bool = False
 
 
 def look(path: str) -> Seen:
@@ -77,34 +86,29 @@ def look(path: str) -> Seen:
     """
     try:
         with _opened(path) as picture:
-            stored, mode = picture.size, picture.mode
+            stored, mode, has_more_bits = picture.size, picture.mode, is_deep(picture)
             if stored[0] * stored[1] > MOST_PIXELS:
                 raise Incurable("picture-large", f"has {stored[0]}x{stored[1]} pixels")
-            picture.load()
-            turned = orientation_of(picture) in TURNED_SIDEWAYS
+            load_eight_bits(picture)
+            is_sideways = orientation_of(picture) in TURNED_SIDEWAYS
     except Incurable:
         raise
     except Image.DecompressionBombError as error:
         raise Incurable("picture-large", f"{error}") from error
     except Exception as error:  # decoders raise whatever they like on broken files
         raise Incurable("picture-broken", f"can't be read: {reason(path, error)}") from error
-    return Seen(stored, stored[::-1] if turned else stored, mode)
+    return Seen(stored, stored[::-1] if is_sideways else stored, mode, has_more_bits)
 
 
 def said_size(entry: dict[str, Any]) -> Size | None:
     """The size in an entry of ``images``; None where it says none that can be."""
-    width, height = entry.get("width"), entry.get("height")
-    if is_whole(width) and is_whole(height) and width > 0 and height > 0 and width * height <= MOST_PIXELS:
-        return width, height
-    return None
+    return None if size_problem(entry) else (entry["width"], entry["height"])
 
 
 def size_code(entry: dict[str, Any]) -> str:
     """Which fault an entry of ``images`` has that says no size."""
-    if "width" not in entry or "height" not in entry:
-        return "json-key"
-    sizes = entry["width"], entry["height"]
-    return "picture-large" if all(is_whole(side) and side > 0 for side in sizes) else "json-type"
+    problem = size_problem(entry)
+    return problem[0] if problem else ""
 
 
 def settle(said: Size | None, seen: Seen | None, sizes_of_masks: Set[Size]) -> tuple[Plan, str]:
@@ -126,7 +130,7 @@ def settle(said: Size | None, seen: Seen | None, sizes_of_masks: Set[Size]) -> t
         if said is None and evidence is None:
             raise Incurable("json-key", "has no width and height, and no picture to take them from")
         return Plan(said or evidence or (0, 0)), "" if said else "picture-size"
-    plain = seen.mode not in PLAIN_MODES
+    plain = seen.mode not in PLAIN_MODES or seen.is_deep
     wanted = said or evidence or seen.upright
     if evidence == seen.upright:
         wanted = seen.upright
@@ -168,31 +172,19 @@ def write_picture(source: str, plan: Plan, target: Path) -> Path:
     with _opened(source) as picture:
         kind = picture.format if picture.format in _WRITTEN else "JPEG" if picture.format == "MPO" else "PNG"
         target = target if picture.format in _WRITTEN or kind == "JPEG" else target.with_name(f"{target.name}.png")
-        picture.load()
-        changed = picture if plan.as_stored else ImageOps.exif_transpose(picture)
-        for key in _TURNING:
+        loaded = load_eight_bits(picture)
+        changed = loaded if plan.as_stored else turned(loaded, orientation_of(picture))
+        for key in _FORGOTTEN:
             changed.info.pop(key, None)
         if picture.format == "JPEG" and replace(plan, as_stored=False).is_copy:
             picture.save(target, "JPEG", quality="keep")  # the same tables: as good as lossless
             return target
-        changed = _in_rgb(changed) if plan.plain else changed
+        changed = changed.convert("RGB") if plan.plain else changed
         if plan.resized:
             changed = changed.resize(plan.size, Image.Resampling.LANCZOS)
         options: dict[str, Any] = {"quality": 95} if kind in ("JPEG", "WEBP") else {}
         changed.save(target, kind, **options)
     return target
-
-
-def _in_rgb(picture: Image.Image) -> Image.Image:
-    """A picture in RGB; of more than 8 bits a channel, the highest 8 that it uses."""
-    if picture.mode in DEEP_MODES or picture.mode.startswith("I;"):
-        values = np.nan_to_num(np.asarray(picture).astype(np.float64))
-        low, high = min(0.0, float(values.min())), float(values.max())
-        scale = 1.0
-        while (high - low) * scale >= 256:
-            scale /= 2
-        picture = Image.fromarray(((values - low) * scale).astype(np.uint8))
-    return picture.convert("RGB")
 
 
 def changes_of(plan: Plan, seen: Seen, code: str) -> Iterator[tuple[str, str]]:
@@ -205,8 +197,7 @@ def changes_of(plan: Plan, seen: Seen, code: str) -> Iterator[tuple[str, str]]:
     elif code:
         yield code, f"width and height are {width} and {height} now, as it is"
     if plan.plain:
-        deep = seen.mode in DEEP_MODES or seen.mode.startswith("I;")
-        code = "picture-depth" if deep else "picture-mode"
+        code = "picture-depth" if seen.is_deep else "picture-mode"
         yield code, f"saved as RGB, 8 bits a channel (it was {shown(seen.mode)})"
 
 
@@ -214,5 +205,5 @@ def changes_of(plan: Plan, seen: Seen, code: str) -> Iterator[tuple[str, str]]:
 def _opened(path: str) -> Iterator[Image.Image]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of sizes and of odd EXIF data; both are looked at
-        with opened(path) as file, Image.open(file) as picture:
+        with opened(path) as file, open_image(file) as picture:
             yield picture

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..images import MOST_PIXELS
+from ...image_decoding import is_deep, open_image
+from ...image_size import MOST_PIXELS
 from ..pictures import reason
 from ..places import copy_file, opened
 from ..pngs import ids_of_colors
@@ -55,11 +56,12 @@ def read_png(path: str, listed: Sequence[Any]) -> Png:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with opened(path) as file, Image.open(file) as picture:
+            with opened(path) as file, open_image(file) as picture:
                 if picture.width * picture.height > MOST_PIXELS:
                     raise Incurable("picture-large", f"has {picture.width}x{picture.height} pixels")
-                mode, kind = picture.mode, picture.format
-                if mode in ("RGB", "RGBA") and kind != "JPEG":
+                mode, kind, has_more_bits = picture.mode, picture.format, is_deep(picture)
+                picture.load()
+                if mode in ("RGB", "RGBA") and kind != "JPEG" and not has_more_bits:
                     ids = ids_of_colors(np.asarray(picture)[:, :, :3])
                     return Png(path, ids, "png-alpha" if mode == "RGBA" else "")
                 forms = [ids_of_colors(np.asarray(picture.convert("RGB")))]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .discovery import read_exports
+from .discovery import read_exports, refuse_unreadable, try_exports
 from .shapes import shape_mask
 
-__all__ = ["read_exports", "shape_mask"]
+__all__ = ["read_exports", "refuse_unreadable", "shape_mask", "try_exports"]

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from ....errors import DatasetError, MissingFileError
+from ....files import SpecialFileError, open_regular
+from ...image_decoding import IMAGE_SUFFIXES
 from ..records import FileRef
 
 #: More files than this are no export.
@@ -19,6 +21,8 @@ MOST_FILES = 1_000_000
 MOST_RATIO = 250
 _SMALL = 16 * 2**20
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+#: What fsck keeps at the top of a disk, for root alone.
+_OF_DISK = "lost+found"
 _CURE = "Nothing was read. Export it again, or take the file from somebody you trust."
 
 
@@ -29,10 +33,12 @@ class FileTree:
     Args:
         path: of the folder or zip.
         files: each file by its name in the folder or zip, with ``/``.
+        unreadable: folders, and links that lead nowhere, each with a sentence that says so.
     """
 
     path: Path
     files: Mapping[str, FileRef] = field(repr=False)
+    unreadable: Mapping[Path, str] = field(default_factory=dict, repr=False)
 
     def first(self, names: Iterable[str]) -> FileRef | None:
         """The first of some names that is there."""
@@ -51,27 +57,47 @@ def is_safe_name(name: str) -> bool:
 
 
 def folder_tree(folder: Path) -> FileTree:
-    """The files in a folder and the folders in it; hidden ones are left out.
+    """The files in a folder and the folders in it; hidden ones, and what a disk keeps for itself, are left out.
 
     Raises:
         DatasetError: there are too many.
     """
     files: dict[str, FileRef] = {}
+    unreadable: dict[Path, str] = {}
     seen: set[tuple[int, int]] = set()
-    for root, folders, names in os.walk(folder, followlinks=True):
+
+    def forbidden(error: OSError) -> None:
+        path = Path(str(error.filename))
+        unreadable[path] = f"{path} can't be read: {error.strerror}. Have its permissions changed, or move it away."
+
+    for root, folders, names in os.walk(folder, onerror=forbidden, followlinks=True):
         status = os.stat(root)
         if (status.st_dev, status.st_ino) in seen:  # a link that leads back up
             folders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")) and name != _OF_DISK)
         above = Path(root).relative_to(folder)
         for name in names:
-            if not name.startswith("."):
-                files[(above / name).as_posix()] = FileRef(Path(root) / name)
+            path = Path(root) / name
+            if _leads_nowhere(path):
+                unreadable[path] = f"{path} is a link to {os.readlink(path)}, which isn't there. Correct or remove it."
+            elif not name.startswith("."):
+                files[(above / name).as_posix()] = FileRef(path)
         if len(files) > MOST_FILES:
             raise DatasetError(f"{folder} has more than {MOST_FILES} files; name the folder of an export.")
-    return FileTree(folder, files)
+    return FileTree(folder, files, unreadable)
+
+
+def _leads_nowhere(path: Path) -> bool:
+    """Whether it is a link to what isn't there; those called as images are looked at when their turn comes."""
+    is_hidden = path.name.startswith(".")
+    return not is_hidden and not has_suffix_of_picture(path.name) and path.is_symlink() and not os.path.exists(path)
+
+
+def has_suffix_of_picture(key: str) -> bool:
+    """Whether a file is called as images are."""
+    return PurePosixPath(key).suffix.lower() in IMAGE_SUFFIXES
 
 
 def zip_tree(path: Path) -> FileTree:
@@ -85,10 +111,12 @@ def zip_tree(path: Path) -> FileTree:
     """
     try:
         _refuse_many(path)
-        with zipfile.ZipFile(path) as archive:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             members = archive.infolist()
     except FileNotFoundError as error:
         raise MissingFileError(f"{path} isn't there.") from error
+    except SpecialFileError as error:
+        raise DatasetError(str(error)) from error
     except DatasetError:
         raise
     except Exception as error:  # BadZipFile, and whatever else zipfile and its decoders raise on random bytes
@@ -132,7 +160,7 @@ def _shown(name: str) -> str:
 
 def _refuse_many(path: Path) -> None:
     """Raises a DatasetError for a zip of too many members, before anything that grows with them is read."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         start, size = _directory(file, path.stat().st_size)
         if size // 46 <= MOST_FILES:
             return

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pickle
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+from typing import Any
 
 from ....errors import DatasetError
+from ...image_size import size_problem
 from ..records import ClassRecord, Export, ExportKind, FileRef, Label, LabelSource, Note, PictureRecord
 from .archives import is_safe_name
 from .finding import PictureFinder
@@ -100,6 +102,20 @@ class ExportBuilder:
         if found is None:
             self.missing(name)
         return found
+
+    def size_of(self, entry: Mapping[str, Any], name: str) -> tuple[int, int]:
+        """Width and height that the labels of an image are for; 0, 0 and a note where they can't be an image's.
+
+        Args:
+            entry: of the image, with ``width`` and ``height`` where the file has them.
+            name: of the image.
+        """
+        problem = size_problem(entry)
+        if problem is None:
+            return entry["width"], entry["height"]
+        code, message = problem
+        self.notes.add(code, f"{message} The image's own size counts.", name)
+        return 0, 0
 
     def missing(self, name: str) -> None:
         """A picture isn't there."""

@@ -9,20 +9,14 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-import numpy as np
-
-from ...run_lengths import decompressed, run_lengths
+from ...polygons import MOST_COORDINATE, is_polygon
+from ...run_lengths import decompressed
 from ..records import Box, ClassRecord, Export, FileRef, Label, Polygons, Runs, Shape
 from .building import ExportBuilder, PackedLabels
 from .finding import PictureFinder
-from .json_source import Id, classes_of, finite_numbers, id_of, number_of, part, size_of
-from .shapes import MOST_COORDINATE, is_polygon, shape_mask
+from .json_source import Id, classes_of, finite_numbers, id_of, number_of, part
 
 _RECTANGLE = 1e-3
-#: Labels of more polygons than this are drawn as their union.
-_MOST_WITH_HOLES = 200
-#: The area of a label may differ from that of its pixels by this share, and so many pixels.
-_AREA_SHARE, _AREA_PIXELS = 0.02, 10
 
 
 def read_coco_instances(
@@ -61,7 +55,7 @@ def read_coco_instances(
             continue
         image = builder.picture_file(picture)
         if image is not None:
-            width, height = size_of(entry)
+            width, height = builder.size_of(entry, picture)
             labels = [label for one in annotations for label in reader.labels(one, picture, width, height)]
             builder.add(picture, image, (width, height), PackedLabels.of(labels), image_id)
         grouped[image_id] = []  # the memory of what was read is free for what comes
@@ -107,10 +101,6 @@ class _AnnotationReader:
         found = self._shape(entry, width, height)
         if isinstance(found, Polygons):
             found = self._drawable(found, picture, category.name, number)
-        if isinstance(found, Polygons) and (runs := _with_holes(found, entry.get("area"), width, height)):
-            message = "has holes written as polygons, as its area says; they are cut out."
-            self._notes.add("polygon-holes", message, picture, category.name, number)
-            found = runs
         if isinstance(found, tuple):
             self._notes.add(*found, picture, category.name, number)
             return []
@@ -162,27 +152,6 @@ def _polygons(value: list[Any]) -> Shape | tuple[str, str]:
     if not all(isinstance(polygon, list) for polygon in value):
         return "mask-type", "has a list of numbers for its outline; a list of polygons is needed. Left out."
     return Polygons(tuple(finite_numbers(polygon) or () for polygon in value))
-
-
-def _with_holes(shape: Polygons, area: Any, width: int, height: int) -> Runs | None:
-    """Where an odd number of the polygons is, if that is what the area says; None where it is their union.
-
-    Programs that trace the outlines of a mask write those of its holes as polygons, too.
-    """
-    if not 2 <= len(shape.polygons) <= _MOST_WITH_HOLES or not width * height or isinstance(area, bool):
-        return None
-    if not isinstance(area, int | float) or not 0 < area <= width * height:
-        return None
-    x, y = zip(*((np.array(p[::2]), np.array(p[1::2])) for p in shape.polygons))
-    enclosed = sum(abs(float(a @ np.roll(b, 1) - b @ np.roll(a, 1))) / 2 for a, b in zip(x, y))
-    if abs(enclosed - area) <= _AREA_SHARE * area:  # nothing is cut out; by far the most labels
-        return None
-    drawn = [shape_mask(Polygons((polygon,)), height, width) for polygon in shape.polygons]
-    odd, union = np.logical_xor.reduce(drawn), np.logical_or.reduce(drawn)
-    with_holes, without = abs(int(odd.sum()) - area), abs(int(union.sum()) - area)
-    if with_holes >= without or with_holes > _AREA_SHARE * area + _AREA_PIXELS:
-        return None
-    return Runs((height, width), tuple(run_lengths(odd)))
 
 
 def _runs(value: dict[str, Any], width: int, height: int) -> Shape | tuple[str, str]:

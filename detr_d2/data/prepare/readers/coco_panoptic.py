@@ -8,7 +8,7 @@ from ..records import ClassRecord, Export, FileRef
 from .archives import is_safe_name
 from .building import ExportBuilder, PackedLabels
 from .finding import PictureFinder
-from .json_source import Id, classes_of, id_of, part, size_of
+from .json_source import Id, classes_of, id_of, part
 from .label_maps import SegmentMap
 
 
@@ -47,7 +47,7 @@ def read_coco_panoptic(
             continue
         labels = _labels(annotations.get(image_id), classes, builder, pngs, picture)
         if labels is not None:
-            builder.add(picture, image, size_of(entry), labels, image_id)
+            builder.add(picture, image, builder.size_of(entry, picture), labels, image_id)
     for image_id in annotations.keys() - seen:
         builder.notes.add("image-unknown", f"an annotation has image_id={image_id!r}, which images lacks; left out.")
     return builder.finish(list(classes.values()), is_cvat=False)

@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable
 from xml.etree.ElementTree import Element
 
-from ..pixels import MOST_PIXELS
+from ...image_size import MOST_PIXELS
+from ...polygons import MOST_COORDINATE, is_polygon
 from ..records import Bitmap, Box, Ellipse, Polygons, Shape
-from .shapes import MOST_COORDINATE, is_polygon
 
 
 class BadShape(ValueError):

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import PurePosixPath
 from xml.etree.ElementTree import Element
 
-from defusedxml import DefusedXmlException
+from defusedxml import DefusedXmlException, DTDForbidden
 from defusedxml.ElementTree import iterparse
 
 from ....errors import DatasetError
-from ..records import ClassRecord, Export, FileRef, Label
+from ...polygons import solid_parts
+from ..records import ClassRecord, Export, FileRef, Label, Polygons
 from .building import ExportBuilder, PackedLabels
 from .cvat_shapes import SHAPES, BadShape, shape_of
 from .finding import PictureFinder, joined
 
-ROOT = "annotations"
+ROOT, FILE_NAME = "annotations", "annotations.xml"
 _DEEPEST = 32
 _UNDRAWN = ("polyline", "points", "skeleton", "cuboid", "tag")
 _CROWD_ATTRIBUTES = ("is_crowd", "iscrowd")
@@ -40,6 +43,20 @@ def read_cvat_xml(file: FileRef, name: str, finder: PictureFinder) -> Export:
     for element in _elements(_events(file), file):
         reader.take(element)
     return reader.export()
+
+
+def is_cvat_xml(file: FileRef) -> bool:
+    """Whether an XML is CVAT's, by its name or that of its root; one that can't be read passes, and is named then."""
+    if PurePosixPath(file.member or file.path.name).name.lower() == FILE_NAME:
+        return True
+    try:
+        with file.open() as opened:
+            root: Element = next(iterparse(opened, ("start",), forbid_dtd=True))[1]
+            return root.tag == ROOT
+    except DTDForbidden as error:
+        return bool(error.name == ROOT)
+    except Exception:
+        return True
 
 
 def _events(file: FileRef) -> Iterator[tuple[str, Element]]:
@@ -119,7 +136,6 @@ class _Reader:
     def _take_image(self, image: Element) -> None:
         picture = image.get("name", "")
         subset = image.get("subset", "")
-        width, height = _whole(image.get("width")), _whole(image.get("height"))
         if not picture:
             self._notes.add("json-key", f"image {image.get('id')} has no name; left out.")
             return
@@ -127,7 +143,8 @@ class _Reader:
         found = self._builder.picture_file(in_subset, picture)
         if found is None:
             return
-        labels = [label for shape in image if (label := self._label(shape, picture, width, height))]
+        width, height = self._builder.size_of(_sides(image), picture)
+        labels = _with_holes([label for shape in image if (label := self._label(shape, picture, width, height))])
         name = picture if self._names.setdefault(picture, subset) == subset else in_subset
         self._builder.add(name, found, (width, height), PackedLabels.of(labels), _whole(image.get("id")))
 
@@ -175,6 +192,29 @@ def _color(text: str) -> tuple[int, int, int] | None:
     if not re.fullmatch("#[0-9a-fA-F]{6}", text):
         return None
     return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
+
+
+def _with_holes(labels: list[Label]) -> list[Label]:
+    """Polygons inside polygons of one group, which are holes of its object, put to those that they are in."""
+    rings: dict[tuple[str, int, bool], list[int]] = {}
+    for place, label in enumerate(labels):
+        if label.group and isinstance(label.shape, Polygons):
+            rings.setdefault((label.class_name, label.group, label.is_crowd), []).append(place)
+    found: list[Label | None] = list(labels)
+    for places in rings.values():
+        outlines = [labels[place].shape.polygons[0] for place in places]  # type: ignore[union-attr]
+        for outer, holes in solid_parts(outlines):
+            shape = Polygons((outlines[outer], *(outlines[hole] for hole in holes)))
+            found[places[outer]] = replace(labels[places[outer]], shape=shape)
+            for hole in holes:
+                found[places[hole]] = None
+    return [label for label in found if label]
+
+
+def _sides(image: Element) -> dict[str, int | str]:
+    """``width`` and ``height`` as far as they are there, as whole numbers if they are that."""
+    sides = {key: text for key in ("width", "height") if (text := image.get(key)) is not None}
+    return {key: int(text) if re.fullmatch("-?[0-9]{1,40}", text) else text for key, text in sides.items()}
 
 
 def _whole(text: str | None, signed: bool = False) -> int:

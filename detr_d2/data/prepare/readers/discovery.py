@@ -6,18 +6,21 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
-from typing import Literal
+from pathlib import Path, PurePath, PurePosixPath
+from typing import Literal, TypeVar
 
-from ....errors import DatasetError, MissingFileError
+from ....errors import DatasetError, MissingFileError, UserError
+from ....files import refuse_special
 from ..records import Export, Note
-from .archives import FileTree, folder_tree, zip_tree
+from .archives import FileTree, folder_tree, has_suffix_of_picture, zip_tree
 from .coco_instances import read_coco_instances
 from .coco_panoptic import read_coco_panoptic
 from .cvat_masks import CLASSES, LABEL_MAP, read_cvat_masks
-from .cvat_xml import ROOT, read_cvat_xml
-from .finding import PictureFinder, has_suffix_of_picture, joined
+from .cvat_xml import is_cvat_xml, read_cvat_xml
+from .finding import PictureFinder, joined
 from .json_source import load_json
+
+AnyPath = TypeVar("AnyPath", bound=PurePath)
 
 logger = logging.getLogger(__name__)
 
@@ -63,10 +66,10 @@ class Found:
 
 @dataclass(frozen=True)
 class Refused:
-    """A zip that isn't read.
+    """What may be or hold an export and can't be read.
 
     Args:
-        path: of the zip.
+        path: of the zip, the folder, or the link that leads nowhere.
         message: why, and what to do.
     """
 
@@ -88,35 +91,63 @@ def read_exports(paths: Sequence[Path], kind: Literal["cvat", "coco"]) -> list[E
         MissingFileError: a path isn't there.
         DatasetError: a path holds no export; or exports can't be read, all of which are named.
     """
-    found, errors = [], []
+    exports, errors = try_exports(paths, kind)
+    refuse_unreadable(errors)
+    return exports
+
+
+def try_exports(paths: Sequence[Path], kind: Literal["cvat", "coco"]) -> tuple[list[Export], list[UserError]]:
+    """As :func:`read_exports`, but what is wrong with paths and exports is returned beside those that can be read."""
+    found: list[Found] = []
+    errors: list[UserError] = []
     for path in paths:
-        for one in find_exports(path):
-            found += [one] if isinstance(one, Found) else []
-            errors += [one.message] if isinstance(one, Refused) else []
+        try:
+            for one in find_exports(path):
+                if isinstance(one, Refused):
+                    errors.append(DatasetError(one.message))
+                else:
+                    found.append(one)
+        except (UserError, OSError) as error:
+            errors.append(_as_user_error(error))
     exports = []
     for one in _named_apart(found):
         try:
             export = read_found(one, kind)
-        except DatasetError as error:
-            errors.append(str(error))
+        except (UserError, OSError) as error:
+            errors.append(_as_user_error(error))
             continue
         if export is not None:
             exports.append(export)
+    if paths and not exports and not errors:
+        errors.append(DatasetError(f"{', '.join(map(str, paths))}: no export found; there must be {_HOLDS}."))
+    return exports, errors
+
+
+def refuse_unreadable(errors: Sequence[UserError]) -> None:
+    """Raises what is wrong with exports, all at once."""
+    if len(errors) == 1:
+        raise errors[0]
     if errors:
-        raise DatasetError("\n".join(errors))
-    if not exports:
-        raise DatasetError(f"{', '.join(map(str, paths))}: no export found; there must be {_HOLDS}.")
-    return exports
+        raise DatasetError("\n".join(map(str, errors)))
+
+
+def _as_user_error(error: UserError | OSError) -> UserError:
+    if isinstance(error, UserError):
+        return error
+    return DatasetError(f"{error.filename} can't be read: {error.strerror or error}.")
 
 
 def find_exports(path: Path) -> list[Found | Refused]:
-    """The exports that a path holds, and the zips that can't be read.
+    """The exports that a path holds, and what in it can't be read.
 
     Raises:
         MissingFileError: it isn't there.
+        SpecialFileError: it is no folder and no regular file.
         DatasetError: it holds no export.
     """
     found: list[Found | Refused]
+    if not path.is_dir():
+        refuse_special(path)
     if path.is_dir():
         found = list(_in_folder(folder_tree(path)))
     elif not path.is_file():
@@ -136,6 +167,8 @@ def find_exports(path: Path) -> list[Found | Refused]:
 
 
 def _in_folder(tree: FileTree) -> Iterator[Found | Refused]:
+    for path, message in tree.unreadable.items():
+        yield Refused(path, message)
     zips = [key for key in tree.under("") if key.lower().endswith(".zip")]
     unpacked = set()
     for found in _in_tree(tree):
@@ -153,7 +186,7 @@ def _in_folder(tree: FileTree) -> Iterator[Found | Refused]:
 def _in_zip(path: Path) -> Iterator[Found | Refused]:
     try:
         tree = zip_tree(path)
-    except DatasetError as error:
+    except (DatasetError, MissingFileError) as error:
         yield Refused(path, str(error))
         return
     found = list(_in_tree(tree))
@@ -175,8 +208,12 @@ def _in_tree(tree: FileTree) -> Iterator[Found]:
             is_alone = count[path.suffix.lower()] <= _MOST_BESIDE
             if path.name == LABEL_MAP:
                 is_export = bool(tree.under(joined(str(folder), CLASSES)))
+                if not is_export:
+                    logger.warning(
+                        "%s has no masks in a folder %s beside it; it wasn't read.", tree.files[key], CLASSES
+                    )
             elif path.suffix.lower() == ".xml":
-                is_export = is_alone and _is_cvat_xml(tree, key)
+                is_export = is_alone and is_cvat_xml(tree.files[key])
             else:
                 is_export = _is_named_as_coco(path) or (is_alone and not path.name.startswith(_OTHER_TASKS))
             if is_export:
@@ -197,19 +234,16 @@ def _without_doubles(keys: Sequence[str]) -> Iterator[str]:
         yield key
 
 
-def _is_cvat_xml(tree: FileTree, key: str) -> bool:
-    try:
-        with tree.files[key].open() as file:
-            return f"<{ROOT}".encode() in file.read(2**14)
-    except Exception:  # whatever a broken zip raises; it is named when it is read
-        return True
-
-
 def _name(tree: FileTree, key: str) -> str:
     """Of the folder or zip that an export is in."""
-    above = PurePosixPath(key).parent
-    above = above.parent if above.name in ("annotations", "labels") else above
+    above = folder_of_export(PurePosixPath(key))
     return above.name or (tree.path.stem if tree.path.is_file() else tree.path.resolve().name)
+
+
+def folder_of_export(labels: AnyPath) -> AnyPath:
+    """The folder that an export is called by, from the path of its labels."""
+    above = labels.parent
+    return above.parent if above.name in ("annotations", "labels") else above
 
 
 def _named_apart(found: Sequence[Found]) -> Iterator[Found]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
+from ...image_decoding import IMAGE_SUFFIXES
 from ..records import FileRef
-from .archives import FileTree
+from .archives import FileTree, has_suffix_of_picture
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jfif")
 _MASK_FOLDERS = {"SegmentationClass", "SegmentationObject", "panoptic", "masks"}
 
 
@@ -38,7 +38,7 @@ class PictureFinder:
 
     def by_stem(self, stem: str) -> FileRef | None:
         """As above for a name without its suffix."""
-        for suffix in PICTURE_SUFFIXES:
+        for suffix in IMAGE_SUFFIXES:
             if found := self._at(stem + suffix) or self._at(stem + suffix.upper()):
                 return found
         return self._elsewhere(stem, PurePosixPath(stem).name.lower() + "/")
@@ -65,7 +65,7 @@ class PictureFinder:
         for key in self._tree.under(self._base):
             path = PurePosixPath(key)
             folders = path.parent.relative_to(self._base).parts if self._base else path.parent.parts
-            if path.suffix.lower() in PICTURE_SUFFIXES and not _MASK_FOLDERS.intersection(folders):
+            if path.suffix.lower() in IMAGE_SUFFIXES and not _MASK_FOLDERS.intersection(folders):
                 yield path
 
 
@@ -75,11 +75,6 @@ def _folders_beside(tree: FileTree) -> list[Path]:
         return []
     above, name = tree.path.parent, tree.path.stem
     return [above / name / "images", above / name, above / "images", above]
-
-
-def has_suffix_of_picture(key: str) -> bool:
-    """Whether a file is called as pictures are."""
-    return PurePosixPath(key).suffix.lower() in PICTURE_SUFFIXES
 
 
 def _is_mask(key: str) -> bool:

@@ -62,13 +62,6 @@ def number_of(value: Any) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63 else 0
 
 
-def size_of(entry: dict[str, Any]) -> tuple[int, int]:
-    """``width`` and ``height`` of an entry of ``images``; 0, 0 where they aren't whole numbers from 1 on."""
-    sides = (entry.get("width"), entry.get("height"))
-    width, height = (side if isinstance(side, int) and not isinstance(side, bool) else 0 for side in sides)
-    return (width, height) if 0 < width < 2**31 and 0 < height < 2**31 else (0, 0)
-
-
 def classes_of(content: dict[str, Any], file: FileRef, are_things: bool | None) -> dict[Id, ClassRecord]:
     """The classes by their id, in the file's order.
 

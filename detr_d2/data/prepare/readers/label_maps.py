@@ -11,7 +11,7 @@ from PIL import Image
 from scipy import ndimage
 
 from ....errors import DatasetError
-from ..pixels import MOST_PIXELS
+from ...image_size import MOST_PIXELS
 from ..records import Bitmap, FileRef, Label
 
 Color = tuple[int, int, int]

@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from ....errors import DatasetError
+from ...image_size import MOST_PIXELS
+from ...polygons import MOST_COORDINATE, is_polygon, polygons_mask
 from ...run_lengths import decompressed
-from ..pixels import MOST_PIXELS
 from ..records import Bitmap, Box, Ellipse, Polygons, Runs, Shape
 
-#: Polygons are cut so many picture sizes away from the picture: the time and memory to fill one grow with its reach.
-_MARGIN = 2
-#: Coordinates beyond this come from no labelling program, and floats near it have no fractions left.
-MOST_COORDINATE = 1e7
 
-
-def shape_mask(shape: Shape, height: int, width: int) -> np.ndarray:
+def shape_mask(shape: Shape, height: int, width: int, fills_holes: bool = False) -> np.ndarray:
     """The pixels that a shape covers in a picture of the size that was labelled.
 
-    Polygons and boxes are filled as pycocotools does, ellipses where a pixel's centre is inside.
+    Polygons and boxes are filled as pycocotools does, ellipses where a pixel's centre is inside; which polygons are
+    holes, :mod:`detr_d2.data.polygons` says.
 
     Args:
         shape: in pixels; what lies outside the picture is left out.
         height, width: of the picture, in pixels.
+        fills_holes: holes of polygons belong to the object.
 
     Returns:
         (H, W) bool.
@@ -38,21 +34,14 @@ def shape_mask(shape: Shape, height: int, width: int) -> np.ndarray:
     if min(height, width) < 1 or height * width > MOST_PIXELS:
         raise DatasetError(f"a picture of {width}x{height} pixels can't be labelled.")
     if isinstance(shape, Polygons):
-        return _filled(shape.polygons, height, width)
+        return _drawn(shape.polygons, height, width, fills_holes)
     if isinstance(shape, Runs):
         return _unrolled(shape, height, width)
     if isinstance(shape, Box):
-        return _filled((box_corners(shape),), height, width)
+        return _drawn((box_corners(shape),), height, width, fills_holes)
     if isinstance(shape, Ellipse):
         return _inside_ellipse(shape, height, width)
     return _pasted(shape, height, width)
-
-
-def is_polygon(polygon: Sequence[float]) -> bool:
-    """Whether something is x0, y0, x1, y1, ... of three points or more, all finite and of this world."""
-    if len(polygon) < 6 or len(polygon) % 2 or not math.isfinite(sum(polygon)):
-        return False
-    return min(polygon) > -MOST_COORDINATE and max(polygon) < MOST_COORDINATE
 
 
 def box_corners(box: Box) -> tuple[float, ...]:
@@ -68,46 +57,11 @@ def box_corners(box: Box) -> tuple[float, ...]:
     return tuple(corners)
 
 
-def _filled(polygons: Sequence[Sequence[float]], height: int, width: int) -> np.ndarray:
-    kept = []
+def _drawn(polygons: Sequence[Sequence[float]], height: int, width: int, fills_holes: bool) -> np.ndarray:
     for polygon in polygons:
         if not is_polygon(polygon):
             raise DatasetError(f"a polygon of {len(polygon)} coordinates can't be drawn; it needs x, y of 3 points.")
-        near = _cut(list(polygon), height, width)
-        if len(near) >= 6:
-            kept.append(near)
-    if not kept:
-        return np.zeros((height, width), bool)
-    runs = coco_mask.merge(coco_mask.frPyObjects(kept, height, width))
-    return coco_mask.decode(runs).view(bool)
-
-
-def _cut(polygon: list[float], height: int, width: int) -> list[float]:
-    """The part of a polygon that is near the picture; the same polygon if all of it is.
-
-    Source: Sutherland and Hodgman 1974, "Reentrant polygon clipping".
-    """
-    for axis, size in ((0, width), (1, height)):
-        for sign, limit in ((1, -_MARGIN * size), (-1, -(_MARGIN + 1) * size)):
-            values = polygon[axis::2]
-            if not values or (min(values) if sign > 0 else -max(values)) >= limit:
-                continue
-            polygon = _cut_at(polygon, axis, sign, limit)
-    return polygon
-
-
-def _cut_at(polygon: list[float], axis: int, sign: int, limit: float) -> list[float]:
-    """What has ``sign * coordinate >= limit``."""
-    points = list(zip(polygon[::2], polygon[1::2]))
-    kept: list[float] = []
-    for start, end in pairwise([*points[-1:], *points]):
-        before, after = sign * start[axis] - limit, sign * end[axis] - limit
-        if (before < 0) != (after < 0):
-            share = before / (before - after)
-            kept += [start[0] + share * (end[0] - start[0]), start[1] + share * (end[1] - start[1])]
-        if after >= 0:
-            kept += end
-    return kept
+    return polygons_mask(polygons, height, width, fills_holes)
 
 
 def _unrolled(runs: Runs, height: int, width: int) -> np.ndarray:

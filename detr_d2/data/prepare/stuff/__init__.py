@@ -19,7 +19,7 @@ def build_policy(words: Sequence[str], settings: StuffSettings | None = None) ->
 
     Args:
         words: ``["none"]``, ``["misc"]``, ``["masks", DIR]``, ``["model", WEIGHTS]`` with what ``MODEL.WEIGHTS`` takes,
-            or ``["model", "module:function"]``, see :mod:`detr_d2.data.prepare.stuff.labellers`.
+            or ``["model", "module:function"]``, see :mod:`detr_d2.data.prepare.stuff.functions`.
         settings: the choices beside it.
 
     Raises:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from ....errors import DatasetError, MissingFileError
-from ....files import write_whole
+from ....files import open_regular, write_whole
 
 _KEY = "segments"
 
@@ -79,7 +80,7 @@ class AnswerFolder:
             DatasetError: the file is damaged.
         """
         try:
-            with Image.open(path) as image:
+            with open_regular(path) as file, Image.open(file) as image:
                 segments = tuple(AnsweredSegment(**one) for one in json.loads(image.text[_KEY]))  # type: ignore[attr-defined]
                 return Answer(np.asarray(image).astype(np.uint16), segments)
         except FileNotFoundError as error:
@@ -88,3 +89,17 @@ class AnswerFolder:
             raise DatasetError(
                 f"the model's answer {path} is damaged: {error}. Delete it and run the command again."
             ) from error
+
+
+def answer_of(ids: np.ndarray, numbers: Sequence[int], segments: Sequence[AnsweredSegment]) -> Answer:
+    """Ids of any size as places; ids that no segment has are void, and so is a second segment of one id.
+
+    Args:
+        ids: (H, W) whole numbers.
+        numbers: the id of each segment.
+        segments: in the same order.
+    """
+    values, inverse = np.unique(ids, return_inverse=True)
+    place_of = {int(number): place + 1 for place, number in reversed(list(enumerate(numbers)))}
+    places = np.array([place_of.get(int(value), 0) for value in values], np.uint16)
+    return Answer(places[inverse.reshape(ids.shape)], tuple(segments))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -11,6 +12,7 @@ import yaml
 from PIL import Image
 
 from ....errors import ConfigError, DatasetError, MissingFileError
+from ....files import SpecialFileError, open_regular
 from ..records import Note, PictureRecord
 from .class_mapping import ClassMapping
 from .margin import beyond_margin
@@ -73,6 +75,11 @@ class MaskStuff:
             Note("stuff-mask-missing", "no mask; its rest is void.", str(self.folder), name) for name in missing
         )
 
+    def files_of(self, name: str) -> Sequence[Path]:
+        """The picture's mask, if there is one."""
+        path = self._find(name)
+        return () if path is None else (path,)
+
     def __call__(self, pixels: np.ndarray | None, free: np.ndarray, name: str) -> list[Region]:
         """The classes of the picture's mask, each one region."""
         path = self._find(name)
@@ -105,12 +112,12 @@ class MaskStuff:
         return [self.folder.joinpath(*parts[start:]) for start in range(len(parts))]
 
     def _find(self, name: str) -> Path | None:
-        return next((path for path in self._candidates(name) if path.is_file()), None)
+        return next((path for path in self._candidates(name) if os.path.lexists(path) and not path.is_dir()), None)
 
     def _read(self, path: Path) -> np.ndarray:
         """Numbers (H, W): the values, or red + 256 green + 65536 blue."""
         try:
-            with Image.open(path) as image:
+            with open_regular(path) as file, Image.open(file) as image:
                 if image.format == "JPEG":
                     raise DatasetError(f"{path} is a JPEG, whose values aren't exact. Export it as a PNG.")
                 if self.is_colored:
@@ -121,6 +128,8 @@ class MaskStuff:
                 return np.asarray(image).astype(np.int32)
         except DatasetError:
             raise
+        except SpecialFileError as error:
+            raise DatasetError(str(error)) from error
         except Exception as error:  # decoders raise whatever they like on broken files
             raise DatasetError(f"{path} can't be read: {error}. Export it again.") from error
 
@@ -131,9 +140,12 @@ def _read_legend(folder: Path) -> tuple[bool, dict[int, str]]:
         raise MissingFileError(f"--stuff masks {folder}: there is no such folder.")
     for name, parse in ((CLASSES, _parse_classes), (LABELMAP, _parse_labelmap)):
         path = folder / name
-        if path.is_file():
+        if os.path.lexists(path):
             try:
-                return name == LABELMAP, parse(path.read_text(encoding="utf-8"))
+                with open_regular(path) as file:
+                    return name == LABELMAP, parse(file.read().decode("utf-8"))
+            except SpecialFileError:
+                raise
             except (OSError, ValueError, yaml.YAMLError) as error:
                 raise ConfigError(f"{path} isn't understood: {error}") from error
     raise MissingFileError(

@@ -44,7 +44,7 @@ class ModelStuff:
         self._identity = self._labeller.identity
         self._mapping = ClassMapping(settings.classes, settings.things)
         self._score, self._margin = settings.score, margin
-        self._cache = settings.cache
+        self._cache = _refuse_file(settings.cache)
         self._answers: AnswerFolder | None = None
         self.categories = self._mapping.records(self._labeller.stuff_names)
         self.notes: tuple[Note, ...] = ()
@@ -62,14 +62,17 @@ class ModelStuff:
         label = None
         known = 0
         shown = progress(pictures, len(pictures), "Labelling the rest")
-        for pixels in _read_ahead(shown):
+        for name, pixels in _read_ahead(shown):
             path = self._answers.path_of(pixels)
             if path.is_file():
                 known += 1
                 continue
             label = label or self._labeller.open()
-            answer = label(pixels)
-            self._check_names(answer)
+            try:
+                answer = label(pixels)
+                self._check_names(answer)
+            except ConfigError as error:
+                raise ConfigError(f"{name}: {error}") from error
             self._answers.put(path, answer)
         self._labeller = None
         if known:
@@ -84,6 +87,10 @@ class ModelStuff:
                     f"The function's class {segment.name!r} isn't among COCO's. List it in the function's attribute "
                     f"stuff_classes, for example label.stuff_classes = [{segment.name!r}]."
                 )
+
+    def files_of(self, name: str) -> Sequence[Path]:
+        """None: what the model says depends on the picture's pixels and on the model alone."""
+        return ()
 
     def __call__(self, pixels: np.ndarray | None, free: np.ndarray, name: str) -> list[Region]:
         """The model's segments, those of one class as one region with their mean score."""
@@ -106,6 +113,14 @@ class ModelStuff:
         ]
 
 
+def _refuse_file(cache: Path | None) -> Path | None:
+    """The folder of ``--cache``; raises a ConfigError where a file is in its place."""
+    folder = cache and cache.expanduser()
+    if folder and folder.exists() and not folder.is_dir():
+        raise ConfigError(f"--cache {cache} is there and isn't a folder; name another one.")
+    return folder
+
+
 def _lookup(places: Sequence[int], answer: Answer) -> np.ndarray:
     is_member = np.zeros(len(answer.segments) + 1, bool)
     is_member[np.asarray(places) + 1] = True
@@ -119,21 +134,20 @@ def _mean_score(places: Sequence[int], answer: Answer, areas: np.ndarray) -> flo
     return round(sum(area * score for area, score in scored) / total, 4) if total else None
 
 
-def _read_ahead(pictures: Iterable[PictureRecord], most: int = 4) -> Iterator[np.ndarray]:
-    """Pixels of the pictures that can be read, decoded while the model is at work on earlier ones."""
+def _read_ahead(pictures: Iterable[PictureRecord], most: int = 4) -> Iterator[tuple[str, np.ndarray]]:
+    """Names and pixels of the images that can be read, decoded while the model is at work on earlier ones."""
     with ThreadPoolExecutor(1) as pool:
         waiting = []
         for picture in pictures:
-            waiting.append(pool.submit(_pixels_or_none, picture))
-            if len(waiting) >= most and (pixels := waiting.pop(0).result()) is not None:
-                yield pixels
+            waiting.append(pool.submit(_pixels_if_readable, picture))
+            if len(waiting) >= most:
+                yield from waiting.pop(0).result()
         for future in waiting:
-            if (pixels := future.result()) is not None:
-                yield pixels
+            yield from future.result()
 
 
-def _pixels_or_none(picture: PictureRecord) -> np.ndarray | None:
+def _pixels_if_readable(picture: PictureRecord) -> list[tuple[str, np.ndarray]]:
     try:
-        return read_pixels(picture)
+        return [(picture.name, read_pixels(picture))]
     except (DatasetError, MissingFileError):
-        return None  # it is reported when its own turn comes
+        return []  # it is reported when its own turn comes

@@ -60,6 +60,12 @@ class StuffPolicy(Protocol):
             progress: wraps what is iterated over.
         """
 
+    def files_of(self, name: str) -> Sequence[Path]:
+        """The files beside the picture's own that its stuff is read from; other files, or changed ones, other stuff.
+
+        Called after :meth:`prepare`. What is the same for all pictures belongs into the ``repr`` instead.
+        """
+
     def __call__(self, pixels: np.ndarray | None, free: np.ndarray, name: str) -> list[Region]:
         """The stuff of one picture; called in a worker process.
 

@@ -23,6 +23,10 @@ class NoStuff:
     def prepare(self, pictures: Sequence[PictureRecord], work_folder: Path, progress: Progress) -> None:
         """Nothing to do."""
 
+    def files_of(self, name: str) -> Sequence[Path]:
+        """None."""
+        return ()
+
     def __call__(self, pixels: np.ndarray | None, free: np.ndarray, name: str) -> list[Region]:
         """Nothing."""
         return []
@@ -47,6 +51,10 @@ class MiscStuff:
 
     def prepare(self, pictures: Sequence[PictureRecord], work_folder: Path, progress: Progress) -> None:
         """Nothing to do."""
+
+    def files_of(self, name: str) -> Sequence[Path]:
+        """None."""
+        return ()
 
     def __call__(self, pixels: np.ndarray | None, free: np.ndarray, name: str) -> list[Region]:
         """All that is free, beyond the margin."""

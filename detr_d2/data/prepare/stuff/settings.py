@@ -26,8 +26,8 @@ class StuffSettings:
         classes: COCO's stuff becomes one of 16 super-categories (``super``) or stays as it is (``coco``).
         things: a model's things become ``misc``, or ``void``.
         score: a model's segments with a lower score become void; 0 to 1.
-        margin: pixels around what people labelled that become void, so that a class that the model saw there doesn't
-            leak out of it; None: 5 for a model, 0 otherwise.
+        margin: what is at most so many pixels away from what people labelled becomes void, so that a class that the
+            model saw there doesn't leak out of it; None: 5 for a model, 0 otherwise.
         cache: folder where a model's answers are kept, also for later runs; None: they last until the run is complete.
         overrides: config keys and values in turn for the model, such as ``("MODEL.DEVICE", "cpu")``.
 

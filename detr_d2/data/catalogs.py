@@ -1,0 +1,140 @@
+"""Registered datasets in Detectron2's catalogs, where a training and everything else of Detectron2 find them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import BoxMode
+
+from ..errors import DatasetError
+from .categories import Category
+from .coco_json import DatasetDict
+from .lazy_metadata import LazyMetadata, make_lazy
+from .registration import (
+    DatasetEntry,
+    dataset_names,
+    entry_of,
+    follow_registrations,
+    instances_path,
+    read_dataset,
+    read_dataset_categories,
+)
+
+
+class _Catalogs:
+    """See :class:`detr_d2.data.registration.Catalogs`."""
+
+    def has(self, name: str) -> bool:
+        return name in DatasetCatalog.list()
+
+    def enter(self, entry: DatasetEntry) -> None:
+        DatasetCatalog.register(entry.name, partial(_load, entry))
+        make_lazy(entry.name, partial(_description_of, entry), partial(instances_path, entry)).set(
+            image_root=entry.images,
+            panoptic_root=entry.panoptic_root,
+            panoptic_json=entry.panoptic_json,
+            # The only one of Detectron2's kinds that needs nothing else, such as files of semantic segmentation.
+            evaluator_type="coco",
+            ignore_label=255,
+            label_divisor=1000,
+        )
+
+
+def use_catalogs() -> None:
+    """Enter every registered dataset into Detectron2's catalogs, and from now on each one that is registered.
+
+    Raises:
+        DatasetError: another program has registered one of the names there.
+    """
+    follow_registrations(_Catalogs())
+
+
+def dataset_metadata(name: str) -> Any:
+    """Detectron2's metadata of a dataset, with names, colours and ids of its categories.
+
+    The JSON is read for its categories, unless they are known already.
+
+    Raises:
+        DatasetError: no such dataset (the nearest names are offered), or its JSON is wrong.
+        MissingFileError: its JSON isn't there.
+    """
+    if name not in DatasetCatalog.list():
+        raise DatasetError(_unknown(name))
+    metadata = MetadataCatalog.get(name)
+    entry = entry_of(name)
+    if entry is None:  # somebody else's dataset: reading it is what fills in its metadata
+        if not hasattr(metadata, "thing_classes"):
+            DatasetCatalog.get(name)
+    else:
+        _ = metadata.thing_dataset_id_to_contiguous_id
+    return metadata
+
+
+def instances_file(name: str) -> str:
+    """The COCO instances file of a registered dataset, or nothing; raises as :func:`dataset_metadata`."""
+    metadata, entry = dataset_metadata(name), entry_of(name)
+    return metadata.get("json_file", "") if entry is None else instances_path(entry)
+
+
+def categories_of(name: str) -> list[Category]:
+    """The categories of a dataset by contiguous id: things first, then stuff.
+
+    Raises:
+        DatasetError, MissingFileError: as :func:`dataset_metadata`.
+    """
+    metadata = dataset_metadata(name)
+    thing_ids: dict[int, int] = metadata.thing_dataset_id_to_contiguous_id
+    stuff_ids: dict[int, int] = getattr(metadata, "stuff_dataset_id_to_contiguous_id", {})
+    things = {contiguous: dataset_id for dataset_id, contiguous in thing_ids.items()}
+    stuff = {contiguous: dataset_id for dataset_id, contiguous in stuff_ids.items() if contiguous not in things}
+    names, colors = list(metadata.thing_classes), list(getattr(metadata, "thing_colors", []))
+    if stuff:
+        names, colors = list(metadata.stuff_classes), list(getattr(metadata, "stuff_colors", []))
+    found = []
+    for number, dataset_id in sorted({**things, **stuff}.items()):
+        red, green, blue = colors[number] if number < len(colors) else (128, 128, 128)
+        found.append(Category(dataset_id, names[number], number in things, (red, green, blue)))
+    return found
+
+
+def _load(entry: DatasetEntry) -> list[DatasetDict]:
+    """The dataset's dicts; Detectron2's catalog calls this."""
+    dicts, categories = read_dataset(entry, BoxMode.XYWH_ABS)
+    metadata = MetadataCatalog.get(entry.name)
+    if isinstance(metadata, LazyMetadata):
+        metadata.learn(_description(entry, categories))
+    return dicts
+
+
+def _description_of(entry: DatasetEntry) -> dict[str, Any]:
+    """The metadata that says what the ids mean, from the JSON unless its categories are known already."""
+    return _description(entry, read_dataset_categories(entry))
+
+
+def _description(entry: DatasetEntry, ordered: Sequence[Category]) -> dict[str, Any]:
+    """Things come first, so that their names are a list of their own; Detectron2 looks for stuff in the whole list."""
+    names = [category.name for category in ordered]
+    colors = [list(category.color) for category in ordered]
+    ids = {category.id: number for number, category in enumerate(ordered)}
+    things = [category.id for category in ordered if category.is_thing]
+    instances_path(entry)  # says if they are missing
+    return {
+        "thing_classes": names[: len(things)],
+        "stuff_classes": names,
+        "thing_colors": colors[: len(things)],
+        "stuff_colors": colors,
+        "thing_dataset_id_to_contiguous_id": {c.id: ids[c.id] for c in ordered if c.is_thing},
+        "stuff_dataset_id_to_contiguous_id": {c.id: ids[c.id] for c in ordered if not c.is_thing},
+    }
+
+
+def _unknown(name: str) -> str:
+    names = DatasetCatalog.list()
+    near = difflib.get_close_matches(str(name), names, 5, 0.5)
+    ours = ", ".join(dataset_names()[:12])
+    offered = f"did you mean {' or '.join(map(repr, near))}?" if near else f"registered are {ours} ..."
+    return f"there is no dataset {name!r}; {offered} Register your own with DATASETS.REGISTER."

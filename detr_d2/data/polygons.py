@@ -1,0 +1,169 @@
+"""Objects whose outlines are polygons, as the pixels of an image; one rule says which of them are holes.
+
+A ring inside a ring of the same object is the outline of a hole, a ring in a hole that of an island, and so on,
+whatever the label's area says: programs that trace the outlines of a mask write those of its holes as polygons, too,
+and nobody draws a part of what is drawn already. Rings that only overlap, or run along one another, are united.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import shapely
+from pycocotools import mask as coco_mask
+
+#: Coordinates beyond this come from no labelling program, and floats near it have no fractions left.
+MOST_COORDINATE = 1e7
+#: Of labels with more rings than this all are filled.
+MOST_RINGS = 2000
+#: Pixels by which a hole may pass the ring around it, and a ring that is drawn twice may differ; less area is nothing.
+_TOLERANCE = 0.5
+#: Polygons are cut so many image sizes away from the image: the time and memory to fill one grow with its reach.
+_MARGIN = 2
+
+Ring = Sequence[float]
+#: The place of a ring, and those of its holes.
+Part = tuple[int, list[int]]
+
+
+def is_polygon(polygon: Ring) -> bool:
+    """Whether something is x0, y0, x1, y1, ... of three points or more, all finite and of this world."""
+    if len(polygon) < 6 or len(polygon) % 2 or not math.isfinite(sum(polygon)):
+        return False
+    return min(polygon) > -MOST_COORDINATE and max(polygon) < MOST_COORDINATE
+
+
+def solid_parts(rings: Sequence[Ring]) -> list[Part]:
+    """The rings of one object that enclose something of it, each with the holes in it.
+
+    Args:
+        rings: polygons, see :func:`is_polygon`.
+
+    Returns:
+        For each ring that is no hole its place and the places of its holes, in the order of the rings.
+    """
+    if not 2 <= len(rings) <= MOST_RINGS:
+        return [(place, []) for place in range(len(rings))]
+    around = _rings_around(rings)
+    level = [0] * len(rings)
+    for place in sorted(range(len(rings)), key=lambda place: len(around[place])):  # what is around comes first
+        level[place] = 1 + max((level[outer] for outer in around[place]), default=-1)
+    holes: dict[int, list[int]] = {place: [] for place in range(len(rings)) if level[place] % 2 == 0}
+    for place, outer_ones in enumerate(around):
+        for outer in outer_ones:
+            if level[place] % 2 and level[outer] == level[place] - 1:
+                holes[outer].append(place)
+    return list(holes.items())
+
+
+def has_holes(rings: Sequence[Ring]) -> bool:
+    """Whether some of the rings of one object are holes."""
+    return any(holes for _, holes in solid_parts(rings))
+
+
+def polygons_mask(rings: Sequence[Ring], height: int, width: int, fills_holes: bool = False) -> np.ndarray:
+    """The pixels of an object, filled as pycocotools does; what lies outside the image is left out.
+
+    Args:
+        rings: polygons, see :func:`is_polygon`.
+        height, width: of the image, in pixels.
+        fills_holes: holes belong to the object.
+
+    Returns:
+        (H, W) bool, column by column in memory.
+    """
+    mask: np.ndarray = coco_mask.decode(polygons_runs(rings, height, width, fills_holes)).view(bool)
+    return mask
+
+
+def polygons_runs(rings: Sequence[Ring], height: int, width: int, fills_holes: bool = False) -> dict[str, Any]:
+    """As :func:`polygons_mask`, in compressed run lengths as COCO has them."""
+    parts = [] if fills_holes else [part for part in solid_parts(rings) if part[1]]
+    if not parts:
+        return _filled(rings, height, width)
+    inner = {hole for _, holes in parts for hole in holes} | {place for place, _ in parts}
+    mask = coco_mask.decode(_filled([ring for n, ring in enumerate(rings) if n not in inner], height, width))
+    for place, holes in parts:
+        without = coco_mask.decode(_filled([rings[hole] for hole in holes], height, width))
+        mask |= coco_mask.decode(_filled([rings[place]], height, width)) & (1 - without)
+    runs: dict[str, Any] = coco_mask.encode(mask)
+    return runs
+
+
+def _filled(rings: Sequence[Ring], height: int, width: int) -> dict[str, Any]:
+    near = [part for ring in rings if len(part := _cut(list(ring), height, width)) >= 6]
+    if not near:
+        empty: dict[str, Any] = coco_mask.encode(np.zeros((height, width), np.uint8, order="F"))
+        return empty
+    runs: dict[str, Any] = coco_mask.merge(coco_mask.frPyObjects(near, height, width))
+    return runs
+
+
+def _rings_around(rings: Sequence[Ring]) -> list[list[int]]:
+    """For each ring the places of those that it lies in."""
+    points = [np.reshape(np.asarray(ring, np.float64), (-1, 2)) for ring in rings]
+    bounds = np.array([[*each.min(axis=0), *each.max(axis=0)] for each in points])
+    reach = _TOLERANCE * np.array([1, 1, -1, -1])
+    pairs = []
+    for outer, box in enumerate(bounds):
+        beyond = bounds + reach - box
+        near = np.flatnonzero((beyond[:, :2] >= 0).all(axis=1) & (beyond[:, 2:] <= 0).all(axis=1))
+        pairs.append(near[near != outer])
+    around: list[list[int]] = [[] for _ in rings]
+    if not any(map(len, pairs)):
+        return around
+    shapes = shapely.make_valid([shapely.Polygon(each) for each in points])
+    areas, lengths = shapely.area(shapes), shapely.length(shapes)
+    for outer, near in enumerate(pairs):
+        # Rings that run along one another are one ring that was drawn twice.
+        smaller = near[(areas[outer] - areas[near] > _TOLERANCE * lengths[outer]) & (areas[near] > _TOLERANCE)]
+        for place in _inside(smaller, shapes, outer):
+            around[place].append(outer)
+    return around
+
+
+def _inside(places: np.ndarray, shapes: np.ndarray, outer: int) -> list[int]:
+    """Those of some rings that lie in another one, but for what is rounded."""
+    if not len(places):
+        return []
+    shapely.prepare(shapes[outer])
+    exact = shapely.covers(shapes[outer], shapes[places])
+    near = places[~exact]
+    if len(near):
+        wide = shapely.buffer(shapes[outer], _TOLERANCE, quad_segs=2)
+        near = near[shapely.covers(wide, shapes[near])]
+        shared = shapely.area(shapely.intersection(shapes[near], shapes[outer]))
+        near = near[2 * shared >= shapely.area(shapes[near])]
+    return [int(place) for place in (*places[exact], *near)]
+
+
+def _cut(polygon: list[float], height: int, width: int) -> list[float]:
+    """The part of a polygon that is near the image; the same polygon if all of it is.
+
+    Source: Sutherland and Hodgman 1974, "Reentrant polygon clipping".
+    """
+    for axis, size in ((0, width), (1, height)):
+        for sign, limit in ((1, -_MARGIN * size), (-1, -(_MARGIN + 1) * size)):
+            values = polygon[axis::2]
+            if not values or (min(values) if sign > 0 else -max(values)) >= limit:
+                continue
+            polygon = _cut_at(polygon, axis, sign, limit)
+    return polygon
+
+
+def _cut_at(polygon: list[float], axis: int, sign: int, limit: float) -> list[float]:
+    """What has ``sign * coordinate >= limit``."""
+    points = list(zip(polygon[::2], polygon[1::2]))
+    kept: list[float] = []
+    for start, end in pairwise([*points[-1:], *points]):
+        before, after = sign * start[axis] - limit, sign * end[axis] - limit
+        if (before < 0) != (after < 0):
+            share = before / (before - after)
+            kept += [start[0] + share * (end[0] - start[0]), start[1] + share * (end[1] - start[1])]
+        if after >= 0:
+            kept += end
+    return kept

@@ -1,0 +1,165 @@
+"""Starting the processes of a training, and what is said when somebody stops them."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import multiprocessing
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urlparse
+
+import torch
+
+from detr_d2.backend import backend_report
+from detr_d2.checkpoint.places import LAST_CHECKPOINT, last_checkpoint
+from detr_d2.config import load_config
+from detr_d2.config_agreement import check_schedule
+from detr_d2.errors import ConfigError, UserError
+from detr_d2.training.exhaustion import explaining_exhaustion
+
+from detectron2.config import CfgNode
+from detectron2.engine import launch
+
+_SECONDS_TO_END = 5.0
+
+
+def launch_training(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> None:
+    """Runs ``main(args)`` here, or in the processes that ``args`` asks for.
+
+    Args:
+        main: at the top of its module, as other processes look it up by its name.
+        args: of Detectron2's ``default_argument_parser``.
+
+    Raises:
+        ConfigError: the config can't be read, or the processes can't be started as asked for.
+        KeyboardInterrupt: it was interrupted; the message says how to go on.
+    """
+    cfg = load_config(args.config_file, args.opts)
+    refuse_other_launchers(os.environ)
+    check_processes(cfg, args)
+    started = time.time()
+    try:
+        with explaining_exhaustion():
+            launch(
+                main,
+                args.num_gpus,
+                num_machines=args.num_machines,
+                machine_rank=args.machine_rank,
+                dist_url=args.dist_url,
+                args=(args,),
+            )
+    except KeyboardInterrupt:
+        _end_children()
+        raise KeyboardInterrupt(_how_to_go_on(cfg, args, started)) from None
+
+
+def refuse_other_launchers(environment: Mapping[str, str]) -> None:
+    """Refuses to be one of several processes that torchrun or the like has started.
+
+    Each would train by itself, and all would write into one folder.
+
+    Raises:
+        ConfigError: there are several.
+    """
+    size = environment.get("WORLD_SIZE", "1")
+    if size.isascii() and size.isdecimal() and int(size) > 1:
+        raise ConfigError(
+            f"WORLD_SIZE is {size}: torchrun or another launcher has started {size} processes, each of which would "
+            f"train by itself. Start train_net.py once, without it, and add --num-gpus {size}."
+        )
+
+
+def check_processes(cfg: CfgNode, args: argparse.Namespace) -> None:
+    """Refuses numbers of machines and processes that can't be started here.
+
+    Raises:
+        ConfigError: naming the option, and what to do.
+    """
+    count, machines, rank, gpus = args.num_gpus, args.num_machines, args.machine_rank, torch.cuda.device_count()
+    if count < 1 or machines < 1 or not 0 <= rank < machines:
+        raise ConfigError(
+            f"--num-gpus is {count}, --num-machines {machines} and --machine-rank {rank}; allowed are 1 and more of "
+            "each, and ranks from 0 to one below the number of machines. One process is --num-gpus 1, also on a CPU."
+        )
+    if count * machines == 1:
+        return
+    if cfg.MODEL.DEVICE == "cpu":
+        _refuse_processes_on_cpu(count * machines, gpus)
+    elif cfg.MODEL.DEVICE != "cuda":
+        raise ConfigError(f"MODEL.DEVICE is {cfg.MODEL.DEVICE}; several processes take a GPU each: set it to cuda.")
+    elif count > gpus:
+        raise ConfigError(f"--num-gpus is {count}, and there are {gpus} on this machine; lower it.")
+    _check_address(args.dist_url, machines, rank)
+    if not args.eval_only:
+        check_schedule(cfg, count * machines)  # before there are several processes to say it
+
+
+def _refuse_processes_on_cpu(processes: int, gpus: int) -> None:
+    if backend_report().name == "installed":
+        raise ConfigError(
+            f"MODEL.DEVICE is cpu, and an installed Detectron2 trains in {processes} processes on GPUs only. Use "
+            "--num-gpus 1, or set DETR_D2_BACKEND=fallback in the environment."
+        )
+    if gpus:
+        raise ConfigError(
+            f"MODEL.DEVICE is cpu, and {processes} processes would talk through this machine's GPUs. Use --num-gpus 1, "
+            "or hide the GPUs by CUDA_VISIBLE_DEVICES= in the environment."
+        )
+
+
+def _check_address(url: str, machines: int, rank: int) -> None:
+    """``--dist-url``, and whether its port is free where it has to be opened."""
+    parts = urlparse(url)
+    if url == "auto":
+        if machines > 1:
+            raise ConfigError("--dist-url auto is for one machine; give an address that all reach: tcp://HOST:PORT.")
+        return
+    try:
+        port = parts.port
+    except ValueError:
+        port = None
+    if parts.scheme == "tcp" and parts.hostname and port:
+        if rank == 0 and parts.hostname in ("127.0.0.1", "localhost"):
+            _refuse_taken(port)
+    elif parts.scheme not in ("file", "env"):
+        raise ConfigError(f"--dist-url is {url}; allowed are auto and tcp://HOST:PORT.")
+
+
+def _refuse_taken(port: int) -> None:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise ConfigError(
+                f"port {port} of --dist-url is taken, perhaps by another training; add --dist-url auto."
+            ) from error
+
+
+def _end_children() -> None:
+    """The terminal has told them, too; who doesn't listen is ended, so that nobody has to wait."""
+    deadline = time.monotonic() + _SECONDS_TO_END
+    for child in multiprocessing.active_children():
+        if not child.daemon:
+            child.join(max(0.0, deadline - time.monotonic()))
+        child.terminate()
+
+
+def _how_to_go_on(cfg: CfgNode, args: argparse.Namespace, started: float) -> str:
+    """What to say after an interruption; ``started`` is the time of the start, in seconds since the epoch."""
+    if args.eval_only:
+        return "interrupted; nothing half-written is left."
+    try:
+        is_ours = args.resume or os.path.getmtime(os.path.join(cfg.OUTPUT_DIR, LAST_CHECKPOINT)) >= started
+        path = last_checkpoint(cfg.OUTPUT_DIR) if is_ours else ""
+    except (OSError, UserError):
+        path = ""
+    if path:
+        return f"interrupted; the same command with --resume goes on from {path}."
+    return (
+        f"interrupted before the first checkpoint (SOLVER.CHECKPOINT_PERIOD is {cfg.SOLVER.CHECKPOINT_PERIOD} "
+        "iterations), so that there is nothing to go on from with --resume."
+    )
