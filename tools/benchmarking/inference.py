@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,9 +29,9 @@ class Implementation:
     masks: Callable[[], Tensor]
 
 
-def ours(setting: Setting, *overrides: str) -> Implementation:
-    """This project's, as its config has it; ``overrides`` are more keys and values."""
-    model = build_ours(setting, *overrides)
+def ours(setting: Setting, *overrides: str, accelerations: Iterable[str] | None = None) -> Implementation:
+    """This project's, as its config has it, but for what :func:`build_ours` is told."""
+    model = build_ours(setting, *overrides, accelerations=accelerations)
     inputs = [{"image": image, "height": setting.height, "width": setting.width} for image in setting.pictures()]
     masks: list[Tensor] = []
     assert model.mask_head is not None
