@@ -1,4 +1,4 @@
-"""detr-d2 sweep: thresholds from one forward pass a picture."""
+"""detr-d2 sweep: thresholds from one forward pass an image."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def run_example(project_folder: Path, onnx_file: Path, photo: Path) -> tuple[np.
 
 
 def own_map(model: DetrPanoptic, photo: Path) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """The model's map of a picture of 205x143, whose short side the network sees at 128 pixels."""
+    """The model's map of an image of 205x143, whose short side the network sees at 128 pixels."""
     small = Image.open(photo).convert("RGB").resize((183, 128), Image.Resampling.BILINEAR)
     image = torch.from_numpy(np.array(small)).permute(2, 0, 1)
     with torch.no_grad():
@@ -139,7 +139,7 @@ def test_exported_file_says_every_threshold(model: tuple[DetrPanoptic, CfgNode])
     assert (about["overlap_threshold"], about["min_segment_area"]) == (0.35, 400)
 
 
-def test_example_keeps_the_pictures_size_where_none_is_set(
+def test_example_keeps_the_images_size_where_none_is_set(
     model: tuple[DetrPanoptic, CfgNode], onnx_file: Path, photo: Path, project_folder: Path, tmp_path: Path
 ) -> None:
     set_thresholds(model[0], CASES["score"])

@@ -40,7 +40,7 @@ def test_matching_costs_no_more_than_any_other(seed):
     assert found == pytest.approx(best, abs=1e-5)
 
 
-def test_matching_of_a_picture_does_not_depend_on_its_batch():
+def test_matching_of_an_image_does_not_depend_on_its_batch():
     cases = [_random_case(seed, num_targets=seed) for seed in (0, 3, 2)]
     logits, boxes = torch.cat([case[0] for case in cases]), torch.cat([case[1] for case in cases])
 

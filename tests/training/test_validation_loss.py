@@ -1,4 +1,4 @@
-"""The validation loss: the criterion's, over all pictures, whatever the batches and processes."""
+"""The validation loss: the criterion's, over all images, whatever the batches and processes."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _validate(model, batches) -> dict[str, float]:
     return losses.means()
 
 
-def test_validation_loss_is_that_of_one_batch_of_all_pictures(model_and_inputs):
+def test_validation_loss_is_that_of_one_batch_of_all_images(model_and_inputs):
     model, inputs = model_and_inputs
 
     found = _validate(model, [[image] for image in inputs])

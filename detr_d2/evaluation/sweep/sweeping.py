@@ -1,4 +1,4 @@
-"""One forward pass a picture, and panoptic maps for many thresholds from it."""
+"""One forward pass an image, and panoptic maps for many thresholds from it."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Candidates(NamedTuple):
 def sweep_thresholds(
     model: DetrPanoptic,
     batches: Iterable[list[dict[str, Any]]],
-    truth: Sequence[dict[str, Any]],
+    dataset_dicts: Sequence[dict[str, Any]],
     settings: Iterable[Setting],
 ) -> SweepResult:
     """Panoptic quality of a model for many thresholds.
@@ -70,25 +70,25 @@ def sweep_thresholds(
     Args:
         model: with a mask head, in evaluation mode.
         batches: of a test loader.
-        truth: the dataset's dicts.
+        dataset_dicts: the dataset's, with their ground truth.
         settings: thresholds to try.
 
     Raises:
-        DatasetError: the truth contradicts itself, or a picture isn't the dataset's.
+        DatasetError: the ground truth contradicts itself, or an image isn't the dataset's.
     """
     tried, count = list(settings), len(model.categories)
     result = SweepResult(tried, [PanopticQuality(count) for _ in tried], [PictureSums(count) for _ in tried])
-    records = {record["image_id"]: record for record in truth}
+    records = {record["image_id"]: record for record in dataset_dicts}
     lowest = min(setting.score for setting in tried)
     for batch in tqdm(batches, unit="batch", disable=None):
         for item, candidates in zip(batch, find_candidates(model, batch, lowest), strict=True):
             if item["image_id"] not in records:
                 raise DatasetError(f"the image id {item['image_id']!r} isn't one of the dataset's.")
             record = records[item["image_id"]]
-            found = _picture_matches(model, candidates, record, tried)
-            for place, matches in enumerate(found):
-                result.quality[place].add(matches)
-                result.sums[place].add(matches)
+            found = _image_matches(model, candidates, record, tried)
+            for index, matches in enumerate(found):
+                result.quality[index].add(matches)
+                result.sums[index].add(matches)
     return result
 
 
@@ -100,21 +100,21 @@ def find_candidates(model: DetrPanoptic, batch: list[dict[str, Any]], threshold:
         yield Candidates(model.query_masks(outputs, torch.full_like(kept, i), kept), scores, classes, size)
 
 
-def _picture_matches(
+def _image_matches(
     model: DetrPanoptic, candidates: Candidates, record: dict[str, Any], settings: Sequence[Setting]
 ) -> Iterator[Matches]:
-    """What a picture adds for each setting; settings that keep the same queries share a map."""
-    true_map = read_panoptic_png(record["pan_seg_file_name"])
-    faults = find_faults(record, true_map)
+    """What an image adds for each setting; settings that keep the same queries share a map."""
+    gt_map = read_panoptic_png(record["pan_seg_file_name"])
+    faults = find_faults(record, gt_map)
     if faults:
         shown = "\n".join(f"  {fault}" for fault in faults)
-        raise DatasetError(f"the truth contradicts itself, so that no number would mean anything:\n{shown}")
+        raise DatasetError(f"the ground truth contradicts itself, so that no number would mean anything:\n{shown}")
     known: dict[tuple[int, float], Matches] = {}
     for setting in settings:
         chosen = candidates.scores > setting.score
         key = int(chosen.sum()), setting.overlap  # the best so many: equal numbers are equal sets
         if key not in known:
-            known[key] = _matches(model, candidates, chosen, setting.overlap, true_map, record)
+            known[key] = _matches(model, candidates, chosen, setting.overlap, gt_map, record)
         yield known[key]
 
 
@@ -123,7 +123,7 @@ def _matches(
     candidates: Candidates,
     chosen: Tensor,
     overlap: float,
-    true_map: np.ndarray,
+    gt_map: np.ndarray,
     record: dict[str, Any],
 ) -> Matches:
     ids, segments = panoptic_map(
@@ -135,5 +135,5 @@ def _matches(
         model.postprocess.min_segment_area,
         overlap,
     )
-    overlaps = compare_maps(true_map, ids.cpu().numpy(), segments, len(model.categories))
+    overlaps = compare_maps(gt_map, ids.cpu().numpy(), segments, len(model.categories))
     return match_segments(overlaps, record["segments_info"], segments)
