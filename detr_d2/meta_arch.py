@@ -86,12 +86,11 @@ class DetrPanoptic(nn.Module):
         if inference_dtype not in _DTYPES:
             raise ValueError(f"MODEL.DETR.INFERENCE_DTYPE is {inference_dtype!r}; set it to {' or '.join(_DTYPES)}.")
         self.detr, self.bbox_attention, self.mask_head = detr, bbox_attention, mask_head
-        self.criterion, self.postprocess = criterion, postprocess
+        self.criterion, self.postprocess, self.categories = criterion, postprocess, categories
         trained = ("loss_mask", "loss_dice") if freeze_detector else tuple(loss_weights)
         self.loss_weights = {kind: loss_weights[kind] for kind in trained}
-        self.categories, self.recipe = categories, recipe or {}
         self.freeze_detector, self.inference_dtype = freeze_detector, _DTYPES[inference_dtype]
-        self.mask_chunk_bytes, self.mask_checkpoint = mask_chunk_bytes, mask_checkpoint
+        self.mask_chunk_bytes, self.mask_checkpoint, self.recipe = mask_chunk_bytes, mask_checkpoint, recipe or {}
         self.panoptic_on, self.instance_on, self.vis_period = panoptic_on, instance_on, vis_period
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), persistent=False)

@@ -151,8 +151,7 @@ def panoptic_map(
         classes: (N,) contiguous class ids.
         is_thing: (K,) bool.
         sizes: of the image; the map has the original one's.
-        min_area: a segment with fewer pixels in the map is dropped and its pixels go to the next best; repeated until
-            none is left.
+        min_area: a segment with fewer pixels in the map is dropped, and its pixels go to the next best, until none is.
         overlap_threshold: a query of whose mask (logits above 0) a smaller part is seen is dropped in the same way, of
             those that share pixels the one with the lowest score first; 0: none is.
 
