@@ -26,7 +26,7 @@ EXAMPLES = """\
 examples:
   python tools/benchmark_inference.py                   # some minutes on two cores; 12 GB of memory, for the peer
   python tools/benchmark_inference.py --reference ../detr --variants --write docs/performance.md
-  python tools/benchmark_inference.py --accelerations --write docs/performance.md
+  python tools/benchmark_inference.py --accelerations --threads 1 --write docs/performance.md
   python tools/benchmark_inference.py --short           # half a minute: shows that it works
 """
 
@@ -75,7 +75,7 @@ def build(name: str, setting: Setting, clone: Path | None) -> Implementation:
 
 
 def accelerations(setting: Setting, repeats: int) -> list[dict]:
-    """Seconds of ours with each acceleration off."""
+    """Processor seconds of ours with each acceleration off."""
 
     def build(chosen: tuple[str, ...]) -> Built:
         implementation = ours(setting, accelerations=chosen)

@@ -25,7 +25,7 @@ EXAMPLES = """\
 examples:
   python tools/benchmark_training.py                    # some minutes on two cores; 10 GB of memory, for the peer
   python tools/benchmark_training.py --reference ../detr --variants --write docs/performance.md
-  python tools/benchmark_training.py --accelerations --write docs/performance.md
+  python tools/benchmark_training.py --accelerations --threads 1 --write docs/performance.md
   python tools/benchmark_training.py --short            # half a minute: shows that it works
 """
 
@@ -79,7 +79,7 @@ def build(name: str, setting: Setting, targets: int, frozen: bool, clone: Path |
 
 
 def accelerations(setting: Setting, targets: int, frozen: bool, repeats: int) -> list[dict]:
-    """Seconds of a step of ours with each acceleration off."""
+    """Processor seconds of a step of ours with each acceleration off."""
 
     def build(chosen: tuple[str, ...]) -> Built:
         step = ours(setting, targets, frozen, accelerations=chosen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -23,20 +24,22 @@ def variants() -> dict[str, tuple[str, ...]]:
 
 
 def compare_accelerations(build: Callable[[tuple[str, ...]], Built], repeats: int) -> list[dict[str, Any]]:
-    """Seconds of every variant, with the same weights.
+    """Processor seconds of every variant, with the same weights; programs beside them count less so.
 
     Args:
         build: names of accelerations to a model that has them.
         repeats: rounds; the median counts.
 
     Returns:
-        Rows with "accelerations", "seconds" and "× all".
+        Rows with "accelerations", "processor seconds" and "× all".
     """
     built = {name: build(accelerations) for name, accelerations in variants().items()}
     weights = built["all"][0].state_dict()
     for model, _ in built.values():
         model.load_state_dict(weights)
-    seconds = seconds_interleaved({name: run for name, (_, run) in built.items()}, repeats)
+    runs = {name: run for name, (_, run) in built.items()}
+    seconds = seconds_interleaved(runs, repeats, time.process_time)
     return [
-        {"accelerations": name, "seconds": value, "× all": value / seconds["all"]} for name, value in seconds.items()
+        {"accelerations": name, "processor seconds": value, "× all": value / seconds["all"]}
+        for name, value in seconds.items()
     ]
