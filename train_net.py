@@ -37,6 +37,7 @@ from detr_d2.training import (
     naming_output_folder,
     storing_finite_results,
     training_evaluators,
+    with_validation_loss,
 )
 
 from detectron2.config import CfgNode
@@ -87,6 +88,15 @@ class Trainer(DefaultTrainer):
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str, output_folder: str | None = None) -> DatasetEvaluators:
         folder = output_folder or os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
         return DatasetEvaluators([build_evaluator(cfg, dataset_name, folder), *training_evaluators(cfg, dataset_name)])
+
+    @classmethod
+    def test(cls, cfg: CfgNode, model: nn.Module, evaluators: Any = None) -> dict[str, Any]:
+        """As Detectron2's, and its own evaluators measure the validation loss in the same forward passes."""
+        if evaluators is None:
+            own = {name: cls.build_evaluator(cfg, name) for name in cfg.DATASETS.TEST}
+            model, evaluators = with_validation_loss(cfg, model, own)
+        results: dict[str, Any] = super().test(cfg, model, evaluators)
+        return results
 
 
 def setup(args: argparse.Namespace) -> CfgNode:

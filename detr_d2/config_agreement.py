@@ -8,7 +8,6 @@ import torch
 
 from detr_d2.config_values import check_values
 from detr_d2.errors import ConfigError
-from detr_d2.modeling.panoptic import class_limits
 
 from detectron2.config import CfgNode
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
@@ -42,11 +41,7 @@ def check_model(cfg: CfgNode, num_classes: int) -> None:
         ConfigError: naming the keys, what is wrong and what to set.
     """
     check_values(cfg, "MODEL.")
-    _refuse(_model_problems(cfg))
-    try:
-        class_limits(cfg.MODEL.DETR.CLASS_SCORE_THRESHOLDS, num_classes)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
+    _refuse(_model_problems(cfg, num_classes))
 
 
 def check_schedule(cfg: CfgNode, processes: int) -> None:
@@ -69,7 +64,7 @@ def _refuse(problems: Iterator[str]) -> None:
         raise ConfigError(problem)
 
 
-def _model_problems(cfg: CfgNode) -> Iterator[str]:
+def _model_problems(cfg: CfgNode, num_classes: int) -> Iterator[str]:
     detr, resnets, backbone = cfg.MODEL.DETR, cfg.MODEL.RESNETS, cfg.MODEL.BACKBONE.NAME
     if backbone not in BACKBONE_REGISTRY:
         known = ", ".join(name for name, _ in BACKBONE_REGISTRY)
@@ -93,6 +88,12 @@ def _model_problems(cfg: CfgNode) -> Iterator[str]:
         yield "MODEL.DETR.FREEZE_DETECTOR without MODEL.DETR.MASK_ON leaves nothing to train; change one of them."
     if not (detr.COST_CLASS or detr.COST_L1 or detr.COST_GIOU):
         yield "MODEL.DETR.COST_CLASS, COST_L1 and COST_GIOU are all 0, so every matching would be as good; set one."
+    thresholds = len(detr.CLASS_SCORE_THRESHOLDS)
+    if thresholds not in (0, num_classes):
+        yield (
+            f"MODEL.DETR.CLASS_SCORE_THRESHOLDS has {thresholds} numbers for {num_classes} classes; give one for each "
+            "class, or [] for MODEL.DETR.SCORE_THRESHOLD."
+        )
     yield from _resnet_problems(resnets)
 
 

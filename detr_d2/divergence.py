@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -34,6 +35,23 @@ def refuse_non_finite(losses: Mapping[str, Tensor], batched_inputs: Sequence[Map
     if wrong:
         more = f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
         raise divergence(", ".join(wrong[:_SHOWN]) + more, batched_inputs)
+
+
+@contextmanager
+def explaining_divergence(batched_inputs: Sequence[Mapping[str, Any]]) -> Iterator[None]:
+    """Says of predictions that can't be matched where that was; the matcher knows neither iteration nor images.
+
+    Args:
+        batched_inputs: the model's.
+
+    Raises:
+        DivergenceError: instead of the matcher's ``FloatingPointError``.
+    """
+    try:
+        yield
+    except FloatingPointError as error:
+        what = "the predictions aren't finite, so that loss_ce, loss_bbox and loss_giou can't be computed"
+        raise divergence(what, batched_inputs) from error
 
 
 def divergence(what: str, batched_inputs: Sequence[Mapping[str, Any]]) -> DivergenceError:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from typing import Any
 
 import torch
@@ -13,46 +11,22 @@ from torch import Tensor, nn
 from detr_d2.checkpoint import guard_loading, model_categories, model_recipe
 from detr_d2.config_agreement import check_model
 from detr_d2.data import Category
-from detr_d2.divergence import divergence, refuse_non_finite
-from detr_d2.errors import DatasetError
-from detr_d2.modeling import (
-    AttentionMaps,
-    Detr,
-    HungarianMatcher,
-    MaskHead,
-    SetCriterion,
-    Target,
-    Transformer,
-    band_first_stages_,
-    class_limits,
-    fold_norms_,
-    instance_masks,
-    kept_queries,
-    panoptic_map,
-    picture_losses,
-    predict_masks,
-    use_published_dilation_,
-)
-from detr_d2.modeling.box_ops import box_cxcywh_to_xyxy, box_xyxy_to_cxcywh
-from detr_d2.modeling.criterion import PredictMasks, weighted_losses
-from detr_d2.modeling.picture_losses import LossShares, remembering
-from detr_d2.scalars import is_due, log_scalars
+from detr_d2.divergence import explaining_divergence, refuse_non_finite
+from detr_d2.modeling import AttentionMaps, Detr, MaskHead, PostProcess, SetCriterion, Sizes, Target, predict_masks
+from detr_d2.modeling.criterion import METRICS, Sum, added, batch_means, predictions_of, weighted
+from detr_d2.modeling.matcher import num_targets, query_positions
+from detr_d2.modeling.postprocess import instance_masks
+from detr_d2.network import build_criterion, build_network, build_postprocess, loss_weights
+from detr_d2.scalars import is_due, log_scalars, mean_over_processes
+from detr_d2.structures import BatchedInputs, batch_images, instances_of, target_of
 
 from detectron2.config import CfgNode, configurable
-from detectron2.modeling import META_ARCH_REGISTRY, build_backbone, detector_postprocess
-from detectron2.structures import Boxes, ImageList, Instances
-from detectron2.utils import comm
-
-BatchedInputs = list[dict[str, Any]]
+from detectron2.modeling import META_ARCH_REGISTRY
 
 #: Arguments that are keys of ``MODEL.DETR``.
-_OPTIONS = (
-    *("freeze_detector", "mask_chunk_bytes", "mask_checkpoint", "inference_dtype", "compile_backbone"),
-    *("score_threshold", "class_score_thresholds", "overlap_threshold", "min_segment_area"),
-    *("instance_score_threshold", "panoptic_on", "instance_on"),
-)
+_OPTIONS = ("freeze_detector", "mask_chunk_bytes", "mask_checkpoint", "inference_dtype", "panoptic_on", "instance_on")
 
-INFERENCE_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @META_ARCH_REGISTRY.register()
@@ -62,36 +36,25 @@ class DetrPanoptic(nn.Module):
     Args:
         detr: backbone, transformer and heads.
         criterion: matching and losses.
+        postprocess: which queries are results.
         loss_weights: what loss_ce, loss_bbox, loss_giou, loss_mask and loss_dice count.
-        categories: the classes in contiguous order, of which ``is_thing`` is used here; checkpoints keep them all.
-        pixel_mean: of the three channels, in the order and scale (0 to 255) of the input pictures.
-        pixel_std: likewise.
-        bbox_attention: attention maps; None with ``mask_head`` None: boxes only.
-        mask_head: attention maps to masks.
-        freeze_detector: train the mask head alone; the detector keeps its weights and batch statistics, and has no
-            dropout.
+        categories: the classes in contiguous order; checkpoints keep them.
+        pixel_mean, pixel_std: of the three channels, in the order and scale (0 to 255) of the input images.
+        bbox_attention, mask_head: queries to attention maps to masks; both None: boxes only.
+        freeze_detector: train the mask head alone; the detector keeps weights and statistics, and has no dropout.
         mask_chunk_bytes: see ``detr_d2.modeling.predict_masks``; used at inference, and with ``mask_checkpoint``.
         mask_checkpoint: train the mask head in chunks that are computed again for the backward pass.
         inference_dtype: "float32", or "bfloat16" for autocast.
-        compile_backbone: run the backbone through ``torch.compile``.
-        score_threshold: of the panoptic map's segments.
-        class_score_thresholds: one for each class, instead; empty: none.
-        overlap_threshold, min_segment_area: see ``detr_d2.modeling.panoptic_map``.
-        instance_score_threshold: of the instances.
-        panoptic_on: return "panoptic_seg" where there is a mask head.
-        instance_on: return "instances".
+        panoptic_on, instance_on: return "panoptic_seg", where there is a mask head, and "instances".
         vis_period: every so many iterations of a training an image goes to TensorBoard; 0: none.
         recipe: the config keys that build this model; checkpoints keep them.
 
     Raises:
-        ValueError: only one of ``bbox_attention`` and ``mask_head``; a frozen detector and nothing left to train; or
-            another ``inference_dtype``.
+        ValueError: one of ``bbox_attention`` and ``mask_head`` alone, nothing to train, another ``inference_dtype``.
     """
 
     pixel_mean: Tensor
     pixel_std: Tensor
-    is_thing: Tensor
-    class_score_thresholds: Tensor
 
     @configurable
     def __init__(
@@ -99,6 +62,7 @@ class DetrPanoptic(nn.Module):
         *,
         detr: Detr,
         criterion: SetCriterion,
+        postprocess: PostProcess,
         loss_weights: dict[str, float],
         categories: list[Category],
         pixel_mean: list[float],
@@ -109,12 +73,6 @@ class DetrPanoptic(nn.Module):
         mask_chunk_bytes: int | None = None,
         mask_checkpoint: bool = False,
         inference_dtype: str = "float32",
-        compile_backbone: bool = False,
-        score_threshold: float = 0.85,
-        class_score_thresholds: Sequence[float] = (),
-        overlap_threshold: float = 0.0,
-        min_segment_area: int = 4,
-        instance_score_threshold: float = 0.05,
         panoptic_on: bool = True,
         instance_on: bool = True,
         vis_period: int = 0,
@@ -125,95 +83,35 @@ class DetrPanoptic(nn.Module):
             raise ValueError("Give both bbox_attention and mask_head, or neither.")
         if freeze_detector and mask_head is None:
             raise ValueError("MODEL.DETR.FREEZE_DETECTOR without MODEL.DETR.MASK_ON leaves nothing to train.")
-        if inference_dtype not in INFERENCE_DTYPES:
-            allowed = " or ".join(INFERENCE_DTYPES)
-            raise ValueError(f"MODEL.DETR.INFERENCE_DTYPE is {inference_dtype!r}; set it to {allowed}.")
-        self.detr = detr
-        self.bbox_attention = bbox_attention
-        self.mask_head = mask_head
-        # Convolutions are faster with channels last, on CPUs and GPUs alike; results are the same.
-        self.to(memory_format=torch.channels_last)
-        fold_norms_(self.detr.backbone)
-        band_first_stages_(self.detr.backbone)
-        if compile_backbone:
-            self.detr.backbone.compile()
-        self.criterion = criterion
-        self.categories = categories
-        taught = ("loss_mask", "loss_dice") if freeze_detector else tuple(loss_weights)
-        self.loss_weights = {kind: loss_weights[kind] for kind in taught}
-        self.freeze_detector = freeze_detector
-        self.mask_chunk_bytes = mask_chunk_bytes
-        self.mask_checkpoint = mask_checkpoint
-        self.inference_dtype = INFERENCE_DTYPES[inference_dtype]
-        self.score_threshold, self.overlap_threshold = score_threshold, overlap_threshold
-        limits = class_limits(class_score_thresholds, len(categories))
-        self.register_buffer("class_score_thresholds", limits, persistent=False)
-        self.min_segment_area = min_segment_area
-        self.instance_score_threshold = instance_score_threshold
-        self.panoptic_on = panoptic_on
-        self.instance_on = instance_on
-        self.vis_period = vis_period
-        self.recipe = recipe or {}
+        if inference_dtype not in _DTYPES:
+            raise ValueError(f"MODEL.DETR.INFERENCE_DTYPE is {inference_dtype!r}; set it to {' or '.join(_DTYPES)}.")
+        self.detr, self.bbox_attention, self.mask_head = detr, bbox_attention, mask_head
+        self.criterion, self.postprocess, self.categories = criterion, postprocess, categories
+        trained = ("loss_mask", "loss_dice") if freeze_detector else tuple(loss_weights)
+        self.loss_weights = {kind: loss_weights[kind] for kind in trained}
+        self.freeze_detector, self.inference_dtype = freeze_detector, _DTYPES[inference_dtype]
+        self.mask_chunk_bytes, self.mask_checkpoint, self.recipe = mask_chunk_bytes, mask_checkpoint, recipe or {}
+        self.panoptic_on, self.instance_on, self.vis_period = panoptic_on, instance_on, vis_period
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), persistent=False)
-        is_thing = torch.tensor([category.is_thing for category in categories], dtype=torch.bool)
-        self.register_buffer("is_thing", is_thing, persistent=False)
         if freeze_detector:
             self.detr.requires_grad_(False)
         guard_loading(self)
 
     @classmethod
-    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+    def from_config(cls, cfg: CfgNode, accelerate: bool = True) -> dict[str, Any]:
         """Build every part from a Detectron2 config; the classes are those of the registered dataset.
 
         Raises:
             ConfigError: keys that describe no network.
         """
-        options = cfg.MODEL.DETR
-        categories = model_categories(cfg)
+        options, categories = cfg.MODEL.DETR, model_categories(cfg)
         check_model(cfg, len(categories))
-        backbone = build_backbone(cfg)
-        if cfg.MODEL.RESNETS.RES5_DILATION == 2:
-            use_published_dilation_(backbone)
-        channels = {name: shape.channels or 0 for name, shape in backbone.output_shape().items()}
-        transformer = Transformer(
-            d_model=options.HIDDEN_DIM,
-            nhead=options.NHEADS,
-            num_encoder_layers=options.ENC_LAYERS,
-            num_decoder_layers=options.DEC_LAYERS,
-            dim_feedforward=options.DIM_FEEDFORWARD,
-            dropout=options.DROPOUT,
-            normalize_before=options.PRE_NORM,
-        )
-        parts: dict[str, Any] = {}
-        if options.MASK_ON:
-            width, heads = options.HIDDEN_DIM, options.NHEADS
-            fpn_dims = [channels[name] for name in ("res4", "res3", "res2")]
-            parts["bbox_attention"] = AttentionMaps(width, width, heads)
-            parts["mask_head"] = MaskHead(width + heads, fpn_dims, width, options.ATTENTION_GAIN)
-        return parts | {
-            "detr": Detr(
-                backbone,
-                channels["res5"],
-                transformer,
-                num_classes=len(categories),
-                num_queries=options.NUM_QUERIES,
-                aux_loss=options.DEEP_SUPERVISION,
-            ),
-            "criterion": SetCriterion(
-                len(categories),
-                HungarianMatcher(options.COST_CLASS, options.COST_L1, options.COST_GIOU),
-                no_object_weight=options.NO_OBJECT_WEIGHT,
-                focal_alpha=options.FOCAL_ALPHA,
-                focal_gamma=options.FOCAL_GAMMA,
-            ),
-            "loss_weights": {
-                "loss_ce": options.CLASS_WEIGHT,
-                "loss_bbox": options.L1_WEIGHT,
-                "loss_giou": options.GIOU_WEIGHT,
-                "loss_mask": options.MASK_WEIGHT,
-                "loss_dice": options.DICE_WEIGHT,
-            },
+        return {
+            **build_network(cfg, len(categories), accelerate),
+            "criterion": build_criterion(cfg, len(categories)),
+            "postprocess": build_postprocess(cfg, [category.is_thing for category in categories]),
+            "loss_weights": loss_weights(cfg),
             "categories": categories,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
@@ -237,167 +135,115 @@ class DetrPanoptic(nn.Module):
     def forward(self, batched_inputs: BatchedInputs) -> dict[str, Tensor] | BatchedInputs:
         """
         Args:
-            batched_inputs: one dict a picture: "image" (3, H, W) in 0..255; in training "instances" with gt_classes,
-                gt_boxes and, with a mask head, gt_masks; at inference "height" and "width" of the original picture.
+            batched_inputs: one dict an image: "image" (3, H, W) in 0..255; in training "instances" with gt_classes,
+                gt_boxes and, with a mask head, gt_masks; at inference "height" and "width" of the original image.
 
         Returns:
-            In training a dict of weighted losses, all of them finite. At inference one dict a picture: "instances"
-            (boxes, scores, classes and masks of things, in the original picture) and "panoptic_seg" (a map of segment
-            ids, 0 is void, and a list of segments with id, isthing, category_id, score and area); where "instances" was
-            given, also "losses": for each name its weighted value and its share in a mean, see
-            ``detr_d2.modeling.picture_losses``.
+            In training a dict of weighted losses, all of them finite. At inference one dict an image: "instances"
+            (boxes, scores, classes and masks of things, in the original image) and "panoptic_seg" (a map of segment
+            ids, 0 is void, and a list of segments with id, isthing, category_id, score and area).
 
         Raises:
             DivergenceError: losses, or the predictions that they are computed of, aren't finite.
         """
-        images, padding_mask = self.preprocess(batched_inputs)
-        try:
-            if not self.training:
-                with self.inference_precision():
-                    return self._results(self.detr(images.tensor, padding_mask), batched_inputs, images)
-            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_detector):
-                outputs = self.detr(images.tensor, padding_mask)
-            targets = self._targets(batched_inputs, images.image_sizes)
-            if is_due(self.vis_period):
-                self._put_training_image(outputs, batched_inputs[0], images)
+        outputs, sizes = self.detect(batched_inputs)
+        if not self.training:
+            return [self._result(outputs, i, size)[0] for i, size in enumerate(sizes)]
+        targets = [self._target(item, size) for item, size in zip(batched_inputs, sizes, strict=True)]
+        if is_due(self.vis_period):
+            self._put_training_image(outputs, sizes[0], batched_inputs[0])
+        with explaining_divergence(batched_inputs):
             losses = self._losses(outputs, targets)
-        except FloatingPointError as error:  # of the matcher, which knows neither iteration nor images
-            what = "the predictions aren't finite, so that loss_ce, loss_bbox and loss_giou can't be computed"
-            raise divergence(what, batched_inputs) from error
         refuse_non_finite(losses, batched_inputs)
         return losses
 
-    def inference_precision(self) -> AbstractContextManager[Any]:
-        if self.inference_dtype == torch.float32:
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=self.inference_dtype)
-
-    def preprocess(self, batched_inputs: BatchedInputs) -> tuple[ImageList, Tensor]:
-        """Normalise, pad on the right and at the bottom, and say where padding is (B, H, W)."""
-        pictures = [(item["image"].to(self.device) - self.pixel_mean) / self.pixel_std for item in batched_inputs]
-        images = ImageList.from_tensors(pictures)
-        # Ints also while somebody traces the model, when sizes are tensors: they are loops and shapes of later steps.
-        images.image_sizes = [(int(height), int(width)) for height, width in images.image_sizes]
-        images.tensor = images.tensor.contiguous(memory_format=torch.channels_last)
-        padding_mask = torch.ones(len(images), *images.tensor.shape[-2:], dtype=torch.bool, device=self.device)
-        for i, (height, width) in enumerate(images.image_sizes):
-            padding_mask[i, :height, :width] = False
-        return images, padding_mask
-
-    def _targets(self, batched_inputs: BatchedInputs, image_sizes: list[tuple[int, int]]) -> list[Target]:
-        """Detectron2's ``Instances`` to DETR's targets."""
-        targets = []
-        for item, (height, width) in zip(batched_inputs, image_sizes, strict=True):
-            if "instances" not in item:
-                raise DatasetError(
-                    f"the training input of {item.get('file_name', 'an image')} has no 'instances': Detectron2's own "
-                    "DatasetMapper reads no panoptic ground truth. Load with detr_d2.data.build_train_loader(cfg), or "
-                    "give your loader mapper=detr_d2.data.DetrPanopticDatasetMapper(cfg)."
-                )
-            truth = item["instances"].to(self.device)
-            size = torch.tensor([width, height, width, height], dtype=torch.float32, device=self.device)
-            target = {"labels": truth.gt_classes, "boxes": box_xyxy_to_cxcywh(truth.gt_boxes.tensor / size)}
-            if self.mask_head is not None:
-                target["masks"] = truth.gt_masks.tensor
-            targets.append(target)
-        return targets
-
     def _losses(self, outputs: dict[str, Any], targets: list[Target]) -> dict[str, Tensor]:
-        """Weighted losses; the unweighted ones and DETR's other figures go to the log."""
-        outputs, predict = self._teaching(outputs)
-        losses, figures = self.criterion(outputs, targets, self._mean_num_boxes(targets), predict)
+        indices = self.criterion.match(outputs, targets)
+        masks = None if self.mask_head is None else self.query_masks(outputs, *query_positions(indices, self.device))
+        sums = self.criterion(outputs, targets, indices, masks)
+        mean_targets = mean_over_processes(torch.tensor(float(num_targets(targets)), device=self.device))
+        losses = batch_means(sums, max(mean_targets.item(), 1.0))
         # Names without "loss" in them, so that Detectron2's console line stays short.
-        unweighted = {name.replace("loss_", "unweighted/", 1): value for name, value in losses.items()}
-        log_scalars(unweighted | figures)
-        return weighted_losses(losses, self.loss_weights)
+        log_scalars({name.replace("loss_", "unweighted/", 1): value for name, value in losses.items()})
+        return weighted(losses, self.loss_weights)
 
     @torch.no_grad()
-    def _put_training_image(self, outputs: dict[str, Any], item: dict[str, Any], images: ImageList) -> None:
-        """The batch's first image with its ground truth and its prediction, to the event storage."""
-        from detr_d2.visualization.training_image import put_training_image  # matplotlib takes a second to import
+    def validate(self, batched_inputs: BatchedInputs) -> tuple[BatchedInputs, dict[str, Sum]]:
+        """Results as :meth:`forward` gives them and, from the same forward pass, sums of the losses that training has.
 
-        size, padded_size = images.image_sizes[0], (int(images.tensor.shape[-2]), int(images.tensor.shape[-1]))
-        prediction = self._picture_result(outputs, 0, (padded_size, size, size))
-        channel_order = self.recipe.get("INPUT.FORMAT", "RGB")
-        put_training_image(item["image"], item["instances"], prediction, self.categories, channel_order)
+        Args:
+            batched_inputs: as for inference; images with "instances" have a part in the sums.
 
-    def _picture_losses(self, outputs: dict[str, Any], i: int, item: dict[str, Any], images: ImageList) -> LossShares:
-        """Picture i's weighted losses, those that training has, and DETR's figures, each with its share in a mean."""
-        outputs, predict = self._teaching(outputs)
-        (target,) = self._targets([item], [images.image_sizes[i]])
-        height, width = images.image_sizes[i]
-        padding = (images.tensor.shape[-2] / height, images.tensor.shape[-1] / width)
-        predict = predict and remembering(predict, *outputs["known_masks"])
-        return picture_losses(self.criterion, outputs, i, target, predict, self.loss_weights, padding)
+        Returns:
+            The results, and weighted losses and metrics of the criterion; none where no image has "instances".
+        """
+        outputs, sizes = self.detect(batched_inputs)
+        results, sums = list[dict[str, Any]](), dict[str, Sum]()
+        for i, (item, size) in enumerate(zip(batched_inputs, sizes, strict=True)):
+            predictions, targets = predictions_of(outputs, i), [self._target(item, size)] if "instances" in item else []
+            with explaining_divergence(batched_inputs):
+                indices = self.criterion.match(predictions, targets)
+                result, masks = self._result(outputs, i, size, *(queries for queries, _ in indices))
+                results.append(result)
+                if targets:
+                    sums = added(sums, self.criterion(predictions, targets, indices, masks, size.padding))
+        return results, weighted(sums, self.loss_weights | METRICS)
 
-    def _teaching(self, outputs: dict[str, Any]) -> tuple[dict[str, Any], PredictMasks | None]:
-        """Outputs without those that could teach nothing, and how to predict masks."""
-        if self.freeze_detector:
-            outputs = outputs | {"aux_outputs": []}
-        return outputs, None if self.mask_head is None else partial(self.query_masks, outputs)
+    def detect(self, batched_inputs: BatchedInputs) -> tuple[dict[str, Any], list[Sizes]]:
+        """What ``Detr.forward`` returns for a batch of Detectron2's inputs, and the sizes of its images."""
+        images, padding_mask, sizes = batch_images(batched_inputs, self.pixel_mean, self.pixel_std)
+        learns = torch.is_grad_enabled() and not (self.training and self.freeze_detector)
+        with torch.set_grad_enabled(learns), self._precision():
+            return self.detr(images, padding_mask), sizes
 
     def query_masks(self, outputs: dict[str, Any], batch_index: Tensor, query_index: Tensor) -> Tensor:
+        """Mask logits (K, h, w) of queries of what :meth:`detect` returned; see ``detr_d2.modeling.predict_masks``."""
         assert self.bbox_attention is not None and self.mask_head is not None
         recompute = self.training and self.mask_checkpoint
         # What a backward pass needs stays anyway, so that chunks alone would save nothing in training.
         max_bytes = self.mask_chunk_bytes if recompute or not self.training else None
         parts = (self.bbox_attention, self.mask_head)
-        return predict_masks(*parts, outputs, batch_index, query_index, max_bytes, recompute)
+        with self._precision():
+            return predict_masks(*parts, outputs, batch_index, query_index, max_bytes, recompute)
 
-    def _mean_num_boxes(self, targets: list[Target]) -> float:
-        """Targets a process has on average, at least 1, so that the losses' scale is that of the whole batch."""
-        count = torch.tensor(float(sum(len(target["labels"]) for target in targets)), device=self.device)
-        if comm.get_world_size() > 1:
-            torch.distributed.all_reduce(count)
-        return max(count.item() / comm.get_world_size(), 1.0)
+    def _precision(self) -> AbstractContextManager[Any]:
+        is_full = self.training or self.inference_dtype == torch.float32
+        return nullcontext() if is_full else torch.autocast(self.device.type, dtype=self.inference_dtype)
 
-    def _results(self, outputs: dict[str, Any], batched_inputs: BatchedInputs, images: ImageList) -> BatchedInputs:
-        """One dict of Detectron2's results for each picture."""
-        padded_size = (int(images.tensor.shape[-2]), int(images.tensor.shape[-1]))
-        results = []
-        for i, (item, image_size) in enumerate(zip(batched_inputs, images.image_sizes, strict=True)):
-            output_size = (int(item.get("height", image_size[0])), int(item.get("width", image_size[1])))
-            results.append(self._picture_result(outputs, i, (padded_size, image_size, output_size)))
-            if "instances" in item:
-                results[-1]["losses"] = self._picture_losses(outputs, i, item, images)
-        return results
+    def _target(self, item: dict[str, Any], sizes: Sizes) -> Target:
+        return target_of(item, sizes.image, self.device, with_masks=self.mask_head is not None)
 
-    def _picture_result(
-        self, outputs: dict[str, Any], i: int, sizes: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
-    ) -> dict[str, Any]:
-        """Picture i's result; ``sizes`` are those of the batch's tensor, of the picture in it and of the original."""
+    def _result(
+        self, outputs: dict[str, Any], i: int, sizes: Sizes, matched: Tensor | None = None
+    ) -> tuple[dict[str, Any], Any]:
+        """Image i's result, and mask logits of its ``matched`` queries; no query's mask is computed twice."""
         result: dict[str, Any] = {}
-        limit = self.class_score_thresholds if len(self.class_score_thresholds) else self.score_threshold
-        kept, scores, classes = kept_queries(outputs["pred_logits"][i], limit)
+        logits, none = outputs["pred_logits"][i], torch.zeros(0, dtype=torch.int64, device=self.device)
         if self.instance_on:
-            result["instances"] = self._boxes(outputs, i, *sizes[1:])
+            things = self.postprocess.instances(logits)
+            result["instances"] = instances_of(outputs["pred_boxes"][i], things, sizes)
         if self.mask_head is None:
-            return result
-        shown = result["instances"].query_index if self.instance_on else kept[:0]
-        needed = torch.cat([kept if self.panoptic_on else kept[:0], shown]).unique()
+            return result, None
+        kept, scores, classes = self.postprocess.segments(logits) if self.panoptic_on else (none, none, none)
+        shown = result["instances"].query_index if self.instance_on else none
+        matched = none if matched is None else matched.to(self.device)
+        needed = torch.cat([kept, shown, matched]).unique()
         masks = self.query_masks(outputs, torch.full_like(needed, i), needed)
-        outputs["known_masks"] = (needed, masks)  # of this picture, for its losses
-        if self.instance_on:
-            chosen = torch.searchsorted(needed, shown)
-            result["instances"].pred_masks = instance_masks(masks, chosen, *sizes)
-        if self.panoptic_on:
-            chosen = torch.searchsorted(needed, kept)
-            result["panoptic_seg"] = panoptic_map(
-                *(masks[chosen], scores, classes, self.is_thing, *sizes),
-                min_area=self.min_segment_area,
-                overlap_threshold=self.overlap_threshold,
-            )
-        return result
 
-    def _boxes(
-        self, outputs: dict[str, Any], i: int, image_size: tuple[int, int], output_size: tuple[int, int]
-    ) -> Instances:
-        """Picture i's things above the threshold, best first, in the original picture's pixels."""
-        scores, classes = outputs["pred_logits"][i].float().softmax(-1)[:, :-1].max(-1)
-        chosen = (self.is_thing[classes] & (scores > self.instance_score_threshold)).nonzero()[:, 0]
-        chosen = chosen[scores[chosen].argsort(descending=True, stable=True)]
-        size = scores.new_tensor([image_size[1], image_size[0], image_size[1], image_size[0]])
-        instances = Instances(image_size)
-        instances.pred_boxes = Boxes(box_cxcywh_to_xyxy(outputs["pred_boxes"][i, chosen].float()) * size)
-        instances.scores, instances.pred_classes, instances.query_index = scores[chosen], classes[chosen], chosen
-        return detector_postprocess(instances, *output_size)
+        def masks_of(queries: Tensor) -> Tensor:
+            return masks[torch.searchsorted(needed, queries)]
+
+        if self.instance_on:
+            result["instances"].pred_masks = instance_masks(masks_of(shown), sizes)
+        if self.panoptic_on:
+            result["panoptic_seg"] = self.postprocess.panoptic(masks_of(kept), scores, classes, sizes)
+        return result, masks_of(matched)
+
+    @torch.no_grad()
+    def _put_training_image(self, outputs: dict[str, Any], sizes: Sizes, item: dict[str, Any]) -> None:
+        """The batch's first image with its ground truth and its prediction, to the event storage."""
+        from detr_d2.visualization.training_image import put_training_image  # drawing takes a while to import
+
+        prediction, _ = self._result(outputs, 0, sizes._replace(output=sizes.image))
+        channel_order = self.recipe.get("INPUT.FORMAT", "RGB")
+        put_training_image(item["image"], item["instances"], prediction, self.categories, channel_order)

@@ -1,4 +1,4 @@
-"""Figures of a training on their way to the log."""
+"""Numbers of a training: their means over the processes, and their way to the log."""
 
 from __future__ import annotations
 
@@ -11,8 +11,16 @@ from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 
 
+def mean_over_processes(values: Tensor) -> Tensor:
+    """The mean of each process's tensor; all of them have to call it, with tensors of one shape."""
+    if comm.get_world_size() > 1:
+        torch.distributed.all_reduce(values := values.clone())
+        values /= comm.get_world_size()
+    return values
+
+
 def log_scalars(scalars: Mapping[str, Tensor]) -> None:
-    """Puts figures into the trainer's event storage, averaged over the processes as DETR does.
+    """Puts metrics into the trainer's event storage, averaged over the processes as DETR does.
 
     Without a trainer there is no storage, and nothing to log to. With one, all processes have to call it, with the same
     names in the same order.
@@ -24,10 +32,7 @@ def log_scalars(scalars: Mapping[str, Tensor]) -> None:
         storage = get_event_storage()
     except AssertionError:
         return
-    values = torch.stack([value.detach().float() for value in scalars.values()])
-    if comm.get_world_size() > 1:
-        torch.distributed.all_reduce(values)
-        values /= comm.get_world_size()
+    values = mean_over_processes(torch.stack([value.detach().float() for value in scalars.values()]))
     for name, value in zip(scalars, values.tolist(), strict=True):
         storage.put_scalar(name, value)
 

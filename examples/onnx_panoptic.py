@@ -34,9 +34,6 @@ def predict(session: onnxruntime.InferenceSession, about: dict, image: Image.Ima
     threshold = np.array(about["score_threshold"], np.float32)
     inputs = {"images": pixels, "sizes": np.array([[height, width]]), "score_threshold": threshold}
     _, _, scores, classes, masks = session.run(None, inputs)
-    if about.get("class_score_thresholds"):  # the graph has applied the lowest of them
-        kept = scores > np.array(about["class_score_thresholds"], np.float32)[classes]
-        masks, scores, classes = masks[kept], scores[kept], classes[kept]
     return masks, scores, classes, size
 
 

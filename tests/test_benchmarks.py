@@ -35,7 +35,7 @@ def test_as_many_queries_are_kept_as_the_setting_says(tool):
 
     setting = tool("benchmarking.models").Setting(kept=15)
 
-    kept, _, classes = kept_queries(setting.class_logits(), threshold=0.85)
+    _, kept, _, classes = kept_queries(setting.class_logits()[None], threshold=0.85)
 
     assert kept.tolist() == setting.kept_queries().tolist() and len(set(classes.tolist())) == 15
 
@@ -57,6 +57,28 @@ def test_implementations_agree_on_mask_losses(tool, setting, frozen):
     rows = tool("benchmark_training").compare(names, setting, 3, frozen, 1, None)
 
     assert all(row["difference"] <= 1e-4 for row in rows)
+
+
+def test_accelerations_are_taken_away_one_at_a_time(tool, setting):
+    from detr_d2.acceleration import ACCELERATIONS
+
+    chosen = tool("benchmarking.accelerations").variants()
+    rows = tool("benchmark_inference").accelerations(setting, 1)
+
+    assert [row["accelerations"] for row in rows] == list(chosen)
+    assert chosen["none"] == () and set(chosen["all"]) == set(ACCELERATIONS)
+    assert all(set(ACCELERATIONS) - set(chosen[f"without {name}"]) == {name} for name in ACCELERATIONS)
+    assert rows[0]["× all"] == 1 and all(row["processor seconds"] > 0 for row in rows)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_plain_and_accelerated_steps_have_the_same_losses(tool, setting, frozen):
+    training = tool("benchmarking.training")
+    plain, fast = (training.ours(setting, 3, frozen, accelerations=names) for names in ((), None))
+    plain.model.load_state_dict(fast.model.state_dict())
+
+    assert type(plain.model.mask_head) is not type(fast.model.mask_head)
+    assert plain.run() == pytest.approx(fast.run(), rel=1e-4)
 
 
 def test_bfloat16_is_near_float32(tool, setting):
@@ -133,7 +155,8 @@ def test_folder_without_a_clone_is_named(tool, setting, tmp_path):
 def test_performance_document_has_a_part_for_every_benchmark(project_folder):
     document = (project_folder / "docs" / "performance.md").read_text(encoding="utf-8")
 
-    assert all(f"<!-- {name} -->" in document and f"<!-- end of {name} -->" in document for name in BENCHMARKS)
+    parts = (*BENCHMARKS, *(f"{name}_accelerations" for name in BENCHMARKS[:2]))
+    assert all(f"<!-- {name} -->" in document and f"<!-- end of {name} -->" in document for name in parts)
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)

@@ -104,11 +104,11 @@ def test_instances_are_things_only(tiny_config):
         results = _sure_model(cfg)(_batch(cfg, is_train=False))
 
     model = build_model(cfg)
-    assert all(bool(model.is_thing[result["instances"].pred_classes].all()) for result in results)
+    assert all(bool(model.postprocess.is_thing[result["instances"].pred_classes].all()) for result in results)
     assert all("panoptic_seg" not in result for result in results)
 
 
-def test_a_picture_gets_the_same_result_alone_and_in_a_batch(tiny_config):
+def test_an_image_gets_the_same_result_alone_and_in_a_batch(tiny_config):
     cfg = tiny_config(*MASKS, "MODEL.DETR.SCORE_THRESHOLD", 0.3)
     model = _sure_model(cfg)
     inputs = _batch(cfg, is_train=False)

@@ -1,4 +1,4 @@
-"""detr-d2 sweep: thresholds from one forward pass a picture."""
+"""detr-d2 sweep: thresholds from one forward pass an image."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_sweep_gives_what_evaluations_with_these_thresholds_give(unsure):
     assert len(calls) == 3 and result.settings == settings
     counts = set()
     for setting, quality in zip(settings, result.quality):
-        model.score_threshold, model.overlap_threshold = setting
+        model.postprocess.score_threshold, model.postprocess.overlap_threshold = setting
         evaluator = DetrPanopticEvaluator("yard_val")
         for batch in batches(cfg):
             with torch.no_grad():
@@ -66,19 +66,19 @@ def test_sweep_gives_what_evaluations_with_these_thresholds_give(unsure):
 def test_threshold_of_each_class_applies_to_it_alone(unsure):
     model, cfg = unsure
     batch = batches(cfg)[0]
-    model.score_threshold = 0.3
+    model.postprocess.score_threshold = 0.3
     before = {s["category_id"] for s in model(batch)[0]["panoptic_seg"][1]}
     unwanted = min(before)
     limits = [0.3] * len(model.categories)
     limits[unwanted] = 0.9999
 
-    model.class_score_thresholds = torch.tensor(limits)
+    model.postprocess.class_score_thresholds = torch.tensor(limits)
 
     assert {s["category_id"] for s in model(batch)[0]["panoptic_seg"][1]} == before - {unwanted}
 
 
 def test_wrong_number_of_class_thresholds_is_refused(tiny_config):
-    with pytest.raises(ValueError, match="CLASS_SCORE_THRESHOLDS has 2 numbers"):
+    with pytest.raises(ValueError, match="CLASS_SCORE_THRESHOLDS has 2 numbers for 10 classes"):
         build_model(tiny_config("MODEL.DETR.CLASS_SCORE_THRESHOLDS", [0.5, 0.6]))
 
 
@@ -137,9 +137,9 @@ def test_command_says_what_to_set_and_writes_it_into_the_checkpoint(
     content = json.loads((tmp_path / "s.json").read_text())
     assert len(content["settings"]) == 6 and content["current"] == {"score": 0.85, "overlap": 0.0}
     model, _ = load_model(str(tuned), ["MODEL.DEVICE", "cpu"])
-    assert [model.score_threshold, model.overlap_threshold] == list(content["best"].values())
+    assert [model.postprocess.score_threshold, model.postprocess.overlap_threshold] == list(content["best"].values())
     limits = [c["score"] for c in content["classes"]] if per_class else []
-    assert model.class_score_thresholds.tolist() == pytest.approx(limits)
+    assert model.postprocess.class_score_thresholds.tolist() == pytest.approx(limits)
     said = capsys.readouterr().out
     assert "CLASS_SCORE_THRESHOLDS" in said and ("Leave them" in said or "Set MODEL.DETR.SCORE_THRESHOLD" in said)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from benchmarking.accelerations import Built, compare_accelerations
 from benchmarking.inference import Implementation, changed_pixels, huggingface, mask_difference, ours, reference
 from benchmarking.measure import in_fresh_process, machine, peak_above_now, seconds_interleaved
 from benchmarking.models import Setting, share_weights
@@ -25,6 +26,7 @@ EXAMPLES = """\
 examples:
   python tools/benchmark_inference.py                   # some minutes on two cores; 12 GB of memory, for the peer
   python tools/benchmark_inference.py --reference ../detr --variants --write docs/performance.md
+  python tools/benchmark_inference.py --accelerations --threads 1 --write docs/performance.md
   python tools/benchmark_inference.py --short           # half a minute: shows that it works
 """
 
@@ -33,6 +35,7 @@ def main() -> int:
     parser = get_parser(__doc__, EXAMPLES)
     parser.add_argument("--reference", type=Path, metavar="DIR", help="a clone of facebookresearch/detr, compared too")
     parser.add_argument("--variants", action="store_true", help="ours with bfloat16 and with a compiled backbone, too")
+    parser.add_argument("--accelerations", action="store_true", help="instead of peers: ours with each of them off")
     parser.add_argument("--size", type=int, nargs=2, default=(800, 1066), metavar=("H", "W"), help="default: 800 1066")
     parser.add_argument("--kept", type=int, default=15, metavar="N", help="segments in the map (default: 15)")
     parser.add_argument("--queries", type=int, default=100, metavar="N", help="(default: 100)")
@@ -40,16 +43,22 @@ def main() -> int:
     setting = Setting(*args.size, queries=args.queries, kept=args.kept)
     if args.short:
         setting = Setting(96, 130, classes=20, queries=10, kept=3, small=True)
+    title = (
+        f"One picture of {setting.height}×{setting.width}, ResNet-50, {setting.queries} queries, {setting.kept} kept, "
+        f"fp32, the same random weights; median of {args.repeats} rounds. {machine(args.threads)}."
+    )
+    if args.accelerations:
+        use_threads(args.threads)
+        rows = accelerations(setting, args.repeats)
+        figures = {"setting": vars(setting), "machine": machine(args.threads), "rows": rows}
+        deliver("benchmark_inference_accelerations", f"{title}\n\n{table(rows)}", figures, args)
+        return 0
     names = [OURS, HUGGINGFACE] + [REFERENCE] * bool(args.reference) + list(VARIANTS) * args.variants
     use_threads(args.threads)
 
     rows = compare(names, setting, args.repeats, args.reference)
     for row in rows:
         row["MiB"] = in_fresh_process(peak_memory, row["name"], setting, args.threads, args.reference)
-    title = (
-        f"One picture of {setting.height}×{setting.width}, ResNet-50, {setting.queries} queries, {setting.kept} kept, "
-        f"fp32, the same random weights; median of {args.repeats} rounds. {machine(args.threads)}."
-    )
     figures = {"setting": vars(setting), "machine": machine(args.threads), "rows": rows}
     deliver("benchmark_inference", f"{title}\n\n{table([_in_words(row, rows[0]) for row in rows])}", figures, args)
     return 0
@@ -63,6 +72,16 @@ def build(name: str, setting: Setting, clone: Path | None) -> Implementation:
         assert clone is not None
         return reference(clone, setting)
     return ours(setting, *VARIANTS.get(name, ()))
+
+
+def accelerations(setting: Setting, repeats: int) -> list[dict]:
+    """Processor seconds of ours with each acceleration off."""
+
+    def build(chosen: tuple[str, ...]) -> Built:
+        implementation = ours(setting, accelerations=chosen)
+        return implementation.model, implementation.panoptic
+
+    return compare_accelerations(build, repeats)
 
 
 def compare(names: list[str], setting: Setting, repeats: int, clone: Path | None) -> list[dict]:

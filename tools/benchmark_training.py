@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from benchmarking.accelerations import Built, compare_accelerations
 from benchmarking.measure import in_fresh_process, machine, peak_above_now, seconds_interleaved
 from benchmarking.models import Setting, share_weights
 from benchmarking.report import deliver, get_parser, table, use_threads
@@ -24,6 +25,7 @@ EXAMPLES = """\
 examples:
   python tools/benchmark_training.py                    # some minutes on two cores; 10 GB of memory, for the peer
   python tools/benchmark_training.py --reference ../detr --variants --write docs/performance.md
+  python tools/benchmark_training.py --accelerations --threads 1 --write docs/performance.md
   python tools/benchmark_training.py --short            # half a minute: shows that it works
 """
 
@@ -32,6 +34,7 @@ def main() -> int:
     parser = get_parser(__doc__, EXAMPLES)
     parser.add_argument("--reference", type=Path, metavar="DIR", help="a clone of facebookresearch/detr, compared too")
     parser.add_argument("--variants", action="store_true", help="ours with masks that are computed again, too")
+    parser.add_argument("--accelerations", action="store_true", help="instead of peers: ours with each of them off")
     parser.add_argument("--size", type=int, nargs=2, default=(480, 640), metavar=("H", "W"), help="(default: 480 640)")
     parser.add_argument("--targets", type=int, default=10, metavar="N", help="segments a picture (default: 10)")
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="pictures (default: 1)")
@@ -44,6 +47,10 @@ def main() -> int:
 
     parts, figures = [], {}
     for stage, frozen in STAGES.items():
+        if args.accelerations:
+            figures[stage] = accelerations(setting, targets, frozen, args.repeats)
+            parts.append(f"{stage.capitalize()}:\n\n{table(figures[stage])}")
+            continue
         rows = compare(names, setting, targets, frozen, args.repeats, args.reference)
         for row in rows:
             arguments = (row["name"], setting, targets, frozen, args.threads, args.reference)
@@ -56,7 +63,8 @@ def main() -> int:
         f"median of {args.repeats} rounds. {machine(args.threads)}."
     )
     all_figures = {"setting": vars(setting), "targets": targets, "machine": machine(args.threads), "stages": figures}
-    deliver("benchmark_training", "\n\n".join([title, *parts]), all_figures, args)
+    name = "benchmark_training_accelerations" if args.accelerations else "benchmark_training"
+    deliver(name, "\n\n".join([title, *parts]), all_figures, args)
     return 0
 
 
@@ -68,6 +76,16 @@ def build(name: str, setting: Setting, targets: int, frozen: bool, clone: Path |
         assert clone is not None
         return reference(clone, setting, targets, frozen)
     return ours(setting, targets, frozen, *VARIANTS.get(name, ()))
+
+
+def accelerations(setting: Setting, targets: int, frozen: bool, repeats: int) -> list[dict]:
+    """Processor seconds of a step of ours with each acceleration off."""
+
+    def build(chosen: tuple[str, ...]) -> Built:
+        step = ours(setting, targets, frozen, accelerations=chosen)
+        return step.model, step.run
+
+    return compare_accelerations(build, repeats)
 
 
 def compare(

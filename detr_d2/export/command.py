@@ -28,7 +28,7 @@ examples:
   detr-d2 export output/detr_panoptic_R50/model_final.pth model.pt2 --format torch
   detr-d2 export model_final.pth model.onnx --opts MODEL.DETR.SCORE_THRESHOLD 0.7 INPUT.MIN_SIZE_TEST 600
 
-The file takes pictures of any size and number, and holds the names, colours and thresholds, too. Exporting a ResNet-50
+The file takes images of any size and number, and holds the names, colours and thresholds, too. Exporting a ResNet-50
 takes about a minute; each step is named as it begins.
 docs/export.md describes it; examples/onnx_panoptic.py runs it without torch.
 ONNX needs two more packages: pip install 'detr_d2[export]'

@@ -20,26 +20,24 @@ def describe_model(model: DetrPanoptic, cfg: CfgNode) -> dict[str, Any]:
 
     Args:
         model: its classes, thresholds and whether it has masks.
-        cfg: of which the sizes of test pictures are taken.
+        cfg: of which the sizes of test images are taken.
 
     Returns:
         version of detr_d2; categories, a list whose index is what the graph calls a class, each with id (of the
-        dataset), name, isthing (0 or 1) and color (RGB); has_masks; score_threshold, which the graph is given;
-        class_score_thresholds, one for each class, above which a query that the graph kept must be, or empty;
-        overlap_threshold, see :func:`detr_d2.modeling.panoptic_map`; min_segment_area in pixels of the original image;
-        instance_score_threshold, of single boxes and masks of things; min_size and max_size, the sides in pixels
-        between which images are resized.
+        dataset), name, isthing (0 or 1) and color (RGB); has_masks; score_threshold, which the graph is given, one for
+        each class; overlap_threshold, see :func:`detr_d2.modeling.panoptic_map`; min_segment_area in pixels of the
+        original image; instance_score_threshold, of single boxes and masks of things; min_size and max_size, the sides
+        in pixels between which images are resized.
     """
-    class_thresholds = model.class_score_thresholds.tolist()
+    thresholds = model.postprocess
     return {
         "version": detr_d2.__version__,
         "categories": to_record(model.categories),
         "has_masks": model.mask_head is not None,
-        "score_threshold": min(class_thresholds, default=float(model.score_threshold)),
-        "class_score_thresholds": class_thresholds,
-        "overlap_threshold": float(model.overlap_threshold),
-        "min_segment_area": int(model.min_segment_area),
-        "instance_score_threshold": float(model.instance_score_threshold),
+        "score_threshold": thresholds.score_thresholds().tolist(),
+        "overlap_threshold": float(thresholds.overlap_threshold),
+        "min_segment_area": int(thresholds.min_segment_area),
+        "instance_score_threshold": float(thresholds.instance_score_threshold),
         "min_size": int(cfg.INPUT.MIN_SIZE_TEST),
         "max_size": int(cfg.INPUT.MAX_SIZE_TEST),
     }

@@ -35,7 +35,7 @@ Report = Callable[[str], None]
 def export_model(
     model: DetrPanoptic, cfg: CfgNode, path: str | Path, file_format: str, report: Report = lambda step: None
 ) -> Path:
-    """Write a model that takes pictures of any size and number; see :class:`detr_d2.export.DetrGraph`.
+    """Write a model that takes images of any size and number; see :class:`detr_d2.export.DetrGraph`.
 
     The file is written beside and renamed, so ``path`` holds a whole model, what it held before, or nothing.
 
@@ -63,7 +63,9 @@ def export_model(
     try:
         with torch.no_grad(), _quiet():
             report("tracing the network")
-            program = torch.export.export(graph, _example_inputs(), dynamic_shapes=_dynamic_shapes(), strict=False)
+            program = torch.export.export(
+                graph, _example_inputs(len(model.categories)), dynamic_shapes=_dynamic_shapes(), strict=False
+            )
             FORMATS[file_format](program, graph.output_names, description, partial, report)
         os.replace(partial, path)
     except OSError as error:
@@ -133,9 +135,9 @@ FORMATS: dict[str, Callable[[ExportedProgram, list[str], str, Path, Report], Non
 }
 
 
-def _example_inputs() -> tuple[Tensor, Tensor, Tensor]:
-    """Two pictures of different sizes; only the kinds and numbers of dimensions stay in the graph."""
-    return torch.zeros(2, 3, 100, 131), torch.tensor([[100, 120], [90, 131]]), torch.tensor(0.5)
+def _example_inputs(num_classes: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Two images of different sizes; only the kinds and numbers of dimensions stay in the graph."""
+    return torch.zeros(2, 3, 100, 131), torch.tensor([[100, 120], [90, 131]]), torch.full((num_classes,), 0.5)
 
 
 def _dynamic_shapes() -> dict[str, Any]:

@@ -1,15 +1,19 @@
-"""The paper in pure torch: nothing here knows Detectron2, so that it can be lifted out and used alone."""
+"""The paper in plain torch: it can be lifted out and used alone."""
 
-from .banding import band_first_stages_
 from .criterion import SetCriterion
 from .detr import Detr
-from .dilation import use_published_dilation_
-from .folding import fold_norms_
-from .mask_head import AttentionMaps, MaskHead, predict_masks
 from .matcher import HungarianMatcher, Target
-from .panoptic import class_limits, instance_masks, kept_queries, panoptic_map, resize_nearest, upsample_mask
-from .picture_losses import picture_losses
+from .panoptic_head import AttentionMaps, MaskHead, predict_masks, predict_masks_at_once
 from .position_encoding import PositionEmbeddingSine
+from .postprocess import (
+    PostProcess,
+    Sizes,
+    instance_masks,
+    instance_queries,
+    kept_queries,
+    panoptic_map,
+    upsample_masks,
+)
 from .transformer import Transformer
 
 __all__ = [
@@ -18,18 +22,16 @@ __all__ = [
     "HungarianMatcher",
     "MaskHead",
     "PositionEmbeddingSine",
+    "PostProcess",
     "SetCriterion",
+    "Sizes",
     "Target",
     "Transformer",
-    "band_first_stages_",
-    "class_limits",
-    "fold_norms_",
     "instance_masks",
+    "instance_queries",
     "kept_queries",
     "panoptic_map",
-    "picture_losses",
     "predict_masks",
-    "resize_nearest",
-    "upsample_mask",
-    "use_published_dilation_",
+    "predict_masks_at_once",
+    "upsample_masks",
 ]

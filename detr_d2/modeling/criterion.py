@@ -6,29 +6,63 @@ focal loss: Lin et al. 2017, "Focal Loss for Dense Object Detection"; dice loss:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .box_ops import box_cxcywh_to_xyxy, generalized_box_iou
-from .matcher import HungarianMatcher, Matching, Target
-
-Losses = dict[str, Tensor]
-
-PredictMasks = Callable[[Tensor, Tensor], Tensor]
-"""Batch index (K,) and query index (K,) to mask logits (K, H/4, W/4)."""
+from .matcher import HungarianMatcher, Matching, Target, num_targets, query_positions
 
 MASKS_AT_ONCE = 16
-"""How many masks are compared at a time, at the picture's size, where no gradients are wanted."""
+"""How many masks are compared at a time, at the image's size, where no gradients are wanted."""
+
+PER_TARGET = ("loss_bbox", "loss_giou", "loss_mask", "loss_dice")
+"""Kinds of losses whose count is the number of targets."""
+
+METRICS = {"class_error": 1.0, "cardinality_error": 1.0}
+"""What is no loss, with weights for :func:`weighted` that leave it as it is."""
+
+
+@dataclass(frozen=True)
+class Sum:
+    """A loss or metric summed up: sums of several batches add up to that of one batch that holds them all.
+
+    Args:
+        mean: () float32, the sum divided by ``count``; 0 where that is 0.
+        count: how many were summed up: targets for box and mask losses, matched queries for class_error, images for
+            cardinality_error, and for the cross entropy the weights of all queries.
+    """
+
+    mean: Tensor
+    count: float
+
+    @property
+    def total(self) -> Tensor:
+        """The sum itself."""
+        return self.mean * self.count
+
+    def __add__(self, other: Sum) -> Sum:
+        return sum_of(self.total + other.total, self.count + other.count)
+
+    def __mul__(self, weight: float) -> Sum:
+        """Of what is summed up, times a weight."""
+        return Sum(self.mean * weight, self.count)
+
+
+def sum_of(total: Tensor, count: float) -> Sum:
+    """A total and how many it is of."""
+    return Sum(total / (count or 1), count)
+
+
+_Value = TypeVar("_Value", Tensor, Sum)
 
 
 class SetCriterion(nn.Module):
-    """Matches predictions with targets, and says how far apart they are.
-
-    The losses returned are unweighted; ``weights`` says what each counts.
+    """Matches predictions with targets, and says how far apart they are; no loss is weighted against another.
 
     Args:
         num_classes: K, without no-object.
@@ -51,89 +85,127 @@ class SetCriterion(nn.Module):
         super().__init__()
         self.num_classes = num_classes
         self.matcher = matcher
+        self.no_object_weight = no_object_weight
         self.focal_alpha, self.focal_gamma = focal_alpha, focal_gamma
         empty_weight = torch.ones(num_classes + 1)
         empty_weight[-1] = no_object_weight
         self.register_buffer("empty_weight", empty_weight, persistent=False)
 
+    def match(self, outputs: dict[str, Any], targets: list[Target]) -> Matching:
+        """Which query answers for which target; see :class:`HungarianMatcher`."""
+        matching: Matching = self.matcher(outputs["pred_logits"], outputs["pred_boxes"], targets)
+        return matching
+
     def forward(
         self,
         outputs: dict[str, Any],
         targets: list[Target],
-        num_boxes: float,
-        predict_masks: PredictMasks | None = None,
-    ) -> tuple[Losses, Losses]:
+        indices: Matching,
+        mask_logits: Tensor | None = None,
+        padding: tuple[float, float] = (1.0, 1.0),
+    ) -> dict[str, Sum]:
         """
         Args:
             outputs: what ``Detr.forward`` returned.
-            targets: one for each picture.
-            num_boxes: number of targets a process has on average, at least 1: what box and mask losses are divided by.
-            predict_masks: gives the masks of the matched queries; None: no mask losses.
+            targets: one for each image.
+            indices: of :meth:`match` for these two.
+            mask_logits: (M, H/4, W/4) of the matched queries, image after image; None: no mask losses.
+            padding: how many times higher and wider than the largest image of these the padded tensor is that the mask
+                logits are of; masks are compared with the padding.
 
         Returns:
-            The losses, and figures that are logged only. Losses of an earlier decoder layer i have the suffix ``_i``.
+            Losses (``loss_ce``, ``loss_bbox``, ``loss_giou``, ``loss_mask``, ``loss_dice``; those of an earlier decoder
+            layer i have the suffix ``_i``) and the metrics of :meth:`metrics`.
         """
-        indices = self.matcher(outputs["pred_logits"], outputs["pred_boxes"], targets)
-        losses = self.loss_labels(outputs, targets, indices) | self.loss_boxes(outputs, targets, indices, num_boxes)
-        if predict_masks is not None:
-            losses |= self.loss_masks(predict_masks, targets, indices, num_boxes)
+        sums = self.loss_labels(outputs, targets, indices) | self.loss_boxes(outputs, targets, indices)
+        if mask_logits is not None:
+            sums |= self.loss_masks(mask_logits, targets, indices, padding)
         for i, earlier in enumerate(outputs["aux_outputs"]):
-            matched = self.matcher(earlier["pred_logits"], earlier["pred_boxes"], targets)
-            more = self.loss_labels(earlier, targets, matched) | self.loss_boxes(earlier, targets, matched, num_boxes)
-            losses |= {f"{name}_{i}": value for name, value in more.items()}
-        return losses, self.figures(outputs, targets, indices)
+            matched = self.match(earlier, targets)
+            more = self.loss_labels(earlier, targets, matched) | self.loss_boxes(earlier, targets, matched)
+            sums |= {f"{name}_{i}": value for name, value in more.items()}
+        return sums | self.metrics(outputs, targets, indices)
 
-    def loss_labels(self, outputs: dict[str, Any], targets: list[Target], indices: Matching) -> Losses:
+    def loss_labels(self, outputs: dict[str, Any], targets: list[Target], indices: Matching) -> dict[str, Sum]:
         """Cross entropy over all queries; those without a target should say no-object."""
         logits = outputs["pred_logits"].float()
         classes = torch.full(logits.shape[:2], self.num_classes, dtype=torch.int64, device=logits.device)
         classes[query_positions(indices, logits.device)] = _matched(targets, "labels", indices)
-        return {"loss_ce": F.cross_entropy(logits.transpose(1, 2), classes, self.empty_weight)}
+        num_matched = _num_matched(indices)
+        weights = num_matched + self.no_object_weight * (classes.numel() - num_matched)
+        return {"loss_ce": Sum(F.cross_entropy(logits.transpose(1, 2), classes, self.empty_weight), weights)}
 
-    def loss_boxes(self, outputs: dict[str, Any], targets: list[Target], indices: Matching, num_boxes: float) -> Losses:
+    def loss_boxes(self, outputs: dict[str, Any], targets: list[Target], indices: Matching) -> dict[str, Sum]:
         """L1 distance and generalised IoU of the matched boxes."""
         boxes = outputs["pred_boxes"][query_positions(indices, outputs["pred_boxes"].device)].float()
-        wanted = _matched(targets, "boxes", indices).float()
-        giou = generalized_box_iou(box_cxcywh_to_xyxy(boxes), box_cxcywh_to_xyxy(wanted))
+        gt_boxes = _matched(targets, "boxes", indices).float()
+        giou = generalized_box_iou(box_cxcywh_to_xyxy(boxes), box_cxcywh_to_xyxy(gt_boxes))
+        count = num_targets(targets)
         return {
-            "loss_bbox": (boxes - wanted).abs().sum() / num_boxes,
-            "loss_giou": (1 - giou).sum() / num_boxes,
+            "loss_bbox": sum_of((boxes - gt_boxes).abs().sum(), count),
+            "loss_giou": sum_of((1 - giou).sum(), count),
         }
 
     def loss_masks(
-        self, predict_masks: PredictMasks, targets: list[Target], indices: Matching, num_boxes: float
-    ) -> Losses:
-        """Focal and dice loss of the matched queries' masks, at the size of the padded pictures."""
-        wanted = _padded_masks(targets, indices)
-        logits = predict_masks(*query_positions(indices, wanted.device)).float()
+        self,
+        mask_logits: Tensor,
+        targets: list[Target],
+        indices: Matching,
+        padding: tuple[float, float] = (1.0, 1.0),
+    ) -> dict[str, Sum]:
+        """Focal and dice loss of the matched queries' masks, at the size of the padded images."""
+        gt_masks = _padded_masks(targets, indices, padding)
         # Without gradients nothing has to be kept, so that some masks at a time need far less memory.
-        at_once = max(1, len(wanted)) if torch.is_grad_enabled() else MASKS_AT_ONCE
-        parts = [
-            self._compare_masks(some, truth)
-            for some, truth in zip(logits.split(at_once), wanted.split(at_once), strict=True)
-        ]
-        focal, dice = (sum(sums[1:], sums[0]) / num_boxes for sums in zip(*parts, strict=True))
-        return {"loss_mask": focal, "loss_dice": dice}
+        at_once = max(1, len(gt_masks)) if torch.is_grad_enabled() else MASKS_AT_ONCE
+        pairs = zip(mask_logits.float().split(at_once), gt_masks.split(at_once), strict=True)
+        parts = [self._compare_masks(logits, masks) for logits, masks in pairs]
+        focal, dice = (sum(totals[1:], totals[0]) for totals in zip(*parts, strict=True))
+        count = num_targets(targets)
+        return {"loss_mask": sum_of(focal, count), "loss_dice": sum_of(dice, count)}
 
-    def _compare_masks(self, logits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-        """Sums of focal and dice loss: (N, H/4, W/4) logits against (N, H, W) truth."""
-        logits = F.interpolate(logits[:, None], size=wanted.shape[-2:], mode="bilinear", align_corners=False)
-        logits, wanted = logits[:, 0].flatten(1), wanted.flatten(1).to(logits.dtype)
-        focal = sigmoid_focal_loss(logits, wanted, self.focal_alpha, self.focal_gamma)
-        return focal.sum(), dice_loss(logits, wanted).sum()
+    def _compare_masks(self, logits: Tensor, gt_masks: Tensor) -> tuple[Tensor, Tensor]:
+        """Sums of focal and dice loss: (N, H/4, W/4) logits against (N, H, W) masks."""
+        logits = F.interpolate(logits[:, None], size=gt_masks.shape[-2:], mode="bilinear", align_corners=False)
+        logits, gt_masks = logits[:, 0].flatten(1), gt_masks.flatten(1).to(logits.dtype)
+        focal = sigmoid_focal_loss(logits, gt_masks, self.focal_alpha, self.focal_gamma)
+        return focal.sum(), dice_loss(logits, gt_masks).sum()
 
     @torch.no_grad()
-    def figures(self, outputs: dict[str, Any], targets: list[Target], indices: Matching) -> Losses:
+    def metrics(self, outputs: dict[str, Any], targets: list[Target], indices: Matching) -> dict[str, Sum]:
         """class_error: percent of matched queries with a wrong class; cardinality_error: mean miscount of segments."""
         logits = outputs["pred_logits"]
         labels = _matched(targets, "labels", indices)
         wrong = logits[query_positions(indices, logits.device)].argmax(-1) != labels
         found = (logits.argmax(-1) != self.num_classes).sum(1)
-        wanted = torch.tensor([len(target["labels"]) for target in targets], device=logits.device)
+        present = torch.tensor([len(target["labels"]) for target in targets], device=logits.device)
         return {
-            "class_error": 100 * wrong.float().sum() / max(1, len(labels)),
-            "cardinality_error": (found - wanted).abs().float().mean(),
+            "class_error": sum_of(100 * wrong.float().sum(), _num_matched(indices)),
+            "cardinality_error": sum_of((found - present).abs().float().sum(), len(targets)),
         }
+
+
+def batch_means(sums: Mapping[str, Sum], num_targets: float) -> dict[str, Tensor]:
+    """The means that a training step goes by.
+
+    Args:
+        sums: of the criterion.
+        num_targets: what box and mask losses are divided by instead of their own count: the targets that a process has
+            on average, at least 1, so that the losses' scale is that of the batch of all processes.
+    """
+    return {
+        name: each.mean * (each.count / num_targets) if loss_kind(name) in PER_TARGET else each.mean
+        for name, each in sums.items()
+    }
+
+
+def added(sums: Mapping[str, Sum], more: Mapping[str, Sum]) -> dict[str, Sum]:
+    """The sums of two batches together."""
+    return {**sums, **{name: sums[name] + each if name in sums else each for name, each in more.items()}}
+
+
+def weighted(values: Mapping[str, _Value], weights: Mapping[str, float]) -> dict[str, _Value]:
+    """Means or sums times the weight of their kind (:func:`loss_kind`); those without a weight are left out."""
+    return {name: value * weights[loss_kind(name)] for name, value in values.items() if loss_kind(name) in weights}
 
 
 def loss_kind(name: str) -> str:
@@ -141,48 +213,46 @@ def loss_kind(name: str) -> str:
     return "_".join(name.split("_")[:2])
 
 
-def weighted_losses(losses: Losses, weights: Mapping[str, float]) -> Losses:
-    """Each loss times its kind's weight; kinds without a weight are left out."""
-    return {name: value * weights[loss_kind(name)] for name, value in losses.items() if loss_kind(name) in weights}
-
-
-def sigmoid_focal_loss(logits: Tensor, wanted: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
-    """Focal loss of each mask: (N, P) logits and 0/1 truth to the mean over its pixels (N,)."""
-    cross_entropy = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+def sigmoid_focal_loss(logits: Tensor, gt_masks: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
+    """Focal loss of each mask: (N, P) logits and (N, P) masks of 0 and 1 to the mean over its pixels (N,)."""
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, gt_masks, reduction="none")
     probability = logits.sigmoid()
-    miss = probability + wanted - 2 * probability * wanted  # 1 - probability of the true answer, as wanted is 0 or 1
+    miss = probability + gt_masks - 2 * probability * gt_masks  # 1 - probability of what is right, as masks are 0 or 1
     loss = cross_entropy * miss**gamma
     if alpha >= 0:
-        loss = loss * (alpha * wanted + (1 - alpha) * (1 - wanted))
+        loss = loss * (alpha * gt_masks + (1 - alpha) * (1 - gt_masks))
     return loss.mean(1)
 
 
-def dice_loss(logits: Tensor, wanted: Tensor) -> Tensor:
-    """1 - dice of each mask, with 1 added above and below: (N, P) logits and 0/1 truth to (N,)."""
+def dice_loss(logits: Tensor, gt_masks: Tensor) -> Tensor:
+    """1 - dice of each mask, with 1 added above and below: (N, P) logits and (N, P) masks of 0 and 1 to (N,)."""
     probability = logits.sigmoid()
-    overlap = 2 * (probability * wanted).sum(1)
-    return 1 - (overlap + 1) / (probability.sum(1) + wanted.sum(1) + 1)
+    overlap = 2 * (probability * gt_masks).sum(1)
+    return 1 - (overlap + 1) / (probability.sum(1) + gt_masks.sum(1) + 1)
 
 
-def query_positions(indices: Matching, device: torch.device) -> tuple[Tensor, Tensor]:
-    """A matching to the batch index and the query index of every matched query, both (M,), on ``device``."""
-    batch_index = torch.cat([torch.full_like(queries, i) for i, (queries, _) in enumerate(indices)])
-    query_index = torch.cat([queries for queries, _ in indices])
-    return batch_index.to(device), query_index.to(device)
+def predictions_of(outputs: dict[str, Any], image: int) -> dict[str, Any]:
+    """What is compared with targets, of one of a batch's images, as a batch of one."""
+    aux_outputs = [predictions_of(earlier, image) for earlier in outputs.get("aux_outputs", [])]
+    predictions = {name: outputs[name][image, None] for name in ("pred_logits", "pred_boxes")}
+    return predictions | {"aux_outputs": aux_outputs}
+
+
+def _num_matched(indices: Matching) -> int:
+    return sum(len(queries) for queries, _ in indices)
 
 
 def _matched(targets: list[Target], key: str, indices: Matching) -> Tensor:
-    """The targets' entries in the order of the matched queries, all pictures one after the other."""
+    """The targets' entries in the order of the matched queries, all images one after the other."""
     pairs = zip(targets, indices, strict=True)
     return torch.cat([target[key][order.to(target[key].device)] for target, (_, order) in pairs])
 
 
-def _padded_masks(targets: list[Target], indices: Matching) -> Tensor:
-    """The matched targets' masks (M, H, W) bool, padded with False to the largest picture of the batch."""
-    height = max(target["masks"].shape[-2] for target in targets)
-    width = max(target["masks"].shape[-1] for target in targets)
+def _padded_masks(targets: list[Target], indices: Matching, padding: tuple[float, float]) -> Tensor:
+    """The matched targets' masks (M, H, W) bool, padded with False to ``padding`` times the size of the largest one."""
+    size = [round(max(target["masks"].shape[1 + i] for target in targets) * padding[i]) for i in (0, 1)]
     device = targets[0]["masks"].device
-    padded = torch.zeros(sum(len(order) for _, order in indices), height, width, dtype=torch.bool, device=device)
+    padded = torch.zeros(_num_matched(indices), *size, dtype=torch.bool, device=device)
     start = 0
     for target, (_, order) in zip(targets, indices, strict=True):
         masks = target["masks"][order.to(device)]

@@ -21,7 +21,7 @@ class Detr(nn.Module):
     """Predicts a set of classes and boxes, one for each object query.
 
     Args:
-        backbone: gives a dict of feature maps (B, C, H, W) for pictures (B, 3, H, W).
+        backbone: gives a dict of feature maps (B, C, H, W) for images (B, 3, H, W).
         in_channels: channels of the backbone's ``res5``.
         transformer: encoder and decoder of width D.
         num_classes: K; the class head has one more output, no-object, which is the last.
@@ -56,7 +56,7 @@ class Detr(nn.Module):
             padding_mask: (B, H, W) bool, True on padding.
 
         Returns:
-            pred_logits (B, Q, K+1), pred_boxes (B, Q, 4) as cx, cy, w, h in [0, 1] of the unpadded picture, and
+            pred_logits (B, Q, K+1), pred_boxes (B, Q, 4) as cx, cy, w, h in [0, 1] of the unpadded image, and
             aux_outputs, a list of such pairs for the earlier decoder layers; and what the mask head goes on from:
             hidden_states (L, B, Q, D), memory and projected (B, D, H/32, W/32), features, padding_mask (B, H/32, W/32).
         """
@@ -104,6 +104,6 @@ class MLP(nn.Module):
 
 
 def _shrink_mask(padding_mask: Tensor, like: Tensor) -> Tensor:
-    """(B, H, W) bool at the picture's size to the size of the feature map ``like``."""
+    """(B, H, W) bool at the image's size to the size of the feature map ``like``."""
     shrunk = F.interpolate(padding_mask[:, None].float(), size=like.shape[-2:], mode="nearest")
     return shrunk[:, 0].to(torch.bool)

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from .box_ops import box_cxcywh_to_xyxy, generalized_box_iou
 
 Target = dict[str, Tensor]
-"""One picture's truth: labels (N,) int64, boxes (N, 4) cx, cy, w, h in [0, 1], and with masks: masks (N, H, W) bool."""
+"""One image's ground truth: labels (N,) int64, boxes (N, 4) cx, cy, w, h in [0, 1], perhaps masks (N, H, W) bool."""
 
 Matching = list[tuple[Tensor, Tensor]]
-"""For each picture the matched queries and the targets they answer for, both (min(Q, N),) int64."""
+"""For each image the matched queries and the targets they answer for, both (min(Q, N),) int64."""
 
 
 class HungarianMatcher(nn.Module):
@@ -42,7 +42,7 @@ class HungarianMatcher(nn.Module):
         Args:
             pred_logits: (B, Q, K+1).
             pred_boxes: (B, Q, 4).
-            targets: one for each picture.
+            targets: one for each image.
 
         Returns:
             The matching, on the CPU.
@@ -57,15 +57,27 @@ class HungarianMatcher(nn.Module):
         ]
 
     def _match(self, probability: Tensor, boxes: Tensor, labels: Tensor, target_boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """One picture: (Q, K+1) probabilities and (Q, 4) boxes against (N,) labels and (N, 4) boxes."""
+        """One image: (Q, K+1) probabilities and (Q, 4) boxes against (N,) labels and (N, 4) boxes."""
         giou = generalized_box_iou(box_cxcywh_to_xyxy(boxes)[:, None], box_cxcywh_to_xyxy(target_boxes))
         distance = torch.cdist(boxes, target_boxes, p=1)
         cost = self.cost_bbox * distance - self.cost_class * probability[:, labels] - self.cost_giou * giou
         cost = cost.cpu()
         if not bool(cost.isfinite().all()):
             raise FloatingPointError(
-                "The model's predictions are not finite (NaN or infinity), so nothing can be matched. "
-                "Lower SOLVER.BASE_LR, keep SOLVER.CLIP_GRADIENTS on, or switch SOLVER.AMP.ENABLED off."
+                "The predictions aren't finite (NaN or infinity), so nothing can be matched. Lower the learning rate, "
+                "clip gradients, or compute in full precision."
             )
         queries, matched_targets = linear_sum_assignment(cost.numpy())
         return torch.as_tensor(queries, dtype=torch.int64), torch.as_tensor(matched_targets, dtype=torch.int64)
+
+
+def query_positions(indices: Matching, device: torch.device) -> tuple[Tensor, Tensor]:
+    """A matching to the batch index and the query index of every matched query, both (M,), on ``device``."""
+    batch_index = torch.cat([torch.full_like(queries, i) for i, (queries, _) in enumerate(indices)])
+    query_index = torch.cat([queries for queries, _ in indices])
+    return batch_index.to(device), query_index.to(device)
+
+
+def num_targets(targets: list[Target]) -> int:
+    """How many targets all images have together."""
+    return sum(len(target["labels"]) for target in targets)

@@ -6,17 +6,13 @@ Parameter names are those of the published checkpoints.
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .linear import Attention, Linear
-
 
 class Transformer(nn.Module):
-    """Encoder over the picture, decoder over the object queries.
+    """Encoder over the image, decoder over the object queries.
 
     Args:
         d_model: channels D of every token.
@@ -76,10 +72,12 @@ class Transformer(nn.Module):
         tokens = source.permute(0, 2, 3, 1).flatten(1, 2)
         position = position.flatten(2).transpose(1, 2).to(tokens.dtype)
         # Without padding no mask is needed, and attention is faster without one; a compiled graph has no such choice.
-        ignored = padding_mask.flatten(1) if torch.compiler.is_compiling() or bool(padding_mask.any()) else None
-        memory = self.encoder(tokens, position, ignored)
-        queries = query_embed.unsqueeze(0).expand(batch, -1, -1)
-        hidden_states = self.decoder(torch.zeros_like(queries), memory, position, queries, ignored)
+        is_padded = torch.compiler.is_compiling() or bool(padding_mask.any())
+        key_padding_mask = padding_mask.flatten(1) if is_padded else None
+        memory = self.encoder(tokens, position, key_padding_mask)
+        query_position = query_embed.unsqueeze(0).expand(batch, -1, -1)
+        queries = torch.zeros_like(query_position)
+        hidden_states = self.decoder(queries, memory, position, query_position, key_padding_mask)
         return hidden_states, memory.transpose(1, 2).reshape(batch, self.d_model, height, width)
 
 
@@ -91,11 +89,11 @@ class TransformerEncoder(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.norm = norm
 
-    def forward(self, tokens: Tensor, position: Tensor, ignored: Tensor | None) -> Tensor:
-        """(B, N, D) tokens to the memory (B, N, D); ``ignored`` (B, N) is True on padding."""
+    def forward(self, tokens: Tensor, position: Tensor, key_padding_mask: Tensor | None) -> Tensor:
+        """(B, N, D) tokens to the memory (B, N, D); ``key_padding_mask`` (B, N) is True on padding."""
         for layer in self.layers:
-            tokens = layer(tokens, position, ignored)
-        return tokens if self.norm is None else cast(Tensor, self.norm(tokens))
+            tokens = layer(tokens, position, key_padding_mask)
+        return tokens if self.norm is None else self.norm(tokens)
 
 
 class TransformerDecoder(nn.Module):
@@ -107,13 +105,13 @@ class TransformerDecoder(nn.Module):
         self.norm = norm
 
     def forward(
-        self, target: Tensor, memory: Tensor, position: Tensor, query_position: Tensor, ignored: Tensor | None
+        self, queries: Tensor, memory: Tensor, position: Tensor, query_position: Tensor, key_padding_mask: Tensor | None
     ) -> Tensor:
-        """(B, Q, D) targets to the hidden states (L, B, Q, D) of all layers."""
+        """(B, Q, D) queries to the hidden states (L, B, Q, D) of all layers."""
         hidden_states = []
         for layer in self.layers:
-            target = layer(target, memory, position, query_position, ignored)
-            hidden_states.append(self.norm(target))
+            queries = layer(queries, memory, position, query_position, key_padding_mask)
+            hidden_states.append(self.norm(queries))
         return torch.stack(hidden_states)
 
 
@@ -122,29 +120,30 @@ class TransformerEncoderLayer(nn.Module):
 
     def __init__(self, d_model: int, nhead: int, dim_feedforward: int, dropout: float, normalize_before: bool) -> None:
         super().__init__()
-        self.self_attn = Attention(d_model, nhead, dropout)
-        self.linear1 = Linear(d_model, dim_feedforward)
-        self.linear2 = Linear(dim_feedforward, d_model)
+        self.self_attn = nn.MultiheadAttention(d_model, nhead, dropout, batch_first=True)
+        self.linear1 = nn.Linear(d_model, dim_feedforward)
+        self.linear2 = nn.Linear(dim_feedforward, d_model)
         self.norm1 = nn.LayerNorm(d_model)
         self.norm2 = nn.LayerNorm(d_model)
         self.dropout = nn.Dropout(dropout)
         self.normalize_before = normalize_before
 
-    def forward(self, tokens: Tensor, position: Tensor, ignored: Tensor | None) -> Tensor:
-        """(B, N, D) to (B, N, D); ``ignored`` (B, N) is True on padding."""
+    def forward(self, tokens: Tensor, position: Tensor, key_padding_mask: Tensor | None) -> Tensor:
+        """(B, N, D) to (B, N, D); ``key_padding_mask`` (B, N) is True on padding."""
         if self.normalize_before:
-            tokens = tokens + self._attend(self.norm1(tokens), position, ignored)
+            tokens = tokens + self._attend(self.norm1(tokens), position, key_padding_mask)
             return tokens + self._feed_forward(self.norm2(tokens))
-        tokens = self.norm1(tokens + self._attend(tokens, position, ignored))
-        return cast(Tensor, self.norm2(tokens + self._feed_forward(tokens)))
+        tokens = self.norm1(tokens + self._attend(tokens, position, key_padding_mask))
+        return self.norm2(tokens + self._feed_forward(tokens))
 
-    def _attend(self, tokens: Tensor, position: Tensor, ignored: Tensor | None) -> Tensor:
-        placed = tokens + position
-        return cast(Tensor, self.dropout(self.self_attn.attend(placed, placed, tokens, ignored)))
+    def _attend(self, tokens: Tensor, position: Tensor, key_padding_mask: Tensor | None) -> Tensor:
+        located = tokens + position
+        attended, _ = self.self_attn(located, located, tokens, key_padding_mask=key_padding_mask, need_weights=False)
+        return self.dropout(attended)
 
     def _feed_forward(self, tokens: Tensor) -> Tensor:
         hidden = self.dropout(F.relu(self.linear1(tokens)))
-        return cast(Tensor, self.dropout(self.linear2(hidden)))
+        return self.dropout(self.linear2(hidden))
 
 
 class TransformerDecoderLayer(nn.Module):
@@ -152,10 +151,10 @@ class TransformerDecoderLayer(nn.Module):
 
     def __init__(self, d_model: int, nhead: int, dim_feedforward: int, dropout: float, normalize_before: bool) -> None:
         super().__init__()
-        self.self_attn = Attention(d_model, nhead, dropout)
-        self.multihead_attn = Attention(d_model, nhead, dropout)
-        self.linear1 = Linear(d_model, dim_feedforward)
-        self.linear2 = Linear(dim_feedforward, d_model)
+        self.self_attn = nn.MultiheadAttention(d_model, nhead, dropout, batch_first=True)
+        self.multihead_attn = nn.MultiheadAttention(d_model, nhead, dropout, batch_first=True)
+        self.linear1 = nn.Linear(d_model, dim_feedforward)
+        self.linear2 = nn.Linear(dim_feedforward, d_model)
         self.norm1 = nn.LayerNorm(d_model)
         self.norm2 = nn.LayerNorm(d_model)
         self.norm3 = nn.LayerNorm(d_model)
@@ -163,27 +162,33 @@ class TransformerDecoderLayer(nn.Module):
         self.normalize_before = normalize_before
 
     def forward(
-        self, target: Tensor, memory: Tensor, position: Tensor, query_position: Tensor, ignored: Tensor | None
+        self, queries: Tensor, memory: Tensor, position: Tensor, query_position: Tensor, key_padding_mask: Tensor | None
     ) -> Tensor:
-        """(B, Q, D) to (B, Q, D); ``memory`` and ``position`` (B, N, D), ``ignored`` (B, N) True on padding."""
+        """(B, Q, D) to (B, Q, D); ``memory``, ``position`` (B, N, D); ``key_padding_mask`` (B, N), True on padding."""
+        over_memory = (memory, position, query_position, key_padding_mask)
         if self.normalize_before:
-            target = target + self._attend_queries(self.norm1(target), query_position)
-            target = target + self._attend_memory(self.norm2(target), memory, position, query_position, ignored)
-            return target + self._feed_forward(self.norm3(target))
-        target = self.norm1(target + self._attend_queries(target, query_position))
-        target = self.norm2(target + self._attend_memory(target, memory, position, query_position, ignored))
-        return cast(Tensor, self.norm3(target + self._feed_forward(target)))
+            queries = queries + self._attend_queries(self.norm1(queries), query_position)
+            queries = queries + self._attend_memory(self.norm2(queries), *over_memory)
+            return queries + self._feed_forward(self.norm3(queries))
+        queries = self.norm1(queries + self._attend_queries(queries, query_position))
+        queries = self.norm2(queries + self._attend_memory(queries, *over_memory))
+        return self.norm3(queries + self._feed_forward(queries))
 
-    def _attend_queries(self, target: Tensor, query_position: Tensor) -> Tensor:
-        placed = target + query_position
-        return cast(Tensor, self.dropout(self.self_attn.attend(placed, placed, target)))
+    def _attend_queries(self, queries: Tensor, query_position: Tensor) -> Tensor:
+        located = queries + query_position
+        attended, _ = self.self_attn(located, located, queries, need_weights=False)
+        return self.dropout(attended)
 
     def _attend_memory(
-        self, target: Tensor, memory: Tensor, position: Tensor, query_position: Tensor, ignored: Tensor | None
+        self, queries: Tensor, memory: Tensor, position: Tensor, query_position: Tensor, key_padding_mask: Tensor | None
     ) -> Tensor:
-        attended = self.multihead_attn.attend(target + query_position, memory + position, memory, ignored)
-        return cast(Tensor, self.dropout(attended))
+        attended, _ = self.multihead_attn(
+            *(queries + query_position, memory + position, memory),
+            key_padding_mask=key_padding_mask,
+            need_weights=False,
+        )
+        return self.dropout(attended)
 
-    def _feed_forward(self, target: Tensor) -> Tensor:
-        hidden = self.dropout(F.relu(self.linear1(target)))
-        return cast(Tensor, self.dropout(self.linear2(hidden)))
+    def _feed_forward(self, queries: Tensor) -> Tensor:
+        hidden = self.dropout(F.relu(self.linear1(queries)))
+        return self.dropout(self.linear2(hidden))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         check_training,
         storing_finite_results,
         training_evaluators,
+        with_validation_loss,
     )
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "naming_output_folder",
     "storing_finite_results",
     "training_evaluators",
+    "with_validation_loss",
 ]
 
 __getattr__ = lazy_names(
@@ -44,7 +46,7 @@ __getattr__ = lazy_names(
         "output_folder": ("log_errors_of_users_plainly", "naming_output_folder"),
         "setup": (
             *("add_training_hooks", "build_test_mapper", "check_training"),
-            *("storing_finite_results", "training_evaluators"),
+            *("storing_finite_results", "training_evaluators", "with_validation_loss"),
         ),
     },
 )

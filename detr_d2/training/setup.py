@@ -1,4 +1,4 @@
-"""What a config adds to Detectron2's training: hooks, evaluators, and the truth for the validation loss."""
+"""What a config adds to Detectron2's training: hooks, evaluators, and the validation loss."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from detr_d2.training.early_stopping import EarlyStopping
 from detr_d2.training.evaluation_log import EvaluationLog
 from detr_d2.training.metric import Metric, chosen_metric
 from detr_d2.training.scenes import SceneEvaluator
-from detr_d2.training.validation_loss import TruthMapper, ValidationLossEvaluator
+from detr_d2.training.validation_loss import GroundTruthMapper, ValidatedModel, ValidationEvaluator
 
 from detectron2.config import CfgNode
 from detectron2.engine import HookBase, hooks
@@ -116,24 +116,42 @@ def finite_results(results: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def build_test_mapper(cfg: CfgNode, dataset_name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """The mapper for testing; with the truth, if ``TEST.VALIDATION_LOSS`` asks for it and the dataset has it."""
+    """The mapper for testing; with ground truth, if ``TEST.VALIDATION_LOSS`` asks for it and the dataset has it."""
     if _has_losses(cfg, dataset_name):
-        return TruthMapper(cfg)
+        return GroundTruthMapper(cfg)
     return DetrPanopticDatasetMapper(cfg, is_train=False)
 
 
 def training_evaluators(cfg: CfgNode, dataset_name: str) -> list[DatasetEvaluator]:
-    """Evaluators of the validation loss and, while training, of TensorBoard's scenes."""
+    """Evaluators of TensorBoard's scenes, while training."""
     evaluators: list[DatasetEvaluator] = []
-    if _has_losses(cfg, dataset_name):
-        evaluators.append(ValidationLossEvaluator())
     if cfg.TEST.SCENES and _is_training() and importlib.util.find_spec("tensorboard"):
         evaluators.append(SceneEvaluator(dataset_name, cfg.TEST.SCENES))
     return evaluators
 
 
+def with_validation_loss(
+    cfg: CfgNode, model: nn.Module, evaluators: Mapping[str, DatasetEvaluator]
+) -> tuple[nn.Module, list[DatasetEvaluator]]:
+    """What Detectron2's evaluation of a model is to be given, so that it measures losses in the same forward passes.
+
+    Args:
+        cfg: ``TEST.VALIDATION_LOSS`` is looked at.
+        model: a ``DetrPanoptic``, perhaps for several processes.
+        evaluators: of the model's results, for each of ``DATASETS.TEST``.
+
+    Returns:
+        The model and its evaluators, in the same order.
+    """
+    if not cfg.TEST.VALIDATION_LOSS:
+        return model, list(evaluators.values())
+    return ValidatedModel(model), [
+        ValidationEvaluator(evaluator, _has_losses(cfg, name)) for name, evaluator in evaluators.items()
+    ]
+
+
 def _has_losses(cfg: CfgNode, dataset_name: str) -> bool:
-    """Masks need panoptic truth, or polygons that may be absent; boxes need no more than annotations."""
+    """Masks need panoptic ground truth, or polygons that may be absent; boxes need no more than annotations."""
     if not cfg.TEST.VALIDATION_LOSS:
         return False
     return bool(dataset_metadata(dataset_name).get("panoptic_json")) or not cfg.MODEL.DETR.MASK_ON

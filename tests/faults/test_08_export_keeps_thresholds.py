@@ -16,6 +16,7 @@ from PIL import Image
 
 from detr_d2.export import METADATA_KEY, describe_model, export_model
 from detr_d2.meta_arch import DetrPanoptic
+from detr_d2.modeling import PostProcess
 from tests.test_export import decided
 
 from detectron2.config import CfgNode
@@ -34,10 +35,7 @@ SIZE = (205, 143)  # width and height
 
 def set_thresholds(model: DetrPanoptic, thresholds: dict[str, Any]) -> None:
     """The model as ``MODEL.DETR`` with these keys would build it."""
-    model.score_threshold = thresholds.get("score_threshold", 0.85)
-    model.overlap_threshold = thresholds.get("overlap_threshold", 0.0)
-    model.min_segment_area = thresholds.get("min_segment_area", 4)
-    model.class_score_thresholds = torch.tensor(thresholds.get("class_score_thresholds", []))
+    model.postprocess = PostProcess([category.is_thing for category in model.categories], **thresholds)
 
 
 @pytest.fixture
@@ -90,7 +88,7 @@ def run_example(project_folder: Path, onnx_file: Path, photo: Path) -> tuple[np.
 
 
 def own_map(model: DetrPanoptic, photo: Path) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """The model's map of a picture of 205x143, whose short side the network sees at 128 pixels."""
+    """The model's map of an image of 205x143, whose short side the network sees at 128 pixels."""
     small = Image.open(photo).convert("RGB").resize((183, 128), Image.Resampling.BILINEAR)
     image = torch.from_numpy(np.array(small)).permute(2, 0, 1)
     with torch.no_grad():
@@ -137,12 +135,11 @@ def test_exported_file_says_every_threshold(model: tuple[DetrPanoptic, CfgNode])
 
     about = describe_model(*model)
 
-    assert about["class_score_thresholds"] == pytest.approx(CLASS_THRESHOLDS)
-    assert about["score_threshold"] == pytest.approx(min(CLASS_THRESHOLDS)), "what the graph is to be given"
+    assert about["score_threshold"] == pytest.approx(CLASS_THRESHOLDS), "what the graph is to be given"
     assert (about["overlap_threshold"], about["min_segment_area"]) == (0.35, 400)
 
 
-def test_example_keeps_the_pictures_size_where_none_is_set(
+def test_example_keeps_the_images_size_where_none_is_set(
     model: tuple[DetrPanoptic, CfgNode], onnx_file: Path, photo: Path, project_folder: Path, tmp_path: Path
 ) -> None:
     set_thresholds(model[0], CASES["score"])

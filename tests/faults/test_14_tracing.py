@@ -26,7 +26,7 @@ needs_detectron2 = pytest.mark.skipif(
 @pytest.fixture
 def model(tiny_config: Callable[..., CfgNode]) -> DetrPanoptic:
     model = decided(tiny_config("MODEL.DETR.MASK_ON", True))
-    model.score_threshold, model.overlap_threshold = 0.1, 0.1
+    model.postprocess.score_threshold, model.postprocess.overlap_threshold = 0.1, 0.1
     return model
 
 

@@ -5,14 +5,32 @@ import torch
 from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss as torchvision_focal
 
-from detr_d2.modeling.criterion import SetCriterion, dice_loss, sigmoid_focal_loss
-from detr_d2.modeling.matcher import HungarianMatcher
+from detr_d2.modeling.criterion import (
+    MASKS_AT_ONCE,
+    METRICS,
+    SetCriterion,
+    added,
+    batch_means,
+    dice_loss,
+    predictions_of,
+    sigmoid_focal_loss,
+    weighted,
+)
+from detr_d2.modeling.matcher import HungarianMatcher, num_targets, query_positions
 
 NUM_CLASSES = 3
 
 
 def _criterion() -> SetCriterion:
     return SetCriterion(NUM_CLASSES, HungarianMatcher())
+
+
+def _means(outputs: dict, targets: list, predict_masks=None) -> dict[str, torch.Tensor]:
+    """The criterion's means of one batch; ``predict_masks`` gives masks for batch and query indices."""
+    criterion = _criterion()
+    indices = criterion.match(outputs, targets)
+    masks = predict_masks and predict_masks(*query_positions(indices, torch.device("cpu")))
+    return batch_means(criterion(outputs, targets, indices, masks), max(1, num_targets(targets)))
 
 
 def _target(count: int = 2, seed: int = 0) -> dict[str, torch.Tensor]:
@@ -33,13 +51,11 @@ def _perfect_outputs(target: dict[str, torch.Tensor], num_queries: int = 4) -> d
 def test_perfect_prediction_costs_nothing():
     target = _target()
 
-    losses, figures = _criterion()(
-        _perfect_outputs(target), [target], 2, lambda batch, query: target["masks"][query].float() * 80 - 40
-    )
+    means = _means(_perfect_outputs(target), [target], lambda batch, query: target["masks"][query].float() * 80 - 40)
 
-    for name, value in losses.items():
+    for name, value in means.items():
         assert value.item() == pytest.approx(0, abs=2e-2), name
-    assert figures["class_error"] == 0 and figures["cardinality_error"] == 0
+    assert means["class_error"] == 0 and means["cardinality_error"] == 0
 
 
 def test_aux_outputs_have_the_same_losses_with_a_suffix_but_no_masks():
@@ -47,15 +63,16 @@ def test_aux_outputs_have_the_same_losses_with_a_suffix_but_no_masks():
     outputs = _perfect_outputs(target)
     outputs["aux_outputs"] = [{"pred_logits": outputs["pred_logits"] * 0.1, "pred_boxes": outputs["pred_boxes"]}]
 
-    losses, _ = _criterion()(outputs, [target], 2, lambda batch, query: torch.zeros(len(query), 2, 3))
+    means = _means(outputs, [target], lambda batch, query: torch.zeros(len(query), 2, 3))
 
-    assert set(losses) == {
+    assert set(means) == {
+        *METRICS,
         *("loss_ce", "loss_bbox", "loss_giou", "loss_mask", "loss_dice"),
         *("loss_ce_0", "loss_bbox_0", "loss_giou_0"),
     }
 
 
-def test_picture_without_targets_trains_no_object_only():
+def test_image_without_targets_trains_no_object_only():
     outputs = {
         "pred_logits": torch.randn(1, 4, NUM_CLASSES + 1, requires_grad=True),
         "pred_boxes": torch.rand(1, 4, 4, requires_grad=True),
@@ -67,9 +84,7 @@ def test_picture_without_targets_trains_no_object_only():
         "masks": torch.zeros(0, 8, 12) > 0,
     }
 
-    losses, _ = _criterion()(
-        outputs, [empty], 1, lambda batch, query: outputs["pred_boxes"].sum() * torch.zeros(0, 2, 3)
-    )
+    losses = _means(outputs, [empty], lambda batch, query: outputs["pred_boxes"].sum() * torch.zeros(0, 2, 3))
     sum(losses.values()).backward()
 
     expected = F.cross_entropy(outputs["pred_logits"][0], torch.full((4,), NUM_CLASSES))
@@ -81,12 +96,12 @@ def test_no_object_counts_a_tenth():
     logits = torch.randn(1, 2, NUM_CLASSES + 1)
     target = {"labels": torch.tensor([1]), "boxes": torch.rand(1, 4)}
 
-    loss = _criterion().loss_labels({"pred_logits": logits}, [target], [(torch.tensor([0]), torch.tensor([0]))])[
-        "loss_ce"
-    ]
+    indices = [(torch.tensor([0]), torch.tensor([0]))]
+    found = _criterion().loss_labels({"pred_logits": logits}, [target], indices)["loss_ce"]
 
     log_probability = logits[0].log_softmax(-1)
-    torch.testing.assert_close(loss, -(log_probability[0, 1] + 0.1 * log_probability[1, NUM_CLASSES]) / 1.1)
+    torch.testing.assert_close(found.total, -(log_probability[0, 1] + 0.1 * log_probability[1, NUM_CLASSES]))
+    assert found.count == pytest.approx(1.1)
 
 
 def test_focal_loss_equals_torchvision():
@@ -97,7 +112,7 @@ def test_focal_loss_equals_torchvision():
     torch.testing.assert_close(ours, torchvision_focal(logits, wanted, alpha=0.25, gamma=2).mean(1))
 
 
-def test_dice_loss_is_zero_for_the_truth_and_near_one_for_its_opposite():
+def test_dice_loss_is_zero_for_the_mask_itself_and_near_one_for_its_opposite():
     wanted = (torch.rand(2, 400) > 0.5).float()
 
     right, wrong = dice_loss(wanted * 80 - 40, wanted), dice_loss(40 - wanted * 80, wanted)
@@ -105,17 +120,17 @@ def test_dice_loss_is_zero_for_the_truth_and_near_one_for_its_opposite():
     assert right.abs().max() < 1e-5 and wrong.min() > 0.99
 
 
-def test_masks_of_pictures_of_two_sizes_are_compared_with_their_own_truth():
+def test_masks_of_images_of_two_sizes_are_compared_with_their_own_targets():
     small, large = _target(1, seed=1), _target(2, seed=2)
     small["masks"] = small["masks"][:, :4, :6]
     outputs = [_perfect_outputs(small), _perfect_outputs(large)]
     outputs = {key: torch.cat([out[key] for out in outputs]) for key in ("pred_logits", "pred_boxes")} | {
         "aux_outputs": []
     }
-    truth = torch.zeros(2, 2, 8, 12)
-    truth[0, 0, :4, :6], truth[1] = small["masks"][0].float(), large["masks"].float()
+    masks = torch.zeros(2, 2, 8, 12)
+    masks[0, 0, :4, :6], masks[1] = small["masks"][0].float(), large["masks"].float()
 
-    losses, _ = _criterion()(outputs, [small, large], 3, lambda batch, query: truth[batch, query] * 80 - 40)
+    losses = _means(outputs, [small, large], lambda batch, query: masks[batch, query] * 80 - 40)
 
     assert losses["loss_dice"] < 1e-3
 
@@ -125,6 +140,104 @@ def test_half_precision_losses_are_fp32():
     outputs = _perfect_outputs(target)
     half = {key: outputs[key].bfloat16() for key in ("pred_logits", "pred_boxes")} | {"aux_outputs": []}
 
-    losses, _ = _criterion()(half, [target], 2, lambda batch, query: torch.zeros(len(query), 2, 3).bfloat16())
+    means = _means(half, [target], lambda batch, query: torch.zeros(len(query), 2, 3).bfloat16())
 
-    assert all(value.dtype == torch.float32 for value in losses.values())
+    assert all(value.dtype == torch.float32 for value in means.values())
+
+
+QUERIES, SIZE = 40, (8, 12)
+
+
+def _random_target(count: int, size: tuple[int, int] = SIZE) -> dict[str, torch.Tensor]:
+    center, side = torch.rand(count, 2) * 0.5 + 0.25, torch.rand(count, 2) * 0.4 + 0.05
+    return {
+        "labels": torch.randint(NUM_CLASSES, (count,)),
+        "boxes": torch.cat([center, side], 1),
+        "masks": torch.rand(count, *size) > 0.5,
+    }
+
+
+def _random_outputs(batch: int) -> dict:
+    layers = [
+        {"pred_logits": torch.randn(batch, QUERIES, NUM_CLASSES + 1), "pred_boxes": torch.rand(batch, QUERIES, 4)}
+        for _ in range(2)
+    ]
+    return layers[1] | {"aux_outputs": layers[:1]}
+
+
+def _sums_image_by_image(outputs: dict, targets: list, masks: torch.Tensor, padding=None) -> dict:
+    """The sums of a batch (B, Q, h, w) of masks, one image after the other."""
+    sums, criterion = {}, _criterion()
+    for i, target in enumerate(targets):
+        own = predictions_of(outputs, i)
+        indices = criterion.match(own, [target])
+        more = criterion(own, [target], indices, masks[i, indices[0][0]], padding[i] if padding else (1.0, 1.0))
+        sums = added(sums, more)
+    return sums
+
+
+@pytest.mark.parametrize("counts", [(2, 5, 0, MASKS_AT_ONCE + 3), (0, 0), (QUERIES + 4, 1)])
+def test_sums_of_images_are_those_of_one_batch_that_holds_them_all(counts):
+    outputs, targets = _random_outputs(len(counts)), [_random_target(count) for count in counts]
+    masks = torch.randn(len(counts), QUERIES, 2, 3)
+    indices = _criterion().match(outputs, targets)
+    whole = _criterion()(outputs, targets, indices, masks[query_positions(indices, masks.device)])
+
+    found = _sums_image_by_image(outputs, targets, masks)
+
+    assert set(found) == set(whole) and {"loss_giou_0", "loss_dice", "class_error"} <= set(whole)
+    for name, each in whole.items():
+        assert found[name].count == pytest.approx(each.count), name
+        assert found[name].total.item() == pytest.approx(each.total.item(), rel=1e-4, abs=1e-4), name
+        assert found[name].mean.item() == pytest.approx(each.mean.item(), rel=1e-4, abs=1e-6), name
+    means = _means(outputs, targets, lambda batch, query: masks[batch, query])
+    assert {name: each.mean.item() for name, each in whole.items()} == pytest.approx(
+        {name: value.item() for name, value in means.items()}, rel=1e-5, abs=1e-6
+    )
+
+
+def test_smaller_image_of_a_padded_batch_is_compared_with_its_padding():
+    outputs, targets = _random_outputs(2), [_random_target(3), _random_target(2, (4, 6))]
+    masks = torch.randn(2, QUERIES, 2, 3)
+
+    found = _sums_image_by_image(outputs, targets, masks, [(1.0, 1.0), (2.0, 2.0)])
+
+    losses = _means(outputs, targets, lambda batch, query: masks[batch, query])
+    for name in ("loss_mask", "loss_dice"):
+        assert found[name].mean.item() == pytest.approx(losses[name].item(), rel=1e-4), name
+
+
+def test_other_processes_targets_scale_what_is_counted_in_targets_and_nothing_else():
+    outputs, targets = _random_outputs(1), [_random_target(6)]
+    sums = _criterion()(outputs, targets, _criterion().match(outputs, targets))
+
+    alone, of_many = batch_means(sums, 6.0), batch_means(sums, 12.0)
+
+    for name, value in alone.items():
+        factor = 0.5 if name.startswith(("loss_bbox", "loss_giou")) else 1.0
+        torch.testing.assert_close(of_many[name], value * factor)
+
+
+def test_kinds_without_a_weight_are_left_out_and_metrics_stay_as_they_are():
+    outputs, targets = _random_outputs(1), [_random_target(2)]
+    sums = _criterion()(outputs, targets, _criterion().match(outputs, targets))
+
+    found = weighted(sums, {"loss_bbox": 5.0} | METRICS)
+
+    assert set(found) == {"loss_bbox", "loss_bbox_0", "class_error", "cardinality_error"}
+    torch.testing.assert_close(found["loss_bbox_0"].total, 5 * sums["loss_bbox_0"].total)
+    assert found["loss_bbox"].count == sums["loss_bbox"].count == 2
+    torch.testing.assert_close(found["class_error"].total, sums["class_error"].total)
+
+
+def test_mask_losses_without_gradients_are_the_same_in_parts():
+    target = _random_target(MASKS_AT_ONCE * 2 + 1)
+    indices = [(torch.arange(len(target["labels"])),) * 2]
+    logits = torch.randn(len(target["labels"]), 2, 3)
+
+    whole = _criterion().loss_masks(logits, [target], indices)
+    with torch.no_grad():
+        parts = _criterion().loss_masks(logits, [target], indices)
+
+    for name, each in whole.items():
+        torch.testing.assert_close(parts[name].mean, each.mean)

@@ -59,11 +59,11 @@ def test_detr_without_deep_supervision_has_no_aux_outputs():
 
 def test_padding_changes_no_prediction():
     detr = _detr().eval()
-    picture = torch.randn(1, 3, 64, 64)
+    image = torch.randn(1, 3, 64, 64)
     padded, mask = torch.zeros(1, 3, 128, 96), torch.ones(1, 128, 96, dtype=torch.bool)
-    padded[:, :, :64, :64], mask[:, :64, :64] = picture, False
+    padded[:, :, :64, :64], mask[:, :64, :64] = image, False
 
-    alone = detr(picture, torch.zeros(1, 64, 64, dtype=torch.bool))
+    alone = detr(image, torch.zeros(1, 64, 64, dtype=torch.bool))
     inside = detr(padded, mask)
 
     for name in ("pred_logits", "pred_boxes"):

@@ -40,7 +40,7 @@ def test_matching_costs_no_more_than_any_other(seed):
     assert found == pytest.approx(best, abs=1e-5)
 
 
-def test_matching_of_a_picture_does_not_depend_on_its_batch():
+def test_matching_of_an_image_does_not_depend_on_its_batch():
     cases = [_random_case(seed, num_targets=seed) for seed in (0, 3, 2)]
     logits, boxes = torch.cat([case[0] for case in cases]), torch.cat([case[1] for case in cases])
 
@@ -72,7 +72,7 @@ def test_predictions_that_are_not_finite_say_what_to_do():
     logits, boxes, target = _random_case(0)
     boxes[0, 0] = float("nan")
 
-    with pytest.raises(FloatingPointError, match="BASE_LR"):
+    with pytest.raises(FloatingPointError, match=r"aren't finite.*Lower the learning rate"):
         HungarianMatcher()(logits, boxes, [target])
 
 

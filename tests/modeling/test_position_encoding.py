@@ -19,7 +19,7 @@ def test_positions_follow_the_formula_at_one_place():
     torch.testing.assert_close(out[0, :, 1, 2], torch.tensor(waves), atol=1e-5, rtol=0)
 
 
-def test_positions_of_the_picture_do_not_change_with_padding():
+def test_positions_of_the_image_do_not_change_with_padding():
     encoding = PositionEmbeddingSine(num_pos_feats=8)
     padded = torch.ones(1, 9, 11, dtype=torch.bool)
     padded[:, :4, :6] = False

@@ -14,6 +14,8 @@ from transformers.loss.loss_for_object_detection import ImageLoss
 from detr_d2.checkpoint import load_model
 from detr_d2.errors import WeightsError
 from detr_d2.modeling import predict_masks
+from detr_d2.modeling.criterion import METRICS, batch_means
+from detr_d2.modeling.matcher import query_positions
 
 SMALL = {
     "d_model": 128,
@@ -142,12 +144,13 @@ def test_huggingface_matching_and_losses_are_equal(pair: tuple[PreTrainedModel, 
     criterion = ImageLoss(their_matcher, CLASSES, config.eos_coefficient, kinds)
 
     with torch.no_grad():
-        matching = ours.criterion.matcher(outputs["pred_logits"], outputs["pred_boxes"], targets)
+        matching = ours.criterion.match(outputs, targets)
         their_matching = their_matcher(their_outputs, their_targets)
         masks = {"pred_masks": _all_masks(ours, outputs)} if has_masks else {}
         expected = criterion(their_outputs | masks | {"auxiliary_outputs": earlier}, their_targets)
-        predict = (lambda batch, query: masks["pred_masks"][batch, query]) if has_masks else None
-        losses, _ = ours.criterion(outputs, targets, 4.0, predict)
+        matched = masks["pred_masks"][query_positions(matching, images.device)] if has_masks else None
+        means = batch_means(ours.criterion(outputs, targets, matching, matched), 4.0)
+        losses = {name: value for name, value in means.items() if name not in METRICS}
 
     for found, wanted in zip(matching, their_matching, strict=True):
         assert [part.tolist() for part in found] == [part.tolist() for part in wanted]

@@ -20,11 +20,12 @@ from types import SimpleNamespace
 import torch
 
 import detr_d2
-from detr_d2.scalars import log_scalars
+from detr_d2.scalars import log_scalars, mean_over_processes
 from detr_d2.training.early_stopping import EarlyStop, EarlyStopping
 from detr_d2.training.evaluation_log import EvaluationLog
 from detr_d2.training.metric import Metric
-from detr_d2.training.validation_loss import ValidationLossEvaluator
+from detr_d2.modeling.criterion import sum_of
+from detr_d2.training.validation_loss import MeanLosses
 from detectron2.engine import launch
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
@@ -32,12 +33,13 @@ from detectron2.utils.events import EventStorage
 
 def work(folder):
     rank = comm.get_rank()
-    evaluator = ValidationLossEvaluator()
-    for number in range(1 + 2 * rank):  # one picture here, three there
-        evaluator.process([{}], [{"losses": {"loss_ce": (float(10 * rank + number), 1.0)}}])
-    found = {"validation": evaluator.evaluate()}
+    losses = MeanLosses()
+    for number in range(1 + 2 * rank):  # one image here, three there
+        losses.add([{"instances": None}], {"loss_ce": sum_of(torch.tensor(float(10 * rank + number)), 1)})
+    found = {"validation": losses.means()}
     with EventStorage() as storage:
         log_scalars({"class_error": torch.tensor(40.0 * rank), "cardinality_error": torch.tensor(1.0)})
+        found["mean"] = mean_over_processes(torch.tensor([1.0, 5.0 * rank])).tolist()
         found["logged"] = {name: value for name, (value, _) in storage.latest().items()}
     saved = []
     log = EvaluationLog(2, folder) if rank == 0 else None
@@ -72,6 +74,7 @@ def test_processes_agree(tmp_path: Path, project_folder: Path) -> None:
 
     first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1))
     mean = (0 + 10 + 11 + 12) / 4
-    assert first["validation"] == {"validation": {"total_loss": mean, "ce": mean}} and second["validation"] is None
+    assert first["validation"] == {"total_loss": mean, "ce": mean} and second["validation"] == {}
     assert first["logged"] == second["logged"] == {"class_error": 20.0, "cardinality_error": 1.0}
+    assert first["mean"] == second["mean"] == [1.0, 2.5]
     assert first["stopped"] == second["stopped"] == 3

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from detr_d2.modeling import upsample_mask
+from detr_d2.modeling import Sizes, upsample_masks
 
 from .models import NUM_THINGS, Setting, build_huggingface, build_ours, build_reference, fix_classes
 
@@ -29,9 +29,9 @@ class Implementation:
     masks: Callable[[], Tensor]
 
 
-def ours(setting: Setting, *overrides: str) -> Implementation:
-    """This project's, as its config has it; ``overrides`` are more keys and values."""
-    model = build_ours(setting, *overrides)
+def ours(setting: Setting, *overrides: str, accelerations: Iterable[str] | None = None) -> Implementation:
+    """This project's, as its config has it, but for what :func:`build_ours` is told."""
+    model = build_ours(setting, *overrides, accelerations=accelerations)
     inputs = [{"image": image, "height": setting.height, "width": setting.width} for image in setting.pictures()]
     masks: list[Tensor] = []
     assert model.mask_head is not None
@@ -99,7 +99,7 @@ def mask_difference(masks: Tensor, others: Tensor) -> float:
 def changed_pixels(masks: Tensor, others: Tensor, setting: Setting) -> int:
     """Pixels whose highest of (N, h, w) logits is another one's, unless the two are as good as equal."""
     size = (setting.height, setting.width)
-    large, other_large = upsample_mask(masks, size, size), upsample_mask(others, size, size)
+    large, other_large = (upsample_masks(logits, Sizes(size, size, size)) for logits in (masks, others))
     best = other_large.topk(min(2, len(others)), dim=0).values
     tie = best[0] - best[-1] <= 1e-4 * others.std()
     return int(((large.argmax(0) != other_large.argmax(0)) & ~tie).sum())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from detr_d2.acceleration import accelerate_
 from detr_d2.checkpoint.names import convert_names
 from detr_d2.config import load_config
 from detr_d2.data import Category, register
@@ -67,8 +68,14 @@ class Setting:
         return torch.arange(self.kept) * self.queries // self.kept
 
 
-def build_ours(setting: Setting, *overrides: str) -> DetrPanoptic:
-    """``configs/detr_panoptic_R50.yaml`` on the CPU, without instances, for a map is all that the peers make."""
+def build_ours(setting: Setting, *overrides: str, accelerations: Iterable[str] | None = None) -> DetrPanoptic:
+    """``configs/detr_panoptic_R50.yaml`` on the CPU, without instances, for a map is all that the peers make.
+
+    Args:
+        setting: of the model's size.
+        overrides: more keys and values.
+        accelerations: those that are on; None: all, as ever.
+    """
     name = f"benchmark_{setting.classes}"
     categories = [Category(i + 1, f"class {i}", i < NUM_THINGS, (i, i, i)) for i in range(setting.classes)]
     register(name, images=".", panoptic_json="absent.json", panoptic_root=".", categories=categories)
@@ -76,7 +83,11 @@ def build_ours(setting: Setting, *overrides: str) -> DetrPanoptic:
     options += ["MODEL.DETR.NUM_QUERIES", str(setting.queries), "MODEL.DETR.DROPOUT", "0.0"]
     options += ["MODEL.DETR.INSTANCE_ON", "False", *(SMALL if setting.small else []), *overrides]
     cfg: CfgNode = load_config(get_config_file("detr_panoptic_R50.yaml"), options)
-    model = build_model(cfg)
+    if accelerations is None:
+        model = build_model(cfg)
+    else:
+        model = DetrPanoptic(cfg, accelerate=False)
+        accelerate_(model, accelerations)
     assert isinstance(model, DetrPanoptic)
     return model.eval()
 

@@ -31,9 +31,12 @@ class Step:
     run: Callable[[], dict[str, float]]
 
 
-def ours(setting: Setting, targets: int, frozen: bool, *overrides: str) -> Step:
+def ours(
+    setting: Setting, targets: int, frozen: bool, *overrides: str, accelerations: Iterable[str] | None = None
+) -> Step:
     """This project's step, as its trainer does it."""
-    model = build_ours(setting, "MODEL.DETR.FREEZE_DETECTOR", str(frozen), *overrides).train()
+    keys = ("MODEL.DETR.FREEZE_DETECTOR", str(frozen), *overrides)
+    model = build_ours(setting, *keys, accelerations=accelerations).train()
     boxes, labels, masks = draw_targets(setting, targets)
     truth = Instances(
         (setting.height, setting.width), gt_classes=labels, gt_boxes=Boxes(boxes), gt_masks=BitMasks(masks)

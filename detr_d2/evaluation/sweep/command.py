@@ -39,22 +39,24 @@ examples:
   detr-d2 sweep output/model_final.pth --register datasets/yard/register.yaml --dataset yard_val
   detr-d2 sweep model.pth --register register.yaml --dataset my_val --scores 0.6 0.7 0.8 --write tuned.pth
 
-The network runs once for each picture. What the thresholds mean: MODEL.DETR.SCORE_THRESHOLD, a segment's least class
+The network runs once for each image. What the thresholds mean: MODEL.DETR.SCORE_THRESHOLD, a segment's least class
 probability; MODEL.DETR.OVERLAP_THRESHOLD, the least part of a mask that others leave to see; MODEL.DETR.
-CLASS_SCORE_THRESHOLDS, one for each class. Choose them on pictures that the final numbers don't come from.
+CLASS_SCORE_THRESHOLDS, one for each class. Choose them on images that the final numbers don't come from.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command and its arguments to ``parser``."""
     parser.description = (
-        "Try many score and overlap thresholds after one forward pass a picture; say which to set, for all classes and "
+        "Try many score and overlap thresholds after one forward pass an image; say which to set, for all classes and "
         "for each, and what is gained."
     )
     parser.epilog = _EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("weights", metavar="WEIGHTS", help="a checkpoint with masks; anything MODEL.WEIGHTS takes")
-    parser.add_argument("--dataset", required=True, metavar="NAME", help="a registered dataset with panoptic truth")
+    parser.add_argument(
+        "--dataset", required=True, metavar="NAME", help="a registered dataset with panoptic ground truth"
+    )
     parser.add_argument("--register", metavar="FILE", help="the register.yaml that knows it")
     parser.add_argument(
         "--scores",
@@ -89,12 +91,13 @@ def run(args: argparse.Namespace) -> int:
         raise WeightsError(f"{args.write} is there already. Name another file, or use --force to replace it.")
     model, cfg = _load(args.weights, args.register, args.opts)
     check_outputs(outputs, _files_of(args.dataset))
-    current = Setting(float(model.score_threshold), float(model.overlap_threshold))
+    thresholds = model.postprocess
+    current = Setting(float(thresholds.score_threshold), float(thresholds.overlap_threshold))
     scores, overlaps = sorted({*args.scores, current.score}), sorted({*args.overlaps, current.overlap})
     result = _sweep(model, cfg, args.dataset, scores, overlaps)
     choice = choose(result, [category.is_thing for category in model.categories], current)
     print(_text(result, choice, model.categories))
-    if len(model.class_score_thresholds):
+    if len(thresholds.class_score_thresholds):
         print("\nThe model has thresholds for each class; what is called now here is its threshold for all classes.")
     if args.json:
         write_json(args.json, choice_as_json(result, choice, model.categories))
@@ -128,12 +131,12 @@ def _sweep(
     difference = describe_difference(model.categories, categories_of(dataset_name))
     if difference:
         raise ConfigError(f"the model and {dataset_name!r} have other categories: {difference}.")
-    truth = DatasetCatalog.get(dataset_name)
-    if not truth or "pan_seg_file_name" not in truth[0]:
+    dataset_dicts = DatasetCatalog.get(dataset_name)
+    if not dataset_dicts or "pan_seg_file_name" not in dataset_dicts[0]:
         raise DatasetError(f"the dataset {dataset_name!r} has no panoptic ground truth.")
     loader = build_detection_test_loader(cfg, dataset_name, mapper=DetrPanopticDatasetMapper(cfg, is_train=False))
     settings = [Setting(score, overlap) for overlap in overlaps for score in scores]
-    return sweep_thresholds(model, loader, truth, settings)
+    return sweep_thresholds(model, loader, dataset_dicts, settings)
 
 
 def _keys(choice: Choice, per_class: bool) -> list[str]:

@@ -1,4 +1,4 @@
-"""One forward pass a picture, and panoptic maps for many thresholds from it."""
+"""One forward pass an image, and panoptic maps for many thresholds from it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from detr_d2.evaluation.bootstrap import PictureSums
 from detr_d2.evaluation.ground_truth import find_faults
 from detr_d2.evaluation.panoptic_quality import Matches, PanopticQuality, compare_maps, match_segments
 from detr_d2.meta_arch import DetrPanoptic
-from detr_d2.modeling import kept_queries, panoptic_map
+from detr_d2.modeling import Sizes, kept_queries, panoptic_map
 
 
 class Setting(NamedTuple):
@@ -42,25 +42,25 @@ class SweepResult:
 
 
 class Candidates(NamedTuple):
-    """What a picture's panoptic maps are made of.
+    """What an image's panoptic maps are made of.
 
     Args:
         masks: (N, h, w) logits of the queries above the lowest threshold.
         scores, classes: (N,).
-        sizes: of the batch's tensor, of the picture in it, and of the original picture.
+        sizes: of the image.
     """
 
     masks: Tensor
     scores: Tensor
     classes: Tensor
-    sizes: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+    sizes: Sizes
 
 
 @torch.no_grad()
 def sweep_thresholds(
     model: DetrPanoptic,
     batches: Iterable[list[dict[str, Any]]],
-    truth: Sequence[dict[str, Any]],
+    dataset_dicts: Sequence[dict[str, Any]],
     settings: Iterable[Setting],
 ) -> SweepResult:
     """Panoptic quality of a model for many thresholds.
@@ -70,56 +70,51 @@ def sweep_thresholds(
     Args:
         model: with a mask head, in evaluation mode.
         batches: of a test loader.
-        truth: the dataset's dicts.
+        dataset_dicts: the dataset's, with their ground truth.
         settings: thresholds to try.
 
     Raises:
-        DatasetError: the truth contradicts itself, or a picture isn't the dataset's.
+        DatasetError: the ground truth contradicts itself, or an image isn't the dataset's.
     """
     tried, count = list(settings), len(model.categories)
     result = SweepResult(tried, [PanopticQuality(count) for _ in tried], [PictureSums(count) for _ in tried])
-    records = {record["image_id"]: record for record in truth}
+    records = {record["image_id"]: record for record in dataset_dicts}
     lowest = min(setting.score for setting in tried)
     for batch in tqdm(batches, unit="batch", disable=None):
         for item, candidates in zip(batch, find_candidates(model, batch, lowest), strict=True):
             if item["image_id"] not in records:
                 raise DatasetError(f"the image id {item['image_id']!r} isn't one of the dataset's.")
             record = records[item["image_id"]]
-            found = _picture_matches(model, candidates, record, tried)
-            for place, matches in enumerate(found):
-                result.quality[place].add(matches)
-                result.sums[place].add(matches)
+            found = _image_matches(model, candidates, record, tried)
+            for index, matches in enumerate(found):
+                result.quality[index].add(matches)
+                result.sums[index].add(matches)
     return result
 
 
 def find_candidates(model: DetrPanoptic, batch: list[dict[str, Any]], threshold: float) -> Iterator[Candidates]:
-    """For each picture of a batch the queries above a threshold, with their masks; one forward pass."""
-    images, padding_mask = model.preprocess(batch)
-    padded_size = (int(images.tensor.shape[-2]), int(images.tensor.shape[-1]))
-    with model.inference_precision():
-        outputs = model.detr(images.tensor, padding_mask)
-        for i, (item, image_size) in enumerate(zip(batch, images.image_sizes, strict=True)):
-            kept, scores, classes = kept_queries(outputs["pred_logits"][i], threshold)
-            masks = model.query_masks(outputs, torch.full_like(kept, i), kept)
-            output_size = (item.get("height", image_size[0]), item.get("width", image_size[1]))
-            yield Candidates(masks, scores, classes, (padded_size, image_size, output_size))
+    """For each image of a batch the queries above a threshold, with their masks; one forward pass."""
+    outputs, sizes = model.detect(batch)
+    for i, size in enumerate(sizes):
+        _, kept, scores, classes = kept_queries(outputs["pred_logits"][i, None], threshold)
+        yield Candidates(model.query_masks(outputs, torch.full_like(kept, i), kept), scores, classes, size)
 
 
-def _picture_matches(
+def _image_matches(
     model: DetrPanoptic, candidates: Candidates, record: dict[str, Any], settings: Sequence[Setting]
 ) -> Iterator[Matches]:
-    """What a picture adds for each setting; settings that keep the same queries share a map."""
-    true_map = read_panoptic_png(record["pan_seg_file_name"])
-    faults = find_faults(record, true_map)
+    """What an image adds for each setting; settings that keep the same queries share a map."""
+    gt_map = read_panoptic_png(record["pan_seg_file_name"])
+    faults = find_faults(record, gt_map)
     if faults:
         shown = "\n".join(f"  {fault}" for fault in faults)
-        raise DatasetError(f"the truth contradicts itself, so that no number would mean anything:\n{shown}")
+        raise DatasetError(f"the ground truth contradicts itself, so that no number would mean anything:\n{shown}")
     known: dict[tuple[int, float], Matches] = {}
     for setting in settings:
         chosen = candidates.scores > setting.score
         key = int(chosen.sum()), setting.overlap  # the best so many: equal numbers are equal sets
         if key not in known:
-            known[key] = _matches(model, candidates, chosen, setting.overlap, true_map, record)
+            known[key] = _matches(model, candidates, chosen, setting.overlap, gt_map, record)
         yield known[key]
 
 
@@ -128,14 +123,17 @@ def _matches(
     candidates: Candidates,
     chosen: Tensor,
     overlap: float,
-    true_map: np.ndarray,
+    gt_map: np.ndarray,
     record: dict[str, Any],
 ) -> Matches:
     ids, segments = panoptic_map(
-        *(candidates.masks[chosen], candidates.scores[chosen], candidates.classes[chosen], model.is_thing),
-        *candidates.sizes,
-        min_area=model.min_segment_area,
-        overlap_threshold=overlap,
+        candidates.masks[chosen],
+        candidates.scores[chosen],
+        candidates.classes[chosen],
+        model.postprocess.is_thing,
+        candidates.sizes,
+        model.postprocess.min_segment_area,
+        overlap,
     )
-    overlaps = compare_maps(true_map, ids.cpu().numpy(), segments, len(model.categories))
+    overlaps = compare_maps(gt_map, ids.cpu().numpy(), segments, len(model.categories))
     return match_segments(overlaps, record["segments_info"], segments)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from detr_d2.modeling import fold_norms_
+from detr_d2.acceleration import fold_norms_
 
 from detectron2.config import get_cfg
 from detectron2.modeling import build_backbone
@@ -45,10 +45,10 @@ def test_folded_backbone_gives_the_same_features_without_norms(norm):
     folded = copy.deepcopy(plain)
     fold_norms_(folded)
     ran = _counted(folded)
-    picture = torch.randn(2, 3, 65, 96)
+    image = torch.randn(2, 3, 65, 96)
 
     with torch.no_grad():
-        expected, features = plain(picture), folded(picture)
+        expected, features = plain(image), folded(image)
 
     _assert_same(features, expected)
     assert ran == []
@@ -58,12 +58,12 @@ def test_folding_changes_no_parameter_and_follows_weights_that_are_loaded_later(
     folded, other = _resnet().eval(), _resnet().eval()
     names = {name: value.shape for name, value in folded.state_dict().items()}
     fold_norms_(folded)
-    picture = torch.randn(1, 3, 64, 64)
+    image = torch.randn(1, 3, 64, 64)
 
     with torch.no_grad():
-        folded(picture)
+        folded(image)
         folded.load_state_dict(other.state_dict())
-        _assert_same(folded(picture), other(picture))
+        _assert_same(folded(image), other(image))
 
     assert {name: value.shape for name, value in folded.state_dict().items()} == names
 
@@ -73,10 +73,10 @@ def test_what_trains_is_not_folded_and_gets_the_same_gradients():
     folded = copy.deepcopy(plain)
     fold_norms_(folded)
     ran = _counted(folded)
-    picture = torch.randn(2, 3, 64, 64)
+    image = torch.randn(2, 3, 64, 64)
 
     for backbone in (plain, folded):
-        backbone(picture)["res5"].square().mean().backward()
+        backbone(image)["res5"].square().mean().backward()
 
     expected = {name: value.grad for name, value in plain.named_parameters() if value.grad is not None}
     gradients = {name: value.grad for name, value in folded.named_parameters() if value.grad is not None}
@@ -88,15 +88,15 @@ def test_what_trains_is_not_folded_and_gets_the_same_gradients():
 def test_copies_of_a_folded_backbone_use_their_own_weights():
     backbone = _resnet().eval()
     fold_norms_(backbone)
-    picture = torch.randn(1, 3, 64, 64)
+    image = torch.randn(1, 3, 64, 64)
     copied = copy.deepcopy(backbone)
 
     with torch.no_grad():
-        before = copied(picture)["res5"]
+        before = copied(image)["res5"]
         for parameter in backbone.parameters():
             parameter.zero_()
 
-        assert torch.equal(copied(picture)["res5"], before)
+        assert torch.equal(copied(image)["res5"], before)
 
 
 def test_other_norms_are_left_alone():

@@ -1,10 +1,10 @@
-"""The mask head: the published formula, written plainly here, against the fast one."""
+"""The panoptic head: masks of chosen queries against the published formula for all queries."""
 
 import pytest
 import torch
 from torch.nn import functional as F
 
-from detr_d2.modeling.mask_head import AttentionMaps, MaskHead, predict_masks, upsampled_convolution
+from detr_d2.modeling.panoptic_head import AttentionMaps, MaskHead, predict_masks, predict_masks_at_once
 
 D, HEADS, QUERIES = 32, 8, 6
 
@@ -36,7 +36,7 @@ def _outputs(batch: int = 2, height: int = 5, width: int = 7) -> dict:
 
 
 def _plain_masks(attention: AttentionMaps, head: MaskHead, outputs: dict) -> torch.Tensor:
-    """Every query of every picture, each computed in full: (B, Q, H, W)."""
+    """Every query of every image, each computed in full: (B, Q, H, W)."""
     batch, _, height, width = outputs["memory"].shape
     masks = []
     for b in range(batch):
@@ -98,26 +98,13 @@ def test_chunks_do_not_change_masks(parts):
     torch.testing.assert_close(one_by_one, together, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("size", [(10, 14), (9, 14), (10, 13), (9, 13), (5, 7), (20, 28), (12, 14)])
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_upsampled_convolution_equals_upsampling_then_convolution(size, memory_format):
-    x = torch.randn(3, 8, 5, 7).to(memory_format=memory_format)
-    weight = torch.randn(4, 8, 3, 3).to(memory_format=memory_format)
+def test_masks_at_once_equal_those_by_image(parts):
+    outputs = _outputs()
+    batch_index, query_index = torch.tensor([0, 0, 1, 1, 1]), torch.tensor([3, 0, 5, 0, 2])
 
-    fast = upsampled_convolution(x, weight, size)
+    at_once = predict_masks_at_once(*parts, outputs, batch_index, query_index)
 
-    plain = F.conv2d(F.interpolate(x, size=size, mode="nearest"), weight, padding=1)
-    torch.testing.assert_close(fast, plain, atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.parametrize("size", [(1, 1), (1, 2), (2, 1), (1, 5), (7, 1)])
-def test_upsampled_convolution_of_one_pixel_wide_maps(size):
-    x, weight = torch.randn(2, 8, (size[0] + 1) // 2, (size[1] + 1) // 2), torch.randn(4, 8, 3, 3)
-
-    fast = upsampled_convolution(x, weight, size)
-
-    plain = F.conv2d(F.interpolate(x, size=size, mode="nearest"), weight, padding=1)
-    torch.testing.assert_close(fast, plain, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(at_once, predict_masks(*parts, outputs, batch_index, query_index), atol=1e-5, rtol=1e-5)
 
 
 def test_recomputing_changes_neither_masks_nor_gradients(parts):
@@ -156,10 +143,9 @@ def test_attention_maps_sum_to_one_and_ignore_padding(parts):
     outputs = _outputs()
     attention, _ = parts
     batch_index = torch.tensor([0, 1, 1])
+    keys = attention.project_memory(outputs["memory"])[batch_index]
 
-    maps = attention(
-        torch.randn(3, D), attention.project_memory(outputs["memory"]), outputs["padding_mask"], batch_index
-    )
+    maps = attention(torch.randn(3, D), keys, outputs["padding_mask"][batch_index])
 
     torch.testing.assert_close(maps.flatten(1).sum(1), torch.ones(3))
     assert maps[1:].movedim(1, -1)[:, outputs["padding_mask"][1]].abs().max() == 0

@@ -1,4 +1,4 @@
-"""DETR's panoptic mask head: attention maps of chosen queries, refined to masks at stride 4.
+"""DETR's panoptic head: attention maps of chosen queries, refined to masks at stride 4.
 
 Source: Carion et al. 2020, "End-to-End Object Detection with Transformers", section 4.2 and figure 8.
 Parameter names are those of the published checkpoints.
@@ -7,7 +7,8 @@ Parameter names are those of the published checkpoints.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,25 +40,25 @@ class AttentionMaps(nn.Module):
             nn.init.zeros_(linear.bias)
 
     def project_memory(self, memory: Tensor) -> Tensor:
-        """(B, D, H, W) memory to its keys (B, N, C, H * W), which all queries of a picture share."""
+        """(B, D, H, W) memory to its keys (B, N, C, H * W), which all queries of an image share."""
         keys = self.k_linear(memory.flatten(2).transpose(1, 2)).transpose(1, 2)
         return keys.unflatten(1, (self.num_heads, -1))
 
-    def forward(self, queries: Tensor, keys: Tensor, padding_mask: Tensor, batch_index: Tensor) -> Tensor:
+    def forward(self, queries: Tensor, keys: Tensor, padding_mask: Tensor) -> Tensor:
         """
         Args:
             queries: (K, D), only those that need a map.
-            keys: (B, N, C, H * W) of :meth:`project_memory`.
-            padding_mask: (B, H, W) bool, True on padding.
-            batch_index: (K,) int64, the picture each query belongs to.
+            keys: of :meth:`project_memory`, (1, N, C, H * W) of the image that all queries are of, or (K, ...) of each
+                query's image.
+            padding_mask: (1, H, W) or (K, H, W) bool, True on padding.
 
         Returns:
             (K, N, H, W); a query's map sums to 1 over heads and places together, and is 0 on padding.
         """
         projected = self.q_linear(queries).unflatten(1, (self.num_heads, -1))
         projected = projected * projected.shape[-1] ** -0.5
-        scores = torch.matmul(projected[:, :, None], _of_each_query(keys, batch_index)).squeeze(2)
-        scores = scores.masked_fill(padding_mask.flatten(1)[batch_index, None], float("-inf"))
+        scores = torch.matmul(projected[:, :, None], keys).squeeze(2)
+        scores = scores.masked_fill(padding_mask.flatten(1)[:, None], float("-inf"))
         return scores.flatten(1).softmax(-1).view(*scores.shape[:2], *padding_mask.shape[1:])
 
 
@@ -102,44 +103,43 @@ class MaskHead(nn.Module):
         return nn.Conv2d(width_in, width_out, 3, padding=1), _GroupNorm(math.gcd(8, width_out), width_out)
 
     def shared_features(self, projected: Tensor, fpn: Sequence[Tensor]) -> list[Tensor]:
-        """What does not depend on the query, computed once per picture.
+        """What does not depend on the query, computed once per image.
 
-        Convolutions are linear: what one makes of the picture's features is the same for every query, and only what it
-        makes of the query's own maps (:meth:`forward`) is computed for each.
+        The first convolution is linear: what it makes of the image's features is the same for every query, and only
+        what it makes of the query's own maps is left to :meth:`forward`.
 
         Args:
             projected: (B, D, H, W).
             fpn: res4, res3, res2, each (B, C, H, W) of its own size.
 
         Returns:
-            What the first convolution makes of the projected features, and the third, fourth and fifth of res4, res3
-            and res2, biases included.
+            What the first convolution makes of the projected features, bias included; and the adapted res4, res3, res2.
         """
-        dim = projected.shape[1]
-        parts = [F.conv2d(projected, self.lay1.weight[:, :dim], self.lay1.bias, padding=1)]
-        steps = ((self.adapter1, self.lay3), (self.adapter2, self.lay4), (self.adapter3, self.lay5))
-        return parts + [layer(adapter(feature)) for (adapter, layer), feature in zip(steps, fpn, strict=True)]
+        first = F.conv2d(projected, self.lay1.weight[:, : projected.shape[1]], self.lay1.bias, padding=1)
+        res4, res3, res2 = fpn
+        return [first, self.adapter1(res4), self.adapter2(res3), self.adapter3(res2)]
 
-    def forward(self, attention: Tensor, shared: Sequence[Tensor], batch_index: Tensor) -> Tensor:
+    def forward(self, attention: Tensor, shared: Sequence[Tensor]) -> Tensor:
         """
         Args:
             attention: (K, N, H, W) maps of :class:`AttentionMaps`.
-            shared: of :meth:`shared_features`.
-            batch_index: (K,) int64, the picture each map belongs to.
+            shared: of :meth:`shared_features`, (1, ...) of the image that all maps are of, or (K, ...).
 
         Returns:
             (K, H2, W2) mask logits at the size of res2.
         """
-        first, *finer = [_of_each_query(part, batch_index) for part in shared]
-        dim = self.lay1.weight.shape[1] - attention.shape[1]
-        x = first + F.conv2d(attention, self.lay1.weight[:, dim:], padding=1)
-        x = F.relu_(self.gn1(x))
-        x = F.relu_(self.gn2(self.lay2(x)))
-        later = ((self.lay3, self.gn3), (self.lay4, self.gn4), (self.lay5, self.gn5))
-        for part, (convolution, norm) in zip(finer, later, strict=True):
-            x = part + upsampled_convolution(x, convolution.weight, part.shape[-2:])
-            x = F.relu_(norm(x))
+        first, res4, res3, res2 = shared
+        x = first + self.convolve_maps(attention)
+        x = F.relu(self.gn1(x))
+        x = F.relu(self.gn2(self.lay2(x)))
+        x = F.relu(self.gn3(self.lay3(res4 + _upsample(x, res4))))
+        x = F.relu(self.gn4(self.lay4(res3 + _upsample(x, res3))))
+        x = F.relu(self.gn5(self.lay5(res2 + _upsample(x, res2))))
         return self.out_lay(x)[:, 0]
+
+    def convolve_maps(self, attention: Tensor) -> Tensor:
+        """The first convolution's part over the attention maps (K, N, H, W), without bias: (K, D + N, H, W)."""
+        return F.conv2d(attention, self.lay1.weight[:, -attention.shape[1] :], padding=1)
 
 
 class _GroupNorm(nn.GroupNorm):
@@ -149,10 +149,14 @@ class _GroupNorm(nn.GroupNorm):
         return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
 
 
+def _upsample(x: Tensor, like: Tensor) -> Tensor:
+    return F.interpolate(x, size=like.shape[-2:], mode="nearest")
+
+
 def predict_masks(
     bbox_attention: AttentionMaps,
     mask_head: MaskHead,
-    outputs: dict,
+    outputs: dict[str, Any],
     batch_index: Tensor,
     query_index: Tensor,
     max_bytes: int | None = None,
@@ -164,9 +168,9 @@ def predict_masks(
         bbox_attention: the attention maps' module.
         mask_head: the convolutions' module.
         outputs: what ``Detr.forward`` returned.
-        batch_index: (K,) int64, the picture of each chosen query.
-        query_index: (K,) int64, its number within the picture.
-        max_bytes: compute so many queries at once that their widest layers stay below this; None: all of a picture.
+        batch_index: (K,) int64, the image of each chosen query.
+        query_index: (K,) int64, its number within the image.
+        max_bytes: compute so many queries at once that their widest layers stay below this; None: all of an image.
         recompute: keep nothing but the masks for the backward pass, which computes them again chunk by chunk.
 
     Returns:
@@ -174,70 +178,61 @@ def predict_masks(
     """
 
     def some_masks(queries: Tensor, keys: Tensor, padding_mask: Tensor, *shared: Tensor) -> Tensor:
-        first_picture = torch.zeros(len(queries), dtype=torch.int64, device=queries.device)
-        maps = bbox_attention(queries, keys, padding_mask, first_picture)
-        return mask_head(maps, shared, first_picture)
+        return mask_head(bbox_attention(queries, keys, padding_mask), shared)
 
     masks = []
-    # One picture at a time: its shared part is added to all its queries without a copy for each.
-    pictures = batch_index.unique().tolist()
-    for picture, inputs in zip(pictures, _inputs_of(outputs, pictures), strict=True):
-        shared = mask_head.shared_features(inputs["projected"], [inputs[name] for name in ("res4", "res3", "res2")])
-        context = (bbox_attention.project_memory(inputs["memory"]), inputs["padding_mask"], *shared)
-        queries = outputs["hidden_states"][-1][picture, query_index[batch_index == picture]]
+    # One image at a time: what its queries share goes with all of them without a copy for each.
+    images = batch_index.unique().tolist()
+    for image, own in zip(images, _outputs_of(outputs, images), strict=True):
+        shared = shared_inputs(bbox_attention, mask_head, own)
+        queries = outputs["hidden_states"][-1][image, query_index[batch_index == image]]
         for chunk in queries.split(len(queries) if max_bytes is None else _queries_at_once(shared[-1], max_bytes)):
-            if recompute and torch.is_grad_enabled():
-                masks.append(checkpoint(some_masks, chunk, *context, use_reentrant=False))
-            else:
-                masks.append(some_masks(chunk, *context))
+            masks.append(_call(some_masks, recompute, chunk, *shared))
     if not masks:
         return outputs["memory"].new_zeros(0, *outputs["features"]["res2"].shape[-2:])
     together = masks[0] if len(masks) == 1 else torch.cat(masks)
-    return together if len(pictures) == 1 else together[batch_index.argsort(stable=True).argsort()]
+    return together if len(images) == 1 else together[batch_index.argsort(stable=True).argsort()]
 
 
-def upsampled_convolution(x: Tensor, weight: Tensor, size: Sequence[int]) -> Tensor:
-    """A 3x3 convolution, without bias, of ``x`` upsampled to ``size`` by nearest neighbour.
+def predict_masks_at_once(
+    bbox_attention: AttentionMaps,
+    mask_head: MaskHead,
+    outputs: dict[str, Any],
+    batch_index: Tensor,
+    query_index: Tensor,
+) -> Tensor:
+    """:func:`predict_masks` without a loop over images or chunks, so that a graph of it can be recorded.
 
-    Where that doubles the size, each pixel of ``x`` stands for 2x2 equal ones, so taps that meet the same pixel are
-    added up beforehand: one transposed convolution with 4 taps for each result instead of 9, and no upsampled copy.
-
-    Args:
-        x: (K, C, h, w).
-        weight: (C', C, 3, 3).
-        size: height and width of the result; doubling includes 2h - 1 and 2w - 1, what strides make of odd sizes.
-
-    Returns:
-        (K, C', height, width).
+    It has a copy of what an image's queries share for each of them, and no bound on its memory.
     """
-    height, width = size
-    # A graph that is recorded must not depend on the sizes it was recorded with.
-    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    if recorded or (height + 1) // 2 != x.shape[2] or (width + 1) // 2 != x.shape[3]:
-        return F.conv2d(F.interpolate(x, size=size, mode="nearest"), weight, padding=1)
-    taps = F.pad(weight.flip(2, 3).transpose(0, 1), (1, 1, 1, 1))
-    taps = taps[:, :, 1:] + taps[:, :, :-1]
-    out = F.conv_transpose2d(x, taps[..., 1:] + taps[..., :-1], stride=2, padding=1)
-    if width % 2:  # the result ends one column early, and what lies beyond counts as 0
-        beyond = x[..., -1:].repeat_interleave(2, dim=2)
-        out[..., -2:-1] -= F.conv2d(beyond, weight[..., 2:], padding=(1, 0))
-    if height % 2:
-        beyond = x[:, :, -1:].repeat_interleave(2, dim=3)[..., :width]
-        out[:, :, -2:-1] -= F.pad(F.conv2d(beyond, weight[:, :, 2:], padding=(0, 1)), (0, width % 2))
-    return out[..., :height, :width]
+    keys, padding_mask, *shared = (part[batch_index] for part in shared_inputs(bbox_attention, mask_head, outputs))
+    queries = outputs["hidden_states"][-1][batch_index, query_index]
+    masks: Tensor = mask_head(bbox_attention(queries, keys, padding_mask), shared)
+    return masks
 
 
-def _of_each_query(part: Tensor, batch_index: Tensor) -> Tensor:
-    """(B, ...) of pictures to (K, ...) of queries; of one picture (1, ...), which goes with all without a copy."""
-    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    return part[batch_index] if recorded or len(part) > 1 else part
+def shared_inputs(bbox_attention: AttentionMaps, mask_head: MaskHead, outputs: dict[str, Any]) -> tuple[Tensor, ...]:
+    """What all queries of an image share, (B, ...) each: keys, padding mask, and the parts of the mask head."""
+    fpn = [outputs["features"][name] for name in ("res4", "res3", "res2")]
+    keys = bbox_attention.project_memory(outputs["memory"])
+    return keys, outputs["padding_mask"], *mask_head.shared_features(outputs["projected"], fpn)
 
 
-def _inputs_of(outputs: dict, pictures: list[int]) -> Iterator[dict[str, Tensor]]:
-    """What the mask head takes from ``Detr.forward``, for one picture (1, ...) after the other."""
-    tensors = {name: outputs[name] for name in ("projected", "memory", "padding_mask")} | outputs["features"]
-    each = {name: tensor.split(1) for name, tensor in tensors.items()}
-    return ({name: parts[picture] for name, parts in each.items()} for picture in pictures)
+def _outputs_of(outputs: dict[str, Any], images: list[int]) -> Iterator[dict[str, Any]]:
+    """What the mask head takes from ``Detr.forward``, for one image (1, ...) after the other."""
+    names = ("projected", "memory", "padding_mask")
+    each = {name: outputs[name].split(1) for name in names}
+    features = {name: feature.split(1) for name, feature in outputs["features"].items()}
+    for image in images:
+        own = {name: parts[image] for name, parts in each.items()}
+        yield own | {"features": {name: parts[image] for name, parts in features.items()}}
+
+
+def _call(function: Callable[..., Tensor], recompute: bool, *arguments: Tensor) -> Tensor:
+    if recompute and torch.is_grad_enabled():
+        again: Tensor = checkpoint(function, *arguments, use_reentrant=False)
+        return again
+    return function(*arguments)
 
 
 def _queries_at_once(largest: Tensor, max_bytes: int) -> int:

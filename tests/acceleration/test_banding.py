@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from detr_d2.modeling import band_first_stages_, banding
+from detr_d2.acceleration import band_first_stages_, banding
 
 from detectron2.config import get_cfg
 from detectron2.modeling import build_backbone
@@ -29,15 +29,15 @@ def _resnet(features: tuple[str, ...] = ("res2", "res3", "res5"), depth: int = 5
 @pytest.mark.parametrize("batch", [1, 3])
 def test_bands_give_the_same_features(size, batch, monkeypatch):
     backbone = _resnet()
-    pictures = torch.randn(batch, 3, *size)
+    images = torch.randn(batch, 3, *size)
     with torch.no_grad():
-        expected = backbone(pictures)
+        expected = backbone(images)
         stems = []
         backbone.stem.register_forward_hook(lambda _module, inputs, _output: stems.append(inputs[0].shape))
         monkeypatch.setattr(banding, "BAND_BYTES", 31 * 8 * 4 * -(-size[1] // 4))  # bands of 21 rows
         band_first_stages_(backbone)
 
-        features = backbone(pictures)
+        features = backbone(images)
 
     assert len(stems) == batch * math.ceil(math.ceil(size[0] / 4) / 21)
     assert max(shape[2] for shape in stems) <= 4 * 31
@@ -46,7 +46,7 @@ def test_bands_give_the_same_features(size, batch, monkeypatch):
         torch.testing.assert_close(features[name] / value.std(), value / value.std(), atol=1e-5, rtol=1e-5)
 
 
-def test_training_and_small_pictures_go_in_one_piece(monkeypatch):
+def test_training_and_small_images_go_in_one_piece(monkeypatch):
     backbone = _resnet()
     band_first_stages_(backbone)
     stems = []

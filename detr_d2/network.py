@@ -1,0 +1,104 @@
+"""From a config to the model's parts: Detectron2's backbone, and what the paper puts behind it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Sequence
+
+from torch import nn
+
+from detr_d2.modeling import AttentionMaps, Detr, HungarianMatcher, MaskHead, PostProcess, SetCriterion, Transformer
+
+from detectron2.config import CfgNode
+from detectron2.modeling import build_backbone
+
+#: Arguments of ``PostProcess`` that are keys of ``MODEL.DETR``.
+_THRESHOLDS = (
+    *("score_threshold", "class_score_thresholds", "overlap_threshold", "min_segment_area"),
+    "instance_score_threshold",
+)
+
+
+def build_network(cfg: CfgNode, num_classes: int, accelerate: bool = True) -> dict[str, nn.Module]:
+    """The modules that have parameters.
+
+    Args:
+        cfg: ``MODEL`` is looked at.
+        num_classes: K, without no-object.
+        accelerate: compute the same faster, see ``detr_d2.acceleration``; nothing needs that folder.
+
+    Returns:
+        "detr"; and with ``MODEL.DETR.MASK_ON`` "bbox_attention" and "mask_head".
+    """
+    options = cfg.MODEL.DETR
+    backbone = build_backbone(cfg)
+    if cfg.MODEL.RESNETS.RES5_DILATION == 2:
+        use_published_dilation_(backbone)
+    channels = {name: shape.channels or 0 for name, shape in backbone.output_shape().items()}
+    transformer = _build_transformer(options)
+    network = nn.ModuleDict()
+    if options.MASK_ON:
+        width, heads = options.HIDDEN_DIM, options.NHEADS
+        fpn_dims = [channels[name] for name in ("res4", "res3", "res2")]
+        network["bbox_attention"] = AttentionMaps(width, width, heads)
+        network["mask_head"] = MaskHead(width + heads, fpn_dims, width, options.ATTENTION_GAIN)
+    aux_loss = options.DEEP_SUPERVISION and not options.FREEZE_DETECTOR
+    network["detr"] = Detr(backbone, channels["res5"], transformer, num_classes, options.NUM_QUERIES, aux_loss)
+    if accelerate and importlib.util.find_spec("detr_d2.acceleration") is not None:
+        importlib.import_module("detr_d2.acceleration").accelerate_(network)
+    if options.COMPILE_BACKBONE:
+        backbone.compile()
+    return dict(network)
+
+
+def _build_transformer(options: CfgNode) -> Transformer:
+    return Transformer(
+        d_model=options.HIDDEN_DIM,
+        nhead=options.NHEADS,
+        num_encoder_layers=options.ENC_LAYERS,
+        num_decoder_layers=options.DEC_LAYERS,
+        dim_feedforward=options.DIM_FEEDFORWARD,
+        dropout=options.DROPOUT,
+        normalize_before=options.PRE_NORM,
+    )
+
+
+def build_criterion(cfg: CfgNode, num_classes: int) -> SetCriterion:
+    """Matching and losses as ``MODEL.DETR`` has them, no loss weighted against another."""
+    options = cfg.MODEL.DETR
+    return SetCriterion(
+        num_classes,
+        HungarianMatcher(options.COST_CLASS, options.COST_L1, options.COST_GIOU),
+        no_object_weight=options.NO_OBJECT_WEIGHT,
+        focal_alpha=options.FOCAL_ALPHA,
+        focal_gamma=options.FOCAL_GAMMA,
+    )
+
+
+def loss_weights(cfg: CfgNode) -> dict[str, float]:
+    """What each kind of loss counts in the sum that is minimised."""
+    keys = {"ce": "CLASS", "bbox": "L1", "giou": "GIOU", "mask": "MASK", "dice": "DICE"}
+    return {f"loss_{kind}": cfg.MODEL.DETR[f"{key}_WEIGHT"] for kind, key in keys.items()}
+
+
+def build_postprocess(cfg: CfgNode, is_thing: Sequence[bool]) -> PostProcess:
+    """Thresholds as ``MODEL.DETR`` has them, for classes of which some are things."""
+    return PostProcess(is_thing, **{name: cfg.MODEL.DETR[name.upper()] for name in _THRESHOLDS})
+
+
+def use_published_dilation_(backbone: nn.Module) -> None:
+    """Give the first block of a dilated ``res5`` no dilation, as the published networks have it (DC5).
+
+    torchvision, with whose ResNet they were trained, dilates the convolutions after the stride that dilation replaces,
+    Detectron2 all of res5; names and shapes are the same, the numbers aren't.
+
+    Source: Carion et al. 2020, "End-to-End Object Detection with Transformers", section 4, "DC5".
+
+    Args:
+        backbone: a ResNet of bottleneck blocks with Detectron2's names, changed in place; others stay as they are.
+    """
+    stage = getattr(backbone, "res5", None)
+    convolution = None if stage is None else getattr(stage[0], "conv2", None)
+    if isinstance(convolution, nn.Conv2d) and convolution.kernel_size == (3, 3):
+        convolution.dilation = convolution.padding = (1, 1)
