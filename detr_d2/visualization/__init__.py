@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from detr_d2.visualization.panoptic import draw_instances, draw_panoptic, enlargement
     from detr_d2.visualization.per_class import draw_per_class
     from detr_d2.visualization.side_by_side import draw_prediction, draw_side_by_side, save_side_by_side
+    from detr_d2.visualization.visualizer import PanopticVisualizer
 
 __all__ = [
+    "PanopticVisualizer",
     "draw_curves",
     "draw_instances",
     "draw_panoptic",
@@ -38,5 +40,6 @@ __getattr__ = lazy_names(
         "panoptic": ("draw_instances", "draw_panoptic", "enlargement"),
         "per_class": ("draw_per_class",),
         "side_by_side": ("draw_prediction", "draw_side_by_side", "save_side_by_side"),
+        "visualizer": ("PanopticVisualizer",),
     },
 )

@@ -9,14 +9,11 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from detr_d2.data import read_panoptic_png
-from detr_d2.errors import DatasetError
 from detr_d2.labels.image_reading import read_dataset_image
 from detr_d2.visualization.files import save_picture
+from detr_d2.visualization.ground_truth import draw_ground_truth
 from detr_d2.visualization.label_layout import text_font
 from detr_d2.visualization.panoptic import draw_instances, draw_panoptic, enlargement, resize_image
-
-from detectron2.structures import Boxes, BoxMode, Instances
 
 #: Larger pictures are shrunk for a row of three; they can be looked at in full size one by one.
 MAX_LONG_SIDE = 960
@@ -54,7 +51,7 @@ def draw_side_by_side(
     scale = min(float(enlargement(height, width)), MAX_LONG_SIDE / max(height, width))
     panels = {
         Path(dataset_dict["file_name"]).name: resize_image(image, scale),
-        "truth": _draw_truth(image, dataset_dict, metadata, scale),
+        "truth": draw_ground_truth(image, dataset_dict, metadata, scale),
         "prediction": draw_prediction(image, prediction, metadata, scale, score_threshold),
     }
     return _in_a_row(list(panels.values()), list(panels))
@@ -102,28 +99,6 @@ def save_side_by_side(
 
 def _image(dataset_dict: DatasetDict, image_format: str) -> np.ndarray:
     return read_dataset_image(dataset_dict["file_name"], image_format, f"the picture {dataset_dict['file_name']}")
-
-
-def _draw_truth(image: np.ndarray, dataset_dict: DatasetDict, metadata: Any, scale: float) -> np.ndarray:
-    if "pan_seg_file_name" not in dataset_dict:
-        return draw_instances(image, _true_boxes(dataset_dict.get("annotations", []), image), metadata, scale)
-    ids = read_panoptic_png(dataset_dict["pan_seg_file_name"])
-    if ids.shape != image.shape[:2]:
-        raise DatasetError(
-            f"{dataset_dict['pan_seg_file_name']} has {ids.shape[1]}x{ids.shape[0]} pixels, its picture "
-            f"{dataset_dict['file_name']} {image.shape[1]}x{image.shape[0]}; both must be equal. Export the masks anew."
-        )
-    return draw_panoptic(image, ids, dataset_dict["segments_info"], metadata, scale)
-
-
-def _true_boxes(annotations: Sequence[Mapping[str, Any]], image: np.ndarray) -> Instances:
-    """The boxes of Detectron2's annotations, without scores; crowds are left out."""
-    objects = [entry for entry in annotations if not entry.get("iscrowd", 0)]
-    boxes = [BoxMode.convert(list(entry["bbox"]), entry["bbox_mode"], BoxMode.XYXY_ABS) for entry in objects]
-    truth = Instances((image.shape[0], image.shape[1]))
-    truth.pred_boxes = Boxes(np.array(boxes, dtype=np.float32).reshape(-1, 4))
-    truth.pred_classes = np.array([entry["category_id"] for entry in objects], dtype=np.int64)
-    return truth
 
 
 def _in_a_row(panels: Sequence[np.ndarray], titles: Sequence[str]) -> np.ndarray:
