@@ -53,7 +53,7 @@ def test_records_count_every_pixel_once(evaluated: tuple[str, Path, dict]) -> No
         assert sum(pixels for *_, pixels in record.overlaps) == record.height * record.width
         assert sum(pixels for *_, pixels in record.boundary_overlaps) == record.height * record.width
         assert {s["id"]: s["area"] for s in record.true} == {
-            i: n for i, n in record.pixels.true_areas.items() if i in {s["id"] for s in record.true}
+            i: n for i, n in record.compared.overlaps.true_areas.items() if i in {s["id"] for s in record.true}
         }
         assert all(s["score"] == pytest.approx(0.9) for s in record.predicted)
 

@@ -14,12 +14,12 @@ import numpy as np
 
 from detr_d2.data.segments import read_panoptic_png
 from detr_d2.errors import DatasetError, UserError
-from detr_d2.evaluation.bootstrap import PictureSums
 from detr_d2.evaluation.faults import Fault, faults_table, map_faults
 from detr_d2.evaluation.ground_truth import count_stale_areas
+from detr_d2.evaluation.matching import ComparedImage, Count
 from detr_d2.evaluation.overlaps import Overlaps, segment_areas
 from detr_d2.evaluation.panoptic_files import PanopticFile, PictureEntry
-from detr_d2.evaluation.panoptic_quality import Matches, PanopticQuality, match_segments
+from detr_d2.evaluation.panoptic_quality import PanopticQuality
 from detr_d2.progress import progress
 from detr_d2.wording import counted
 
@@ -32,9 +32,9 @@ CURE_PNG = "write the PNG again, whole and in RGB"
 
 @dataclass(frozen=True)
 class PictureResult:
-    """What looking at a picture gave: matches, or None and faults."""
+    """What looking at a picture gave: its counts, or None and faults."""
 
-    matches: Matches | None
+    counts: list[Count] | None
     faults: list[Fault]
     stale_areas: int
 
@@ -45,7 +45,6 @@ class FileQuality:
 
     Args:
         quality: of all pictures that were compared.
-        sums: of each picture, in the order of the truth.
         missing: pictures without a prediction.
         annotated: pictures of the truth that have an annotation.
         unannotated: pictures of the truth that have none.
@@ -53,7 +52,6 @@ class FileQuality:
     """
 
     quality: PanopticQuality
-    sums: PictureSums
     missing: int = 0
     annotated: int = 0
     unannotated: int = 0
@@ -81,7 +79,7 @@ def compare_files(
     Raises:
         DatasetError: something is wrong with the truth or the predictions; all of it is listed, up to some rows.
     """
-    result = FileQuality(PanopticQuality(num_classes), PictureSums(num_classes), annotated=len(truth.listed))
+    result = FileQuality(PanopticQuality(num_classes), annotated=len(truth.listed))
     result.faults = truth.faults + predictions.faults + _foreign(truth, predictions)
     missing = [image_id for image_id in truth.listed if image_id not in predictions.listed]
     result.missing = len(missing)
@@ -94,12 +92,11 @@ def compare_files(
         for picture in progress(pictures, len(chosen), "picture"):
             result.faults += picture.faults
             result.stale_areas += picture.stale_areas
-            if picture.matches is not None:
-                result.quality.add(picture.matches)
-                result.sums.add(picture.matches)
+            if picture.counts is not None:
+                result.quality.add(picture.counts)
     if result.faults:
         raise DatasetError(_refusal(result.faults, truth, predictions))
-    if not len(result.sums):
+    if not len(result.quality):
         raise DatasetError(f"there is no picture to compare in {truth.path} and {predictions.path}.")
     return result
 
@@ -127,8 +124,10 @@ def compare_picture(job: tuple[Any, PictureEntry, PictureEntry | None, tuple[int
     if predicted_map is not None:
         areas = overlaps.predicted_areas if overlaps else segment_areas(predicted_map)
         faults = faults + map_faults(predicted_place, _ids(segments), areas, predicted_map.shape, size, "the truth")
-    matches = match_segments(overlaps, true.segments, segments) if overlaps and not faults else None
-    return PictureResult(matches, faults, stale)
+    counts = None
+    if overlaps and not faults:
+        counts = list(ComparedImage(overlaps, true.segments, segments).counts().values())
+    return PictureResult(counts, faults, stale)
 
 
 def _read(picture: str, entry: PictureEntry) -> tuple[np.ndarray | None, list[Fault]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -83,27 +84,44 @@ class Overlaps:
         """True id, predicted id and pixels of each pair; :meth:`of_pairs` reads it."""
         return [[true_id, predicted_id, count] for (true_id, predicted_id), count in self.pairs.items()]
 
-    def iou(self, true_id: int, predicted_id: int) -> float:
-        """Shared pixels as part of those of either segment; true void doesn't count."""
-        overlap = self.pixels(true_id, predicted_id)
-        areas = self.predicted_areas[predicted_id] + self.true_areas[true_id]
-        return overlap / (areas - overlap - self.pixels(VOID, predicted_id))
+    @cached_property
+    def on(self) -> dict[int, dict[int, int]]:
+        """By predicted id the true ids that it meets, void included, and the pixels of each."""
+        found: dict[int, dict[int, int]] = defaultdict(dict)
+        for (true_id, predicted_id), count in self.pairs.items():
+            found[predicted_id][true_id] = count
+        return found
+
+    @cached_property
+    def under(self) -> dict[int, dict[int, int]]:
+        """By true id the predicted ids that it meets, void included, and the pixels of each."""
+        found: dict[int, dict[int, int]] = defaultdict(dict)
+        for (true_id, predicted_id), count in self.pairs.items():
+            found[true_id][predicted_id] = count
+        return found
 
     def pixels(self, true_id: int, predicted_id: int) -> int:
         """Pixels that are of both segments."""
         return self.pairs.get((true_id, predicted_id), 0)
 
-    def matches(
-        self, true_class: Mapping[int, int], predicted_class: Mapping[int, int]
-    ) -> dict[int, tuple[int, float]]:
-        """{predicted id: (true id, iou)} of the pairs of one class whose iou is above 0.5; void pixels don't count.
+    def counted_area(self, predicted_id: int) -> int:
+        """A predicted segment's pixels that aren't void in the ground truth."""
+        return self.predicted_areas[predicted_id] - self.pixels(VOID, predicted_id)
 
-        They come in the order of the true ids.
-        """
-        found = {}
-        for true_id, predicted_id in self.pairs:
-            if true_id in true_class and true_class[true_id] == predicted_class.get(predicted_id):
-                iou = self.iou(true_id, predicted_id)
-                if iou > 0.5:
-                    found[predicted_id] = true_id, iou
-        return found
+    def iou(self, true_id: int, *predicted_ids: int) -> float:
+        """IoU of a true segment with the union of predicted ones; true void doesn't count, classes don't either."""
+        shared = sum(self.pixels(true_id, predicted_id) for predicted_id in predicted_ids)
+        areas = sum(self.counted_area(predicted_id) for predicted_id in predicted_ids) + self.true_areas[true_id]
+        return shared / (areas - shared) if shared else 0.0
+
+    def home(self, predicted_id: int) -> int:
+        """The true id, perhaps void, that has the largest part of a predicted segment; the lowest one of equals."""
+        return min(self.on[predicted_id].items(), key=lambda item: (-item[1], item[0]))[0]
+
+    def mostly_on(self, predicted_id: int, true_id: int) -> bool:
+        """More than half of a predicted segment, void not counted, lies on a true one."""
+        return 2 * self.pixels(true_id, predicted_id) > self.counted_area(predicted_id)
+
+    def mostly_under(self, true_id: int, predicted_id: int) -> bool:
+        """More than half of a true segment is covered by a predicted one."""
+        return 2 * self.pixels(true_id, predicted_id) > self.true_areas[true_id]

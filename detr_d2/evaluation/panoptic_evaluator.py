@@ -15,10 +15,10 @@ from detr_d2.errors import DatasetError, UserError
 from detr_d2.evaluation.bootstrap import Intervals, bootstrap_intervals
 from detr_d2.evaluation.boundaries import boundary_overlaps, boundary_width
 from detr_d2.evaluation.ground_truth import count_stale_areas, find_faults
+from detr_d2.evaluation.matching import compare_maps
 from detr_d2.evaluation.measure_results import Results, evaluation_results, measures_as_json
 from detr_d2.evaluation.measures import PanopticMeasures
 from detr_d2.evaluation.overlaps import segment_areas
-from detr_d2.evaluation.panoptic_quality import compare_maps
 from detr_d2.evaluation.prediction_files import PredictionWriter
 from detr_d2.evaluation.record_writer import RecordWriter
 from detr_d2.evaluation.records import make_record
@@ -123,8 +123,8 @@ class DetrPanopticEvaluator(DatasetEvaluator):
             return None
         self._report_coverage()
         intervals = None
-        if self._resamples and len(self._measures.sums):
-            intervals = bootstrap_intervals(self._measures.sums, group_labels(self._is_thing), self._resamples)
+        if self._resamples and len(self._measures.quality):
+            intervals = bootstrap_intervals(self._measures.quality, group_labels(self._is_thing), self._resamples)
         results = evaluation_results(self._measures, intervals)
         self._report_quality(intervals, results)
         return results
@@ -133,11 +133,11 @@ class DetrPanopticEvaluator(DatasetEvaluator):
         self, picture: dict[str, Any], true_map: np.ndarray, predicted_map: np.ndarray, segments: list[dict[str, Any]]
     ) -> None:
         """Measure a picture, and keep what is kept of it."""
-        overlaps = compare_maps(true_map, predicted_map, segments, len(self._categories))
+        image = compare_maps(true_map, picture["segments_info"], predicted_map, segments, len(self._categories))
         boundaries = None
         if self._boundaries:
             boundaries = boundary_overlaps(true_map, predicted_map, boundary_width(*true_map.shape))
-        record = make_record(picture, overlaps, segments, boundaries)
+        record = make_record(picture, image.overlaps, segments, boundaries)
         self._measures.add(record)
         if self._output_dir:
             # Made with the first picture, so that a run which fails before leaves older files alone.

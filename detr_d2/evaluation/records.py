@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from detr_d2.errors import DatasetError, MissingFileError
+from detr_d2.evaluation.matching import ComparedImage
 from detr_d2.evaluation.overlaps import VOID, Overlaps
 from detr_d2.evaluation.record_checks import check_record, check_run
 from detr_d2.files import open_regular
@@ -59,24 +60,21 @@ class EvaluationRecord:
         return json.dumps(content, allow_nan=False, separators=(",", ":")).encode() + b"\n"
 
     @cached_property
-    def pixels(self) -> Overlaps:
-        """The overlaps, to be asked."""
-        return Overlaps.of_pairs(self.overlaps)
+    def compared(self) -> ComparedImage:
+        """The segments and their overlaps, to be asked."""
+        true = [{"id": s["id"], "category_id": s["class"], "iscrowd": s["iscrowd"]} for s in self.true]
+        predicted = [{"id": s["id"], "category_id": s["class"]} for s in self.predicted]
+        return ComparedImage(Overlaps.of_pairs(self.overlaps), true, predicted)
 
     @cached_property
     def boundary_pixels(self) -> Overlaps | None:
         """The boundaries' overlaps, to be asked."""
         return None if self.boundary_overlaps is None else Overlaps.of_pairs(self.boundary_overlaps)
 
-    @cached_property
-    def true_segments(self) -> list[dict[str, Any]]:
-        """As panoptic quality takes them: "id", "category_id", "iscrowd"."""
-        return [{"id": s["id"], "category_id": s["class"], "iscrowd": s["iscrowd"]} for s in self.true]
-
-    @cached_property
-    def predicted_segments(self) -> list[dict[str, Any]]:
-        """As panoptic quality takes them: "id", "category_id"."""
-        return [{"id": s["id"], "category_id": s["class"]} for s in self.predicted]
+    @property
+    def scores(self) -> dict[int, float | None]:
+        """The score of each predicted segment, where it has one."""
+        return {s["id"]: s.get("score") for s in self.predicted}
 
 
 def make_record(

@@ -32,10 +32,10 @@ def comparison_as_json(
     before, after = group_means(found.before, is_thing), group_means(found.after, is_thing)
     groups = {
         name: _row(before[name], after[name], differences.groups[name], differences.better_groups[name])
-        | {"pictures": len(found.sums_after)}
+        | {"pictures": len(found.after)}
         for name in before
     }
-    pictures_of = np.maximum(found.sums_before.pictures_of_classes(), found.sums_after.pictures_of_classes())
+    pictures_of = np.maximum(found.before.images_of_classes(), found.after.images_of_classes())
     classes = []
     for label, category in enumerate(found.categories):
         pair = found.before.of_class(label), found.after.of_class(label)
@@ -50,7 +50,7 @@ def comparison_as_json(
         row["verdict"] = verdict(row)
     worse, better = most_changed(found.changes, pictures)
     return {
-        **{"names": list(names), "pictures": len(found.sums_after), "left_out": found.left_out},
+        **{"names": list(names), "pictures": len(found.after), "left_out": found.left_out},
         **{"resamples": differences.resamples, "confidence": differences.confidence},
         **{"groups": groups, "classes": classes},
         **{"lost_most": [_about(change) for change in worse], "gained_most": [_about(change) for change in better]},

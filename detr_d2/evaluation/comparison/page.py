@@ -11,9 +11,8 @@ import numpy as np
 
 from detr_d2.evaluation.comparison.content import changed_classes
 from detr_d2.evaluation.records import EvaluationRecord
-from detr_d2.evaluation.report.mistakes import find_mistakes
 from detr_d2.evaluation.report.painting import address_of
-from detr_d2.evaluation.report.source import EvaluationFolder, files_of, scene_of, scores_of
+from detr_d2.evaluation.report.source import EvaluationFolder, files_of
 from detr_d2.evaluation.report.views import PictureViews
 from detr_d2.pages import write_page
 
@@ -60,9 +59,7 @@ def _views(
     shown: list[tuple[str, np.ndarray]] = []
     for name, folder, known in zip(content["names"], folders, records):
         record = known[image_id]
-        scene = scene_of(record)
-        files = files_of(record, folder.preview(image_id))
-        views = PictureViews(files, scene, find_mistakes(scene), scores_of(record), folder.categories)
+        views = PictureViews(files_of(record, folder.preview(image_id)), record, folder.categories)
         of_name = dict(views.all())
         shown = shown or [(key, of_name[key]) for key in ("photo", "truth") if key in of_name]
         shown += [(name, of_name["prediction"])] if "prediction" in of_name else []

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from detr_d2.evaluation.matching import ComparedImage
 from detr_d2.evaluation.overlaps import VOID
-from detr_d2.evaluation.report.scene import Scene
 
 
 class TruthCounts:
@@ -26,20 +26,21 @@ class TruthCounts:
         self.areas: list[int] = []
         self.segments_of_picture: list[int] = []
 
-    def add(self, scene: Scene) -> None:
+    def add(self, image: ComparedImage) -> None:
         """Add a picture."""
+        areas = image.overlaps.true_areas
         self.pictures += 1
-        self.pixels += sum(scene.true_areas.values())
-        self.void_pixels += scene.true_areas.get(VOID, 0)
-        self.crowds += len(scene.crowd_class)
-        self.segments_of_picture.append(len(scene.true_class))
-        self.areas += [scene.true_areas[i] for i in scene.true_class]
-        for true_id, label in scene.true_class.items():
+        self.pixels += sum(areas.values())
+        self.void_pixels += areas.get(VOID, 0)
+        self.crowds += len(image.crowd_class)
+        self.segments_of_picture.append(len(image.true_class))
+        self.areas += [areas[i] for i in image.true_class]
+        for true_id, label in image.true_class.items():
             self.class_segments[label] += 1
-            self.class_pixels[label] += scene.true_areas[true_id]
-        for label in scene.crowd_class.values():
+            self.class_pixels[label] += areas[true_id]
+        for label in image.crowd_class.values():
             self.class_crowds[label] += 1
-        for label in set(scene.true_class.values()):
+        for label in set(image.true_class.values()):
             self.class_pictures[label] += 1
 
     def as_json(self) -> dict[str, Any]:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from detr_d2.evaluation.report.analysis import Analysis
-from detr_d2.evaluation.report.mistakes import KINDS, find_mistakes
+from detr_d2.evaluation.report.mistakes import KINDS
 from detr_d2.evaluation.report.painting import address_of
 from detr_d2.evaluation.report.ranking import Example, PictureResult, worst_and_best
-from detr_d2.evaluation.report.source import EvaluationFolder, files_of, scene_of, scores_of
+from detr_d2.evaluation.report.source import EvaluationFolder, files_of
 from detr_d2.evaluation.report.views import PictureViews
 
 #: Examples of each kind of mistake.
@@ -109,10 +109,8 @@ class Gallery:
     def _views_of(self, row: int) -> PictureViews:
         if row not in self._views:
             record = self._records[row]
-            scene = scene_of(record)
             files = files_of(record, self.folder.preview(record.image_id))
-            findings = find_mistakes(scene)
-            self._views[row] = PictureViews(files, scene, findings, scores_of(record), self.folder.categories)
+            self._views[row] = PictureViews(files, record, self.folder.categories)
         return self._views[row]
 
 

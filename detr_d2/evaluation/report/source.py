@@ -13,7 +13,6 @@ from PIL import Image
 
 from detr_d2.data.categories import Category
 from detr_d2.evaluation.records import PREVIEWS_FILE, RECORDS_FILE, RUN_FILE, EvaluationRecord, read_records, read_run
-from detr_d2.evaluation.report.scene import Scene
 from detr_d2.evaluation.report.views import PictureFiles
 from detr_d2.files import open_regular
 
@@ -70,21 +69,6 @@ class EvaluationFolder:
                 return np.asarray(image).astype(np.int64) if max(image.size) <= _MOST_SIDE else None
         except Exception:  # damaged archives and PNGs raise all sorts of errors, and a report does without previews
             return None
-
-
-def scene_of(record: EvaluationRecord) -> Scene:
-    """The segments of a record and their overlaps."""
-    return Scene(
-        {s["id"]: s["class"] for s in record.true if not s["iscrowd"]},
-        {s["id"]: s["class"] for s in record.true if s["iscrowd"]},
-        {s["id"]: s["class"] for s in record.predicted},
-        record.pixels.pairs,
-    )
-
-
-def scores_of(record: EvaluationRecord) -> dict[int, float | None]:
-    """The score of each predicted segment, where it has one."""
-    return {s["id"]: s.get("score") for s in record.predicted}
 
 
 def files_of(record: EvaluationRecord, preview: np.ndarray | None) -> PictureFiles:

@@ -12,9 +12,9 @@ from detr_d2.data.categories import Category
 from detr_d2.data.segments import read_panoptic_png
 from detr_d2.errors import UserError
 from detr_d2.evaluation.overlaps import VOID
+from detr_d2.evaluation.records import EvaluationRecord
 from detr_d2.evaluation.report import painting
-from detr_d2.evaluation.report.mistakes import Findings, Mistake
-from detr_d2.evaluation.report.scene import Scene
+from detr_d2.evaluation.report.mistakes import Mistake, find_mistakes
 from detr_d2.labels.image_reading import read_whole_image, reading_error
 
 logger = logging.getLogger(__name__)
@@ -60,21 +60,17 @@ class PictureViews:
 
     Args:
         files: of the picture; of those that can't be read nothing is drawn.
-        scene: its segments.
-        findings: its mistakes.
-        scores: of the predicted segments, by id.
+        record: of its evaluation.
         categories: by contiguous class.
     """
 
     def __init__(
         self,
         files: PictureFiles,
-        scene: Scene,
-        findings: Findings,
-        scores: Mapping[int, float | None],
+        record: EvaluationRecord,
         categories: Sequence[Category],
     ) -> None:
-        self.scene, self.findings, self.scores, self.categories = scene, findings, scores, categories
+        self.image, self.scores, self.categories = record.compared, record.scores, categories
         self.size = painting.view_size(files.height, files.width)
         self.photo = self._photo(files)
         self.true_map = self._true_map(files)
@@ -84,11 +80,11 @@ class PictureViews:
         """Name and picture (H, W, 3) uint8 of each view that can be drawn: photo, truth, prediction, mistakes."""
         views = [("photo", self.photo)]
         if self.true_map is not None:
-            views.append(("truth", self._segments(self.true_map, self.scene.true_class, {})))
+            views.append(("truth", self._segments(self.true_map, self.image.true_class, {})))
         if self.predicted_map is not None:
-            views.append(("prediction", self._segments(self.predicted_map, self.scene.predicted_class, self.scores)))
+            views.append(("prediction", self._segments(self.predicted_map, self.image.predicted_class, self.scores)))
         if self.true_map is not None and self.predicted_map is not None:
-            mistakes = [mistake for mistake in self.findings.mistakes if mistake.kind != "loose_borders"]
+            mistakes = [mistake for mistake in find_mistakes(self.image) if mistake.kind != "loose_borders"]
             views.append(("mistakes", self.mistakes(mistakes)))
         return views
 
@@ -120,8 +116,8 @@ class PictureViews:
 
     def name_of(self, mistake: Mistake) -> str:
         """A mistake in a few words."""
-        true = [self._class_name(self.scene.true_class[i]) for i in mistake.true_ids[:1]]
-        predicted = [self._class_name(self.scene.predicted_class[i]) for i in mistake.predicted_ids[:1]]
+        true = [self._class_name(self.image.true_class[i]) for i in mistake.true_ids[:1]]
+        predicted = [self._class_name(self.image.predicted_class[i]) for i in mistake.predicted_ids[:1]]
         return _NAMES[mistake.kind].format(true="".join(true), predicted="".join(predicted))
 
     def _class_name(self, label: int) -> str:

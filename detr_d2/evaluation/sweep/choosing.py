@@ -50,7 +50,7 @@ def choose(result: SweepResult, is_thing: Sequence[bool], current: Setting, resa
     places = range(len(result.settings))
     best = max(places, key=lambda i: (_or_least(means[i]), -_distance(result.settings[i], current)))
     before = result.settings.index(current)
-    differences = paired_differences(result.sums[before], result.sums[best], groups, resamples)
+    differences = paired_differences(result.quality[before], result.quality[best], groups, resamples)
     scores, qualities = _class_scores(result, result.settings[best], current)
     counts = result.quality[best]
     true = (counts.true_positives + counts.false_negatives).tolist()
@@ -75,7 +75,7 @@ def choice_as_json(result: SweepResult, choice: Choice, categories: Sequence[Cat
     ]
     gain = 100 * choice.differences.groups["All"][0]
     return {
-        **{"pictures": len(result.sums[0]), "settings": settings, "current": choice.current._asdict()},
+        **{"pictures": len(result.quality[0]), "settings": settings, "current": choice.current._asdict()},
         **{"best": choice.best._asdict(), "gain_interval": None if any(map(math.isnan, gain)) else gain.tolist()},
         "classes": classes,
     }
@@ -92,7 +92,7 @@ def _class_scores(result: SweepResult, best: Setting, current: Setting) -> tuple
     tried = [i for i, setting in enumerate(result.settings) if setting.overlap == best.overlap]
     scores, qualities = [], []
     overall = result.quality[result.settings.index(best)]
-    for label in range(len(overall.iou)):
+    for label in range(overall.num_classes):
         place = result.settings.index(best)
         if overall.true_positives[label] + overall.false_negatives[label] >= LEAST_SEGMENTS:
             place = max(

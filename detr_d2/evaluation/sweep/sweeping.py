@@ -13,9 +13,9 @@ from tqdm import tqdm
 
 from detr_d2.data import read_panoptic_png
 from detr_d2.errors import DatasetError
-from detr_d2.evaluation.bootstrap import PictureSums
 from detr_d2.evaluation.ground_truth import find_faults
-from detr_d2.evaluation.panoptic_quality import Matches, PanopticQuality, compare_maps, match_segments
+from detr_d2.evaluation.matching import Count, compare_maps
+from detr_d2.evaluation.panoptic_quality import PanopticQuality
 from detr_d2.meta_arch import DetrPanoptic
 from detr_d2.modeling import kept_queries, panoptic_map
 
@@ -33,12 +33,11 @@ class SweepResult:
 
     Args:
         settings: all that were tried.
-        quality, sums: of each, in the same order.
+        quality: of each, in the same order.
     """
 
     settings: list[Setting]
     quality: list[PanopticQuality]
-    sums: list[PictureSums]
 
 
 class Candidates(NamedTuple):
@@ -77,7 +76,7 @@ def sweep_thresholds(
         DatasetError: the truth contradicts itself, or a picture isn't the dataset's.
     """
     tried, count = list(settings), len(model.categories)
-    result = SweepResult(tried, [PanopticQuality(count) for _ in tried], [PictureSums(count) for _ in tried])
+    result = SweepResult(tried, [PanopticQuality(count) for _ in tried])
     records = {record["image_id"]: record for record in truth}
     lowest = min(setting.score for setting in tried)
     for batch in tqdm(batches, unit="batch", disable=None):
@@ -85,10 +84,8 @@ def sweep_thresholds(
             if item["image_id"] not in records:
                 raise DatasetError(f"the image id {item['image_id']!r} isn't one of the dataset's.")
             record = records[item["image_id"]]
-            found = _picture_matches(model, candidates, record, tried)
-            for place, matches in enumerate(found):
-                result.quality[place].add(matches)
-                result.sums[place].add(matches)
+            for quality, counts in zip(result.quality, _image_counts(model, candidates, record, tried), strict=True):
+                quality.add(counts)
     return result
 
 
@@ -105,37 +102,37 @@ def find_candidates(model: DetrPanoptic, batch: list[dict[str, Any]], threshold:
             yield Candidates(masks, scores, classes, (padded_size, image_size, output_size))
 
 
-def _picture_matches(
+def _image_counts(
     model: DetrPanoptic, candidates: Candidates, record: dict[str, Any], settings: Sequence[Setting]
-) -> Iterator[Matches]:
+) -> Iterator[list[Count]]:
     """What a picture adds for each setting; settings that keep the same queries share a map."""
     true_map = read_panoptic_png(record["pan_seg_file_name"])
     faults = find_faults(record, true_map)
     if faults:
         shown = "\n".join(f"  {fault}" for fault in faults)
         raise DatasetError(f"the truth contradicts itself, so that no number would mean anything:\n{shown}")
-    known: dict[tuple[int, float], Matches] = {}
+    known: dict[tuple[int, float], list[Count]] = {}
     for setting in settings:
         chosen = candidates.scores > setting.score
         key = int(chosen.sum()), setting.overlap  # the best so many: equal numbers are equal sets
         if key not in known:
-            known[key] = _matches(model, candidates, chosen, setting.overlap, true_map, record)
+            known[key] = _counts(model, candidates, chosen, setting.overlap, true_map, record)
         yield known[key]
 
 
-def _matches(
+def _counts(
     model: DetrPanoptic,
     candidates: Candidates,
     chosen: Tensor,
     overlap: float,
     true_map: np.ndarray,
     record: dict[str, Any],
-) -> Matches:
+) -> list[Count]:
     ids, segments = panoptic_map(
         *(candidates.masks[chosen], candidates.scores[chosen], candidates.classes[chosen], model.is_thing),
         *candidates.sizes,
         min_area=model.min_segment_area,
         overlap_threshold=overlap,
     )
-    overlaps = compare_maps(true_map, ids.cpu().numpy(), segments, len(model.categories))
-    return match_segments(overlaps, record["segments_info"], segments)
+    image = compare_maps(true_map, record["segments_info"], ids.cpu().numpy(), segments, len(model.categories))
+    return list(image.counts().values())
