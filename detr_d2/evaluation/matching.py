@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from detr_d2.evaluation.overlaps import VOID, Overlaps
+from detr_d2.evaluation.overlaps import VOID, Overlaps, RunMap
 
 Segment = Mapping[str, Any]
 #: A pair of one class with an IoU above this is a match; only one such pair is possible.
@@ -130,7 +130,7 @@ class ComparedImage:
 
 
 def compare_maps(
-    true_map: np.ndarray,
+    true_map: np.ndarray | RunMap,
     true_segments: Sequence[Segment],
     predicted_map: np.ndarray,
     predicted_segments: Sequence[Segment],
@@ -169,5 +169,5 @@ def _require_agreement(predicted_class: Mapping[int, int], areas: Mapping[int, i
         )
 
 
-def _size(array: np.ndarray) -> str:
+def _size(array: np.ndarray | RunMap) -> str:
     return " x ".join(map(str, array.shape))

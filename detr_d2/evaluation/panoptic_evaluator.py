@@ -10,15 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from detr_d2.data import categories_of, read_panoptic_png
+from detr_d2.data import categories_of
 from detr_d2.errors import DatasetError, UserError
 from detr_d2.evaluation.bootstrap import Intervals, bootstrap_intervals
 from detr_d2.evaluation.boundaries import boundary_overlaps, boundary_width
 from detr_d2.evaluation.ground_truth import count_stale_areas, find_faults
+from detr_d2.evaluation.ground_truth_maps import GROUND_TRUTH
 from detr_d2.evaluation.matching import compare_maps
 from detr_d2.evaluation.measure_results import Results, evaluation_results, measures_as_json
 from detr_d2.evaluation.measures import PanopticMeasures
-from detr_d2.evaluation.overlaps import segment_areas
+from detr_d2.evaluation.overlaps import RunMap
 from detr_d2.evaluation.prediction_files import PredictionWriter
 from detr_d2.evaluation.record_writer import RecordWriter
 from detr_d2.evaluation.records import make_record
@@ -100,10 +101,10 @@ class DetrPanopticEvaluator(DatasetEvaluator):
                 raise ValueError('the model gave no "panoptic_seg"; MODEL.DETR.MASK_ON and PANOPTIC_ON must be True.')
             row, record = self._record(picture["image_id"])
             self._times_seen[row] += 1
-            ids = self._true_map(record)
-            if ids is not None:
+            ground_truth = self._ground_truth(record)
+            if ground_truth is not None:
                 predicted_map, predicted_segments = output["panoptic_seg"]
-                self._compare(record, ids, predicted_map.detach().cpu().numpy(), predicted_segments)
+                self._compare(record, ground_truth, predicted_map.detach().cpu().numpy(), predicted_segments)
 
     def evaluate(self) -> Results | None:
         """Results over all processes; None but in the main one.
@@ -130,13 +131,13 @@ class DetrPanopticEvaluator(DatasetEvaluator):
         return results
 
     def _compare(
-        self, picture: dict[str, Any], true_map: np.ndarray, predicted_map: np.ndarray, segments: list[dict[str, Any]]
+        self, picture: dict[str, Any], true_map: RunMap, predicted_map: np.ndarray, segments: list[dict[str, Any]]
     ) -> None:
         """Measure a picture, and keep what is kept of it."""
         image = compare_maps(true_map, picture["segments_info"], predicted_map, segments, len(self._categories))
         boundaries = None
         if self._boundaries:
-            boundaries = boundary_overlaps(true_map, predicted_map, boundary_width(*true_map.shape))
+            boundaries = boundary_overlaps(true_map.pixels(), predicted_map, boundary_width(*true_map.shape))
         record = make_record(picture, image.overlaps, segments, boundaries)
         self._measures.add(record)
         if self._output_dir:
@@ -154,19 +155,20 @@ class DetrPanopticEvaluator(DatasetEvaluator):
             )
         return self._records[image_id]
 
-    def _true_map(self, record: dict[str, Any]) -> np.ndarray | None:
-        """The true segment ids, or None where the ground truth has faults, which are noted."""
+    def _ground_truth(self, record: dict[str, Any]) -> RunMap | None:
+        """The true map, or None where the ground truth has faults, which are noted."""
         try:
-            ids = read_panoptic_png(record["pan_seg_file_name"])
+            found = GROUND_TRUTH.read(record["pan_seg_file_name"])
         except UserError as error:
             faults = [f"image id {record['image_id']}: {error}"]
         else:
-            faults = find_faults(record, ids)
-            self._stale_areas += count_stale_areas(record["segments_info"], segment_areas(ids))
+            areas = found.areas()
+            faults = find_faults(record, areas, found.shape)
+            self._stale_areas += count_stale_areas(record["segments_info"], areas)
         self._faults += faults
         if len(self._faults) >= MAX_FAULTS:
             raise self._contradiction()
-        return None if faults else ids
+        return None if faults else found
 
     def _contradiction(self) -> DatasetError:
         shown = "\n".join(f"  {fault}" for fault in self._faults[:MAX_FAULTS])

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from detr_d2.evaluation.matching import Count, Segment, compare_maps
+from detr_d2.evaluation.overlaps import RunMap
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -71,7 +72,7 @@ class PanopticQuality:
 
     def update(
         self,
-        true_map: np.ndarray,
+        true_map: np.ndarray | RunMap,
         true_segments: Sequence[Segment],
         predicted_map: np.ndarray,
         predicted_segments: Sequence[Segment],
@@ -79,7 +80,7 @@ class PanopticQuality:
         """Add one image.
 
         Args:
-            true_map: (H, W) integers, the segment id of each pixel, 0 is void.
+            true_map: (H, W) integers, the segment id of each pixel, 0 is void; or its runs.
             true_segments: each with "id", "category_id" (contiguous) and "iscrowd".
             predicted_map: (H, W) integers, as ``true_map``.
             predicted_segments: each with "id" and "category_id" (contiguous).

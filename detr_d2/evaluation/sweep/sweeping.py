@@ -6,15 +6,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from detr_d2.data import read_panoptic_png
 from detr_d2.errors import DatasetError
 from detr_d2.evaluation.ground_truth import find_faults
+from detr_d2.evaluation.ground_truth_maps import GROUND_TRUTH
 from detr_d2.evaluation.matching import Count, compare_maps
+from detr_d2.evaluation.overlaps import RunMap
 from detr_d2.evaluation.panoptic_quality import PanopticQuality
 from detr_d2.meta_arch import DetrPanoptic
 from detr_d2.modeling import kept_queries, panoptic_map
@@ -106,8 +106,8 @@ def _image_counts(
     model: DetrPanoptic, candidates: Candidates, record: dict[str, Any], settings: Sequence[Setting]
 ) -> Iterator[list[Count]]:
     """What a picture adds for each setting; settings that keep the same queries share a map."""
-    true_map = read_panoptic_png(record["pan_seg_file_name"])
-    faults = find_faults(record, true_map)
+    true_map = GROUND_TRUTH.read(record["pan_seg_file_name"])
+    faults = find_faults(record, true_map.areas(), true_map.shape)
     if faults:
         shown = "\n".join(f"  {fault}" for fault in faults)
         raise DatasetError(f"the truth contradicts itself, so that no number would mean anything:\n{shown}")
@@ -125,7 +125,7 @@ def _counts(
     candidates: Candidates,
     chosen: Tensor,
     overlap: float,
-    true_map: np.ndarray,
+    true_map: RunMap,
     record: dict[str, Any],
 ) -> list[Count]:
     ids, segments = panoptic_map(
