@@ -1,4 +1,4 @@
-"""Pictures can be read and have the promised sizes; curves survive what killed runs leave behind."""
+"""Drawings can be read and have the promised sizes, whoever draws them."""
 
 from __future__ import annotations
 
@@ -20,14 +20,12 @@ from detr_d2.data import dataset_metadata, read_panoptic_png, register
 from detr_d2.errors import DatasetError, MissingFileError
 from detr_d2.visualization import (
     PanopticVisualizer,
-    draw_curves,
     draw_instances,
     draw_panoptic,
     draw_per_class,
     draw_prediction,
     draw_side_by_side,
     enlargement,
-    read_metrics,
     save_picture,
     save_side_by_side,
 )
@@ -254,93 +252,6 @@ def test_label_without_a_free_place_is_left_out() -> None:
 
     assert places[0] is not None
     assert places[1] is None
-
-
-def write_metrics(path: Path, *records: dict[str, Any] | str) -> Path:
-    lines = [record if isinstance(record, str) else json.dumps(record) for record in records]
-    path.write_text("\n".join(lines))
-    return path
-
-
-def test_metrics_leave_out_partial_lines_and_what_is_no_number(tmp_path: Path) -> None:
-    file = write_metrics(
-        tmp_path / "metrics.json",
-        {"iteration": 19, "total_loss": 3.0, "lr": 0.1},
-        {"iteration": 39, "total_loss": float("nan"), "lr": float("inf"), "note": "text"},
-        "[1, 2]",
-        {"total_loss": 5.0},
-        {"iteration": 59, "total_loss": 2.0},
-        '{"iteration": 79, "total_lo',
-    )
-
-    assert read_metrics(file) == {"total_loss": {19: 3.0, 59: 2.0}, "lr": {19: 0.1}}
-    assert read_metrics(tmp_path) == read_metrics(file), "the folder will do"
-
-
-def test_metrics_of_a_restarted_run_are_the_last_ones(tmp_path: Path) -> None:
-    file = write_metrics(
-        tmp_path / "metrics.json",
-        {"iteration": 19, "total_loss": 3.0},
-        {"iteration": 39, "total_loss": 2.0},
-        {"iteration": 39, "panoptic_seg/PQ": 50.0},
-        {"iteration": 59, "total_loss": 1.0},
-        {"iteration": 39, "total_loss": 2.5},
-    )
-
-    assert read_metrics(file) == {"total_loss": {19: 3.0, 39: 2.5}}
-
-
-def test_metrics_of_one_iteration_may_come_in_two_lines(tmp_path: Path) -> None:
-    file = write_metrics(
-        tmp_path / "metrics.json",
-        {"iteration": 60, "panoptic_seg/PQ": 50.0},
-        {"iteration": 59, "total_loss": 1.0},
-    )
-
-    assert read_metrics(file) == {"panoptic_seg/PQ": {60: 50.0}, "total_loss": {59: 1.0}}
-
-
-def test_metrics_that_are_absent_or_empty_are_named(tmp_path: Path) -> None:
-    with pytest.raises(MissingFileError, match=r"metrics\.json isn't there"):
-        read_metrics(tmp_path)
-    with pytest.raises(DatasetError, match="holds no metrics"):
-        read_metrics(write_metrics(tmp_path / "metrics.json", "nothing"))
-
-
-def test_curves_of_two_stages_are_one_picture(tmp_path: Path) -> None:
-    first = {"total_loss": 3.0, "loss_ce": 1.0, "loss_bbox": 1.0, "loss_giou": 1.0, "loss_ce_0": 9.0, "lr": 1e-3}
-    second = {"total_loss": 3.0, "loss_mask": 1.0, "loss_dice": 2.0, "lr": 1e-3}
-    quality = {"panoptic_seg/PQ": 50.0, "panoptic_seg/PQ_th": 40.0, "panoptic_seg/PQ_st": 90.0}
-    stage1 = write_metrics(tmp_path / "1.json", *({"iteration": i, **first} for i in (19, 39)))
-    stage2 = write_metrics(
-        tmp_path / "2.json", *({"iteration": i, **second} for i in (19, 39)), {"iteration": 40, **quality}
-    )
-
-    output = draw_curves({"stage 1": stage1, "stage 2": stage2}, tmp_path / "pictures" / "curves.png")
-
-    with Image.open(output) as picture:
-        both = picture.size
-    with Image.open(draw_curves({"stage 1": stage1}, tmp_path / "one.png")) as picture:
-        one = picture.size
-    assert both[0] > one[0], "masks and PQ have columns of their own"
-    assert both[1] == 2 * one[1]
-
-
-def test_curves_of_several_test_sets_and_of_one_value_are_drawn(tmp_path: Path) -> None:
-    file = write_metrics(
-        tmp_path / "m.json",
-        {"iteration": 9, "yard_val/panoptic_seg/PQ": 50.0, "other/panoptic_seg/PQ": 60.0},
-    )
-
-    assert draw_curves({"run": file}, tmp_path / "c.png").is_file()
-
-
-def test_curves_without_anything_to_draw_say_so(tmp_path: Path) -> None:
-    file = write_metrics(tmp_path / "m.json", {"iteration": 9, "eta_seconds": 50.0})
-
-    with pytest.raises(DatasetError, match="has losses, lr or PQ"):
-        draw_curves({"run": file}, tmp_path / "c.png")
-    assert not (tmp_path / "c.png").exists()
 
 
 def quality_file(folder: Path) -> Path:
