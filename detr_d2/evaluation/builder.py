@@ -9,7 +9,7 @@ from detr_d2.config_values import check_values
 from detr_d2.data import Category, categories_of, dataset_metadata
 from detr_d2.data.catalogs import instances_file
 from detr_d2.errors import ConfigError
-from detr_d2.evaluation.box_truth import (
+from detr_d2.evaluation.box_ground_truth import (
     copy_without_byte_order_mark,
     has_byte_order_mark,
     has_masks,

@@ -31,7 +31,7 @@ CURE_PNG = "write the PNG again, whole and in RGB"
 
 
 @dataclass(frozen=True)
-class PictureResult:
+class ImageResult:
     """What looking at a picture gave: its counts, or None and faults."""
 
     counts: list[Count] | None
@@ -101,7 +101,7 @@ def compare_files(
     return result
 
 
-def compare_picture(job: tuple[Any, PictureEntry, PictureEntry | None, tuple[int, int] | None]) -> PictureResult:
+def compare_picture(job: tuple[Any, PictureEntry, PictureEntry | None, tuple[int, int] | None]) -> ImageResult:
     """Read and compare one picture: image id, truth, prediction (None counts as empty), height and width."""
     image_id, true, predicted, size = job
     true_place, predicted_place = f"truth, image id {image_id}", f"prediction, image id {image_id}"
@@ -127,7 +127,7 @@ def compare_picture(job: tuple[Any, PictureEntry, PictureEntry | None, tuple[int
     counts = None
     if overlaps and not faults:
         counts = list(ComparedImage(overlaps, true.segments, segments).counts().values())
-    return PictureResult(counts, faults, stale)
+    return ImageResult(counts, faults, stale)
 
 
 def _read(picture: str, entry: PictureEntry) -> tuple[np.ndarray | None, list[Fault]]:
@@ -142,7 +142,7 @@ def _ids(segments: list[dict[str, Any]]) -> list[int]:
     return [segment["id"] for segment in segments]
 
 
-def _each(jobs: Iterable[Any], workers: int | None) -> Generator[PictureResult, None, None]:
+def _each(jobs: Iterable[Any], workers: int | None) -> Generator[ImageResult, None, None]:
     """Results in the order of the jobs. Threads do, as reading PNGs and numpy mostly run outside of Python's lock.
 
     Few jobs are begun ahead, and none after the generator was closed, so that an interrupted command ends at once.
@@ -151,7 +151,7 @@ def _each(jobs: Iterable[Any], workers: int | None) -> Generator[PictureResult, 
     if count == 1:
         yield from map(compare_picture, jobs)
         return
-    pool, begun = ThreadPoolExecutor(count), deque[Future[PictureResult]]()
+    pool, begun = ThreadPoolExecutor(count), deque[Future[ImageResult]]()
     try:
         for job in jobs:
             begun.append(pool.submit(compare_picture, job))

@@ -17,13 +17,12 @@ from detr_d2.evaluation.boundaries import boundary_overlaps, boundary_width
 from detr_d2.evaluation.ground_truth import count_stale_areas, find_faults
 from detr_d2.evaluation.ground_truth_maps import GROUND_TRUTH
 from detr_d2.evaluation.matching import compare_maps
-from detr_d2.evaluation.measure_results import Results, evaluation_results, measures_as_json
 from detr_d2.evaluation.measures import PanopticMeasures
 from detr_d2.evaluation.overlaps import RunMap
 from detr_d2.evaluation.prediction_files import PredictionWriter
 from detr_d2.evaluation.record_writer import RecordWriter
 from detr_d2.evaluation.records import make_record
-from detr_d2.evaluation.results import group_labels, group_means
+from detr_d2.evaluation.results import Results, evaluation_results, group_labels, group_means, measures_as_json
 from detr_d2.evaluation.run_facts import run_facts
 from detr_d2.evaluation.tables import class_table, measures_table, quality_table
 from detr_d2.files import write_json
@@ -111,7 +110,7 @@ class DetrPanopticEvaluator(DatasetEvaluator):
 
         Returns:
             By task, in percent; NaN where the dataset has no such class. "panoptic_seg" has the names of Detectron2's
-            evaluator; for the others see :func:`detr_d2.evaluation.measure_results.evaluation_results`.
+            evaluator; for the others see :func:`detr_d2.evaluation.results.evaluation_results`.
 
         Raises:
             DatasetError: the ground truth contradicts itself; up to ten faults are listed.

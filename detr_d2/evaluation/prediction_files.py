@@ -16,8 +16,8 @@ from PIL import Image
 
 from detr_d2.data.categories import Category
 from detr_d2.data.segments import find_segments, number_segments
+from detr_d2.evaluation.record_writer import LineSpool
 from detr_d2.evaluation.records import finite
-from detr_d2.evaluation.spool import LineSpool
 from detr_d2.files import write_whole
 
 from detectron2.utils import comm

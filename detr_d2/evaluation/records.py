@@ -9,20 +9,16 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from detr_d2.errors import DatasetError, MissingFileError
 from detr_d2.evaluation.matching import ComparedImage
 from detr_d2.evaluation.overlaps import VOID, Overlaps
-from detr_d2.evaluation.record_checks import check_record, check_run
-from detr_d2.files import open_regular
 
 #: The files of an evaluation's folder.
 RECORDS_FILE, PREVIEWS_FILE, RUN_FILE = "records.jsonl", "previews.zip", "run.json"
@@ -138,49 +134,3 @@ def encode_preview(predicted_map: np.ndarray, predicted_segments: Sequence[Mappi
     buffer = io.BytesIO()
     Image.fromarray(labels.astype(kind)).save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def read_records(folder: Path | str, num_classes: int | None = None) -> Iterator[EvaluationRecord]:
-    """The records of an evaluation's folder, one after the other.
-
-    Args:
-        folder: of the evaluation.
-        num_classes: that ``run.json`` has; None where nobody has looked.
-
-    Raises:
-        MissingFileError: the folder has no records.
-        DatasetError: a line isn't a record.
-    """
-    path = Path(folder) / RECORDS_FILE
-    if not path.is_file():
-        raise MissingFileError(
-            f"{path} isn't there. Name a folder that 'train_net.py --eval-only' wrote, for example "
-            "output/inference/my_val; evaluations of earlier versions have to be done anew."
-        )
-    names = {field.name for field in fields(EvaluationRecord)}
-    with open_regular(path) as file:
-        for number, line in enumerate(file, 1):
-            try:
-                content = json.loads(line)
-                check_record(content, num_classes)
-            except (ValueError, RecursionError) as error:
-                raise DatasetError(f"{path}, line {number} isn't a record: {error}. Evaluate anew.") from error
-            yield EvaluationRecord(**{name: value for name, value in content.items() if name in names})
-
-
-def read_run(folder: Path | str) -> dict[str, Any]:
-    """What ``run.json`` of an evaluation's folder says: dataset, categories, weights, config, versions.
-
-    Raises:
-        MissingFileError, DatasetError: it isn't there, or isn't what an evaluation writes.
-    """
-    path = Path(folder) / RUN_FILE
-    try:
-        with open_regular(path) as file:
-            content: dict[str, Any] = json.load(file)
-        check_run(content)
-    except FileNotFoundError as error:
-        raise MissingFileError(f"{path} isn't there. Name a folder that 'train_net.py --eval-only' wrote.") from error
-    except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{path} isn't what an evaluation writes: {error}. Evaluate anew.") from error
-    return content

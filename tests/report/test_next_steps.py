@@ -14,9 +14,9 @@ from detr_d2.cli import main
 from detr_d2.data import categories_of
 from detr_d2.data.categories import Category
 from detr_d2.evaluation.report import write_reports
+from detr_d2.evaluation.report.counts import Reliability
 from detr_d2.evaluation.report.next_steps import next_steps
-from detr_d2.evaluation.report.reliability import Reliability
-from detr_d2.evaluation.report.training_counts import training_segments
+from detr_d2.evaluation.report.run_config import training_segments
 
 
 @pytest.fixture

@@ -12,10 +12,8 @@ from tabulate import tabulate
 from detr_d2.arguments import whole_number
 from detr_d2.errors import DatasetError
 from detr_d2.evaluation.comparison.comparing import compare_evaluations
-from detr_d2.evaluation.comparison.content import changed_classes, comparison_as_json
-from detr_d2.evaluation.comparison.page import write_comparison_page
-from detr_d2.evaluation.report.command import evaluation_folders
-from detr_d2.evaluation.report.source import EvaluationFolder
+from detr_d2.evaluation.comparison.page import changed_classes, comparison_as_json, write_comparison_page
+from detr_d2.evaluation.evaluation_folder import EvaluationFolder, evaluation_folders
 from detr_d2.files import check_outputs, write_json
 from detr_d2.wording import counted
 

@@ -10,10 +10,10 @@ from typing import Any
 from detr_d2.data.categories import Category
 from detr_d2.errors import DatasetError
 from detr_d2.evaluation.bootstrap import Differences, paired_differences
+from detr_d2.evaluation.evaluation_folder import EvaluationFolder
 from detr_d2.evaluation.matching import Count
 from detr_d2.evaluation.panoptic_quality import PanopticQuality, image_quality
 from detr_d2.evaluation.records import EvaluationRecord
-from detr_d2.evaluation.report.source import EvaluationFolder
 from detr_d2.evaluation.results import group_labels
 from detr_d2.wording import counted
 
@@ -22,7 +22,7 @@ _NAMED = 5
 
 
 @dataclass(frozen=True)
-class PictureChange:
+class ImageChange:
     """Quality of one picture in both evaluations, as parts of 1: the mean over the classes it has or is said to have.
 
     Args:
@@ -56,7 +56,7 @@ class Comparison:
     categories: Sequence[Category]
     before: PanopticQuality
     after: PanopticQuality
-    changes: list[PictureChange] = field(default_factory=list)
+    changes: list[ImageChange] = field(default_factory=list)
     left_out: int = 0
 
     def differences(self, resamples: int = 1000, seed: int = 0) -> Differences:
@@ -112,7 +112,7 @@ def _add(found: Comparison, record: EvaluationRecord, before: list[Count], after
     found.after.add(after)
     qualities = image_quality(before), image_quality(after)
     if not any(map(math.isnan, qualities)):
-        found.changes.append(PictureChange(record.image_id, record.file_name, *qualities))
+        found.changes.append(ImageChange(record.image_id, record.file_name, *qualities))
 
 
 def _counts(record: EvaluationRecord) -> list[Count]:

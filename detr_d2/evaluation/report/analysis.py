@@ -9,15 +9,13 @@ from typing import Any
 from detr_d2.data.categories import Category
 from detr_d2.evaluation.bootstrap import Intervals, bootstrap_intervals
 from detr_d2.evaluation.matching import ComparedImage
-from detr_d2.evaluation.measure_results import measures_as_json
 from detr_d2.evaluation.measures import PanopticMeasures
-from detr_d2.evaluation.records import EvaluationRecord
-from detr_d2.evaluation.report.counts import TruthCounts
-from detr_d2.evaluation.report.fixes import Gain, MistakeTally, finite
+from detr_d2.evaluation.records import EvaluationRecord, finite
+from detr_d2.evaluation.report.counts import Reliability, TruthCounts
+from detr_d2.evaluation.report.fixes import Gain, MistakeTally
 from detr_d2.evaluation.report.mistakes import KINDS, find_mistakes
-from detr_d2.evaluation.report.ranking import Examples, PictureResult, picture_result
-from detr_d2.evaluation.report.reliability import Reliability
-from detr_d2.evaluation.results import group_labels
+from detr_d2.evaluation.report.ranking import Examples, ImageRank, image_rank
+from detr_d2.evaluation.results import group_labels, measures_as_json
 
 
 class Analysis:
@@ -36,7 +34,7 @@ class Analysis:
         self.counts = TruthCounts(num_classes)
         self.reliability = {"All": Reliability(), "Things": Reliability(), "Stuff": Reliability()}
         self.examples = Examples()
-        self.results: list[PictureResult] = []
+        self.results: list[ImageRank] = []
         #: For each class, the mistakes in each picture (its row) that has some.
         self.rows_of_class: list[Counter[int]] = [Counter() for _ in categories]
         self.empty_predictions = 0
@@ -55,7 +53,7 @@ class Analysis:
             if mistake.kind != "loose_borders":
                 for change in mistake.changes:
                     self.rows_of_class[change.label][row] += 1
-        result = picture_result(row, image, mistakes)
+        result = image_rank(row, image, mistakes)
         if result is not None:
             self.results.append(result)
 

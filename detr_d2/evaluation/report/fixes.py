@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -83,8 +82,3 @@ class MistakeTally:
         before, after = (class_qualities(counts.totals)[:, 0] for counts in (quality, fixed))
         gone = np.isnan(after) & ~np.isnan(before)
         return Gain(groups, 100 * np.where(gone, 0.0, after - before))
-
-
-def finite(value: float) -> float | None:
-    """A number for JSON, which has no NaN."""
-    return None if math.isnan(value) else float(value)

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from detr_d2.evaluation.evaluation_folder import EvaluationFolder
 from detr_d2.evaluation.report.analysis import Analysis
 from detr_d2.evaluation.report.mistakes import KINDS
 from detr_d2.evaluation.report.painting import address_of
-from detr_d2.evaluation.report.ranking import Example, PictureResult, worst_and_best
-from detr_d2.evaluation.report.source import EvaluationFolder, files_of
-from detr_d2.evaluation.report.views import PictureViews
+from detr_d2.evaluation.report.ranking import Example, ImageRank, worst_and_best
+from detr_d2.evaluation.report.views import ImageViews
 
 #: Examples of each kind of mistake.
 EXAMPLES = 6
@@ -42,7 +42,7 @@ class Gallery:
         rows |= {row for pairs in self._of_class for row, _ in pairs}
         rows |= {example.row for examples in self.examples.values() for example in examples}
         self._records = {row: record for row, record in enumerate(folder.records()) if row in rows}
-        self._views: dict[int, PictureViews] = {}
+        self._views: dict[int, ImageViews] = {}
 
     def named(self) -> dict[str, list[dict[str, Any]]]:
         """The chosen pictures for ``report.json``: names and qualities, no pixels."""
@@ -78,7 +78,7 @@ class Gallery:
             found[kind] = self.analysis.examples.of_kind(kind, labels, EXAMPLES)
         return found
 
-    def _about(self, result: PictureResult) -> dict[str, Any]:
+    def _about(self, result: ImageRank) -> dict[str, Any]:
         return {
             **self._name(result.row),
             "pq": 100 * result.pq,
@@ -106,11 +106,11 @@ class Gallery:
             "caption": f"{views.name_of(example.mistake)} · {name}",
         }
 
-    def _views_of(self, row: int) -> PictureViews:
+    def _views_of(self, row: int) -> ImageViews:
         if row not in self._views:
             record = self._records[row]
-            files = files_of(record, self.folder.preview(record.image_id))
-            self._views[row] = PictureViews(files, record, self.folder.categories)
+            preview = self.folder.preview(record.image_id)
+            self._views[row] = ImageViews(record, preview, self.folder.categories)
         return self._views[row]
 
 

@@ -16,7 +16,7 @@ _KEPT = 4
 
 
 @dataclass(frozen=True)
-class PictureResult:
+class ImageRank:
     """How good the prediction of one picture is.
 
     Args:
@@ -44,16 +44,16 @@ class Example:
     mistake: Mistake
 
 
-def picture_result(row: int, image: ComparedImage, mistakes: Sequence[Mistake]) -> PictureResult | None:
+def image_rank(row: int, image: ComparedImage, mistakes: Sequence[Mistake]) -> ImageRank | None:
     """The quality of one picture; None where there is nothing to judge."""
     pq, matching = image_quality(image.counts().values()), image.matching
     if math.isnan(pq):
         return None
     kinds = Counter(mistake.kind for mistake in mistakes if mistake.kind != "loose_borders")
-    return PictureResult(row, pq, len(matching.matches), len(matching.wrong), len(matching.missed), kinds)
+    return ImageRank(row, pq, len(matching.matches), len(matching.wrong), len(matching.missed), kinds)
 
 
-def worst_and_best(results: Sequence[PictureResult], count: int) -> tuple[list[PictureResult], list[PictureResult]]:
+def worst_and_best(results: Sequence[ImageRank], count: int) -> tuple[list[ImageRank], list[ImageRank]]:
     """The pictures of least and of most quality, at most ``count`` each; none is in both.
 
     Of equals, more mistakes are worse and more matches are better.

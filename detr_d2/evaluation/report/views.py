@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -34,47 +33,27 @@ _NAMES = {
 }
 
 
-@dataclass(frozen=True)
-class PictureFiles:
-    """Where the parts of a picture are.
-
-    Args:
-        photo: path of the photo.
-        truth: path of the panoptic PNG.
-        height, width: of the photo.
-        preview: (h, w) integers, the prediction at a size of its own: 0 is void, else 1 + place in ``predicted_ids``;
-            None where it wasn't kept.
-        predicted_ids: the predicted segments' ids, in the preview's order.
-    """
-
-    photo: str
-    truth: str
-    height: int
-    width: int
-    preview: np.ndarray | None
-    predicted_ids: Sequence[int]
-
-
-class PictureViews:
+class ImageViews:
     """Draws the views of one picture.
 
     Args:
-        files: of the picture; of those that can't be read nothing is drawn.
-        record: of its evaluation.
+        record: of its evaluation; of files that can't be read nothing is drawn.
+        preview: (h, w) integers, the prediction at a size of its own: 0 is void, else 1 + the place of a segment; None
+            where it wasn't kept. One of another prediction isn't shown.
         categories: by contiguous class.
     """
 
     def __init__(
         self,
-        files: PictureFiles,
         record: EvaluationRecord,
+        preview: np.ndarray | None,
         categories: Sequence[Category],
     ) -> None:
         self.image, self.scores, self.categories = record.compared, record.scores, categories
-        self.size = painting.view_size(files.height, files.width)
-        self.photo = self._photo(files)
-        self.true_map = self._true_map(files)
-        self.predicted_map = self._predicted_map(files)
+        self.size = painting.view_size(record.height, record.width)
+        self.photo = self._photo(record.file_name)
+        self.true_map = self._true_map(record.pan_seg_file_name)
+        self.predicted_map = self._predicted_map(record, preview)
 
     def all(self) -> list[tuple[str, np.ndarray]]:
         """Name and picture (H, W, 3) uint8 of each view that can be drawn: photo, truth, prediction, mistakes."""
@@ -134,23 +113,23 @@ class PictureViews:
         ]
         return painting.named(drawn, texts, [masks[i] for i in order])
 
-    def _photo(self, files: PictureFiles) -> np.ndarray:
+    def _photo(self, path: str) -> np.ndarray:
         try:
-            return painting.resized(read_whole_image(files.photo, "RGB"), self.size)
+            return painting.resized(read_whole_image(path, "RGB"), self.size)
         except Exception as error:  # decoders raise whatever they like on broken files
-            reason = reading_error(files.photo, error)
-            logger.warning("The photo %s can't be read (%s); the report shows a grey ground.", files.photo, reason)
+            reason = reading_error(path, error)
+            logger.warning("The photo %s can't be read (%s); the report shows a grey ground.", path, reason)
             return np.full((*self.size, 3), _GROUND, dtype=np.uint8)
 
-    def _true_map(self, files: PictureFiles) -> np.ndarray | None:
+    def _true_map(self, path: str) -> np.ndarray | None:
         try:
-            return painting.resized_map(read_panoptic_png(files.truth), self.size)
+            return painting.resized_map(read_panoptic_png(path), self.size)
         except (OSError, UserError) as error:
-            logger.warning("The truth %s can't be read (%s); the report leaves it out.", files.truth, error)
+            logger.warning("The truth %s can't be read (%s); the report leaves it out.", path, error)
             return None
 
-    def _predicted_map(self, files: PictureFiles) -> np.ndarray | None:
-        if files.preview is None:
+    def _predicted_map(self, record: EvaluationRecord, preview: np.ndarray | None) -> np.ndarray | None:
+        ids = np.array([VOID, *(segment["id"] for segment in record.predicted)], dtype=np.int64)
+        if preview is None or preview.ndim != 2 or not preview.size or preview.min() < 0 or preview.max() >= len(ids):
             return None
-        ids = np.array([VOID, *files.predicted_ids], dtype=np.int64)
-        return ids[painting.resized_map(files.preview, self.size)]
+        return ids[painting.resized_map(preview, self.size)]

@@ -9,7 +9,7 @@ from typing import Any
 
 from detr_d2.data import Category
 from detr_d2.evaluation.bootstrap import Differences, paired_differences
-from detr_d2.evaluation.results import group_labels, group_means
+from detr_d2.evaluation.results import group_labels, group_means, percent
 from detr_d2.evaluation.sweep.sweeping import Setting, SweepResult
 
 #: A class with fewer true segments has the threshold of all: its own would be chance.
@@ -61,15 +61,15 @@ def choice_as_json(result: SweepResult, choice: Choice, categories: Sequence[Cat
     """Everything in percent; null where there is nothing to judge."""
     is_thing = [category.is_thing for category in categories]
     settings = [
-        {**setting._asdict(), **{name: _percent(mean.pq) for name, mean in group_means(quality, is_thing).items()}}
+        {**setting._asdict(), **{name: percent(mean.pq) for name, mean in group_means(quality, is_thing).items()}}
         for setting, quality in zip(result.settings, result.quality)
     ]
     before = result.quality[result.settings.index(choice.current)]
     classes = [
         {
             **{"name": category.name, "true_segments": choice.true_segments[label]},
-            **{"score": choice.class_scores[label], "PQ": _percent(choice.class_quality[label])},
-            "PQ_before": _percent(before.of_class(label).pq),
+            **{"score": choice.class_scores[label], "PQ": percent(choice.class_quality[label])},
+            "PQ_before": percent(before.of_class(label).pq),
         }
         for label, category in enumerate(categories)
     ]
@@ -110,7 +110,3 @@ def _distance(setting: Setting, other: Setting) -> float:
 
 def _or_least(value: float) -> float:
     return -1.0 if math.isnan(value) else value
-
-
-def _percent(value: float) -> float | None:
-    return None if math.isnan(value) else 100 * value
