@@ -1,4 +1,4 @@
-"""One picture of a dataset in several views: truth, the bare picture, what the model is given."""
+"""One image of a dataset in several views: truth, the bare image, what the model is given."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from detectron2.config import CfgNode
 
 #: Long side of what a page holds, in pixels: large enough to judge a mask, small enough for hundreds.
 LONG_SIDE = 640
-#: How often a picture is augmented.
+#: How often an image is augmented.
 DRAWS = 3
 
 
@@ -35,12 +35,12 @@ def choose_records(records: Sequence[dict[str, Any]], limit: int, wanted: int | 
 
 
 class Gallery:
-    """Draws the pictures of a dataset.
+    """Draws the images of a dataset.
 
     Args:
         name: of the dataset, which is registered.
         records: its dataset dicts.
-        cfg: how pictures are augmented; None: they aren't.
+        cfg: how images are augmented; None: they aren't.
     """
 
     def __init__(self, name: str, records: Sequence[dict[str, Any]], cfg: CfgNode | None) -> None:
@@ -51,10 +51,10 @@ class Gallery:
             self._augment, self._entries = build_train_mapper(cfg, list(records))
 
     def scene(self, number: int) -> dict[str, Any]:
-        """A picture as the page's template takes it: caption, class names and views.
+        """An image as the page's template takes it: caption, class names and views.
 
         Raises:
-            MissingFileError, DatasetError: picture or truth can't be read.
+            MissingFileError, DatasetError: image or truth can't be read.
         """
         record = self._records[number]
         image = read_dataset_image(record["file_name"], "RGB", f"the picture {record['file_name']}")
@@ -71,7 +71,7 @@ class Gallery:
 
 
 def draw_given(given: dict[str, Any], metadata: Any, categories: Sequence[Category]) -> np.ndarray:
-    """What the model is given in training, drawn: its picture with its masks as they are, or with its boxes.
+    """What the model is given in training, drawn: its image with its masks as they are, or with its boxes.
 
     Args:
         given: what a mapper returned, in RGB.
@@ -86,6 +86,6 @@ def draw_given(given: dict[str, Any], metadata: Any, categories: Sequence[Catego
 
 
 def _scale(image: np.ndarray) -> float:
-    """Drawings are made at the page's size, so that names can be read; small pictures by a whole factor."""
+    """Drawings are made at the page's size, so that names can be read; small images by a whole factor."""
     long_side = max(image.shape[:2])
     return LONG_SIDE / long_side if long_side > LONG_SIDE else float(LONG_SIDE // long_side)

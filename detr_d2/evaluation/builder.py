@@ -71,7 +71,7 @@ def _panoptic_evaluator(cfg: CfgNode, dataset_name: str, output_folder: str) -> 
             cfg=cfg,
         )
     try:
-        import panopticapi.evaluation  # noqa: F401  the evaluator imports it only when all pictures are done
+        import panopticapi.evaluation  # noqa: F401  the evaluator imports it only when all images are done
 
         from detectron2.evaluation import COCOPanopticEvaluator  # type: ignore[attr-defined]
     except ImportError as error:

@@ -42,7 +42,7 @@ class EvaluationFolder:
         ]
 
     def records(self) -> Iterator[EvaluationRecord]:
-        """One picture after another.
+        """One image after another.
 
         Raises:
             MissingFileError, DatasetError: there are no records, or a line isn't one.

@@ -23,7 +23,7 @@ from detr_d2.evaluation.panoptic_quality import PanopticQuality
 from detr_d2.progress import progress
 from detr_d2.wording import counted
 
-#: Pictures that are begun before their turn, by each thread.
+#: Images that are begun before their turn, by each thread.
 _AHEAD = 4
 CURE_MISSING = "predict it; or --allow-missing counts it as empty, --subset leaves it out"
 CURE_FOREIGN = "compare with the truth that has this picture, or remove the prediction"
@@ -32,7 +32,7 @@ CURE_PNG = "write the PNG again, whole and in RGB"
 
 @dataclass(frozen=True)
 class ImageResult:
-    """What looking at a picture gave: its counts, or None and faults."""
+    """What looking at an image gave: its counts, or None and faults."""
 
     counts: list[Count] | None
     faults: list[Fault]
@@ -44,10 +44,10 @@ class FileQuality:
     """Panoptic quality over files, and what has to be said beside.
 
     Args:
-        quality: of all pictures that were compared.
-        missing: pictures without a prediction.
-        annotated: pictures of the truth that have an annotation.
-        unannotated: pictures of the truth that have none.
+        quality: of all images that were compared.
+        missing: images without a prediction.
+        annotated: images of the ground truth that have an annotation.
+        unannotated: images of the ground truth that have none.
         stale_areas: true segments with another area in the JSON than in the PNG.
     """
 
@@ -67,13 +67,13 @@ def compare_files(
     subset: bool = False,
     workers: int | None = None,
 ) -> FileQuality:
-    """Compare all pictures, some at a time; the result doesn't depend on ``workers``.
+    """Compare all images, some at a time; the result doesn't depend on ``workers``.
 
     Args:
         truth, predictions: as read, with contiguous classes.
-        num_classes: of the truth.
-        allow_missing: count pictures without a prediction as predicted empty.
-        subset: leave pictures without a prediction out.
+        num_classes: of the ground truth.
+        allow_missing: count images without a prediction as predicted empty.
+        subset: leave images without a prediction out.
         workers: threads that read and compare; None for one a core, at most eight.
 
     Raises:
@@ -102,7 +102,7 @@ def compare_files(
 
 
 def compare_picture(job: tuple[Any, PictureEntry, PictureEntry | None, tuple[int, int] | None]) -> ImageResult:
-    """Read and compare one picture: image id, truth, prediction (None counts as empty), height and width."""
+    """Read and compare one image: image id, truth, prediction (None counts as empty), height and width."""
     image_id, true, predicted, size = job
     true_place, predicted_place = f"truth, image id {image_id}", f"prediction, image id {image_id}"
     true_map, faults = _read(true_place, true)
@@ -164,7 +164,7 @@ def _each(jobs: Iterable[Any], workers: int | None) -> Generator[ImageResult, No
 
 
 def _foreign(truth: PanopticFile, predictions: PanopticFile) -> list[Fault]:
-    """A fault for each prediction whose picture the truth doesn't have."""
+    """A fault for each prediction whose image the ground truth doesn't have."""
     foreign = [image_id for image_id in predictions.listed if image_id not in truth.listed]
     return [
         Fault(f"prediction, image id {i}", "the truth has no annotation of this picture", CURE_FOREIGN) for i in foreign

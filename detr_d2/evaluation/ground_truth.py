@@ -9,10 +9,10 @@ from detr_d2.evaluation.faults import map_faults
 
 
 def find_faults(record: Mapping[str, Any], areas: Mapping[int, int], shape: tuple[int, int]) -> list[str]:
-    """How a picture's PNG and its entry in the panoptic JSON contradict each other.
+    """How an image's PNG and its entry in the panoptic JSON contradict each other.
 
     Args:
-        record: the dataset's dict of the picture.
+        record: the dataset's dict of the image.
         areas: the PNG's segment ids, and the pixels of each.
         shape: height and width of the PNG.
 

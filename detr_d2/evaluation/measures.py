@@ -1,4 +1,4 @@
-"""Everything that is measured of panoptic predictions, from records of pictures.
+"""Everything that is measured of panoptic predictions, from records of images.
 
 Source: Kirillov et al. 2019, "Panoptic Segmentation" (PQ); Cheng et al. 2021, "Boundary IoU" (Boundary PQ: the IoU of
 a match is the smaller one of segments and boundaries); Porzi et al. 2019, "Seamless Scene Segmentation", section 4
@@ -23,7 +23,7 @@ SIZE_BOUNDS = (32**2, 96**2)
 
 
 class PanopticMeasures:
-    """Sums over pictures; what is kept doesn't grow with them, but for some numbers a picture for the intervals.
+    """Sums over images; what is kept doesn't grow with them, but for some numbers of each image for the intervals.
 
     Args:
         is_thing: for each contiguous class.
@@ -43,7 +43,7 @@ class PanopticMeasures:
         self.stuff_segments = np.zeros(count, dtype=np.int64)
 
     def add(self, record: EvaluationRecord) -> None:
-        """Add a picture."""
+        """Add an image."""
         image = record.compared
         counts = image.counts()
         self.quality.add(counts.values())
@@ -55,7 +55,7 @@ class PanopticMeasures:
             self.boundary.add(image.counts(image.match(record.boundary_pixels)).values())
 
     def merge(self, other: PanopticMeasures) -> None:
-        """Add the pictures of another part of the dataset."""
+        """Add the images of another part of the dataset."""
         self.quality.merge(other.quality)
         self.boundary.merge(other.boundary)
         for size, quality in self.of_size.items():
@@ -66,7 +66,7 @@ class PanopticMeasures:
         self.stuff_segments += other.stuff_segments
 
     def dagger(self, label: int) -> Quality:
-        """PQ† of a class: PQ of things; for stuff the mean IoU over the pictures that have it, and no SQ and RQ."""
+        """PQ† of a class: PQ of things; for stuff the mean IoU over the images that have it, and no SQ and RQ."""
         if self.is_thing[label]:
             return self.quality.of_class(label)
         segments = int(self.stuff_segments[label])
@@ -82,7 +82,7 @@ class PanopticMeasures:
     def semantic(self) -> dict[str, float]:
         """What semantic segmentation is measured by, as parts of 1, with Detectron2's names; NaN without pixels.
 
-        Classes that the truth doesn't have are left out of the means; predictions on true void don't count.
+        Classes that the ground truth doesn't have are left out of the means; predictions on true void don't count.
         """
         ious, accuracies, true = self.class_ious(), self.class_accuracies(), self.confusion.sum(axis=1)
         present, pixels = true > 0, int(true.sum())
@@ -96,7 +96,7 @@ class PanopticMeasures:
         }
 
     def class_ious(self) -> np.ndarray:
-        """(K,) IoU of all pixels of each class; NaN where the truth has none."""
+        """(K,) IoU of all pixels of each class; NaN where the ground truth has none."""
         true, right = self.confusion.sum(axis=1), np.diagonal(self.confusion)
         union = true + self.confusion[:, :-1].sum(axis=0) - right
         return np.where(true > 0, right / np.maximum(union, 1), np.nan)

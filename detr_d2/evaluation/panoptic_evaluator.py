@@ -79,7 +79,7 @@ class DetrPanopticEvaluator(DatasetEvaluator):
         self.reset()
 
     def reset(self) -> None:
-        """Forget all pictures."""
+        """Forget all images."""
         self._measures = PanopticMeasures(self._is_thing)
         self._times_seen = np.zeros(len(self._records), dtype=np.int64)
         self._stale_areas = 0
@@ -132,7 +132,7 @@ class DetrPanopticEvaluator(DatasetEvaluator):
     def _compare(
         self, picture: dict[str, Any], true_map: RunMap, predicted_map: np.ndarray, segments: list[dict[str, Any]]
     ) -> None:
-        """Measure a picture, and keep what is kept of it."""
+        """Measure an image, and keep what is kept of it."""
         image = compare_maps(true_map, picture["segments_info"], predicted_map, segments, len(self._categories))
         boundaries = None
         if self._boundaries:
@@ -140,7 +140,7 @@ class DetrPanopticEvaluator(DatasetEvaluator):
         record = make_record(picture, image.overlaps, segments, boundaries)
         self._measures.add(record)
         if self._output_dir:
-            # Made with the first picture, so that a run which fails before leaves older files alone.
+            # Made with the first image, so that a run which fails before leaves older files alone.
             self._record_writer = self._record_writer or RecordWriter(self._output_dir)
             self._record_writer.add(record, predicted_map, segments)
         if self._output_dir and self._save_predictions:

@@ -48,10 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     lacking.add_argument("--subset", action="store_true", help="pictures without a prediction are left out")
     parser.add_argument("--per-class", action="store_true", help="show each class, too")
     parser.add_argument(
-        "--bootstrap", type=whole_number(1, 1_000_000), metavar="N", help="95 %% intervals from N draws of the pictures"
+        "--bootstrap",
+        type=whole_number(1, 1_000_000),
+        metavar="N",
+        help="95 %% intervals from N bootstrap resamples of the images",
     )
     parser.add_argument(
-        "--seed", type=whole_number(0, 2**32 - 1), default=0, metavar="N", help="of the draws (default: 0)"
+        "--seed", type=whole_number(0, 2**32 - 1), default=0, metavar="N", help="of the resamples (default: 0)"
     )
     parser.add_argument("--json", metavar="FILE", help="write all numbers there; - is the standard output")
     parser.add_argument("--csv", metavar="FILE", help="write a line for each class there")

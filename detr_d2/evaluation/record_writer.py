@@ -69,7 +69,7 @@ def _told() -> Iterator[None]:
 
 
 class RecordWriter:
-    """Takes pictures one by one, in each process its own, and writes the files at the end.
+    """Takes images one by one, in each process its own, and writes the files at the end.
 
     Args:
         folder: where to.
@@ -80,13 +80,13 @@ class RecordWriter:
         self._records, self._previews = LineSpool(), LineSpool()
 
     def add(self, record: EvaluationRecord, predicted_map: np.ndarray, segments: Sequence[Mapping[str, Any]]) -> None:
-        """Add a picture and the map (H, W) predicted for it, with its segments in the record's order."""
+        """Add an image and the map (H, W) predicted for it, with its segments in the record's order."""
         self._records.add(record.as_line())
         preview = base64.b64encode(encode_preview(predicted_map, segments)).decode()
         self._previews.add(json.dumps([str(record.image_id), preview]).encode() + b"\n")
 
     def write(self, run: Mapping[str, Any]) -> None:
-        """Join the pictures of all processes; the main one writes. All have to call it.
+        """Join the images of all processes; the main one writes. All have to call it.
 
         Args:
             run: facts for ``run.json``.
@@ -101,7 +101,7 @@ class RecordWriter:
 
 
 def _write_zip(file: BinaryIO, previews: Iterator[bytes]) -> None:
-    """PNGs don't become smaller, so that they are stored as they are; a picture that came twice is there once."""
+    """PNGs don't become smaller, so that they are stored as they are; an image that came twice is there once."""
     seen = set()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for line in previews:

@@ -1,4 +1,4 @@
-"""What an evaluation keeps of each picture: segments and how they overlap, and a small map of the prediction.
+"""What an evaluation keeps of each image: segments and how they overlap, and a small map of the prediction.
 
 All numbers come from these records, so that they can be looked at again, split up and compared without the model:
 ``detr-d2 report`` and ``detr-d2 compare`` do.
@@ -28,12 +28,12 @@ PREVIEW_SIDE = 320
 
 @dataclass(frozen=True)
 class EvaluationRecord:
-    """One picture's true and predicted segments; classes are contiguous, areas and overlaps in pixels.
+    """One image's true and predicted segments; classes are contiguous, areas and overlaps in pixels.
 
     Args:
         image_id: of the dataset.
-        file_name, pan_seg_file_name: paths of the picture and of its true map.
-        height, width: of the picture.
+        file_name, pan_seg_file_name: paths of the image and of its true map.
+        height, width: of the image.
         true: the true segments: "id", "class", "area" (of the map), "iscrowd".
         predicted: the predicted ones: "id", "class", "area", "score" (None: it has none).
         overlaps: true id, predicted id and pixels of each pair that meets; 0 is void on either side.
@@ -79,7 +79,7 @@ def make_record(
     predicted_segments: Sequence[Mapping[str, Any]],
     boundaries: Overlaps | None = None,
 ) -> EvaluationRecord:
-    """The record of a picture that has been compared.
+    """The record of an image that has been compared.
 
     Args:
         picture: the dataset's dict, with the true ``segments_info``.

@@ -42,7 +42,7 @@ def quality_as_json(
     """All, Things, Stuff and each class in percent; null (JSON has no NaN) where there is nothing to judge.
 
     Args:
-        quality: of all pictures.
+        quality: of all images.
         categories: by contiguous class.
         intervals: go beside as ``PQ_interval`` and so on, lower and upper end in percent.
     """

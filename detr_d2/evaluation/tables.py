@@ -30,7 +30,7 @@ def quality_table(groups: Mapping[str, Quality], intervals: Intervals | None = N
 def class_table(
     quality: PanopticQuality, names: Sequence[str], is_thing: Sequence[bool], intervals: Intervals | None = None
 ) -> str:
-    """One row a class that is in the truth or was predicted; absent classes are counted in the last line.
+    """One row a class that is in the ground truth or was predicted; absent classes are counted in the last line.
 
     With ``intervals``, a column has the interval of PQ.
     """

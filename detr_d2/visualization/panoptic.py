@@ -1,4 +1,4 @@
-"""Panoptic maps and boxes over their picture, with names that neither run over each other nor out of the picture.
+"""Panoptic maps and boxes over their image, with names that neither run over each other nor out of the image.
 
 The colours are the classes', as they are; stuff has its scores, too.
 """
@@ -18,7 +18,7 @@ from detr_d2.visualization.strokes import draw_borders, draw_boxes, number_segme
 
 from detectron2.structures import Instances
 
-#: Pictures with a shorter long side are enlarged by a whole factor, so that names can be read.
+#: Images with a shorter long side are enlarged by a whole factor, so that names can be read.
 MIN_LONG_SIDE = 480
 #: Names are placed on a map of at most this long side; more would take time and change nothing.
 _LAYOUT_LONG_SIDE = 320
@@ -26,7 +26,7 @@ MASK_OPACITY = 0.55
 
 
 def enlargement(height: int, width: int, min_long_side: int = MIN_LONG_SIDE) -> int:
-    """The least whole factor that makes a picture's long side at least ``min_long_side`` pixels."""
+    """The least whole factor that makes an image's long side at least ``min_long_side`` pixels."""
     return max(math.ceil(min_long_side / max(height, width)), 1)
 
 
@@ -44,13 +44,13 @@ def draw_panoptic(
         panoptic_map: (H, W) integers, a tensor or an array; 0 and ids that ``segments_info`` doesn't have stay bare.
         segments_info: for each segment "id", "category_id" (contiguous), "isthing"; if known, "score" and "iscrowd".
         metadata: Detectron2's ``Metadata`` of the dataset: names and colours.
-        scale: the result's size in relation to the picture's; the picture is resized smoothly, the map exactly.
+        scale: the result's size in relation to the image's; the image is resized smoothly, the map exactly.
 
     Returns:
         (round(H * scale), round(W * scale), 3) uint8, RGB.
 
     Raises:
-        ValueError: picture and map differ in size.
+        ValueError: image and map differ in size.
     """
     ids = as_array(panoptic_map)
     if ids.shape != image_rgb.shape[:2]:
@@ -81,9 +81,9 @@ def draw_instances(
 
     Args:
         image_rgb: (H, W, 3) uint8, RGB.
-        instances: with ``pred_boxes`` in the picture's pixels, ``pred_classes`` and, for predictions, ``scores``.
+        instances: with ``pred_boxes`` in the image's pixels, ``pred_classes`` and, for predictions, ``scores``.
         metadata: Detectron2's ``Metadata`` of the dataset: names and colours.
-        scale: the result's size in relation to the picture's.
+        scale: the result's size in relation to the image's.
         min_score: boxes with a lower score aren't drawn.
 
     Returns:
@@ -112,7 +112,7 @@ def paint_instances(
 
 
 def resize_image(image_rgb: np.ndarray, scale: float) -> np.ndarray:
-    """The picture at another size, smoothly interpolated; (round(H * scale), round(W * scale), 3) uint8."""
+    """The image at another size, smoothly interpolated; (round(H * scale), round(W * scale), 3) uint8."""
     if scale == 1:
         return image_rgb
     return np.asarray(

@@ -1,4 +1,4 @@
-"""Picture, truth and prediction in one row."""
+"""Image, truth and prediction in one row."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from detr_d2.visualization.ground_truth import draw_ground_truth
 from detr_d2.visualization.label_layout import text_font
 from detr_d2.visualization.panoptic import draw_instances, draw_panoptic, enlargement, resize_image
 
-#: Larger pictures are shrunk for a row of three; they can be looked at in full size one by one.
+#: Larger images are shrunk for a row of three; they can be looked at in full size one by one.
 MAX_LONG_SIDE = 960
 _GAP = 8  # pixels between panels
 _TITLE_PIXELS = 18
@@ -29,12 +29,12 @@ Prediction = Mapping[str, Any]
 def draw_side_by_side(
     dataset_dict: DatasetDict, prediction: Prediction, metadata: Any, score_threshold: float = 0.5
 ) -> np.ndarray:
-    """One row of picture, truth and prediction, each with its title.
+    """One row of image, truth and prediction, each with its title.
 
     Args:
-        dataset_dict: of one picture: "file_name", "pan_seg_file_name" and "segments_info" with contiguous category ids;
+        dataset_dict: of one image: "file_name", "pan_seg_file_name" and "segments_info" with contiguous category ids;
             or, where there is no panoptic truth, "annotations" with boxes.
-        prediction: the model's result for it at the picture's own size: "panoptic_seg", or, without a mask head,
+        prediction: the model's result for it at the image's own size: "panoptic_seg", or, without a mask head,
             "instances".
         metadata: Detectron2's ``Metadata`` of the dataset.
         score_threshold: where only "instances" are there, boxes with a lower score aren't drawn.
@@ -43,8 +43,8 @@ def draw_side_by_side(
         (H, W, 3) uint8, RGB. Each panel's long side has 480 to 960 pixels.
 
     Raises:
-        MissingFileError: the truth's PNG isn't there.
-        DatasetError: it can't be read, or isn't as large as its picture.
+        MissingFileError: the ground truth's PNG isn't there.
+        DatasetError: it can't be read, or isn't as large as its image.
     """
     image = _image(dataset_dict, "RGB")
     height, width = image.shape[:2]
@@ -60,7 +60,7 @@ def draw_side_by_side(
 def draw_prediction(
     image_rgb: np.ndarray, prediction: Prediction, metadata: Any, scale: float = 1.0, score_threshold: float = 0.5
 ) -> np.ndarray:
-    """A model's result over its picture: the panoptic map, or boxes where the model has no mask head.
+    """A model's result over its image: the panoptic map, or boxes where the model has no mask head.
 
     Args and Returns: as :func:`draw_panoptic` and :func:`draw_instances`.
     """
@@ -77,17 +77,17 @@ def save_side_by_side(
     output_dir: str | Path,
     score_threshold: float = 0.5,
 ) -> list[Path]:
-    """Predicts pictures of a dataset and writes a row of picture, truth and prediction for each.
+    """Predicts images of a dataset and writes a row of image, truth and prediction for each.
 
     Args:
         predict: a ``DetrPredictor``, or what is called likewise: (H, W, 3) uint8 BGR to the model's result.
-        dataset_dicts: the pictures, see :func:`draw_side_by_side`.
+        dataset_dicts: the images, see :func:`draw_side_by_side`.
         metadata: Detectron2's ``Metadata`` of the dataset.
         output_dir: the folder to write to; made if it isn't there.
         score_threshold: see :func:`draw_side_by_side`.
 
     Returns:
-        The files written, named as the pictures, in ``.png``.
+        The files written, named as the images, in ``.png``.
     """
     written = []
     for dataset_dict in dataset_dicts:

@@ -1,4 +1,4 @@
-"""Two evaluations of the same pictures: sums side by side, and how each picture changed."""
+"""Two evaluations of the same images: sums side by side, and how each image changed."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from detr_d2.evaluation.records import EvaluationRecord
 from detr_d2.evaluation.results import group_labels
 from detr_d2.wording import counted
 
-#: Pictures that are named in a message.
+#: Images that are named in a message.
 _NAMED = 5
 
 
 @dataclass(frozen=True)
 class ImageChange:
-    """Quality of one picture in both evaluations, as parts of 1: the mean over the classes it has or is said to have.
+    """Quality of one image in both evaluations, as parts of 1: the mean over the classes it has or is said to have.
 
     Args:
         image_id: of the dataset.
@@ -44,13 +44,13 @@ class ImageChange:
 
 @dataclass
 class Comparison:
-    """Two evaluations of the same pictures.
+    """Two evaluations of the same images.
 
     Args:
         categories: by contiguous class.
-        before, after: quality in the first and in the second evaluation, of the same pictures in the same order.
-        changes: of each picture that has something to judge in both.
-        left_out: pictures that only one of them has.
+        before, after: quality in the first and in the second evaluation, of the same images in the same order.
+        changes: of each image that has something to judge in both.
+        left_out: images that only one of them has.
     """
 
     categories: Sequence[Category]
@@ -66,14 +66,14 @@ class Comparison:
 
 
 def compare_evaluations(first: EvaluationFolder, second: EvaluationFolder, only_common: bool = False) -> Comparison:
-    """Put two evaluations side by side, picture by picture.
+    """Put two evaluations side by side, image by image.
 
     Args:
         first, second: their folders.
-        only_common: leave out pictures that only one of them has.
+        only_common: leave out images that only one of them has.
 
     Raises:
-        DatasetError: classes or truth differ, or pictures without ``only_common``; or no picture is common.
+        DatasetError: classes or truth differ, or images without ``only_common``; or no image is common.
     """
     _require_same_classes(first, second)
     count = len(first.categories)

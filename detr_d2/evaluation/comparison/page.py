@@ -20,7 +20,7 @@ from detr_d2.evaluation.report.views import ImageViews
 from detr_d2.evaluation.results import group_means, percent
 from detr_d2.pages import write_page
 
-#: With fewer pictures an interval is too narrow to believe.
+#: With fewer images an interval is too narrow to believe.
 LEAST_PICTURES = 5
 
 
@@ -65,7 +65,7 @@ def comparison_as_json(
 
 
 def most_changed(changes: Sequence[ImageChange], count: int) -> tuple[list[ImageChange], list[ImageChange]]:
-    """The pictures that lost most, and those that gained most; at most ``count`` each."""
+    """The images that lost most, and those that gained most; at most ``count`` each."""
     order = sorted(changes, key=lambda change: change.difference)
     return (
         [change for change in order[:count] if change.difference < 0],
@@ -125,7 +125,7 @@ def write_comparison_page(
     Args:
         path: where to.
         content: as :func:`detr_d2.evaluation.comparison.page.comparison_as_json` gives it.
-        first, second: the evaluations, for the pictures.
+        first, second: the evaluations, for the images.
     """
     chosen = {entry["image_id"] for entry in (*content["lost_most"], *content["gained_most"])}
     records = [_chosen(folder.records(), chosen) for folder in (first, second)]

@@ -1,4 +1,4 @@
-"""Everything that the report says about the pictures, gathered in one pass over the evaluation's records."""
+"""Everything that the report says about the images, gathered in one pass over the evaluation's records."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from detr_d2.evaluation.results import group_labels, measures_as_json
 
 
 class Analysis:
-    """Sums over pictures, and the little that is kept of each.
+    """Sums over images, and the little that is kept of each.
 
     Args:
         categories: by contiguous class.
@@ -35,12 +35,12 @@ class Analysis:
         self.reliability = {"All": Reliability(), "Things": Reliability(), "Stuff": Reliability()}
         self.examples = Examples()
         self.results: list[ImageRank] = []
-        #: For each class, the mistakes in each picture (its row) that has some.
+        #: For each class, the mistakes in each image (its row) that has some.
         self.rows_of_class: list[Counter[int]] = [Counter() for _ in categories]
         self.empty_predictions = 0
 
     def add(self, row: int, record: EvaluationRecord) -> None:
-        """Add a picture; ``row`` is its place among the records."""
+        """Add an image; ``row`` is its place among the records."""
         image = record.compared
         mistakes = find_mistakes(image)
         self.measures.add(record)
@@ -66,7 +66,7 @@ class Analysis:
                 self.reliability[kind].add(segment)
 
     def intervals(self, resamples: int, seed: int) -> Intervals | None:
-        """Bootstrap intervals; None where there is no picture or none are wanted."""
+        """Bootstrap intervals; None where there is no image or none are wanted."""
         quality = self.measures.quality
         if not resamples or not len(quality):
             return None
@@ -129,7 +129,7 @@ class Analysis:
 
 
 def analyse(records: Iterable[EvaluationRecord], categories: Sequence[Category]) -> Analysis:
-    """Looks at every picture."""
+    """Looks at every image."""
     analysis = Analysis(categories)
     for row, record in enumerate(records):
         analysis.add(row, record)

@@ -43,10 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=whole_number(0, 9_999_999),
         default=1000,
         metavar="N",
-        help="draws for the intervals (default: %(default)s)",
+        help="bootstrap resamples for the intervals (default: %(default)s)",
     )
     parser.add_argument(
-        "--seed", type=whole_number(0, 9_999_999), default=0, metavar="N", help="of the draws (default: 0)"
+        "--seed", type=whole_number(0, 9_999_999), default=0, metavar="N", help="of the resamples (default: 0)"
     )
 
 

@@ -13,7 +13,7 @@ from detr_d2.evaluation.overlaps import VOID
 
 
 class TruthCounts:
-    """Counts the true segments, picture by picture.
+    """Counts the true segments, image by image.
 
     Args:
         num_classes: contiguous class ids are 0 ... num_classes - 1.
@@ -29,7 +29,7 @@ class TruthCounts:
         self.segments_of_picture: list[int] = []
 
     def add(self, image: ComparedImage) -> None:
-        """Add a picture."""
+        """Add an image."""
         areas = image.overlaps.true_areas
         self.pictures += 1
         self.pixels += sum(areas.values())

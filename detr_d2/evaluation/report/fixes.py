@@ -28,7 +28,7 @@ class Gain:
 
 
 class MistakeTally:
-    """Sums up the mistakes of all pictures.
+    """Sums up the mistakes of all images.
 
     Args:
         num_classes: contiguous class ids are 0 ... num_classes - 1.

@@ -1,4 +1,4 @@
-"""The pictures of a report: the worst, the best, and examples of each kind of mistake."""
+"""The images of a report: the worst, the best, and examples of each kind of mistake."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from detr_d2.evaluation.report.views import ImageViews
 
 #: Examples of each kind of mistake.
 EXAMPLES = 6
-#: Pictures that are named for each class.
+#: Images that are named for each class.
 CLASS_PICTURES = 3
 _CROP_MARGIN = 0.35
 _LEAST_CROP = 120
 
 
 class Gallery:
-    """Chooses pictures and draws them.
+    """Chooses images and draws them.
 
     Args:
         folder: of the evaluation.
         analysis: of its records.
-        count: so many of the worst and of the best pictures; 0 draws nothing.
+        count: so many of the worst and of the best images; 0 draws nothing.
     """
 
     def __init__(self, folder: EvaluationFolder, analysis: Analysis, count: int) -> None:
@@ -45,14 +45,14 @@ class Gallery:
         self._views: dict[int, ImageViews] = {}
 
     def named(self) -> dict[str, list[dict[str, Any]]]:
-        """The chosen pictures for ``report.json``: names and qualities, no pixels."""
+        """The chosen images for ``report.json``: names and qualities, no pixels."""
         return {
             title: [self._about(result) for result in results]
             for title, results in (("worst", self.worst), ("best", self.best))
         }
 
     def worst_of_classes(self) -> list[list[dict[str, Any]]]:
-        """For each class the pictures with the most mistakes of that class."""
+        """For each class the images with the most mistakes of that class."""
         return [[self._name(row) | {"mistakes": mistakes} for row, mistakes in pairs] for pairs in self._of_class]
 
     def drawn_pictures(self) -> dict[str, list[dict[str, Any]]]:
@@ -115,7 +115,7 @@ class Gallery:
 
 
 def crop_window(mask: np.ndarray) -> tuple[slice, slice]:
-    """The square around a mask (H, W) bool, with some margin and inside of the picture; all of it for an empty mask."""
+    """The square around a mask (H, W) bool, with some margin and inside of the image; all of it for an empty mask."""
     if not mask.any():
         return slice(None), slice(None)
     ends = []

@@ -15,7 +15,7 @@ Content = Mapping[str, Any]
 LEAST_GAIN, MOST_KINDS = 0.5, 4
 #: Below this SQ people would cut better.
 POOR_SQ = 75.0
-#: A class in fewer pictures than this can't be judged; an interval wider than this (points of PQ) says little.
+#: A class in fewer images than this can't be judged; an interval wider than this (points of PQ) says little.
 FEW_PICTURES, WIDE_INTERVAL = 10, 6.0
 #: A class with fewer training segments than this, and less than half the mean PQ, probably needs more of them.
 FEW_IN_TRAINING = 100

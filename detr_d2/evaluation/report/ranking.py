@@ -1,4 +1,4 @@
-"""Which pictures are the worst and the best, and which show a kind of mistake well."""
+"""Which images are the worst and the best, and which show a kind of mistake well."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _KEPT = 4
 
 @dataclass(frozen=True)
 class ImageRank:
-    """How good the prediction of one picture is.
+    """How good the prediction of one image is.
 
     Args:
-        row: of the picture among the records.
-        pq: of this picture alone, as a part of 1: the mean over the classes that are in it or were predicted.
+        row: of the image among the records.
+        pq: of this image alone, as a part of 1: the mean over the classes that are in it or were predicted.
         right, wrong, lost: matches, wrong predicted segments, true segments that weren't found.
         kinds: mistakes of each kind.
     """
@@ -36,7 +36,7 @@ class ImageRank:
 
 @dataclass(frozen=True)
 class Example:
-    """A mistake that can be shown: the row of its picture, its class, the pixels of its segments, and itself."""
+    """A mistake that can be shown: the row of its image, its class, the pixels of its segments, and itself."""
 
     row: int
     label: int
@@ -45,7 +45,7 @@ class Example:
 
 
 def image_rank(row: int, image: ComparedImage, mistakes: Sequence[Mistake]) -> ImageRank | None:
-    """The quality of one picture; None where there is nothing to judge."""
+    """The quality of one image; None where there is nothing to judge."""
     pq, matching = image_quality(image.counts().values()), image.matching
     if math.isnan(pq):
         return None
@@ -54,7 +54,7 @@ def image_rank(row: int, image: ComparedImage, mistakes: Sequence[Mistake]) -> I
 
 
 def worst_and_best(results: Sequence[ImageRank], count: int) -> tuple[list[ImageRank], list[ImageRank]]:
-    """The pictures of least and of most quality, at most ``count`` each; none is in both.
+    """The images of least and of most quality, at most ``count`` each; none is in both.
 
     Of equals, more mistakes are worse and more matches are better.
     """
@@ -71,7 +71,7 @@ class Examples:
         self._of: dict[tuple[str, int], list[Example]] = defaultdict(list)
 
     def add(self, row: int, image: ComparedImage, mistakes: Sequence[Mistake]) -> None:
-        """Add a picture's mistakes."""
+        """Add an image's mistakes."""
         for mistake in mistakes:
             if mistake.kind == "loose_borders":
                 continue
@@ -85,7 +85,7 @@ class Examples:
                 del kept[_KEPT:]
 
     def of_kind(self, kind: str, labels: Sequence[int], count: int) -> list[Example]:
-        """At most ``count`` examples: one a class, in the order of ``labels``, then second ones; one a picture."""
+        """At most ``count`` examples: one a class, in the order of ``labels``, then second ones; one of an image."""
         chosen: list[Example] = []
         waiting = [sorted(self._of.get((kind, label), []), key=_largest_first) for label in labels]
         for place in range(_KEPT):

@@ -1,4 +1,4 @@
-"""One picture as the report shows it: photo, truth, prediction, and what is wrong."""
+"""One image as the report shows it: photo, truth, prediction, and what is wrong."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _NAMES = {
 
 
 class ImageViews:
-    """Draws the views of one picture.
+    """Draws the views of one image.
 
     Args:
         record: of its evaluation; of files that can't be read nothing is drawn.
@@ -56,7 +56,7 @@ class ImageViews:
         self.predicted_map = self._predicted_map(record, preview)
 
     def all(self) -> list[tuple[str, np.ndarray]]:
-        """Name and picture (H, W, 3) uint8 of each view that can be drawn: photo, truth, prediction, mistakes."""
+        """Name and image (H, W, 3) uint8 of each view that can be drawn: photo, truth, prediction, mistakes."""
         views = [("photo", self.photo)]
         if self.true_map is not None:
             views.append(("truth", self._segments(self.true_map, self.image.true_class, {})))

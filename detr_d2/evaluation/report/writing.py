@@ -121,7 +121,7 @@ def _by_gain(content: Mapping[str, Any]) -> list[str]:
 
 logger = logging.getLogger(__name__)
 
-#: Worst and best pictures in the page.
+#: Worst and best images in the page.
 PICTURES = 20
 
 

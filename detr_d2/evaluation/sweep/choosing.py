@@ -22,7 +22,7 @@ class Choice:
 
     Args:
         current, best: the setting that the model has, and the one with the highest PQ.
-        differences: of the best one less the current one, over pictures.
+        differences: of the best one less the current one, over images.
         class_scores: a score threshold for each class, at the best overlap threshold.
         class_quality: PQ of each class at its own threshold (others at theirs may change it a little); NaN: absent.
         true_segments: of each class.

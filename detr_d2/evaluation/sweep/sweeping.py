@@ -1,4 +1,4 @@
-"""One forward pass a picture, and panoptic maps for many thresholds from it."""
+"""One forward pass for each image, and panoptic maps for many thresholds from it."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class SweepResult:
 
 
 class Candidates(NamedTuple):
-    """What a picture's panoptic maps are made of.
+    """What an image's panoptic maps are made of.
 
     Args:
         masks: (N, h, w) logits of the queries above the lowest threshold.
         scores, classes: (N,).
-        sizes: of the batch's tensor, of the picture in it, and of the original picture.
+        sizes: of the batch's tensor, of the image in it, and of the original image.
     """
 
     masks: Tensor
@@ -73,7 +73,7 @@ def sweep_thresholds(
         settings: thresholds to try.
 
     Raises:
-        DatasetError: the truth contradicts itself, or a picture isn't the dataset's.
+        DatasetError: the ground truth contradicts itself, or an image isn't the dataset's.
     """
     tried, count = list(settings), len(model.categories)
     result = SweepResult(tried, [PanopticQuality(count) for _ in tried])
@@ -90,7 +90,7 @@ def sweep_thresholds(
 
 
 def find_candidates(model: DetrPanoptic, batch: list[dict[str, Any]], threshold: float) -> Iterator[Candidates]:
-    """For each picture of a batch the queries above a threshold, with their masks; one forward pass."""
+    """For each image of a batch the queries above a threshold, with their masks; one forward pass."""
     images, padding_mask = model.preprocess(batch)
     padded_size = (int(images.tensor.shape[-2]), int(images.tensor.shape[-1]))
     with model.inference_precision():
@@ -105,7 +105,7 @@ def find_candidates(model: DetrPanoptic, batch: list[dict[str, Any]], threshold:
 def _image_counts(
     model: DetrPanoptic, candidates: Candidates, record: dict[str, Any], settings: Sequence[Setting]
 ) -> Iterator[list[Count]]:
-    """What a picture adds for each setting; settings that keep the same queries share a map."""
+    """What an image adds for each setting; settings that keep the same queries share a map."""
     true_map = GROUND_TRUTH.read(record["pan_seg_file_name"])
     faults = find_faults(record, true_map.areas(), true_map.shape)
     if faults:
