@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from detr_d2.data.categories import Category
+from detr_d2.data.registration_config import write_register
 from detr_d2.errors import DatasetError
 from detr_d2.files import write_text
 from detr_d2.wording import counted
@@ -25,7 +26,7 @@ from .options import PrepareOptions
 from .results import PictureResult
 from .split import Split, split_pictures
 from .summary import Summary
-from .writing import SPLITS, write_categories, write_register, write_split
+from .writing import SPLITS, write_categories, write_split
 
 MARKER = "report.json"
 """A folder with this file was made by this module and may be made again."""

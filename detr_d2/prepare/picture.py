@@ -13,7 +13,7 @@ from detr_d2.labels.records import PictureRecord
 
 from .options import Pictures
 from .pixels import Decoded, UnusablePicture, decode, encode
-from .png import encode_ids
+from detr_d2.labels.panoptic_png import encode_ids
 from .results import PictureResult, Remark
 from .segmenting import LabelRules, draw_labels, fill_rest, measure
 from .stuff.policy import StuffPolicy
