@@ -1,4 +1,4 @@
-"""Predictions as COCO panoptic files: a PNG for each image and one JSON, which ``detr-d2 pq`` and other programs read."""
+"""Predictions as COCO panoptic files: one PNG for each image and one JSON, as ``detr-d2 pq`` and others read them."""
 
 from __future__ import annotations
 
