@@ -29,11 +29,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from detr_d2.errors import MissingFileError, run_command
+from detr_d2.labels.panoptic_png import encode_ids
 from detr_d2.labels.readers import read_exports
 from detr_d2.parallel import default_workers
 from detr_d2.prepare.classes import build_class_table
 from detr_d2.prepare.crowds import CrowdRule
-from detr_d2.labels.panoptic_png import encode_ids
 from detr_d2.prepare.segmenting import LabelRules, draw_labels, measure
 
 CONVERTERS = ("detection2panoptic_coco_format", "panoptic2detection_coco_format")

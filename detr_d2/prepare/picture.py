@@ -9,11 +9,11 @@ from pathlib import Path, PurePosixPath
 
 from detr_d2.errors import DatasetError, MissingFileError, UserError
 from detr_d2.labels.near_duplicates import picture_hash
+from detr_d2.labels.panoptic_png import encode_ids
 from detr_d2.labels.records import PictureRecord
 
 from .options import Pictures
 from .pixels import Decoded, UnusablePicture, decode, encode
-from detr_d2.labels.panoptic_png import encode_ids
 from .results import PictureResult, Remark
 from .segmenting import LabelRules, draw_labels, fill_rest, measure
 from .stuff.policy import StuffPolicy

@@ -13,11 +13,11 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from detr_d2.errors import DatasetError
+from detr_d2.labels.panoptic_png import encode_ids
 from detr_d2.labels.records import Box, ClassRecord, Export, FileRef, Label, PictureRecord, Polygons
 from detr_d2.prepare.classes import ClassTable, build_class_table
 from detr_d2.prepare.crowds import CrowdRule, decide_crowds
 from detr_d2.prepare.options import OVERLAPS, Overlap
-from detr_d2.labels.panoptic_png import encode_ids
 from detr_d2.prepare.results import Segment
 from detr_d2.prepare.segmenting import Canvas, LabelRules, draw_labels, fill_rest, measure
 from detr_d2.prepare.stuff.policy import Region
