@@ -1,19 +1,59 @@
-"""How many segments of each class the training had, where its dataset can still be read."""
+"""What the report has to know of a run's config: its settings, and how much of each class its training had."""
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import yaml
 
 from detr_d2.data.categories import Category
 from detr_d2.data.registration import entry_of, read_dataset
 from detr_d2.data.registration_config import register_entries
 from detr_d2.errors import UserError
+from detr_d2.evaluation.record_checks import is_number
 from detr_d2.yaml_files import parse_yaml
+
+_KEYS = {
+    "score_threshold": ("MODEL", "DETR", "SCORE_THRESHOLD"),
+    "overlap_threshold": ("MODEL", "DETR", "OVERLAP_THRESHOLD"),
+    "mask_stride": ("INPUT", "MASK_STRIDE"),
+}
+
+
+def run_settings(config: str) -> dict[str, float | None]:
+    """Settings out of a run's config; None where it doesn't say.
+
+    Args:
+        config: of ``run.json``, as yaml; any text is passed over.
+
+    Returns:
+        "score_threshold", the lowest of all classes', "overlap_threshold" and "mask_stride".
+    """
+    try:
+        content = yaml.safe_load(config)
+    except (yaml.YAMLError, RecursionError, ValueError):
+        content = None
+    settings = {name: _number(_entry(content, path)) for name, path in _KEYS.items()}
+    of_classes = _entry(content, ("MODEL", "DETR", "CLASS_SCORE_THRESHOLDS"))
+    known = [_number(value) for value in of_classes] if isinstance(of_classes, list) else []
+    if known and None not in known:
+        settings["score_threshold"] = min(value for value in known if value is not None)
+    return settings
+
+
+def _entry(content: Any, path: tuple[str, ...]) -> Any:
+    for key in path:
+        content = content.get(key) if isinstance(content, Mapping) else None
+    return content
+
+
+def _number(value: Any) -> float | None:
+    return value if is_number(value, 0, 2**31) else None
+
 
 logger = logging.getLogger(__name__)
 
