@@ -16,18 +16,27 @@ from tqdm import tqdm
 from detr_d2.arguments import number, whole_number
 from detr_d2.errors import ConfigError, printable
 from detr_d2.labels.readers import refuse_unreadable, try_exports
+from detr_d2.labels.records import Export
 from detr_d2.parallel import default_workers
 
-from .coco_mix import COCO_THINGS, mix_in
-from .options import CROWDS, HOLES, OVERLAPS, PrepareOptions
+from .coco_mix import mix_in
+from .options import (
+    COCO_THINGS,
+    CROWDS,
+    FOREIGN_THINGS,
+    HOLES,
+    OVERLAPS,
+    STUFF_CLASSES,
+    PrepareOptions,
+    StuffSettings,
+)
 from .pipeline import Prepared, find_target, prepare
-from .stuff import StuffSettings, build_policy
-from .stuff.settings import FOREIGN_THINGS, STUFF_CLASSES
-from .tasks import Input
+from .stuff import build_policy
+from .stuff.answers import Labeller
 
 _EPILOG = """\
 examples:
-  detr-d2 prepare --cvat exports/ --out datasets/site                    # the rest of each picture is void
+  detr-d2 prepare --cvat exports/ --out datasets/site                    # the rest of each image is void
   detr-d2 prepare --cvat job_1.zip job_2.zip --stuff misc --out datasets/site
   detr-d2 prepare --cvat exports/ --stuff model detr-r50-panoptic --out datasets/site
   detr-d2 prepare --cvat exports/ --coco coco/ --coco-images 1000 --categories construction --out datasets/site
@@ -70,9 +79,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="another seed, another split (default: 0)",
     )
-    pictures = output.add_mutually_exclusive_group()
-    pictures.add_argument("--link", action="store_true", help="link to the pictures instead of copying them")
-    pictures.add_argument(
+    images = output.add_mutually_exclusive_group()
+    images.add_argument("--link", action="store_true", help="link to the images instead of copying them")
+    images.add_argument(
         "--jpeg",
         type=whole_number(1, 100),
         nargs="?",
@@ -101,7 +110,7 @@ def _add_sources(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     sources.add_argument(
         "--coco-images", type=whole_number(1, 999_999_999), metavar="N",
-        help="mix in N pictures of --coco, which is COCO panoptic: stuff as --stuff-classes says, void stays void",
+        help="mix in N images of --coco, which is COCO panoptic: stuff as --stuff-classes says, void stays void",
     )  # fmt: skip
     sources.add_argument(
         "--coco-things", choices=COCO_THINGS, default="misc",
@@ -135,7 +144,7 @@ def _add_labels(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_stuff(parser: argparse.ArgumentParser) -> None:
-    stuff = parser.add_argument_group("stuff: the rest of each picture")
+    stuff = parser.add_argument_group("stuff: the rest of each image")
     stuff.add_argument(
         "--stuff", nargs="+", default=["none"], metavar="WAY",
         help="none: void; misc: one class; masks DIR; model WEIGHTS, or model module:function (default: none)",
@@ -184,15 +193,14 @@ def run(args: argparse.Namespace) -> int:
         args.stuff_classes, args.stuff_things, args.stuff_score, args.margin, args.cache, tuple(args.stuff_opts)
     )
     find_target(options.out)  # before hours of reading
-    policy = build_policy(args.stuff, settings)
-    inputs = _inputs(args)
-    prepared = prepare(inputs, policy, options, _bar)
+    policy = build_policy(args.stuff, settings, _find_labeller)
+    prepared = prepare(_exports(args), policy, options, _bar)
     _print(prepared, options)
     return 0
 
 
 def _options(args: argparse.Namespace) -> PrepareOptions:
-    pictures: Any = "link" if args.link else "jpeg" if args.jpeg else "copy"
+    images: Any = "link" if args.link else "jpeg" if args.jpeg else "copy"
     return PrepareOptions(
         out=args.out,
         name=args.name,
@@ -204,25 +212,29 @@ def _options(args: argparse.Namespace) -> PrepareOptions:
         overlap=args.overlap,
         holes=args.holes,
         min_area=args.min_area,
-        pictures=pictures,
+        images=images,
         quality=args.jpeg or 95,
         workers=args.workers,
     )
 
 
-def _inputs(args: argparse.Namespace) -> list[Input]:
+def _exports(args: argparse.Namespace) -> list[Export]:
     if not args.cvat and not args.coco:
         raise ConfigError("nothing to read; name exports by --cvat, --coco, or both.")
     if args.coco_images and not args.coco:
-        raise ConfigError("--coco-images wants pictures of COCO; name their folder by --coco.")
+        raise ConfigError("--coco-images wants images of COCO; name their folder by --coco.")
     _refuse_out_among(args.cvat + args.coco, args.out)
     (exports, wrong), (others, also_wrong) = try_exports(args.cvat, "cvat"), try_exports(args.coco, "coco")
     refuse_unreadable([*wrong, *also_wrong])
-    inputs = [Input(export) for export in exports]
     if args.coco_images:
-        mixed = mix_in(others, args.coco_images, args.seed, args.coco_things, args.stuff_classes)
-        return inputs + [Input(export, "coco", fills_rest=False) for export in mixed]
-    return inputs + [Input(export) for export in others]
+        others = mix_in(others, args.coco_images, args.seed, args.coco_things, args.stuff_classes)
+    return exports + others
+
+
+def _find_labeller(what: str, settings: StuffSettings) -> Labeller:
+    from .labellers import find_labeller  # loads torch and Detectron2, which only a model needs
+
+    return find_labeller(what, settings)
 
 
 def _refuse_out_among(paths: Sequence[Path], out: Path) -> None:
@@ -235,7 +247,7 @@ def _refuse_out_among(paths: Sequence[Path], out: Path) -> None:
 
 def _print(prepared: Prepared, options: PrepareOptions) -> None:
     report = prepared.report
-    pictures, warnings = report["pictures"], report["warnings"]
+    images, warnings = report["pictures"], report["warnings"]
     kept = [entry for entry in report["classes"] if entry["kept"]]
     things = sum(entry["is_thing"] for entry in kept)
     segments = sum(entry["kept"] for entry in kept)
@@ -244,16 +256,16 @@ def _print(prepared: Prepared, options: PrepareOptions) -> None:
         print(printable(f"warning: {warning}"), file=sys.stderr)
     folder = printable(str(prepared.folder))
     print(
-        f"{pictures['train']} pictures for training and {pictures['val']} for validation{reused}; {segments} segments "
+        f"{images['train']} images for training and {images['val']} for validation{reused}; {segments} segments "
         f"of {things} classes of things and {len(kept) - things} of stuff: {folder}"
     )
     register = shlex.quote(str(prepared.folder / "register.yaml"))
-    names = f"{options.dataset_name}_train" + (f", {options.dataset_name}_val" if pictures["val"] else "")
+    names = f"{options.dataset_name}_train" + (f", {options.dataset_name}_val" if images["val"] else "")
     print(f"what went in, what was dropped and why:  {os.path.join(folder, 'report.html')}")
     print(f"look once more:  detr-d2 check {printable(register)}")
     print(f"use it:  DATASETS.REGISTER \"['{os.path.join(folder, 'register.yaml')}']\"  (names: {names})")
 
 
 def _bar(things: Iterable[Any], count: int, title: str) -> Iterable[Any]:
-    bar: Any = tqdm(things, total=count, desc=title, unit="picture", file=sys.stderr, disable=None)
+    bar: Any = tqdm(things, total=count, desc=title, unit="image", file=sys.stderr, disable=None)
     return bar  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""Which pictures are for training and which for validation.
+"""Which images are for training and which for validation.
 
 Source: the first step is iterative stratification, Sechidis, Tsoumakas and Vlahavas 2011, "On the Stratification of
 Multi-label Data", section 3.
@@ -21,14 +21,14 @@ _MOST_STEPS = 5000
 
 @dataclass(frozen=True)
 class Split:
-    """Which side each picture is on.
+    """Which side each image is on.
 
     Args:
         is_val: (N,) bool.
-        torn: classes of several pictures that still are on one side only, as every other choice tears more.
-        joined: pictures that look like an earlier one, and are on its side.
-        wanted: so many pictures should be for validation.
-        largest: so many pictures look the same, at most.
+        torn: classes of several images that still are on one side only, as every other choice tears more.
+        joined: images that look like an earlier one, and are on its side.
+        wanted: so many images should be for validation.
+        largest: so many images look the same, at most.
     """
 
     is_val: np.ndarray
@@ -38,41 +38,41 @@ class Split:
     largest: int = 1
 
 
-def split_pictures(
+def split_images(
     classes: Sequence[Sequence[int]], looks: Sequence[Hashable], val: float, seed: int, class_count: int
 ) -> Split:
-    """Split by picture so that each class has its share on both sides.
+    """Split by image so that each class has its share on both sides.
 
     Args:
-        classes: for each picture the numbers of its classes.
-        looks: for each picture what is the same for pictures that look the same; those stay together.
+        classes: for each image the numbers of its classes.
+        looks: for each image what is the same for images that look the same; those stay together.
         val: share of validation, 0 to below 1; 0: everything is for training.
         seed: another seed, another split.
         class_count: number of classes.
 
     Returns:
-        The split. Every class that two pictures have which look different is on both sides, unless classes contradict
+        The split. Every class that two images have which look different is on both sides, unless classes contradict
         one another; ``torn`` names those.
     """
     groups = group_equal(looks)
     numbered = {first: number for number, first in enumerate(dict.fromkeys(groups))}
-    of_picture = np.array([numbered[first] for first in groups], dtype=np.int64)
+    of_image = np.array([numbered[first] for first in groups], dtype=np.int64)
     joined = len(groups) - len(numbered)
     if not val or len(numbered) < 2:
         return Split(np.zeros(len(groups), bool), (), joined)
     has = np.zeros((len(numbered), class_count), bool)
-    for group, numbers in zip(of_picture, classes):
+    for group, numbers in zip(of_image, classes):
         has[group, list(numbers)] = True
-    sizes = np.bincount(of_picture, minlength=len(numbered))
+    sizes = np.bincount(of_image, minlength=len(numbered))
     wanted = min(max(round(len(groups) * val), 1), len(groups) - 1)
     generator = random.Random(seed)
     side = _split_groups(has, sizes, wanted, val, generator)
     torn = tuple(int(number) for number in np.flatnonzero(_is_torn(has, side)))
-    return Split(side[of_picture], torn, joined, wanted, int(sizes.max()))
+    return Split(side[of_image], torn, joined, wanted, int(sizes.max()))
 
 
 def _split_groups(has: np.ndarray, sizes: np.ndarray, wanted: int, val: float, generator: random.Random) -> np.ndarray:
-    """(G,) bool, True for validation; a group of more pictures than are wanted there is in training if it can be."""
+    """(G,) bool, True for validation; a group of more images than are wanted there is in training if it can be."""
     fits = sizes <= wanted
     side = _mended(has, sizes, _stratified(has, sizes, val, generator, fits), wanted, generator)
     if fits.all():
@@ -85,11 +85,11 @@ def _split_groups(has: np.ndarray, sizes: np.ndarray, wanted: int, val: float, g
 def _stratified(
     has: np.ndarray, sizes: np.ndarray, val: float, generator: random.Random, may_validate: np.ndarray
 ) -> np.ndarray:
-    """Groups of pictures given out class by class, the rarest first, to the side that lacks more of it.
+    """Groups of images given out class by class, the rarest first, to the side that lacks more of it.
 
     Args:
         has: (G, K) bool, which classes a group has.
-        sizes: (G,) pictures of each group.
+        sizes: (G,) images of each group.
         val: share of validation.
         generator: decides between equals.
         may_validate: (G,) bool; the other groups are for training.

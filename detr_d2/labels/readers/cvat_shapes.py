@@ -29,7 +29,7 @@ def shape_of(element: Element, width: int, height: int) -> Shape:
 
     Args:
         element: of the XML.
-        width, height: of its picture, in pixels; 0 where they aren't known.
+        width, height: of its image, in pixels; 0 where they aren't known.
 
     Raises:
         BadShape: it can't be drawn.
@@ -78,7 +78,7 @@ def _mask(element: Element, width: int, height: int) -> Shape:
     if not 0 < columns * rows <= MOST_PIXELS or columns < 1 or any(n % 1 for n in (left, top, columns, rows)):
         raise BadShape("rle-size", f"is said to be {columns:g}x{rows:g} pixels")
     if width and not (0 <= left <= width - columns and 0 <= top <= height - rows):
-        raise BadShape("rle-size", f"of {columns:g}x{rows:g} pixels at ({left:g}, {top:g}) leaves its picture")
+        raise BadShape("rle-size", f"of {columns:g}x{rows:g} pixels at ({left:g}, {top:g}) leaves its image")
     try:
         counts = tuple(map(int, element.get("rle", "").split(",")))
     except ValueError:

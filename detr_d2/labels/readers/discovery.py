@@ -13,13 +13,11 @@ from detr_d2.errors import DatasetError, MissingFileError, UserError
 from detr_d2.files import refuse_special
 
 from ..records import Export, Note
-from .archives import FileTree, folder_tree, has_suffix_of_picture, zip_tree
-from .coco_instances import read_coco_instances
-from .coco_panoptic import read_coco_panoptic
+from .archives import FileTree, ImageFinder, folder_tree, has_image_suffix, joined, zip_tree
+from .coco import read_coco
+from .coco_values import load_json
 from .cvat_masks import CLASSES, LABEL_MAP, read_cvat_masks
 from .cvat_xml import is_cvat_xml, read_cvat_xml
-from .finding import PictureFinder, joined
-from .json_source import load_json
 
 AnyPath = TypeVar("AnyPath", bound=PurePath)
 
@@ -28,7 +26,7 @@ logger = logging.getLogger(__name__)
 _KNOWN = ("coco.json", "annotations.json", "_annotations.coco.json")
 _OTHER_TASKS = ("captions_", "person_keypoints_", "stuff_", "image_info_", "labels_")
 _NOT_COCO = "lacks images or annotations, so it isn't COCO's"
-#: A folder with more JSONs or XMLs than this has one for each picture, as other programs write them.
+#: A folder with more JSONs or XMLs than this has one for each image, as other programs write them.
 _MOST_BESIDE = 20
 _HOLDS = (
     "exports of CVAT ('COCO 1.0', 'CVAT for images 1.1', 'Segmentation mask 1.1'; zips or folders), COCO instances or "
@@ -54,10 +52,10 @@ class Found:
 
     @property
     def base(self) -> str:
-        """The folder of the export in its tree: the nearest one above the labels that has pictures."""
+        """The folder of the export in its tree: the nearest one above the labels that has images."""
         above = PurePosixPath(self.key).parent
         base = above.parent if above.name == "annotations" else above
-        while base.name and not any(map(has_suffix_of_picture, self._under(base))):
+        while base.name and not any(map(has_image_suffix, self._under(base))):
             base = base.parent
         return "" if base == PurePosixPath(".") else base.as_posix()
 
@@ -86,7 +84,7 @@ def read_exports(paths: Sequence[Path], kind: Literal["cvat", "coco"]) -> list[E
         kind: where the user says that they come from; what each one is, is found out.
 
     Returns:
-        The exports by name, which is unique, and each with at least one picture.
+        The exports by name, which is unique, and each with at least one image.
 
     Raises:
         MissingFileError: a path isn't there.
@@ -157,8 +155,8 @@ def find_exports(path: Path) -> list[Found | Refused]:
         found = list(_in_zip(path))
     elif path.suffix.lower() in (".json", ".xml") or path.name == LABEL_MAP:
         above = path.parent.parent
-        has_pictures_above = path.parent.name == "annotations" or (above / "images").is_dir()
-        tree = folder_tree(above if has_pictures_above else path.parent)
+        has_images_above = path.parent.name == "annotations" or (above / "images").is_dir()
+        tree = folder_tree(above if has_images_above else path.parent)
         found = [Found(tree, path.relative_to(tree.path).as_posix(), path.stem)]
     else:
         raise DatasetError(f"{path} is no export; give {_HOLDS}.")
@@ -226,7 +224,7 @@ def _is_named_as_coco(path: PurePosixPath) -> bool:
 
 
 def _without_doubles(keys: Sequence[str]) -> Iterator[str]:
-    """Without instances of which there is a panoptic JSON, as it knows more of the same pictures."""
+    """Without instances of which there is a panoptic JSON, as it knows more of the same images."""
     for key in keys:
         path = PurePosixPath(key)
         if joined(str(path.parent), path.name.replace("instances_", "panoptic_", 1)) in set(keys) - {key}:
@@ -286,7 +284,7 @@ def _read(found: Found, kind: str) -> Export | None:
     tree, key, base = found.tree, found.key, found.base
     file, subset = tree.files[key], _subset(key)
     folders = [*(joined("images", subset), subset)[: 2 * bool(subset)], "images", "", "JPEGImages"]
-    finder = PictureFinder(tree, base, folders)
+    finder = ImageFinder(tree, base, folders)
     if PurePosixPath(key).name == LABEL_MAP:
         above = PurePosixPath(key).parent
         return read_cvat_masks(tree, "" if above == PurePosixPath(".") else above.as_posix(), found.name)
@@ -297,18 +295,19 @@ def _read(found: Found, kind: str) -> Export | None:
         logger.warning("%s %s; it wasn't read.", file, _NOT_COCO)
         return None
     annotations = content.get("annotations")
-    if isinstance(annotations, list) and any(isinstance(one, dict) and "segments_info" in one for one in annotations):
-        return read_coco_panoptic(content, file, found.name, finder, _png_finder(tree, base, key))
-    return read_coco_instances(content, file, found.name, finder, kind == "cvat")
+    entries = annotations if isinstance(annotations, list) else ()
+    is_panoptic = any(isinstance(one, dict) and "segments_info" in one for one in entries)
+    pngs = _png_finder(tree, base, key) if is_panoptic else None
+    return read_coco(content, file, found.name, finder, kind == "cvat", pngs)
 
 
-def _png_finder(tree: FileTree, base: str, key: str) -> PictureFinder:
+def _png_finder(tree: FileTree, base: str, key: str) -> ImageFinder:
     """Finds panoptic PNGs: in a folder called as their JSON or ``panoptic``, or in a zip called as their JSON."""
     path = PurePosixPath(key)
     packed = path.with_suffix(".zip").as_posix()
     if packed in tree.files and tree.path.is_dir():
-        return PictureFinder(zip_tree(tree.path / packed), "", [path.stem, ""], everywhere=False)
+        return ImageFinder(zip_tree(tree.path / packed), "", [path.stem, ""], everywhere=False)
     beside = path.parent.as_posix()
     names = (path.stem, "panoptic", "masks", "")
     folders = [joined(above, name) for above in ("", PurePosixPath(beside).name) for name in names]
-    return PictureFinder(tree, base, folders, everywhere=False)
+    return ImageFinder(tree, base, folders, everywhere=False)

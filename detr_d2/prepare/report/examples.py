@@ -1,4 +1,4 @@
-"""Segments as small pictures: the photo around each, what isn't of it darkened, its outline drawn."""
+"""Segments as small images: the photo around each, what isn't of it darkened, its outline drawn."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from detr_d2.data.segments import read_panoptic_png
 from detr_d2.errors import UserError
 from detr_d2.pages import data_uri
 
-#: Most bytes of all pictures of a page; in its text they take a third more.
+#: Most bytes of all images of a page; in its text they take a third more.
 BUDGET = 3_200_000
 #: Widths to choose from, in pixels; heights are three quarters.
 WIDTHS = (400, 320, 260, 220, 180, 140)
 _QUALITY = 70
 _SAMPLED = 16
-#: A picture of twice the width takes 2 ** 1.5 times the bytes: it has more pixels, and smoother ones.
+#: A image of twice the width takes 2 ** 1.5 times the bytes: it has more pixels, and smoother ones.
 _GROWTH = 1.5
 _LEAST_SIDE = 40
 _SURROUNDINGS = 0.3
@@ -51,7 +51,7 @@ class Example:
 
     Args:
         address: for an ``<img>``.
-        file_name: of the picture.
+        file_name: of the image.
         segment_id: in the PNG.
         area: pixels.
     """
@@ -64,7 +64,7 @@ class Example:
 
 @dataclass
 class _Job:
-    """A picture and its segments to show."""
+    """A image and its segments to show."""
 
     file_name: str
     png: str
@@ -108,7 +108,7 @@ def _jobs(classes: Sequence[Mapping[str, Any]]) -> list[_Job]:
 
 
 def _fitting_width(folder: Path, jobs: Sequence[_Job], most: float) -> int:
-    """The largest of :data:`WIDTHS` at which a picture takes about ``most`` bytes or less, as a few say."""
+    """The largest of :data:`WIDTHS` at which an image takes about ``most`` bytes or less, as a few say."""
     tried = [replace(job, wanted=job.wanted[:2]) for job in jobs[:: max(1, len(jobs) // _SAMPLED)]]
     sizes = [len(example.address) * 0.75 for job in tried for _, example in _drawn(folder, job, WIDTHS[0])]
     typical = float(np.mean(sizes)) if sizes else 0.0
@@ -116,7 +116,7 @@ def _fitting_width(folder: Path, jobs: Sequence[_Job], most: float) -> int:
 
 
 def _drawn(folder: Path, job: _Job, width: int) -> Iterator[tuple[str, Example]]:
-    """Each example of one picture with its class."""
+    """Each example of one image with its class."""
     try:
         ids = read_panoptic_png(str(folder / "panoptic" / job.png))
         masks = [(wanted, mask) for wanted in job.wanted if (mask := ids == wanted.segment_id).any()]
@@ -128,23 +128,23 @@ def _drawn(folder: Path, job: _Job, width: int) -> Iterator[tuple[str, Example]]
             image.draft(
                 "RGB", (round(image.width * share), round(image.height * share))
             )  # large JPEGs are read smaller
-            picture = image.convert("RGB")
+            image = image.convert("RGB")
     except (OSError, ValueError, SyntaxError, UserError):
         return
     for wanted, mask in masks:
-        address = data_uri(_encode(draw_example(picture, mask, wanted.color, width)), "image/webp")
+        address = data_uri(_encode(draw_example(image, mask, wanted.color, width)), "image/webp")
         area = int(np.count_nonzero(mask))
         yield wanted.class_name, Example(address, job.file_name, wanted.segment_id, area)
 
 
-def draw_example(picture: Image.Image, mask: np.ndarray, color: tuple[int, int, int], width: int) -> np.ndarray:
+def draw_example(image: Image.Image, mask: np.ndarray, color: tuple[int, int, int], width: int) -> np.ndarray:
     """A segment with something of what is around it.
 
     Args:
-        picture: mode RGB; it may be smaller than the mask.
+        image: mode RGB; it may be smaller than the mask.
         mask: (H, W) bool, not empty.
         color: red, green, blue of the outline.
-        width: of the result, in pixels; its height is three quarters of it, or less where the picture ends.
+        width: of the result, in pixels; its height is three quarters of it, or less where the image ends.
 
     Returns:
         (height, width, 3) uint8.
@@ -152,9 +152,9 @@ def draw_example(picture: Image.Image, mask: np.ndarray, color: tuple[int, int, 
     left, top, right, bottom = _window(mask)
     scale = width / max(right - left, (bottom - top) * 4 / 3)
     size = max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale))
-    across, down = picture.width / mask.shape[1], picture.height / mask.shape[0]
+    across, down = image.width / mask.shape[1], image.height / mask.shape[0]
     shown_box = (left * across, top * down, right * across, bottom * down)
-    crop = np.asarray(picture.resize(size, Image.Resampling.BICUBIC, shown_box, reducing_gap=2.0)).astype(np.float32)
+    crop = np.asarray(image.resize(size, Image.Resampling.BICUBIC, shown_box, reducing_gap=2.0)).astype(np.float32)
     part = Image.fromarray(mask[top:bottom, left:right].astype(np.uint8) * 255)
     inside = np.asarray(part.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)) > 127
     if not inside.any():
@@ -168,7 +168,7 @@ def draw_example(picture: Image.Image, mask: np.ndarray, color: tuple[int, int, 
 
 
 def _window(mask: np.ndarray) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom around a mask: with surroundings, not tiny, 4:3 where the picture allows it."""
+    """Left, top, right, bottom around a mask: with surroundings, not tiny, 4:3 where the image allows it."""
     height, width = mask.shape
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     wide = max((columns[-1] + 1 - columns[0]) * (1 + _SURROUNDINGS), _LEAST_SIDE)

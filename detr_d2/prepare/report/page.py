@@ -109,10 +109,10 @@ def _class_row(
 
 def _warning(entry: Mapping[str, Any], report: Mapping[str, Any]) -> str:
     """What is thin about a class, in a few words; or nothing."""
-    pictures = entry["pictures"]
-    if not pictures["train"]:
+    images = entry["pictures"]
+    if not images["train"]:
         return "no training"
-    if not pictures["val"] and report["pictures"]["val"]:
+    if not images["val"] and report["pictures"]["val"]:
         return "no validation"
     return "few" if entry["is_thing"] and entry["kept"] < _FEW else ""
 
@@ -150,7 +150,7 @@ def _drop_table(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _together_map(report: Mapping[str, Any]) -> dict[str, Any]:
-    """The classes that are in pictures together: of the pictures with a row's class, the share with a column's."""
+    """The classes that are in images together: of the images with a row's class, the share with a column's."""
     names, counts = report["cooccurrence"]["names"], report["cooccurrence"]["counts"]
     shown = [number for number in range(len(names)) if counts[number][number]]
     side = max(8, min(26, _MAP_SIDE // max(len(shown), 1)))
@@ -159,7 +159,7 @@ def _together_map(report: Mapping[str, Any]) -> dict[str, Any]:
         for column, second in enumerate(shown):
             together, alone = counts[first][second], counts[first][first]
             if together and first != second:
-                told = f"{names[first]} and {names[second]}: {together} of {alone} pictures"
+                told = f"{names[first]} and {names[second]}: {together} of {alone} images"
                 cells.append((column * side, row * side, round(together / alone, 2), told))
     return {
         "names": [names[number] for number in shown],

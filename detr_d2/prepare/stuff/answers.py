@@ -1,13 +1,14 @@
-"""What a model said of a picture, and a folder of it: one small PNG a picture, found again by the picture's pixels."""
+"""What a model says of an image, and a folder of it: one small PNG an image, found again by the image's pixels."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from PIL import Image, PngImagePlugin
@@ -46,6 +47,21 @@ class Answer:
     segments: tuple[AnsweredSegment, ...]
 
 
+class Labeller(Protocol):
+    """A model for stuff.
+
+    Attributes:
+        stuff_names: of all stuff that it may see.
+        identity: a word that changes whenever its answers may.
+    """
+
+    stuff_names: tuple[str, ...]
+    identity: str
+
+    def open(self) -> Callable[[np.ndarray], Answer]:
+        """Loads the model; what comes back labels one image, (H, W, 3) uint8 RGB."""
+
+
 class AnswerFolder:
     """Answers of one model, each written whole or not at all, so that what is there can be used again.
 
@@ -57,7 +73,7 @@ class AnswerFolder:
         self.folder = folder
 
     def path_of(self, pixels: np.ndarray) -> Path:
-        """Where the answer to a picture, (H, W, 3) uint8, is or would be."""
+        """Where the answer to an image, (H, W, 3) uint8, is or would be."""
         digest = hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=16, person=b"stuff")
         digest.update(repr(pixels.shape).encode())
         return self.folder / f"{digest.hexdigest()}.png"
@@ -103,3 +119,11 @@ def answer_of(ids: np.ndarray, numbers: Sequence[int], segments: Sequence[Answer
     place_of = {int(number): place + 1 for place, number in reversed(list(enumerate(numbers)))}
     places = np.array([place_of.get(int(value), 0) for value in values], np.uint16)
     return Answer(places[inverse.reshape(ids.shape)], tuple(segments))
+
+
+def digest_of(parts: Iterable[bytes]) -> str:
+    """A short word that changes with any of the parts."""
+    digest = hashlib.blake2b(digest_size=10)
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little") + part)
+    return digest.hexdigest()
