@@ -7,7 +7,8 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,125 +55,73 @@ who gets a pixel that several labels claim (--overlap):
 """
 
 
+_MOST = 999_999_999
+_COUNT, _FROM_ONE, _QUALITY = whole_number(0, _MOST), whole_number(1, _MOST), whole_number(1, 100)
+_SHARE = number(0, 0.999999, "a share from 0 to below 1, such as 0.2")
+_PROBABILITY = number(0, 1, "a probability from 0 to 1")
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command and its arguments to ``parser``."""
     parser.description = "Make one COCO panoptic dataset, split and ready to train on, of exported labels."
     parser.epilog = _EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    _add_sources(parser)
-    _add_labels(parser)
-    _add_stuff(parser)
+    _add_sources(
+        parser.add_argument_group("what is read (each may be a folder, a zip, or a folder of such)").add_argument
+    )
+    _add_labels(parser.add_argument_group("labels").add_argument)
+    _add_stuff(parser.add_argument_group("stuff: the rest of each image").add_argument)
     output = parser.add_argument_group("the dataset")
-    output.add_argument("--out", required=True, type=Path, metavar="DIR", help="its folder; what was there is replaced")
-    output.add_argument("--name", default="", help="NAME_train and NAME_val are registered (default: as the folder)")
-    output.add_argument(
-        "--val",
-        type=number(0, 0.999999, "a share from 0 to below 1, such as 0.2"),
-        default=0.2,
-        metavar="P",
-        help="share of validation (default: 0.2)",
-    )
-    output.add_argument(
-        "--seed",
-        type=whole_number(0, 999_999_999),
-        default=0,
-        metavar="N",
-        help="another seed, another split (default: 0)",
-    )
-    images = output.add_mutually_exclusive_group()
-    images.add_argument("--link", action="store_true", help="link to the images instead of copying them")
-    images.add_argument(
-        "--jpeg",
-        type=whole_number(1, 100),
-        nargs="?",
-        const=92,
-        metavar="Q",
-        help="write all as JPEG of quality Q (default: 92)",
-    )
-    output.add_argument(
-        "--workers",
-        type=whole_number(1, 999_999_999),
-        default=default_workers(),
-        metavar="N",
-        help="processes (default: %(default)s)",
-    )
+    add = output.add_argument
+    add("--out", required=True, type=Path, metavar="DIR", help="its folder; what was there is replaced")
+    add("--name", default="", help="NAME_train and NAME_val are registered (default: as the folder)")
+    add("--val", type=_SHARE, default=0.2, metavar="P", help="share of validation (default: 0.2)")
+    add("--seed", type=_COUNT, default=0, metavar="N", help="another seed, another split (default: 0)")
+    add_image: Callable[..., Any] = output.add_mutually_exclusive_group().add_argument
+    way = {"dest": "images", "action": "store_const", "const": "link", "default": "copy"}
+    add_image("--link", **way, help="link to the images instead of copying them")
+    jpeg = {"nargs": "?", "const": 92, "metavar": "Q"}
+    add_image("--jpeg", type=_QUALITY, **jpeg, help="write all as JPEG of quality Q (default: 92)")
+    workers = default_workers()
+    add("--workers", type=_FROM_ONE, default=workers, metavar="N", help="processes (default: %(default)s)")
 
 
-def _add_sources(parser: argparse.ArgumentParser) -> None:
-    sources = parser.add_argument_group("what is read (each may be a folder, a zip, or a folder of such)")
-    sources.add_argument(
-        "--cvat", type=Path, nargs="+", action="extend", default=[], metavar="PATH",
-        help="exports of CVAT: COCO 1.0, CVAT for images 1.1, Segmentation mask 1.1",
-    )  # fmt: skip
-    sources.add_argument(
-        "--coco", type=Path, nargs="+", action="extend", default=[], metavar="PATH",
-        help="COCO instances or COCO panoptic from elsewhere, with its own classes",
-    )  # fmt: skip
-    sources.add_argument(
-        "--coco-images", type=whole_number(1, 999_999_999), metavar="N",
-        help="mix in N images of --coco, which is COCO panoptic: stuff as --stuff-classes says, void stays void",
-    )  # fmt: skip
-    sources.add_argument(
-        "--coco-things", choices=COCO_THINGS, default="misc",
-        help="what their things become: misc, or keep their names (default: misc)",
-    )  # fmt: skip
+def _add_sources(add: Callable[..., Any]) -> None:
+    paths = {"type": Path, "nargs": "+", "action": "extend", "default": [], "metavar": "PATH"}
+    add("--cvat", **paths, help="exports of CVAT: COCO 1.0, CVAT for images 1.1, Segmentation mask 1.1")
+    add("--coco", **paths, help="COCO instances or COCO panoptic from elsewhere, with its own classes")
+    mix = "mix in N images of --coco, which is COCO panoptic: stuff as --stuff-classes says, void stays void"
+    add("--coco-images", type=_FROM_ONE, metavar="N", help=mix)
+    things = "what their things become: misc, or keep their names (default: misc)"
+    add("--coco-things", choices=COCO_THINGS, default="misc", help=things)
 
 
-def _add_labels(parser: argparse.ArgumentParser) -> None:
-    labels = parser.add_argument_group("labels")
-    labels.add_argument(
-        "--categories", default="auto", metavar="LIST",
-        help="auto (what the exports have), construction, coco, or a yaml or JSON that lists them (default: auto)",
-    )  # fmt: skip
-    labels.add_argument("--classes", type=Path, metavar="YAML", help="lines 'name in the export: class', null or void")
-    labels.add_argument(
-        "--crowd", choices=CROWDS, default="auto",
-        help="crowds, as CVAT's brush writes: keep, clear, or clear where a class has nothing else (default: auto)",
-    )  # fmt: skip
-    labels.add_argument("--overlap", choices=OVERLAPS, default="small-on-top", help="see below (default: small-on-top)")
-    labels.add_argument(
-        "--holes", choices=HOLES, default="cut",
-        help="a polygon inside a polygon of the same object is a hole: cut it, or fill it (default: cut)",
-    )  # fmt: skip
-    labels.add_argument(
-        "--min-area",
-        type=whole_number(0, 999_999_999),
-        default=16,
-        metavar="N",
-        help="segments of fewer pixels become void (default: 16)",
-    )
+def _add_labels(add: Callable[..., Any]) -> None:
+    listed = "auto (what the exports have), construction, coco, or a yaml or JSON that lists them (default: auto)"
+    add("--categories", default="auto", metavar="LIST", help=listed)
+    add("--classes", type=Path, metavar="YAML", help="lines 'name in the export: class', null or void")
+    crowds = "crowds, as CVAT's brush writes: keep, clear, or clear where a class has nothing else (default: auto)"
+    add("--crowd", dest="crowds", choices=CROWDS, default="auto", help=crowds)
+    add("--overlap", choices=OVERLAPS, default="small-on-top", help="see below (default: small-on-top)")
+    holes = "a polygon inside a polygon of the same object is a hole: cut it, or fill it (default: cut)"
+    add("--holes", choices=HOLES, default="cut", help=holes)
+    small = "segments of fewer pixels become void (default: 16)"
+    add("--min-area", type=_COUNT, default=16, metavar="N", help=small)
 
 
-def _add_stuff(parser: argparse.ArgumentParser) -> None:
-    stuff = parser.add_argument_group("stuff: the rest of each image")
-    stuff.add_argument(
-        "--stuff", nargs="+", default=["none"], metavar="WAY",
-        help="none: void; misc: one class; masks DIR; model WEIGHTS, or model module:function (default: none)",
-    )  # fmt: skip
-    stuff.add_argument(
-        "--stuff-classes", choices=STUFF_CLASSES, default="super",
-        help="COCO's stuff as 16 super-categories, or as it is (default: super)",
-    )  # fmt: skip
-    stuff.add_argument(
-        "--stuff-things", choices=FOREIGN_THINGS, default="misc", help="what a model's things become (default: misc)"
-    )
-    stuff.add_argument(
-        "--stuff-score",
-        type=number(0, 1, "a probability from 0 to 1"),
-        default=0.85,
-        metavar="P",
-        help="what a model is less sure of is void (0.85)",
-    )
-    stuff.add_argument(
-        "--margin",
-        type=whole_number(0, 999_999_999),
-        metavar="N",
-        help="what is at most so many pixels away from people's labels is void (model: 5, else 0)",
-    )
-    stuff.add_argument("--cache", type=Path, metavar="DIR", help="keep a model's answers here for later runs")
-    stuff.add_argument(
-        "--stuff-opts", nargs="+", default=[], metavar="KEY VALUE", help="config of the model: MODEL.DEVICE cpu"
-    )
+def _add_stuff(add: Callable[..., Any]) -> None:
+    ways = "none: void; misc: one class; masks DIR; model WEIGHTS, or model module:function (default: none)"
+    add("--stuff", nargs="+", default=["none"], metavar="WAY", help=ways)
+    classes = "COCO's stuff as 16 super-categories, or as it is (default: super)"
+    add("--stuff-classes", choices=STUFF_CLASSES, default="super", help=classes)
+    things = "what a model's things become (default: misc)"
+    add("--stuff-things", choices=FOREIGN_THINGS, default="misc", help=things)
+    score = "what a model is less sure of is void (0.85)"
+    add("--stuff-score", type=_PROBABILITY, default=0.85, metavar="P", help=score)
+    margin = "what is at most so many pixels away from people's labels is void (model: 5, else 0)"
+    add("--margin", type=_COUNT, metavar="N", help=margin)
+    add("--cache", type=Path, metavar="DIR", help="keep a model's answers here for later runs")
+    add("--stuff-opts", nargs="+", default=[], metavar="KEY VALUE", help="config of the model: MODEL.DEVICE cpu")
 
 
 class _Printable(logging.Formatter):
@@ -200,22 +149,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _options(args: argparse.Namespace) -> PrepareOptions:
-    images: Any = "link" if args.link else "jpeg" if args.jpeg else "copy"
-    return PrepareOptions(
-        out=args.out,
-        name=args.name,
-        val=args.val,
-        seed=args.seed,
-        categories=args.categories,
-        classes=args.classes,
-        crowds=args.crowd,
-        overlap=args.overlap,
-        holes=args.holes,
-        min_area=args.min_area,
-        images=images,
-        quality=args.jpeg or 95,
-        workers=args.workers,
-    )
+    """The arguments that are called as the options are; and the quality of JPEGs."""
+    names = [field.name for field in fields(PrepareOptions) if hasattr(args, field.name)]
+    options = PrepareOptions(**{name: getattr(args, name) for name in names})
+    return replace(options, images="jpeg", quality=args.jpeg) if args.jpeg else options
 
 
 def _exports(args: argparse.Namespace) -> list[Export]:

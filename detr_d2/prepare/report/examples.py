@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,44 +31,25 @@ _DARKER = 0.42
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A segment to show.
+class Example:
+    """A segment to show, and how.
 
     Args:
         class_name: of its class.
+        file_name, png: of its image and its masks, below ``images/`` and ``panoptic/``.
         segment_id: in the PNG.
         color: red, green, blue of the outline.
+        address: for an ``<img>``, once it is drawn.
+        area: pixels, once it is drawn.
     """
 
     class_name: str
-    segment_id: int
-    color: tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class Example:
-    """A segment as it is shown.
-
-    Args:
-        address: for an ``<img>``.
-        file_name: of the image.
-        segment_id: in the PNG.
-        area: pixels.
-    """
-
-    address: str
-    file_name: str
-    segment_id: int
-    area: int
-
-
-@dataclass
-class _Job:
-    """A image and its segments to show."""
-
     file_name: str
     png: str
-    wanted: list[Wanted] = field(default_factory=list)
+    segment_id: int
+    color: tuple[int, int, int]
+    address: str = ""
+    area: int = 0
 
 
 def draw_examples(folder: Path, classes: Sequence[Mapping[str, Any]], budget: int = BUDGET) -> dict[str, list[Example]]:
@@ -79,62 +60,50 @@ def draw_examples(folder: Path, classes: Sequence[Mapping[str, Any]], budget: in
         classes: of the report, each with its ``examples``.
         budget: bytes of all together.
     """
-    jobs = _jobs(classes)
-    count = sum(len(job.wanted) for job in jobs)
-    width = _fitting_width(folder, jobs, budget / max(count, 1))
-    found: dict[tuple[str, str, int], Example] = {}
-    with ThreadPoolExecutor(2) as pool:
-        for shown in pool.map(lambda job: list(_drawn(folder, job, width)), jobs):
-            for class_name, example in shown:
-                found[class_name, example.file_name, example.segment_id] = example
-    return {
-        entry["name"]: [
-            found[key]
-            for one in entry["examples"]
-            if (key := (entry["name"], one["file_name"], one["segment_id"])) in found
-        ]
-        for entry in classes
-    }
-
-
-def _jobs(classes: Sequence[Mapping[str, Any]]) -> list[_Job]:
-    jobs: dict[str, _Job] = {}
+    wanted: dict[str, list[Example]] = {}  # by image, so that each is read once
     for entry in classes:
-        red, green, blue = entry["color"]
         for one in entry["examples"]:
-            job = jobs.setdefault(one["file_name"], _Job(one["file_name"], one["png"]))
-            job.wanted.append(Wanted(entry["name"], one["segment_id"], (red, green, blue)))
-    return list(jobs.values())
+            name, (red, green, blue) = one["file_name"], entry["color"]
+            example = Example(entry["name"], name, one["png"], one["segment_id"], (red, green, blue))
+            wanted.setdefault(name, []).append(example)
+    width = _fitting_width(folder, list(wanted.values()), budget / max(sum(map(len, wanted.values())), 1))
+    with ThreadPoolExecutor(2) as pool:
+        drawn = pool.map(lambda examples: list(_drawn(folder, examples, width)), wanted.values())
+        found = {(one.class_name, one.file_name, one.segment_id): one for examples in drawn for one in examples}
+    shown: dict[str, list[Example]] = {}
+    for entry in classes:
+        keys = [(entry["name"], one["file_name"], one["segment_id"]) for one in entry["examples"]]
+        shown[entry["name"]] = [found[key] for key in keys if key in found]
+    return shown
 
 
-def _fitting_width(folder: Path, jobs: Sequence[_Job], most: float) -> int:
-    """The largest of :data:`WIDTHS` at which an image takes about ``most`` bytes or less, as a few say."""
-    tried = [replace(job, wanted=job.wanted[:2]) for job in jobs[:: max(1, len(jobs) // _SAMPLED)]]
-    sizes = [len(example.address) * 0.75 for job in tried for _, example in _drawn(folder, job, WIDTHS[0])]
+def _fitting_width(folder: Path, wanted: Sequence[Sequence[Example]], most: float) -> int:
+    """The largest of :data:`WIDTHS` at which an example takes about ``most`` bytes or less, as a few say."""
+    tried = [examples[:2] for examples in wanted[:: max(1, len(wanted) // _SAMPLED)]]
+    sizes = [len(one.address) * 0.75 for examples in tried for one in _drawn(folder, examples, WIDTHS[0])]
     typical = float(np.mean(sizes)) if sizes else 0.0
     return next((width for width in WIDTHS if typical * (width / WIDTHS[0]) ** _GROWTH <= most), WIDTHS[-1])
 
 
-def _drawn(folder: Path, job: _Job, width: int) -> Iterator[tuple[str, Example]]:
-    """Each example of one image with its class."""
+def _drawn(folder: Path, examples: Sequence[Example], width: int) -> Iterator[Example]:
+    """The examples of one image, drawn."""
     try:
-        ids = read_panoptic_png(str(folder / "panoptic" / job.png))
-        masks = [(wanted, mask) for wanted in job.wanted if (mask := ids == wanted.segment_id).any()]
-        with Image.open(folder / "images" / job.file_name) as image:
+        ids = read_panoptic_png(str(folder / "panoptic" / examples[0].png))
+        masks = [(one, mask) for one in examples if (mask := ids == one.segment_id).any()]
+        with Image.open(folder / "images" / examples[0].file_name) as image:
             if image.size != ids.shape[::-1]:
                 return
             narrowest = min((_window(mask)[2] - _window(mask)[0] for _, mask in masks), default=1)
             share = min(1.0, width / narrowest)
-            image.draft(
-                "RGB", (round(image.width * share), round(image.height * share))
-            )  # large JPEGs are read smaller
-            image = image.convert("RGB")
+            image.draft("RGB", (round(image.width * share), round(image.height * share)))  # large JPEGs, read smaller
+            photo = image.convert("RGB")
     except (OSError, ValueError, SyntaxError, UserError):
         return
-    for wanted, mask in masks:
-        address = data_uri(_encode(draw_example(image, mask, wanted.color, width)), "image/webp")
-        area = int(np.count_nonzero(mask))
-        yield wanted.class_name, Example(address, job.file_name, wanted.segment_id, area)
+    for one, mask in masks:
+        buffer = io.BytesIO()
+        Image.fromarray(draw_example(photo, mask, one.color, width)).save(buffer, "WEBP", quality=_QUALITY, method=2)
+        address = data_uri(buffer.getvalue(), "image/webp")
+        yield replace(one, address=address, area=int(np.count_nonzero(mask)))
 
 
 def draw_example(image: Image.Image, mask: np.ndarray, color: tuple[int, int, int], width: int) -> np.ndarray:
@@ -177,9 +146,3 @@ def _window(mask: np.ndarray) -> tuple[int, int, int, int]:
     left = min(max((columns[0] + columns[-1] + 1 - wide) / 2, 0), width - wide)
     top = min(max((rows[0] + rows[-1] + 1 - high) / 2, 0), height - high)
     return int(left), int(top), min(int(np.ceil(left + wide)), width), min(int(np.ceil(top + high)), height)
-
-
-def _encode(pixels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "WEBP", quality=_QUALITY, method=2)
-    return buffer.getvalue()

@@ -73,12 +73,18 @@ def _source_shares(kept: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     counts: Counter[str] = Counter()
     for entry in kept:
         counts.update(entry.get("sources", {}))
-    total = sum(counts.values())
     if set(counts) <= {"human"}:
         return []
+    order = list(SOURCES)
+    return _shares({key: counts[key] for key in sorted(counts, key=lambda key: (*order, key).index(key))})
+
+
+def _shares(counts: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Each source with its name, its number of segments and their share in percent."""
+    total = sum(counts.values())
     return [
-        {"key": key, "name": SOURCES.get(key, key), "count": counts[key], "share": 100 * counts[key] / total}
-        for key in sorted(counts, key=lambda key: (list(SOURCES).index(key) if key in SOURCES else 99, key))
+        {"key": key, "name": SOURCES.get(key, key), "count": count, "share": 100 * count / total}
+        for key, count in counts.items()
     ]
 
 
@@ -86,24 +92,18 @@ def _class_row(
     entry: Mapping[str, Any], number: int, kept: Sequence[Mapping[str, Any]], report: Mapping[str, Any]
 ) -> dict[str, Any]:
     """A class as the table and its gallery show it."""
-    others = [name for name in entry["matched_from"] if name != entry["name"]]
-    total = sum(one["pixels"] for one in kept)
-    most = max(one["pixels"] for one in kept)
-    total_sources = sum(entry.get("sources", {}).values())
+    pixels = [one["pixels"] for one in kept]
     return {
         **entry,
         "anchor": f"class-{number}",
-        "others": others,
+        "others": [name for name in entry["matched_from"] if name != entry["name"]],
         "lost": sum(entry["dropped"].values()),
-        "share": 100 * entry["pixels"] / total,
-        "bar": 100 * entry["pixels"] / most,
+        "share": 100 * entry["pixels"] / sum(pixels),
+        "bar": 100 * entry["pixels"] / max(pixels),
         "spread": _spread(entry["areas"], _size_axis(kept)),
         "side": math.sqrt(entry["areas"][2]) if entry["areas"] else None,
         "warning": _warning(entry, report),
-        "from": [
-            {"key": key, "name": SOURCES.get(key, key), "share": 100 * count / total_sources, "count": count}
-            for key, count in entry.get("sources", {}).items()
-        ],
+        "from": _shares(entry.get("sources", {})),
     }
 
 
