@@ -76,7 +76,7 @@ def encode_ids(numbers: np.ndarray, ids: Sequence[int]) -> bytes:
     Pillow writes the same pixels in twice the time, as it tries five filters on each row.
 
     Args:
-        numbers: (H, W) integers, places in ``ids``.
+        numbers: (H, W) integers, indices in ``ids``.
         ids: below 256³.
     """
     height, width = numbers.shape

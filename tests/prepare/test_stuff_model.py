@@ -210,7 +210,7 @@ def test_answers_come_back_as_they_were(tmp_path):
     folder.put(path, answer)
 
     back = folder.get(path)
-    np.testing.assert_array_equal(back.places, places)
+    np.testing.assert_array_equal(back.numbers, places)
     assert back.segments == answer.segments
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(DatasetError, match="is damaged"):

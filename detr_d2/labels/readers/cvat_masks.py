@@ -147,9 +147,9 @@ def _color(text: str) -> Color | None:
 def _palette(index: int) -> Color:
     """A colour of Pascal VOC's palette: the bits of the index in turn to red, green and blue, the highest first."""
     sides = [0, 0, 0]
-    for place in range(8):
+    for bit in range(8):
         for channel in range(3):
-            sides[channel] |= (index >> (3 * place + channel) & 1) << (7 - place)
+            sides[channel] |= (index >> (3 * bit + channel) & 1) << (7 - bit)
     return sides[0], sides[1], sides[2]
 
 

@@ -198,17 +198,17 @@ def _color(text: str) -> tuple[int, int, int] | None:
 def _with_holes(labels: list[Label]) -> list[Label]:
     """Polygons inside polygons of one group, which are holes of its object, put to those that they are in."""
     rings: dict[tuple[str, int, bool], list[int]] = {}
-    for place, label in enumerate(labels):
+    for index, label in enumerate(labels):
         if label.group and isinstance(label.shape, Polygons):
-            rings.setdefault((label.class_name, label.group, label.is_crowd), []).append(place)
+            rings.setdefault((label.class_name, label.group, label.is_crowd), []).append(index)
     found: list[Label | None] = list(labels)
-    for places in rings.values():
-        outlines = [labels[place].shape.polygons[0] for place in places]  # type: ignore[union-attr]
+    for indices in rings.values():
+        outlines = [labels[index].shape.polygons[0] for index in indices]  # type: ignore[union-attr]
         for outer, holes in solid_parts(outlines):
             shape = Polygons((outlines[outer], *(outlines[hole] for hole in holes)))
-            found[places[outer]] = replace(labels[places[outer]], shape=shape)
+            found[indices[outer]] = replace(labels[indices[outer]], shape=shape)
             for hole in holes:
-                found[places[hole]] = None
+                found[indices[hole]] = None
     return [label for label in found if label]
 
 

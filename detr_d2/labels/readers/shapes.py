@@ -120,7 +120,7 @@ def _inside_ellipse(ellipse: Ellipse, height: int, width: int) -> np.ndarray:
 
 
 def numbered(ids: np.ndarray) -> tuple[list[int], np.ndarray]:
-    """What stands in an array, ascending, and the place of each pixel's in that.
+    """What stands in an array, ascending, and the index of each pixel's in that.
 
     Args:
         ids: (H, W), whole numbers from 0 to below 2**24.
@@ -131,9 +131,9 @@ def numbered(ids: np.ndarray) -> tuple[list[int], np.ndarray]:
     is_there = np.zeros(2**24, bool)
     is_there[ids] = True
     values = np.flatnonzero(is_there)
-    places = np.zeros(2**24, np.int32)
-    places[values] = np.arange(len(values), dtype=np.int32)
-    return values.tolist(), places[ids]
+    indices = np.zeros(2**24, np.int32)
+    indices[values] = np.arange(len(values), dtype=np.int32)
+    return values.tolist(), indices[ids]
 
 
 def bitmaps(numbers: np.ndarray, count: int) -> list[Bitmap | None]:

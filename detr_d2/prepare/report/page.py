@@ -159,8 +159,8 @@ def _together_map(report: Mapping[str, Any]) -> dict[str, Any]:
         for column, second in enumerate(shown):
             together, alone = counts[first][second], counts[first][first]
             if together and first != second:
-                told = f"{names[first]} and {names[second]}: {together} of {alone} images"
-                cells.append((column * side, row * side, round(together / alone, 2), told))
+                title = f"{names[first]} and {names[second]}: {together} of {alone} images"
+                cells.append((column * side, row * side, round(together / alone, 2), title))
     return {
         "names": [names[number] for number in shown],
         "side": side,

@@ -39,11 +39,11 @@ class Answer:
     """A panoptic map.
 
     Args:
-        places: (H, W) uint16, 1 + the place of a segment, or 0 for void.
-        segments: in the order of their places.
+        numbers: (H, W) uint16, 1 + the index of a segment, or 0 for void.
+        segments: in the order of their indices.
     """
 
-    places: np.ndarray
+    numbers: np.ndarray
     segments: tuple[AnsweredSegment, ...]
 
 
@@ -81,7 +81,7 @@ class AnswerFolder:
     def put(self, path: Path, answer: Answer) -> None:
         """Keep an answer at its :meth:`path_of`."""
         fits = len(answer.segments) < 256
-        image = Image.fromarray(answer.places.astype(np.uint8 if fits else np.uint16))
+        image = Image.fromarray(answer.numbers.astype(np.uint8 if fits else np.uint16))
         texts = PngImagePlugin.PngInfo()
         texts.add_text(_KEY, json.dumps([asdict(segment) for segment in answer.segments]))
         buffer = io.BytesIO()
@@ -107,18 +107,18 @@ class AnswerFolder:
             ) from error
 
 
-def answer_of(ids: np.ndarray, numbers: Sequence[int], segments: Sequence[AnsweredSegment]) -> Answer:
-    """Ids of any size as places; ids that no segment has are void, and so is a second segment of one id.
+def answer_of(ids: np.ndarray, segment_ids: Sequence[int], segments: Sequence[AnsweredSegment]) -> Answer:
+    """Ids of any size as numbers of segments; ids that no segment has are void, and so is a second segment of one id.
 
     Args:
         ids: (H, W) whole numbers.
-        numbers: the id of each segment.
+        segment_ids: of each segment.
         segments: in the same order.
     """
     values, inverse = np.unique(ids, return_inverse=True)
-    place_of = {int(number): place + 1 for place, number in reversed(list(enumerate(numbers)))}
-    places = np.array([place_of.get(int(value), 0) for value in values], np.uint16)
-    return Answer(places[inverse.reshape(ids.shape)], tuple(segments))
+    number_of = {int(one): index + 1 for index, one in reversed(list(enumerate(segment_ids)))}
+    numbers = np.array([number_of.get(int(value), 0) for value in values], np.uint16)
+    return Answer(numbers[inverse.reshape(ids.shape)], tuple(segments))
 
 
 def digest_of(parts: Iterable[bytes]) -> str:

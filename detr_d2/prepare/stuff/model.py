@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 class ModelStuff(StuffPolicy):
     """Stuff as a model sees it: in the dataset's classes, above a score, and away from people's labels.
 
-    The model runs once, in :meth:`prepare`, over the images that it hasn't seen; what it said is kept as it said it,
+    The model runs once, in :meth:`prepare`, over the images that it hasn't seen; its answers are kept as they were,
     so that mapping and margin can change without asking it again.
 
     Args:
@@ -91,20 +91,20 @@ class ModelStuff(StuffPolicy):
         if self._answers is None or pixels is None:
             raise ValueError("prepare() comes first, and the policy needs the image.")
         answer = self._answers.get(self._answers.path_of(pixels))
-        if answer.places.shape != free.shape:
+        if answer.numbers.shape != free.shape:
             raise DatasetError(f"the model's answer for {name} is of another size; delete it and run again.")
         allowed = beyond_margin(free, self._margin)
-        areas = np.bincount(answer.places[allowed], minlength=len(answer.segments) + 1)[1:]
+        areas = np.bincount(answer.numbers[allowed], minlength=len(answer.segments) + 1)[1:]
         members: dict[str, list[int]] = {}
-        for place, segment in enumerate(answer.segments):
+        for index, segment in enumerate(answer.segments):
             found = self._mapping.name_of(segment.name, segment.is_thing)
             sure = segment.score is None or segment.score >= self._score
-            if found and sure and areas[place]:
-                members.setdefault(found, []).append(place)
+            if found and sure and areas[index]:
+                members.setdefault(found, []).append(index)
         regions = []
-        for found, places in members.items():
-            score = mean_score((int(areas[place]), answer.segments[place].score) for place in places)
-            regions.append(Region(found, allowed & _lookup(places, answer), "model", score))
+        for found, indices in members.items():
+            score = mean_score((int(areas[index]), answer.segments[index].score) for index in indices)
+            regions.append(Region(found, allowed & _lookup(indices, answer), "model", score))
         return regions
 
 
@@ -116,10 +116,10 @@ def _refuse_file(cache: Path | None) -> Path | None:
     return folder
 
 
-def _lookup(places: Sequence[int], answer: Answer) -> np.ndarray:
+def _lookup(indices: Sequence[int], answer: Answer) -> np.ndarray:
     is_member = np.zeros(len(answer.segments) + 1, bool)
-    is_member[np.asarray(places) + 1] = True
-    return np.asarray(is_member[answer.places])
+    is_member[np.asarray(indices) + 1] = True
+    return np.asarray(is_member[answer.numbers])
 
 
 def _read_ahead(images: Iterable[ImageRecord], most: int = 4) -> Iterator[tuple[str, np.ndarray]]:
