@@ -46,7 +46,7 @@ COMMANDS = {
     "report": Command("detr_d2.evaluation.report.command", "what an evaluation found and what to do next, on a page"),
     "sweep": Command("detr_d2.evaluation.sweep.command", "say which score and overlap thresholds to set", True),
     "weights": Command("detr_d2.checkpoint.weights_command", "say what a file of weights is"),
-    "yard": Command("detr_d2.data.yard_command", "make a small panoptic dataset of construction yards"),
+    "yard": Command("detr_d2.yard.command", "make a small panoptic dataset of construction yards"),
 }
 
 EPILOG = """\

@@ -23,8 +23,6 @@ from scipy import ndimage
 
 import detr_d2  # noqa: F401  chooses the detectron2
 from detr_d2.data import read_panoptic_png
-from detr_d2.data.yard import STUFF, Scene, make_scene
-from detr_d2.data.yard_shapes import SHAPES
 from detr_d2.files import write_whole
 from detr_d2.labels.records import Bitmap, ClassRecord, Export, FileRef, ImageRecord, Label
 from detr_d2.prepare.coco_mix import mix_in
@@ -32,6 +30,8 @@ from detr_d2.prepare.options import COCO_THINGS, CocoThings, PrepareOptions
 from detr_d2.prepare.pipeline import prepare
 from detr_d2.prepare.stuff import StuffPolicy, StuffSettings, build_policy
 from detr_d2.visualization import draw_panoptic
+from detr_d2.yard import STUFF, Scene, make_scene
+from detr_d2.yard.scene import COLORS
 
 from detectron2.data import MetadataCatalog
 
@@ -112,9 +112,7 @@ class Drawer:
         **options: Any,
     ) -> np.ndarray:
         """The scene with these labels of people's, prepared in one way."""
-        classes = tuple(
-            ClassRecord(name, True, SHAPES[name].color) for name in sorted({one.class_name for one in labels})
-        )
+        classes = tuple(ClassRecord(name, True, COLORS[name]) for name in sorted({one.class_name for one in labels}))
         record = ImageRecord(self._file, "1.png", WIDTH, HEIGHT, tuple(labels))
         export = Export("site", "coco-instances", self._file, classes, (record,))
         return self.prepared(export, build_policy(words, stuff), **options)

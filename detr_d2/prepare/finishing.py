@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from detr_d2.data.categories import Category, coco_categories, construction_categories
+from detr_d2.data.registration_config import write_register
 from detr_d2.errors import DatasetError
 from detr_d2.files import write_text
 from detr_d2.labels.class_names import near_pairs
@@ -25,7 +26,7 @@ from .options import PrepareOptions
 from .results import ImageResult
 from .split import Split, split_images
 from .summary import Summary
-from .writing import SPLITS, write_categories, write_register, write_split
+from .writing import SPLITS, write_categories, write_split
 
 MARKER = "report.json"
 """A folder with this file was made by this module and may be made again."""

@@ -90,19 +90,3 @@ def write_categories(folder: Path, categories: Iterable[Category]) -> None:
     style: dict[str, Any] = {"default_flow_style": True, "sort_keys": False, "allow_unicode": True, "width": 10_000}
     lines = [f"- {yaml.safe_dump(category.to_json(), **style)}" for category in categories]
     (folder / "categories.yaml").write_text("".join(lines), encoding="utf-8")
-
-
-def write_register(folder: Path, name: str, splits: Iterable[str]) -> None:
-    """Write ``register.yaml``, which ``DATASETS.REGISTER`` names."""
-    entries = [
-        {
-            "name": f"{name}_{split}",
-            "images": "images",
-            "panoptic_json": f"panoptic_{split}.json",
-            "panoptic_root": "panoptic",
-            "instances_json": f"instances_{split}.json",
-        }
-        for split in splits
-    ]
-    text = yaml.safe_dump(entries, sort_keys=False, allow_unicode=True)
-    (folder / "register.yaml").write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Yard scenes as exports of CVAT: people's faults are in them, and the truth can be had back."""
+"""Yard scenes as exports of CVAT: people's faults are in them, and the ground truth can be had back."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from detr_d2.data import read_panoptic_png
-from detr_d2.data.yard import THINGS, make_scene
-from detr_d2.data.yard_exports import BRUSHED, EXPORTS, polygons_of, write_yard_exports
 from detr_d2.errors import DatasetError
+from detr_d2.yard.exports import BRUSHED, EXPORTS, polygons_of, write_yard_exports
+from detr_d2.yard.scene import THINGS, make_scene
 
 
 @pytest.fixture(scope="module")
 def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Exports of twelve scenes."""
-    return write_yard_exports(tmp_path_factory.mktemp("yards") / "exports", pictures=12)
+    return write_yard_exports(tmp_path_factory.mktemp("yards") / "exports", images=12)
 
 
 def annotations_of(exports: Path, name: str) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def test_outlines_show_the_scene_when_the_nearer_one_wins() -> None:
 
 
 @pytest.mark.parametrize("name", EXPORTS)
-def test_export_is_read_by_pycocotools_with_its_pictures(exports: Path, name: str) -> None:
+def test_export_is_read_by_pycocotools_with_its_images(exports: Path, name: str) -> None:
     coco = COCO(str(exports / "cvat" / name / "annotations" / "instances_default.json"))
 
     assert len(coco.imgs) == 6
@@ -76,25 +76,27 @@ def test_exports_have_people_s_faults(exports: Path) -> None:
 
 
 def test_exports_have_things_that_overlap(exports: Path) -> None:
-    content = annotations_of(exports, EXPORTS[0])
+    content = annotations_of(exports, next(iter(EXPORTS)))
 
-    truth = json.loads((exports / "truth" / "panoptic.json").read_text())
-    thing_ids = {category["id"] for category in truth["categories"] if category["name"] in THINGS}
+    gt = json.loads((exports / "ground_truth" / "panoptic.json").read_text())
+    thing_ids = {category["id"] for category in gt["categories"] if category["name"] in THINGS}
     visible = sum(
         segment["area"]
-        for entry in truth["annotations"]
+        for entry in gt["annotations"]
         for segment in entry["segments_info"]
-        if entry["file_name"].startswith(EXPORTS[0]) and segment["category_id"] in thing_ids
+        if entry["file_name"].startswith(next(iter(EXPORTS))) and segment["category_id"] in thing_ids
     )
     assert sum(entry["area"] for entry in content["annotations"]) > visible
 
 
-def test_truth_is_what_its_json_says(exports: Path) -> None:
-    truth = json.loads((exports / "truth" / "panoptic.json").read_text())
+def test_ground_truth_is_what_its_json_says(exports: Path) -> None:
+    gt = json.loads((exports / "ground_truth" / "panoptic.json").read_text())
 
-    assert len(truth["images"]) == len(truth["annotations"]) == 12
-    for entry in truth["annotations"]:
-        ids, counts = np.unique(read_panoptic_png(str(exports / "truth" / entry["file_name"])), return_counts=True)
+    assert len(gt["images"]) == len(gt["annotations"]) == 12
+    for entry in gt["annotations"]:
+        ids, counts = np.unique(
+            read_panoptic_png(str(exports / "ground_truth" / entry["file_name"])), return_counts=True
+        )
         assert {segment["id"]: segment["area"] for segment in entry["segments_info"]} == dict(zip(ids, counts))
 
 
@@ -102,6 +104,6 @@ def test_exports_stay_out_of_folders_with_other_files(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("precious")
 
     with pytest.raises(DatasetError, match="holds files"):
-        write_yard_exports(tmp_path, pictures=1)
+        write_yard_exports(tmp_path, images=1)
 
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

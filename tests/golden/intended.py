@@ -1,0 +1,9 @@
+"""Where results are meant to differ from the golden ones, and why."""
+
+from __future__ import annotations
+
+#: Pattern of ``group/case`` to the reason; the first that fits counts.
+REASONS: dict[str, str] = {}
+
+#: Codes that are called otherwise now: the old name to the new one.
+RENAMED_CODES: dict[str, str] = {}
