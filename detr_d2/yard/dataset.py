@@ -14,9 +14,9 @@ from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from ..data.new_folder import new_folder
-from ..labels.panoptic_png import encode_ids
 from ..data.registration_config import write_register
 from ..files import write_text, write_whole
+from ..labels.panoptic_png import encode_ids
 from .scene import COLORS, THINGS, Scene, make_scene
 
 CATEGORIES: list[dict[str, Any]] = [

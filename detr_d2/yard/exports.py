@@ -18,8 +18,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..data.new_folder import new_folder
-from ..labels.run_lengths import run_lengths
 from ..files import write_text, write_whole
+from ..labels.run_lengths import run_lengths
 from .dataset import Labels, save_photo, save_segments, shape_of, write_instances, write_panoptic
 from .scene import STUFF, STUFF_COLORS, THINGS, Scene, make_scene
 
