@@ -24,7 +24,7 @@ from scipy import ndimage
 import detr_d2  # noqa: F401  chooses the detectron2
 from detr_d2.data import read_panoptic_png
 from detr_d2.files import write_whole
-from detr_d2.labels.records import Bitmap, ClassRecord, Export, FileRef, ImageRecord, Label
+from detr_d2.labels.records import ClassRecord, Export, FileRef, ImageRecord, Label, Runs
 from detr_d2.prepare.coco_mix import mix_in
 from detr_d2.prepare.options import COCO_THINGS, CocoThings, PrepareOptions
 from detr_d2.prepare.pipeline import prepare
@@ -90,7 +90,7 @@ def label_of(scene: Scene, place: int, z_order: int = 0, is_crowd: bool = False)
     changes = np.flatnonzero(np.diff(flat)) + 1
     counts = np.diff(np.concatenate([[0], changes, [flat.size]])).tolist()
     counts = [0, *counts] if flat[0] else counts
-    shape = Bitmap(0, 0, (HEIGHT, WIDTH), tuple(counts))
+    shape = Runs((HEIGHT, WIDTH), tuple(counts), by_rows=True)
     return Label(scene.names[place], shape, is_crowd, z_order, id=place)
 
 
@@ -201,7 +201,7 @@ def mixed_panel(drawer: Drawer, scene: Scene, folder: Path, things: CocoThings) 
     return Panel(f"--coco-things {things}", picture)
 
 
-def _visible(scene: Scene, place: int) -> Bitmap:
+def _visible(scene: Scene, place: int) -> Runs:
     outline = np.zeros_like(scene.outlines)
     outline[place] = scene.segments == place
     return label_of(Scene(scene.image, scene.segments, scene.names, outline), place).shape  # type: ignore[return-value]

@@ -88,15 +88,20 @@ class Polygons:
 
 @dataclass(frozen=True)
 class Runs:
-    """Run lengths column by column, as COCO has them, of an image of (height, width).
+    """Run lengths of an image, or of a window in it.
 
     Args:
-        size: height, width.
-        counts: compressed (as pycocotools writes them), or pixels off, on, off, ... in turn.
+        size: height, width of the window, in pixels.
+        counts: pixels off, on, off, ... in turn; or compressed, as pycocotools writes them.
+        left, top: of the window, in pixels.
+        by_rows: row by row, as CVAT's masks have them; else column by column and of the whole image, as COCO's.
     """
 
     size: tuple[int, int]
     counts: bytes | tuple[int, ...]
+    left: int = 0
+    top: int = 0
+    by_rows: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,23 +126,7 @@ class Ellipse:
     rotation: float = 0.0
 
 
-@dataclass(frozen=True)
-class Bitmap:
-    """Part of an image, pixel by pixel: where a window that starts at ``left``, ``top`` is on.
-
-    Args:
-        left, top: of the window, in pixels.
-        size: height, width of the window.
-        counts: pixels off, on, off, ... in turn, row by row, as CVAT's masks have them.
-    """
-
-    left: int
-    top: int
-    size: tuple[int, int]
-    counts: tuple[int, ...]
-
-
-Shape: TypeAlias = Polygons | Runs | Box | Ellipse | Bitmap
+Shape: TypeAlias = Polygons | Runs | Box | Ellipse
 
 
 @dataclass(frozen=True)

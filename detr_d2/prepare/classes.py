@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from detr_d2.data.coco_json import read_categories
 from detr_d2.errors import DatasetError, MissingFileError
 from detr_d2.files import SpecialFileError, open_regular
 from detr_d2.labels.class_names import find_name, near_names, normal_name, spelling
+from detr_d2.labels.json_reading import parse_json
 from detr_d2.labels.readers.coco_values import color_of
 from detr_d2.labels.records import ClassRecord, Export
 from detr_d2.labels.similar_names import is_text
@@ -230,8 +230,8 @@ def _meaning(value: Any, prefix: str) -> Meaning:
 def _load(path: Path, option: str, allowed: str) -> Any:
     try:
         with open_regular(path) as file:
-            text = file.read().decode("utf-8-sig")
-        return json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
+            is_json = path.suffix.lower() == ".json"
+            return parse_json(file) if is_json else yaml.safe_load(file.read().decode("utf-8-sig"))
     except FileNotFoundError as error:
         raise MissingFileError(f"{option}: {path} isn't there. Give {allowed}.") from error
     except SpecialFileError as error:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from detr_d2.errors import DatasetError
 from detr_d2.labels.readers import read_exports
-from detr_d2.labels.records import Bitmap, Box, ClassRecord, Ellipse, Export, Label, Polygons
+from detr_d2.labels.records import Box, ClassRecord, Ellipse, Export, Label, Polygons, Runs
 from tests.prepare.made_exports import HEIGHT, META, WIDTH, picture, write_folder, write_zip, xml, xml_files
 
 POLYGON = '<polygon label="brick" source="manual" occluded="0" points="5.00,6.00;15.00,6.00;15.00,16.00" z_order="2"/>'
@@ -30,7 +30,10 @@ def read_shapes(folder, shapes: str) -> tuple[list[Label], Export]:
         ('<box label="brick" xtl="1.50" ytl="2" xbr="3" ybr="4.25" rotation="30.5"/>', Box(1.5, 2, 3, 4.25, 30.5)),
         ('<box label="brick" xtl="1.50" ytl="2" xbr="3" ybr="4.25"/>', Box(1.5, 2, 3, 4.25)),
         ('<ellipse label="brick" cx="9" cy="8" rx="3" ry="2" rotation="45"/>', Ellipse(9, 8, 3, 2, 45)),
-        ('<mask label="brick" rle="2, 3, 1" left="4" top="5" width="3" height="2"/>', Bitmap(4, 5, (2, 3), (2, 3, 1))),
+        (
+            '<mask label="brick" rle="2, 3, 1" left="4" top="5" width="3" height="2"/>',
+            Runs((2, 3), (2, 3, 1), 4, 5, True),
+        ),
     ],
 )
 def test_shape_is_read(shape, expected, tmp_path):

@@ -17,7 +17,7 @@ from ..records import Box, ClassRecord, Export, FileRef, Label, Polygons
 from .archives import ImageFinder, is_safe_name
 from .building import ExportBuilder, PackedLabels
 from .coco_values import Id, color_of, id_of, number_of, shape_of
-from .shapes import bitmaps, numbered
+from .shapes import BadShape, numbered, runs_of
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class SegmentMap:
     def __call__(self) -> Sequence[Label]:
         ids, _ = read_ids(self.png)
         in_png, numbers = numbered(ids)
-        shapes = dict(zip(in_png, bitmaps(numbers + 1, len(in_png))))
+        shapes = dict(zip(in_png, runs_of(numbers + 1, len(in_png))))
         shapes.pop(0, None)
         for whose, wrong in (("has", shapes.keys() - self.segments), ("lacks", self.segments.keys() - shapes)):
             if wrong:
@@ -176,16 +176,12 @@ class _AnnotationReader:
         if category is None:
             return None
         about = (image, category.name, number)
-        shape = shape_of(entry, width, height)
-        if isinstance(shape, Polygons):
-            kept = tuple(polygon for polygon in shape.polygons if is_polygon(polygon))
-            if len(kept) < len(shape.polygons):
-                lost = f"{len(shape.polygons) - len(kept)} of {len(shape.polygons)} polygons"
-                message = f"has {lost} that aren't x and y of three points or more, all finite; left out."
-                self._note("polygon-points", message, *about)
-            shape = Polygons(kept) if kept else ("mask-empty", "has no polygon that can be drawn; left out.")
-        if isinstance(shape, tuple):
-            self._note(shape[0], shape[1], *about)
+        try:
+            shape = shape_of(entry, width, height)
+            if isinstance(shape, Polygons):
+                shape = self._drawable(shape, about)
+        except BadShape as error:
+            self._note(error.code, f"{error}; left out.", *about)
             return None
         crowd = entry.get("iscrowd", 0)
         if crowd not in (0, 1):
@@ -194,3 +190,14 @@ class _AnnotationReader:
             message = "has no outline but a box, as a rectangle of CVAT has; the box is its mask."
             self._note("mask-box", message, *about)
         return Label(category.name, shape, is_crowd=crowd in (1, True), id=number)
+
+    def _drawable(self, shape: Polygons, about: tuple[str, str, int]) -> Polygons:
+        """The polygons that can be drawn; the others are noted."""
+        kept = tuple(polygon for polygon in shape.polygons if is_polygon(polygon))
+        if len(kept) < len(shape.polygons):
+            lost = f"{len(shape.polygons) - len(kept)} of {len(shape.polygons)} polygons"
+            message = f"has {lost} that aren't x and y of three points or more, all finite; left out."
+            self._note("polygon-points", message, *about)
+        if not kept:
+            raise BadShape("mask-empty", "has no polygon that can be drawn")
+        return Polygons(kept)

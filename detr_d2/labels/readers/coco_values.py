@@ -17,6 +17,7 @@ from ..memory import memory_free
 from ..polygons import MOST_COORDINATE
 from ..records import Box, FileRef, Polygons, Runs, Shape
 from ..run_lengths import decompressed
+from .shapes import BadShape
 
 #: Bytes that what begins after a sign takes once it is read.
 _COSTS = {b",": 40, b"{": 240, b"[": 80}
@@ -83,23 +84,29 @@ def finite_numbers(values: Any, count: int | None = None) -> tuple[float, ...] |
     return found if is_finite else None
 
 
-def shape_of(annotation: dict[str, Any], width: int, height: int) -> Shape | tuple[str, str]:
-    """The shape of an annotation, or a code and a sentence that say why there is none.
+def shape_of(annotation: dict[str, Any], width: int, height: int) -> Shape:
+    """The shape of an annotation; polygons may be among it that can't be drawn.
 
     Args:
         annotation: as the JSON has it.
         width, height: of its image, in pixels; 0 where they aren't known.
+
+    Raises:
+        BadShape: there is none.
     """
     value = annotation.get("segmentation")
     if value is None or value == [] or value == {}:
-        return _rectangle(annotation) or ("mask-empty", "has neither an outline nor a rectangle; left out.")
-    if isinstance(value, list):
-        if not all(isinstance(polygon, list) for polygon in value):
-            return "mask-type", "has a list of numbers for its outline; a list of polygons is needed. Left out."
-        return Polygons(tuple(finite_numbers(polygon) or () for polygon in value))
+        box = _rectangle(annotation)
+        if box is None:
+            raise BadShape("mask-empty", "has neither an outline nor a rectangle")
+        return box
     if isinstance(value, dict):
         return _runs(value, width, height)
-    return "mask-type", "has a segmentation that is neither polygons nor run lengths; left out."
+    if not isinstance(value, list):
+        raise BadShape("mask-type", "has a segmentation that is neither polygons nor run lengths")
+    if not all(isinstance(polygon, list) for polygon in value):
+        raise BadShape("mask-type", "has a list of numbers for its outline, where a list of polygons is needed")
+    return Polygons(tuple(finite_numbers(polygon) or () for polygon in value))
 
 
 def _rectangle(annotation: dict[str, Any]) -> Box | None:
@@ -115,16 +122,15 @@ def _rectangle(annotation: dict[str, Any]) -> Box | None:
     return Box(box[0], box[1], box[0] + box[2], box[1] + box[3], rotation)
 
 
-def _runs(value: dict[str, Any], width: int, height: int) -> Shape | tuple[str, str]:
+def _runs(value: dict[str, Any], width: int, height: int) -> Runs:
     size, counts = finite_numbers(value.get("size"), 2), value.get("counts")
     if size is None or (width and size != (height, width)):
-        said = f"{size[1]:g}x{size[0]:g} pixels" if size else "of no size"
-        return "rle-size", f"has a mask {said}; its image is {width}x{height}. Left out."
+        shown = f"of {size[1]:g}x{size[0]:g} pixels" if size else "of no size"
+        raise BadShape("rle-size", f"has a mask {shown}, and its image is {width}x{height}")
     lengths = decompressed(counts) if isinstance(counts, str) else counts
     whole = isinstance(lengths, list) and all(type(length) is int and length >= 0 for length in lengths)
     if not whole or lengths is None or sum(lengths) != size[0] * size[1]:
-        return "rle-counts", "has run lengths that don't fill its image; left out."
+        raise BadShape("rle-counts", "has run lengths that don't fill its image")
     if not any(lengths[1::2]):
-        return "mask-empty", "has run lengths without a pixel; left out."
-    kept = counts.encode("ascii") if isinstance(counts, str) else tuple(lengths)
-    return Runs((int(size[0]), int(size[1])), kept)
+        raise BadShape("mask-empty", "has run lengths without a pixel")
+    return Runs((int(size[0]), int(size[1])), counts.encode("ascii") if isinstance(counts, str) else tuple(lengths))

@@ -18,7 +18,7 @@ from ..panoptic_png import Color, color_of_id, id_of_color, read_ids
 from ..records import ClassRecord, Export, FileRef, Label
 from .archives import FileTree, ImageFinder, joined
 from .building import ExportBuilder
-from .shapes import bitmaps, numbered
+from .shapes import numbered, runs_of
 
 LABEL_MAP, CLASSES, OBJECTS = "labelmap.txt", "SegmentationClass", "SegmentationObject"
 _BACKGROUND = "background"
@@ -56,7 +56,7 @@ class ColorMap:
             pairs += len(in_classes) * of_object
         values, numbers = numbered(pairs)
         labels: list[Label] = []
-        for value, shape in zip(values, bitmaps(numbers + 1, len(values))):
+        for value, shape in zip(values, runs_of(numbers + 1, len(values))):
             name = names[value % len(in_classes)]
             if name and shape:
                 labels.append(Label(name, shape, id=len(labels) + 1))

@@ -8,20 +8,8 @@ from xml.etree.ElementTree import Element
 
 from ..image_size import MOST_PIXELS
 from ..polygons import MOST_COORDINATE, is_polygon
-from ..records import Bitmap, Box, Ellipse, Polygons, Shape
-
-
-class BadShape(ValueError):
-    """A shape that can't be drawn.
-
-    Args:
-        code: a short word with hyphens.
-        message: why, as the end of a sentence.
-    """
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
+from ..records import Box, Ellipse, Polygons, Runs, Shape
+from .shapes import BadShape
 
 
 def shape_of(element: Element, width: int, height: int) -> Shape:
@@ -87,7 +75,7 @@ def _mask(element: Element, width: int, height: int) -> Shape:
         raise BadShape("rle-counts", f"has run lengths that don't fill its {columns:g}x{rows:g} pixels")
     if not any(counts[1::2]):
         raise BadShape("mask-empty", "has no pixel")
-    return Bitmap(int(left), int(top), (int(rows), int(columns)), counts)
+    return Runs((int(rows), int(columns)), counts, int(left), int(top), by_rows=True)
 
 
 #: The shapes that cover pixels, by their name in the XML.

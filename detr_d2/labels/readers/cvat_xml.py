@@ -21,7 +21,8 @@ from ..polygons import solid_parts
 from ..records import ClassRecord, Export, FileRef, Label, Polygons
 from .archives import ImageFinder, joined
 from .building import ExportBuilder, PackedLabels
-from .cvat_shapes import SHAPES, BadShape, shape_of
+from .cvat_shapes import SHAPES, shape_of
+from .shapes import BadShape
 
 ROOT, FILE_NAME = "annotations", "annotations.xml"
 _DEEPEST = 32

@@ -12,11 +12,24 @@ from detr_d2.errors import DatasetError
 
 from ..image_size import MOST_PIXELS
 from ..polygons import MOST_COORDINATE, is_polygon, polygons_mask
-from ..records import Bitmap, Box, Ellipse, Polygons, Runs, Shape
+from ..records import Box, Ellipse, Polygons, Runs, Shape
 from ..run_lengths import decompressed
 
 #: In images of fewer pixels, sorting is faster than a table of all ids.
 _SMALL = 2**19
+
+
+class BadShape(ValueError):
+    """A shape that can't be drawn.
+
+    Args:
+        code: a short word with hyphens.
+        message: why, as the end of a sentence.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 def shape_mask(shape: Shape, height: int, width: int, fills_holes: bool = False) -> np.ndarray:
@@ -44,9 +57,7 @@ def shape_mask(shape: Shape, height: int, width: int, fills_holes: bool = False)
         return _unrolled(shape, height, width)
     if isinstance(shape, Box):
         return _drawn((box_corners(shape),), height, width, fills_holes)
-    if isinstance(shape, Ellipse):
-        return _inside_ellipse(shape, height, width)
-    return _pasted(shape, height, width)
+    return _inside_ellipse(shape, height, width)
 
 
 def box_corners(box: Box) -> tuple[float, ...]:
@@ -70,24 +81,22 @@ def _drawn(polygons: Sequence[Sequence[float]], height: int, width: int, fills_h
 
 
 def _unrolled(runs: Runs, height: int, width: int) -> np.ndarray:
-    if tuple(runs.size) != (height, width):
-        raise DatasetError(f"its mask is {runs.size[1]}x{runs.size[0]} pixels, the image {width}x{height}.")
+    rows, columns = runs.size
+    if not runs.by_rows and (rows, columns) != (height, width):
+        raise DatasetError(f"its mask is {columns}x{rows} pixels, the image {width}x{height}.")
+    if min(rows, columns) < 0 or rows * columns > MOST_PIXELS:
+        raise DatasetError(f"a mask of {columns}x{rows} pixels can't be drawn.")
     counts = decompressed(runs.counts.decode("latin-1")) if isinstance(runs.counts, bytes) else runs.counts
     if counts is None:
         raise DatasetError("its run lengths aren't COCO's compressed form.")
-    return _spread(counts, width, height).T
-
-
-def _pasted(bitmap: Bitmap, height: int, width: int) -> np.ndarray:
-    rows, columns = bitmap.size
-    if min(rows, columns) < 0 or rows * columns > MOST_PIXELS:
-        raise DatasetError(f"a mask of {columns}x{rows} pixels can't be drawn.")
-    window = _spread(bitmap.counts, rows, columns)
+    if not runs.by_rows:
+        return _spread(counts, columns, rows).T
+    window = _spread(counts, rows, columns)
     mask = np.zeros((height, width), bool)
-    top, left = max(bitmap.top, 0), max(bitmap.left, 0)
-    bottom, right = min(bitmap.top + rows, height), min(bitmap.left + columns, width)
+    top, left = max(runs.top, 0), max(runs.left, 0)
+    bottom, right = min(runs.top + rows, height), min(runs.left + columns, width)
     if top < bottom and left < right:
-        near = window[top - bitmap.top : bottom - bitmap.top, left - bitmap.left : right - bitmap.left]
+        near = window[top - runs.top : bottom - runs.top, left - runs.left : right - runs.left]
         mask[top:bottom, left:right] = near
     return mask
 
@@ -136,14 +145,14 @@ def numbered(ids: np.ndarray) -> tuple[list[int], np.ndarray]:
     return values.tolist(), indices[ids]
 
 
-def bitmaps(numbers: np.ndarray, count: int) -> list[Bitmap | None]:
+def runs_of(numbers: np.ndarray, count: int) -> list[Runs | None]:
     """Where each of 1 to ``count`` is, without a pass over the image for each.
 
     Args:
         numbers: (H, W), whole numbers from 0 to ``count``.
         count: of the numbers.
     """
-    found: list[Bitmap | None] = []
+    found: list[Runs | None] = []
     for number, window in enumerate(ndimage.find_objects(numbers, count), 1):
         if window is None:
             found.append(None)
@@ -153,5 +162,5 @@ def bitmaps(numbers: np.ndarray, count: int) -> list[Bitmap | None]:
         edges = np.flatnonzero(np.diff(pixels, prepend=False))
         counts = np.diff(edges, prepend=0, append=pixels.size).tolist()
         size = (rows.stop - rows.start, columns.stop - columns.start)
-        found.append(Bitmap(columns.start, rows.start, size, tuple(counts)))
+        found.append(Runs(size, tuple(counts), columns.start, rows.start, by_rows=True))
     return found
