@@ -62,14 +62,9 @@ def mix_in(
             f"--coco-images wants COCO panoptic annotations, such as annotations/panoptic_val2017.json with its PNGs, "
             f"and found {kinds}. Fetch them from cocodataset.org, or leave --coco-images out."
         )
-    drawn = [
-        (_draw(seed, export, record), number) for number, export in enumerate(panoptic) for record in export.images
-    ]
-    highest = sorted(drawn)[min(count, len(drawn)) - 1] if drawn else (b"", 0)
-    mixed = []
-    for number, export in enumerate(panoptic):
-        taken = [record for record in export.images if (_draw(seed, export, record), number) <= highest]
-        mixed.append(_mapped(export, taken, ClassMapping(classes, "misc"), keeps_things=things == "keep"))
+    mapping, keeps_things = ClassMapping(classes, "misc"), things == "keep"
+    chosen = zip(panoptic, _choose(panoptic, count, seed))
+    mixed = [_mapped(export, images, mapping, keeps_things) for export, images in chosen]
     total = sum(len(export.images) for export in mixed)
     if total < count:
         message = f"there are {total} images of COCO, fewer than the {count} asked for."
@@ -77,9 +72,15 @@ def mix_in(
     return [export for export in mixed if export.images]
 
 
-def _draw(seed: int, export: Export, record: ImageRecord) -> bytes:
-    """The images with the lowest ones are taken."""
-    return hashlib.blake2b(f"{seed}\0{export.name}\0{record.name}".encode(), digest_size=16).digest()
+def _choose(exports: Sequence[Export], count: int, seed: int) -> list[list[ImageRecord]]:
+    """For each export the images taken, in its order: those with the lowest digests."""
+
+    def digest(export: Export, record: ImageRecord) -> bytes:
+        return hashlib.blake2b(f"{seed}\0{export.name}\0{record.name}".encode(), digest_size=16).digest()
+
+    found = [(digest(export, record), export, record) for export in exports for record in export.images]
+    lowest = {(id(export), record.name) for _, export, record in sorted(found, key=lambda one: one[0])[:count]}
+    return [[record for record in export.images if (id(export), record.name) in lowest] for export in exports]
 
 
 def _mapped(export: Export, images: Sequence[ImageRecord], mapping: ClassMapping, keeps_things: bool) -> Export:

@@ -134,30 +134,13 @@ class Summary:
         wanted = {image_id for counts in self._classes for image_id, _ in counts.examples()}
         files = {image_id: (result.file_name, result.png) for image_id, result in images if image_id in wanted}
         used = [number for number, category in enumerate(categories) if category is not None]
-        names = [category.name for category in self._table.classes]
         return {
             "options": options,
-            "exports": [
-                {
-                    "name": export.name,
-                    "kind": export.kind,
-                    "file": str(export.file),
-                    "pictures": len(export.images),
-                    "notes": len(export.notes),
-                }
-                for export in self._exports
-            ],
+            "exports": [_export_entry(export) for export in self._exports],
             "classes": [self._class(number, category, files) for number, category in enumerate(categories)],
-            "names": [
-                {
-                    "from": raw,
-                    "to": names[number] if number >= 0 else None if number == REST else "void",
-                    "dropped": dict(self._left_out.get(raw, {})),
-                }
-                for raw, number in sorted(self._table.numbers.items())
-            ],
+            "names": [self._name(raw, number) for raw, number in sorted(self._table.numbers.items())],
             "cooccurrence": {
-                "names": [names[number] for number in used],
+                "names": [self._table.classes[number].name for number in used],
                 "counts": self._together[np.ix_(used, used)].tolist(),
             },
             "pictures": {**self._counts, "skipped": self._skipped, "skipped_count": self._counts["skipped"]},
@@ -165,6 +148,11 @@ class Summary:
             "notes": dict(sorted(self._notes.items())),
             "seconds": round(seconds, 1),
         }
+
+    def _name(self, raw: str, number: int) -> dict[str, Any]:
+        """What became of a raw name."""
+        meaning = self._table.classes[number].name if number >= 0 else None if number == REST else "void"
+        return {"from": raw, "to": meaning, "dropped": dict(self._left_out.get(raw, {}))}
 
     def _class(self, number: int, category: Category | None, files: dict[int, tuple[str, str]]) -> dict[str, Any]:
         counts, listed = self._classes[number], self._table.classes[number]
@@ -187,3 +175,13 @@ class Summary:
             "areas": np.quantile(counts.areas, [0, 0.25, 0.5, 0.75, 1]).tolist() if counts.areas else [],
             "examples": examples,
         }
+
+
+def _export_entry(export: Export) -> dict[str, Any]:
+    return {
+        "name": export.name,
+        "kind": export.kind,
+        "file": str(export.file),
+        "pictures": len(export.images),
+        "notes": len(export.notes),
+    }

@@ -79,18 +79,9 @@ def read_coco(
     images = list_of(content, "images", str(file))
     counts = Counter(id_of(entry.get("id")) for entry in images)
     for entry in images:
-        image_id, image = id_of(entry.get("id")), entry.get("file_name")
+        image_id = id_of(entry.get("id"))
         own = annotations.pop(image_id, []) if image_id is not None else []  # its memory is free for what comes
-        if image_id is None or not isinstance(image, str) or not image:
-            builder.note("json-key", f"an image has id={image_id!r}, file_name={image!r}; left out.")
-        elif counts[image_id] > 1:
-            message = f"image id {image_id} is there twice, so its labels could be another image's; left out."
-            builder.note("id-duplicate", message, image)
-        elif found := builder.image_file(image):
-            size = builder.size_of(entry, image)
-            labels = reader.segments(own, image) if pngs else reader.objects(own, image, size)
-            if labels is not None:
-                builder.add(image, found, size, labels, image_id)
+        reader.add_image(entry, own, is_unique=counts[image_id] == 1)
     for unknown, lost in annotations.items():
         message = f"{counted(len(lost), 'annotation has', 'annotations have')} image_id={unknown!r}, which images lacks"
         builder.note("image-unknown", f"{message}; left out.", label_id=number_of(lost[0].get("id")))
@@ -127,16 +118,30 @@ def _is_from_coco(content: dict[str, Any]) -> bool:
 
 
 class _AnnotationReader:
-    """Turns annotations into labels; what can't be one is noted."""
+    """Turns images and their annotations into labels; what can't be one is noted."""
 
     def __init__(self, builder: ExportBuilder, classes: dict[Id | None, ClassRecord], pngs: ImageFinder | None) -> None:
-        self._note, self._classes, self._pngs = builder.note, classes, pngs
+        self._builder, self._note, self._classes, self._pngs = builder, builder.note, classes, pngs
 
-    def objects(self, entries: Sequence[dict[str, Any]], image: str, size: tuple[int, int]) -> PackedLabels:
+    def add_image(self, entry: dict[str, Any], annotations: Sequence[dict[str, Any]], is_unique: bool) -> None:
+        """Adds an image with its labels to the export; ``is_unique``: no other one has its id."""
+        image_id, image = id_of(entry.get("id")), entry.get("file_name")
+        if image_id is None or not isinstance(image, str) or not image:
+            self._note("json-key", f"an image has id={image_id!r}, file_name={image!r}; left out.")
+        elif not is_unique:
+            message = f"image id {image_id} is there twice, so its labels could be another image's; left out."
+            self._note("id-duplicate", message, image)
+        elif file := self._builder.image_file(image):
+            size = self._builder.size_of(entry, image)
+            labels = self._segments(annotations, image) if self._pngs else self._objects(annotations, image, size)
+            if labels is not None:
+                self._builder.add(image, file, size, labels, image_id)
+
+    def _objects(self, entries: Sequence[dict[str, Any]], image: str, size: tuple[int, int]) -> PackedLabels:
         """The labels of an image's instances."""
         return PackedLabels.of([label for entry in entries if (label := self._object(entry, image, *size))])
 
-    def segments(self, entries: Sequence[dict[str, Any]], image: str) -> SegmentMap | PackedLabels | None:
+    def _segments(self, entries: Sequence[dict[str, Any]], image: str) -> SegmentMap | PackedLabels | None:
         """The labels of an image's segments; None, and a note, where its PNG isn't there."""
         if not entries:
             return PackedLabels.of(())
