@@ -317,6 +317,23 @@ def test_panoptic_png_that_contradicts_its_json_is_refused_when_it_is_drawn(ids,
         labels_of(export)
 
 
+def test_images_with_one_id_are_left_out_of_panoptic_labels_as_of_instances(tmp_path):
+    files = panoptic_files()
+    content = json.loads(files.pop("panoptic.json"))
+    content["images"] += [{**content["images"][0], "file_name": "2.jpg"}]
+    write_folder(tmp_path / "panoptic", {**files, "panoptic.json": json.dumps(content).encode()})
+    content = coco(annotation())
+    content["images"] += [{**content["images"][0], "file_name": "2.jpg"}]
+    write_folder(tmp_path / "instances", {"coco.json": json.dumps(content).encode(), "images/1.jpg": picture()})
+
+    exports = read_exports([tmp_path / "panoptic", tmp_path / "instances"], "coco")
+
+    assert [export.images for export in exports] == [(), ()]
+    assert [[(note.code, note.image) for note in export.notes] for export in exports] == [
+        [("id-duplicate", "1.jpg"), ("id-duplicate", "2.jpg")]
+    ] * 2
+
+
 def test_panoptic_pngs_may_lie_in_a_zip_beside_their_json(tmp_path):
     files = panoptic_files()
     write_zip(tmp_path / "annotations" / "panoptic_val.zip", {"panoptic_val/1.png": files.pop("panoptic/1.png")})

@@ -162,6 +162,16 @@ def test_masks_in_colour_have_a_labelmap(tmp_path):
     assert {r.class_name: int(r.mask.sum()) for r in policy(None, _free(), "site/1.jpg")} == {"water": 20, "misc": 20}
 
 
+def test_a_labelmap_without_colours_has_those_of_pascal_voc(tmp_path):
+    colors = np.zeros((8, 10, 3), np.uint8)
+    colors[:2], colors[6:] = (128, 0, 0), (0, 128, 0)
+
+    policy = _masks(tmp_path, "background:::\nsea:::\nscaffold:::\n", colors, name="labelmap.txt")
+
+    regions = policy(None, _free(), "site/1.jpg")
+    assert {region.class_name: int(region.mask.sum()) for region in regions} == {"water": 20, "scaffold": 20}
+
+
 def test_masks_of_a_palette_are_numbers(tmp_path):
     image = Image.fromarray(_values(), "P")
     image.putpalette([7, 7, 7, 1, 2, 3, 90, 90, 90])
