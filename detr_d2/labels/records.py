@@ -220,6 +220,9 @@ class Note:
         return self.image
 
 
+ExportKind: TypeAlias = Literal["coco-instances", "coco-panoptic", "cvat-xml", "cvat-masks"]
+
+
 @dataclass(frozen=True)
 class Export:
     """One export: a JSON or an XML with its images, or a zip of them.
@@ -236,7 +239,7 @@ class Export:
     """
 
     name: str
-    kind: Literal["coco-instances", "coco-panoptic", "cvat-xml", "cvat-masks"]
+    kind: ExportKind
     file: FileRef
     classes: tuple[ClassRecord, ...]
     images: tuple[ImageRecord, ...]

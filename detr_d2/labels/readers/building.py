@@ -13,7 +13,7 @@ from typing import Any
 from detr_d2.errors import DatasetError
 
 from ..image_size import size_problem
-from ..records import ClassRecord, Export, FileRef, ImageRecord, Label, LabelSource, Note
+from ..records import ClassRecord, Export, ExportKind, FileRef, ImageRecord, Label, LabelSource, Note
 from .archives import ImageFinder, is_safe_name
 
 #: So many notes of each kind are kept; of the others only how many there are.
@@ -50,7 +50,7 @@ class ExportBuilder:
         finder: of its images.
     """
 
-    def __init__(self, name: str, kind: Any, file: FileRef, finder: ImageFinder) -> None:
+    def __init__(self, name: str, kind: ExportKind, file: FileRef, finder: ImageFinder) -> None:
         self._name, self._kind, self._file, self._finder = name, kind, file, finder
         self._records: dict[str, list[ImageRecord]] = {}
         self._missing = 0
