@@ -1,46 +1,28 @@
-"""Models that label whole images: this project's own from weights alone, or any function in Python."""
+"""The models that the command knows for ``--stuff model``: this project's own from weights alone, and functions."""
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Protocol
 
 import numpy as np
 import torch
 
 import detr_d2
-from detr_d2.errors import ConfigError, WeightsError
+from detr_d2.checkpoint import config_of, read_weights
+from detr_d2.data.catalogs import categories_of
+from detr_d2.errors import WeightsError
 
-from .answers import Answer, AnsweredSegment, answer_of
-from .functions import FunctionLabeller, digest_of
-
-_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
-
-
-class Labeller(Protocol):
-    """A model for stuff.
-
-    Attributes:
-        stuff_names: of all stuff that it may see.
-        identity: a word that changes whenever its answers may.
-    """
-
-    stuff_names: tuple[str, ...]
-    identity: str
-
-    def open(self) -> Callable[[np.ndarray], Answer]:
-        """Loads the model; what comes back labels one image, (H, W, 3) uint8 RGB."""
+from .options import StuffSettings
+from .stuff.answers import Answer, AnsweredSegment, Labeller, answer_of, digest_of
+from .stuff.functions import find_function, is_function
 
 
-def find_labeller(what: str, score: float, overrides: Sequence[str] = ()) -> Labeller:
+def find_labeller(what: str, settings: StuffSettings) -> Labeller:
     """The model that ``--stuff model`` names.
 
     Args:
         what: what ``MODEL.WEIGHTS`` takes, or ``module:function``.
-        score: segments below it aren't wanted.
-        overrides: config keys and values in turn, for weights.
+        settings: segments below their score aren't wanted; their overrides change the config of weights.
 
     Raises:
         ConfigError: there is no such module or function, or it needs no overrides.
@@ -49,20 +31,15 @@ def find_labeller(what: str, score: float, overrides: Sequence[str] = ()) -> Lab
         BackendError: there is no detectron2 that would do.
     """
     detr_d2.register_all()  # a function, too, may count on it
-    if not _FUNCTION.fullmatch(what) or os.path.exists(what):
-        return WeightsLabeller(what, score, overrides)
-    if overrides:
-        raise ConfigError(f"--stuff model {what} is a function; {' '.join(overrides)} would change a config.")
-    return FunctionLabeller(what)
+    if is_function(what):
+        return find_function(what, settings)
+    return WeightsLabeller(what, settings.score, settings.overrides)
 
 
 class WeightsLabeller:
     """A panoptic model of this project; see :func:`find_labeller`."""
 
     def __init__(self, weights: str, score: float, overrides: Sequence[str] = ()) -> None:
-        from detr_d2.checkpoint import config_of, read_weights
-        from detr_d2.data.catalogs import categories_of
-
         file = read_weights(weights)
         options = ("MODEL.DETR.SCORE_THRESHOLD", str(score), *overrides)
         self._cfg = config_of(file, options)
@@ -79,7 +56,7 @@ class WeightsLabeller:
         self.identity = digest_of([*_bytes_of(file.weights), *(part.encode() for part in parts)])
 
     def open(self) -> Callable[[np.ndarray], Answer]:
-        """See :class:`Labeller`."""
+        """See :class:`~detr_d2.prepare.stuff.answers.Labeller`."""
         from detr_d2.prediction import DetrPredictor
 
         predictor = DetrPredictor(self._cfg)

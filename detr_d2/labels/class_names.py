@@ -1,14 +1,16 @@
-"""Class names as people write them, matched by what is left without spaces, dashes, brackets and capitals."""
+"""Class names as people write them: one answer to which of them mean the same class.
+
+Names are the same where their normal names are, whatever their capitals, spaces and dashes: ``Dump truck - (10t)`` is
+``dump_truck_10t``. Where a list of classes is given and lacks that, what stands in brackets is left out:
+:func:`find_name` finds ``dump_truck`` in it. Nothing else matches names.
+"""
 
 from __future__ import annotations
 
 import difflib
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
-from functools import cache
-
-from detr_d2.data.categories import coco_categories, construction_categories
+from collections.abc import Collection, Iterable, Sequence
 
 _BRACKETS = re.compile(r"\([^()]*\)|\[[^\[\]]*\]|\{[^{}]*\}")
 #: More classes than this aren't compared pair by pair.
@@ -22,7 +24,7 @@ def normal_name(name: str) -> str:
     return re.sub(r"[\W_]+", "_", folded).strip("_")
 
 
-def bare_name(name: str) -> str:
+def _bare_name(name: str) -> str:
     """The normal name without what stands in brackets: ``concrete_pump_(50%)`` is ``concrete_pump``."""
     previous, bare = "", name
     while bare != previous:
@@ -34,10 +36,10 @@ def find_name(raw: str, known: dict[str, str]) -> str | None:
     """The known name that ``raw`` stands for, or None.
 
     Args:
-        raw: as an export has it.
+        raw: as an export, a model or a file has it.
         known: names by their normal names.
     """
-    return known.get(normal_name(raw)) or known.get(bare_name(raw))
+    return known.get(normal_name(raw)) or known.get(_bare_name(raw))
 
 
 def spelling(raws: Sequence[str]) -> str:
@@ -51,16 +53,21 @@ def near_names(raw: str, names: Iterable[str], most: int = 3) -> list[str]:
     by_normal: dict[str, str] = {}
     for name in names:
         by_normal.setdefault(normal_name(name), name)
-    found = difflib.get_close_matches(bare_name(raw) or normal_name(raw), list(by_normal), most, 0.6)
+    found = difflib.get_close_matches(_bare_name(raw) or normal_name(raw), list(by_normal), most, 0.6)
     return [by_normal[normal] for normal in found]
 
 
-def near_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Pairs of names so alike that one of them may be a slip of the pen, but not two of one published list."""
+def near_pairs(names: Sequence[str], lists: Sequence[Collection[str]] = ()) -> list[tuple[str, str]]:
+    """Pairs of names so alike that one of them may be a slip of the pen.
+
+    Args:
+        names: those of a dataset.
+        lists: published ones; two names of one of them are meant to be two.
+    """
     if len(names) > MOST_COMPARED:
         return []
     normal = [normal_name(name) for name in names]
-    published = [[name in listed for name in normal] for listed in _published()]
+    published = [[name in found for name in normal] for found in ({*map(normal_name, one)} for one in lists)]
     pairs = []
     for second in range(len(names)):
         matcher = difflib.SequenceMatcher(b=normal[second], autojunk=False)
@@ -71,15 +78,6 @@ def near_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
             if _differ_in_letters(normal[first], normal[second]) and matcher.quick_ratio() >= _NEAR <= matcher.ratio():
                 pairs.append((names[first], names[second]))
     return pairs
-
-
-@cache
-def _published() -> tuple[frozenset[str], ...]:
-    """The normal names of COCO's classes, and of the construction classes."""
-    return tuple(
-        frozenset(normal_name(category.name) for category in listed)
-        for listed in (coco_categories(), construction_categories())
-    )
 
 
 def _differ_in_letters(first: str, second: str) -> bool:
