@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detr_d2.check import RULES
+from detr_d2.labels.rules import markdown_table
 from tests.check import broken_files, broken_json
 from tests.check.breaking import Break, segments_of
 
@@ -83,3 +84,9 @@ def test_every_kind_of_fault_of_one_json_has_a_way_to_break() -> None:
         *("id-shared", "crowd-only", "split-leak", "split-near"),
         *("export-broken", "shape-undrawn", "objects-missing"),
     }
+
+
+def test_table_of_the_documentation_is_that_of_the_rules() -> None:
+    documentation = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+
+    assert markdown_table() in f"{documentation}\n", "python -m detr_d2.labels.rules prints the table"

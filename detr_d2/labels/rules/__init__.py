@@ -14,14 +14,10 @@ __all__ = ["RULES", "SECTIONS", "Change", "Fault", "Finding", "Place", "Rule", "
 
 
 def markdown_table() -> str:
-    """All rules as docs/data.md has them."""
+    """All rules as docs/data.md has them; ``python -m detr_d2.labels.rules`` prints them."""
     lines: list[str] = []
     for section in SECTIONS:
         lines += [f"### {section.title}", "", "| fault | severity | what to do | with `--fix` |", "|---|---|---|---|"]
         lines += [f"| `{rule.code}` | {rule.severity} | {rule.advice} | {rule.fixed} |" for rule in section.rules]
         lines.append("")
     return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    print(markdown_table(), end="")

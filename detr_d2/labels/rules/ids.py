@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
+from ..panoptic_ids import MAX_SEGMENT_ID
 from .rule import IDS
-
-#: The largest id that three bytes of colour hold.
-MAX_SEGMENT_ID = 256**3 - 1
 
 ID_TYPE = IDS.error(
     "id-type",

@@ -15,8 +15,9 @@ from scipy.ndimage import find_objects
 from ..file_places import copy_file, opened
 from ..image_decoding import is_deep, open_image
 from ..image_size import MOST_PIXELS
+from ..panoptic_ids import MAX_SEGMENT_ID, colors_of_ids, ids_of_colors
 from .boxes import Extent, Size, area_rules, box_rules
-from .ids import ID_DUPLICATE, ID_RANGE, ID_TYPE, MAX_SEGMENT_ID
+from .ids import ID_DUPLICATE, ID_RANGE, ID_TYPE
 from .image_files import IMAGE_LARGE, Unreadable, same_ratio, unreadable
 from .rule import PNGS, Done, Finding, Fix, Place, setting
 from .values import as_whole, is_whole, shown
@@ -58,17 +59,6 @@ PNG_ALPHA = PNGS.warning(
     needs_pixels=True,
 )
 PNG_VOID = PNGS.warning("png-void", "label the picture, or remove it: every pixel is void", "stays")
-
-
-def ids_of_colors(colors: np.ndarray) -> np.ndarray:
-    """Ids (H, W) int32 of (H, W, 3) red, green, blue."""
-    channels = colors.astype(np.int32)
-    return channels[:, :, 0] + 256 * channels[:, :, 1] + 65536 * channels[:, :, 2]
-
-
-def colors_of_ids(ids: np.ndarray) -> np.ndarray:
-    """Red, green, blue (H, W, 3) uint8 of ids (H, W)."""
-    return np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=-1).astype(np.uint8)
 
 
 @dataclass
