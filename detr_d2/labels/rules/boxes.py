@@ -6,8 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from .rule import BOXES, Finding, Fix, Place, dropping, setting
 from .values import is_number, is_whole, shown
 
@@ -144,15 +142,23 @@ def extent_rules(label: dict[str, Any], extent: Extent, place: Place) -> Iterato
     said = label.get("bbox")
     if not isinstance(said, list) or len(said) != 4 or not all(map(is_number, said)) or min(said[2:]) <= 0:
         return
-    boxes = (said, extent.box) if extent.corners is None else (said, extent.box, extent.corners)
-    edges = [np.array([x, y, x + w, y + h]) for x, y, w, h in boxes]
-    difference = min(np.abs(edges[0] - other).max() for other in edges[1:])
+    difference = _distance(said, extent.box)
+    if extent.corners is not None:
+        difference = min(difference, _distance(said, extent.corners))
+    if difference < 1 - 1e-6:
+        return
     message = f"has bbox={[round(side, 2) for side in said]}; its mask has {list(extent.box)}."
     fix = setting(label, "bbox", list(extent.box))
     if difference > 2:
         yield place.found(BOX_STALE, message, fix)
-    elif extent.corners is None and difference >= 1 - 1e-6:
+    elif extent.corners is None:
         yield place.found(BOX_OFF, message, fix)
+
+
+def _distance(one: Box, other: Box) -> float:
+    """By how much the edges of two boxes differ, at most."""
+    (x, y, w, h), (left, top, width, height) = one, other
+    return max(abs(x - left), abs(y - top), abs(x + w - left - width), abs(y + h - top - height))
 
 
 def area_sum_rules(segments: Sequence[dict[str, Any]], size: Size, place: Place) -> Iterator[Finding]:

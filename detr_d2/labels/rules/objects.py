@@ -62,8 +62,8 @@ def drawn_rules(labels: Sequence[dict[str, Any]], size: Size, file: str, image_i
         if isinstance(segmentation, list):
             yield from _crossing_rules(segmentation, place)
         runs = runs_of(segmentation, size)
-        yield from _filling_rules(label, runs, size, place)
         extent = extent_of(segmentation, runs, size)
+        yield from _filling_rules(label, runs, extent, place)
         if extent is not None:
             yield from extent_rules(label, extent, place)
         if not is_crowd(label):
@@ -82,10 +82,12 @@ def object_rules(label: dict[str, Any], size: Size, place: Place) -> Iterator[Fi
     yield from mask_rules(label, size, place)
     extent = None
     if label.get("segmentation"):
-        runs = runs_of(label["segmentation"], size)
-        yield from _filling_rules(label, runs, size, place)
-        if label.get("segmentation"):
-            extent = extent_of(label["segmentation"], runs, size)
+        drawn = label["segmentation"]
+        runs = runs_of(drawn, size)
+        extent = extent_of(drawn, runs, size)
+        yield from _filling_rules(label, runs, extent, place)
+        if extent is not None and label["segmentation"] is not drawn:
+            extent = extent_of(label["segmentation"], runs, size)  # its holes are holes now
     yield from box_rules(label, size, place, extent)
     yield from area_rules(label, place, extent)
     if extent is not None:
@@ -98,46 +100,42 @@ def place_of(label: dict[str, Any], file: str, image_id: Any) -> Place:
 
 
 def extent_of(segmentation: Any, runs: Any, size: Size) -> Extent | None:
-    """Area and box of a mask; None where it has no pixel."""
+    """Area and box of a mask, of polygons inside polygons also the area with the holes; None where it has no pixel."""
     pixels = int(coco_mask.area(runs))
     if not pixels:
         return None
     box = [round(side) for side in coco_mask.toBbox(runs).tolist()]
     if isinstance(segmentation, dict):
         return Extent("mask", pixels, box, [pixels], RUNS_PIXELS)
-    counts = [pixels, *([_filled(segmentation, size)] if has_holes(segmentation) else [])]
+    counts = [pixels]
+    if has_holes(segmentation):
+        counts.append(int(coco_mask.area(polygons_runs(segmentation, size[1], size[0], True))))
     return Extent("mask", pixels, box, counts, AREA_SHARE * pixels + AREA_PIXELS, _corner_box(segmentation))
 
 
-def _filling_rules(label: dict[str, Any], runs: Any, size: Size, place: Place) -> Iterator[Finding]:
+def _filling_rules(label: dict[str, Any], runs: Any, extent: Extent | None, place: Place) -> Iterator[Finding]:
     """Polygons that cover no pixel, or that other programs fill otherwise; run lengths have been counted before."""
-    segmentation = label["segmentation"]
-    if isinstance(segmentation, dict):
+    if isinstance(label["segmentation"], dict):
         return
-    pixels, area = int(coco_mask.area(runs)), label.get("area")
-    if not pixels:
+    if extent is None:
         yield place.found(MASK_EMPTY, "has polygons that cover no pixel.", lambda: without_mask(label))
-    elif has_holes(segmentation):
+    elif len(extent.counts) > 1:
+        (holed, filled), area = extent.counts, label.get("area")
 
         def apply() -> Done:
-            label.update(segmentation=compressed(runs), area=pixels)
+            label.update(segmentation=compressed(runs), area=holed)
             return Done("mended", "its inner polygons are holes now, in run lengths")
 
-        message = f"has polygons inside polygons: filled they have {_filled(segmentation, size)} pixels, as holes"
+        message = f"has polygons inside polygons: filled they have {filled} pixels, as holes {holed}"
         said = f"; area={area:g}" if is_number(area) else ""
-        yield place.found(POLYGON_HOLES, f"{message} {pixels}{said}.", apply)
-
-
-def _filled(polygons: list[list[float]], size: Size) -> int:
-    """Pixels with the holes."""
-    return int(coco_mask.area(polygons_runs(polygons, size[1], size[0], True)))
+        yield place.found(POLYGON_HOLES, f"{message}{said}.", apply)
 
 
 def _corner_box(polygons: list[list[float]]) -> Box:
     """x, y, width, height of the corners, as tools write them; slivers at their ends may have no pixel."""
-    points = np.concatenate([np.reshape(polygon, (-1, 2)) for polygon in polygons])
-    low, high = points.min(axis=0), points.max(axis=0)
-    return [round(float(side), 2) for side in (*low, *(high - low))]
+    left, right = min(min(ring[::2]) for ring in polygons), max(max(ring[::2]) for ring in polygons)
+    top, bottom = min(min(ring[1::2]) for ring in polygons), max(max(ring[1::2]) for ring in polygons)
+    return [round(float(side), 2) for side in (left, top, right - left, bottom - top)]
 
 
 def _crossing_rules(polygons: list[list[float]], place: Place) -> Iterator[Finding]:
