@@ -1,26 +1,27 @@
-"""What is still wrong in a copy is left out of it: errors that nothing mends, and pictures of two splits."""
+"""What is still wrong in a copy is left out of it: errors that nothing fixes, and images of two splits."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from detr_d2.data.registration import entry_of
 from detr_d2.errors import DatasetError
+from detr_d2.labels.rules.images import ListedImage
+from detr_d2.labels.rules.json_files import JSON_EMPTY, PARTS, objects_of, read_json_file
+from detr_d2.labels.rules.names import IMAGE_MISSING
+from detr_d2.labels.rules.rule import Change, Fault, Finding, Rule
+from detr_d2.labels.rules.splits import SPLIT_LEAK, find_leaks
+from detr_d2.labels.rules.values import is_id, numbered
 
-from ..dataset import PARTS, dataset_faults
-from ..faults import Fault
-from ..images import ListedPicture
-from ..json_file import read_json_file
-from ..report import Findings
-from ..sources import Sources
-from ..splits import Leak, Split, find_leaks
-from ..values import objects_of
-from .changes import ChangeLog, removed, removed_for
-from .contents import write_json
+from .changes import ChangeLog
+from .dataset import dataset_faults, splits_of
 from .layout import Target
+from .repairing import write_json
+from .report import Findings
+from .sources import Sources
 
 #: Rounds of checking and leaving out; each leaves out everything that the one before found.
 _MOST_ROUNDS = 6
@@ -48,50 +49,62 @@ def remove_leftover(
         DatasetError: errors remain.
     """
     left = [*targets]
+    near = _remove_leaks(dataset, left, folder, log, workers)
     _remove_what_others_lack(dataset, left, folder, log)
     for _ in range(_MOST_ROUNDS):
         findings = Findings(1)
         found = {target.json_file: _errors(target, folder, workers, findings) for target in left}
-        for leak in _leaks(dataset, left, folder, workers):
-            findings.add(leak.fault)
-            found[leak.json_file] += [leak.fault] if leak.code == "split-leak" else []
         if not findings.errors:
             if not any(_content(target, folder)["annotations"] for target in left):
-                log.add(removed("json-empty", target.source.json_file, "no label is left in it") for target in left)
+                log.add(_removal(JSON_EMPTY, target.source.json_file, "no label is left in it") for target in left)
                 return [], findings
+            for leak in near:
+                findings.add(leak.fault())
             _sweep(left, folder)
             return left, findings
         for target in [*left]:
             if found[target.json_file] and not _remove(target, folder, found[target.json_file], log):
                 left.remove(target)
         _remove_what_others_lack(dataset, left, folder, log)
-    raise DatasetError("errors remain that nothing mends, so there is no copy; 'detr-d2 check' names them.")
+    raise DatasetError("errors remain that nothing fixes, so there is no copy; 'detr-d2 check' names them.")
+
+
+def _removal(rule: Rule, file: str, text: str, image_id: Any = None) -> Change:
+    return Change("removed", rule.code, file, image_id, None, text)
 
 
 def _errors(target: Target, folder: Path, workers: int, findings_: Findings) -> list[Fault]:
     errors = []
     for found in dataset_faults(Sources((target.in_folder(folder),)), workers=workers):
-        if found.code == "json-empty":
+        if found.code == JSON_EMPTY.code:
             continue  # another file of the dataset may have labels
         findings_.add(found)
         errors += [found] if found.severity == "error" else []
     return errors
 
 
-def _leaks(dataset: Sources, targets: Sequence[Target], folder: Path, workers: int) -> Iterator[Leak]:
-    """Pictures of training that are held out, too."""
-    by_original = {target.source.json_file: target for target in targets}
-    splits = []
-    for entry in filter(None, map(entry_of, dataset.names)):
-        target = by_original.get(entry.panoptic_json or entry.instances_json)
-        if target is not None and target.images:
-            entries = objects_of(_content(target, folder), "images", target.json_file, [])
-            pictures = [
-                ListedPicture(each["id"], 0, 0, os.path.join(folder, target.images, each["file_name"]))
-                for each in entries
-            ]
-            splits.append(Split(entry.name, target.json_file, pictures))
-    yield from find_leaks(splits, workers=workers)
+def _remove_leaks(dataset: Sources, left_: list[Target], folder: Path, log: ChangeLog, workers: int) -> list[Finding]:
+    """Leave images out of training that are held out, too; returns what only looks like one."""
+    by_original = {target.source.json_file: target for target in left_}
+    listed = {
+        file: [
+            ListedImage(entry["id"], 0, 0, os.path.join(folder, target.images, entry["file_name"]))
+            for entry in _content(target, folder)["images"]
+        ]
+        for file, target in by_original.items()
+        if target.images
+    }
+    near: list[Finding] = []
+    leaks: dict[str, list[Fault]] = {}
+    for file, leak in find_leaks(splits_of(dataset, listed), workers=workers):
+        if leak.rule is SPLIT_LEAK:
+            leaks.setdefault(file, []).append(leak.fault())
+        else:
+            near.append(leak)
+    for file, found in leaks.items():
+        if not _remove(by_original[file], folder, found, log):
+            left_.remove(by_original[file])
+    return near
 
 
 def _remove(target: Target, folder: Path, faults: Iterable[Fault], log: ChangeLog) -> bool:
@@ -99,7 +112,7 @@ def _remove(target: Target, folder: Path, faults: Iterable[Fault], log: ChangeLo
     images: set[Any] = set()
     labels: set[tuple[Any, Any]] = set()
     for found in faults:
-        log.add([removed_for(found)])
+        log.add([Change("removed", found.code, found.file, found.image_id, found.segment_id, found.message)])
         if found.image_id is None:
             return False
         if found.segment_id is None:
@@ -145,13 +158,13 @@ def _remove_what_others_lack(dataset: Sources, targets: list[Target], folder: Pa
             if shared:
                 for image_id in sorted(shared, key=str):
                     text = f"left out, as {os.path.basename(one.json_file)} lost this picture"
-                    log.add([removed("picture-missing", other.source.json_file, text, image_id)])
+                    log.add([_removal(IMAGE_MISSING, other.source.json_file, text, image_id)])
                 _without(other, folder, (shared, set()))
 
 
 def _ids(content: dict[str, Any] | None) -> set[Any]:
-    entries = objects_of(content or {}, "images", "", [])
-    return {entry["id"] for entry in entries if entry and isinstance(entry.get("id"), (int, str))}
+    entries = numbered(objects_of(content or {}, "images"))
+    return {entry["id"] for _, entry in entries if is_id(entry.get("id"))}
 
 
 def _content(target: Target, folder: Path) -> dict[str, Any]:

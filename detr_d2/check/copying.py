@@ -1,4 +1,4 @@
-"""A repaired copy of a dataset: written beside, checked, and put into its place once it is right."""
+"""A fixed copy of a dataset: written beside, checked, and put into its place once it is right."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from typing import Any
 
 from detr_d2.errors import DatasetError
 from detr_d2.files import current_umask, uninterrupted
+from detr_d2.labels.rules.images import IMAGE_UNLABELLED
+from detr_d2.labels.rules.rule import Change
 from detr_d2.parallel import in_processes
 
-from ..json_file import read_json_file
-from ..report import Findings
-from ..sources import Sources
-from .changes import ChangeLog, removed
-from .contents import Draft, Unusable, Written, draft, write_json
-from .jobs import Done, mend_picture
+from .changes import ChangeLog
 from .layout import Target, plan, write_register
 from .leftover import remove_leftover
+from .repairing import CopiedImage, Draft, Written, copy_image, draft, write_json
+from .report import Findings
+from .sources import Sources
 
 #: Wraps what becomes of pictures, to show how far the copy is; gets their number as well.
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]
@@ -39,7 +39,7 @@ def fix_dataset(
 ) -> tuple[ChangeLog, Findings]:
     """Write a copy of a dataset that has no errors left; the original stays as it is.
 
-    What is wrong is mended where what was meant is beyond doubt; otherwise the label, or the picture with all its
+    What is wrong is fixed where what was meant is beyond doubt; otherwise the label, or the picture with all its
     labels, isn't part of the copy. Warnings that only a person can decide about remain. ``out`` is there whole or not
     at all, and holds ``changes.csv`` with everything that was changed.
 
@@ -154,46 +154,39 @@ def _copied(
     written: Written = {}
     left = []
     for target in targets:
-        file = target.source.json_file
-        try:
-            read = read_json_file(file)
-            if not target.source.is_meant and read.content is not None and not _is_coco(read.content):
-                raise Unusable("json-other", "it has none of images, annotations, categories")
-            _copy_one(draft(read, target), folder, written, log, workers, progress)
+        changes: list[Change] = []
+        made = draft(target, changes)
+        log.add(changes)
+        if made is not None and _copy_one(made, folder, written, log, workers, progress):
             left.append(target)
-        except Unusable as reason:
-            code, why = reason.args
-            log.add([removed(code, file, f"the whole file is left out: {why}")])
     return left
 
 
-def _copy_one(made: Draft, folder: Path, written_: Written, log: ChangeLog, workers: int, progress: Progress) -> None:
+def _copy_one(made: Draft, folder: Path, written_: Written, log: ChangeLog, workers: int, progress: Progress) -> bool:
+    """Copy one JSON with its images; False where nothing of it is left."""
     for place in filter(None, (made.target.images, made.target.panoptic_root)):
         (folder / place).mkdir(parents=True, exist_ok=True)
-    jobs = made.jobs(folder, written_)
-    log.add(made.changes)
-    made.changes.clear()
-    done: list[Done] = []
-    with closing(in_processes(mend_picture, jobs, workers)) as results:  # no process writes once this one has left
-        for each in progress(results, len(jobs)):
+    tasks, done = made.tasks(folder, written_), list[CopiedImage]()
+    with closing(in_processes(copy_image, tasks, workers)) as results:  # no process writes once this one has left
+        for each in progress(results, len(tasks)):
             log.add(each.changes)
             each.changes = []
             done.append(each)
-    for job, each in zip(jobs, done):
-        if each.plan is not None and each.entry is not None and job.picture is not None:
-            written_.setdefault(job.picture, (each.plan, each.entry["file_name"]))
-    labelled = any(job.labels and job.labels.count for job in jobs)
-    content = made.content(done)
-    log.add(made.changes)
-    if not content["images"] or (labelled and not content["annotations"]):
-        raise Unusable("picture-unlabelled", "nothing that is right is left of it")
+    for task, each in zip(tasks, done):
+        if each.plan is not None and each.entry is not None and task.target is not None:
+            written_.setdefault(task.task.listed.path or "", (each.plan, each.entry["file_name"]))
+    changes: list[Change] = []
+    content = made.content(done, changes)
+    log.add(changes)
+    is_labelled = any(task.task.count for task in tasks)
+    if not content["images"] or (is_labelled and not content["annotations"]):
+        text = "the whole file is left out: nothing that is right is left of it"
+        log.add([Change("removed", IMAGE_UNLABELLED.code, made.target.source.json_file, None, None, text)])
+        return False
     write_json(folder / made.target.json_file, content)
-
-
-def _is_coco(content: dict[str, Any]) -> bool:
-    return any(key in content for key in ("images", "annotations", "categories"))
+    return True
 
 
 def _nothing_left(log: ChangeLog) -> str:
     reasons = "\n  ".join(f"{change.file}: {change.code}: {change.done}" for change in log.removals()[:5])
-    return f"nothing of the dataset can be mended, so there is no copy:\n  {reasons}"
+    return f"nothing of the dataset can be fixed, so there is no copy:\n  {reasons}"

@@ -13,7 +13,7 @@ import yaml
 
 from detr_d2.data.registration import entry_of
 
-from ..sources import Source, Sources
+from .sources import Source, Sources
 
 
 @dataclass(frozen=True)

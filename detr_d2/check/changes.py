@@ -1,54 +1,18 @@
-"""What was changed in a repaired copy: a table of the first of each kind, and a CSV file of all."""
+"""What was changed in a fixed copy: a table of the first of each kind, and a CSV file of all."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any, Literal, TextIO
+from typing import Any, TextIO
 
-from ..faults import KINDS, Fault, shown
-from ..report import Column, plain_path, text_table
+from detr_d2.labels.rules import RULES, Change
+from detr_d2.labels.rules.rule import Action
+from detr_d2.labels.rules.values import shown
 
-#: ``mended``: right now; ``removed``: couldn't be mended, and is left out of the copy.
-Action = Literal["mended", "removed"]
+from .report import Column, plain_path, text_table
 
 _COLUMNS = (Column("", 7), Column("file", 22, 0.2), Column("image id", 12), Column("segment id", 12))
-
-
-@dataclass(frozen=True)
-class Change:
-    """One thing that the copy has otherwise.
-
-    Args:
-        action: mended or removed.
-        code: of the fault that it had, a key of :data:`~detr_d2.check.faults.KINDS`.
-        file: of the original that had it.
-        image_id, segment_id: of what was changed, or None.
-        done: what was done, and with what.
-    """
-
-    action: Action
-    code: str
-    file: str
-    image_id: int | str | None
-    segment_id: int | str | None
-    done: str
-
-
-def mended(code: str, file: str, done: str, image_id: Any = None, segment_id: Any = None) -> Change:
-    """Something that is right now."""
-    return Change("mended", code, file, _plain_id(image_id), _plain_id(segment_id), done)
-
-
-def removed(code: str, file: str, done: str, image_id: Any = None, segment_id: Any = None) -> Change:
-    """Something that is left out."""
-    return Change("removed", code, file, _plain_id(image_id), _plain_id(segment_id), done)
-
-
-def removed_for(found: Fault) -> Change:
-    """What a fault that couldn't be mended is about is left out."""
-    return Change("removed", found.code, found.file, found.image_id, found.segment_id, found.message)
 
 
 class ChangeLog:
@@ -97,7 +61,7 @@ class ChangeLog:
         return text_table((*_COLUMNS, Column("fault", 20), Column("what was done", 40, 0.8)), self._rows())
 
     def _rows(self) -> Iterator[tuple[Any, ...]]:
-        order = {code: number for number, code in enumerate(KINDS)}
+        order = {code: number for number, code in enumerate(RULES)}
         keys = sorted(self._first, key=lambda key: (key[0] != "removed", order.get(key[1], len(order)), key[1]))
         for action, code in keys:
             for change in self._first[action, code]:
@@ -113,9 +77,3 @@ def _cell(value: Any) -> str:
     text = "" if value is None else str(value)
     text = text if text.isprintable() else shown(text)
     return f"'{text}" if text[:1] in ("=", "+", "-", "@") and not text[1:].isdigit() else text
-
-
-def _plain_id(value: Any) -> int | str | None:
-    if isinstance(value, bool) or not isinstance(value, (int, str)):
-        return None
-    return value if isinstance(value, int) and abs(value) < 10**40 else shown(value).strip("'\"")
