@@ -18,7 +18,7 @@ from detr_d2.parallel import in_processes
 
 from ..image_decoding import load_eight_bits, open_image
 from ..image_size import MOST_PIXELS
-from ..near_duplicates import picture_hash
+from ..near_duplicates import image_hash
 from .images import ListedImage
 from .rule import SPLITS, Finding, Place, Rule
 from .values import shown
@@ -176,4 +176,4 @@ def fingerprint_of(path: str) -> Fingerprint | None:
     thumbnail = np.asarray(grey.resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BOX)).ravel()
     if thumbnail.std() < LEAST_CONTRAST:
         return Fingerprint(digest.digest(), None, thumbnail)
-    return Fingerprint(digest.digest(), picture_hash(grey), thumbnail)
+    return Fingerprint(digest.digest(), image_hash(grey), thumbnail)
