@@ -167,7 +167,8 @@ class Draft:
             "annotations": annotations,
             "categories": document.categories.entries,
         }
-        return {key: strict(value) for key, value in {**self.rest, **parts}.items()}
+        content = {**self.rest, **parts}  # whose keys keep their order
+        return {key: strict(value) for key, value in content.items()}
 
 
 def draft(target: Target, changes_: list[Change]) -> Draft | None:
@@ -183,7 +184,7 @@ def draft(target: Target, changes_: list[Change]) -> Draft | None:
         walk = walk_document(read.content, file, source.images, source.panoptic_root, _is_thing_of)
         document = fix_all(walk, changes_)
         if document is not None:
-            rest = {key: shallow(value) for key, value in read.content.items() if key not in PARTS}
+            rest = {key: None if key in PARTS else shallow(value) for key, value in read.content.items()}
             return Draft(target, rest, document)
     changes_[-1] = replace(changes_[-1], file=file, done=f"the whole file is left out: {changes_[-1].done}")
     return None

@@ -13,6 +13,7 @@ from pycocotools import mask as coco_mask
 
 from detr_d2.check import Source, Sources
 from detr_d2.check.copying import fix_dataset
+from detr_d2.data.coco_json import instances_dicts
 from detr_d2.errors import DatasetError
 
 CVAT = {"attributes": {"occluded": False}}
@@ -278,3 +279,17 @@ def test_dataset_without_anything_right_is_refused_with_the_reasons(instances: A
     with pytest.raises(DatasetError, match=r"(?s)no copy.*labels\.json: json-key"):
         fix(instances, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["dataset"]
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_truth_value_for_iscrowd_is_one_thing_to_check_fix_and_loader(
+    instances: Any, tmp_path: Path, value: bool
+) -> None:
+    instances.content["annotations"][0]["iscrowd"] = value
+
+    assert "crowd-value" in {fault.code for fault in instances.faults(quick=True)}
+    with pytest.raises(DatasetError, match="iscrowd"):
+        instances_dicts(
+            instances.content, "labels.json", str(instances.folder / "images"), {1: (0, True), 2: (1, True)}, 1
+        )
+    assert fix(instances, tmp_path / "out")["annotations"][0]["iscrowd"] is int(value)
