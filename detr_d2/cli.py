@@ -31,7 +31,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "browse": Command("detr_d2.browse.command", "write a page with a dataset's pictures and their truth", True),
-    "check": Command("detr_d2.data.checks.command", "name everything that is wrong with a dataset"),
+    "check": Command("detr_d2.check.command", "name everything that is wrong with a dataset"),
     "compare": Command(
         "detr_d2.evaluation.comparison.command", "is one evaluation better than another, or is it chance?"
     ),
@@ -42,11 +42,11 @@ COMMANDS = {
     "export": Command("detr_d2.export.command", "write a trained model as ONNX, or as a torch.export program", True),
     "plot": Command("detr_d2.training.plot.command", "draw losses, quality and learning rate of trainings"),
     "pq": Command("detr_d2.evaluation.pq_command", "panoptic quality of predictions of any system, in files"),
-    "prepare": Command("detr_d2.data.prepare.command", "make a panoptic dataset of exports from CVAT, and of COCO"),
+    "prepare": Command("detr_d2.prepare.command", "make a panoptic dataset of exports from CVAT, and of COCO"),
     "report": Command("detr_d2.evaluation.report.command", "what an evaluation found and what to do next, on a page"),
     "sweep": Command("detr_d2.evaluation.sweep.command", "say which score and overlap thresholds to set", True),
     "weights": Command("detr_d2.checkpoint.weights_command", "say what a file of weights is"),
-    "yard": Command("detr_d2.data.yard_command", "make a small panoptic dataset of construction yards"),
+    "yard": Command("detr_d2.yard.command", "make a small panoptic dataset of construction yards"),
 }
 
 EPILOG = """\

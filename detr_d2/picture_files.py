@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from detr_d2.data.image_decoding import IMAGE_SUFFIXES
-from detr_d2.data.picture_reading import read_whole_image, reading_error
 from detr_d2.errors import ConfigError, UserError
+from detr_d2.labels.image_decoding import IMAGE_SUFFIXES
+from detr_d2.labels.image_reading import read_whole_image, reading_error
 
 #: What a result is written as, by its picture's suffix; all others become PNG.
 RESULT_SUFFIXES = {".jpg": ".jpg", ".jpeg": ".jpg"}

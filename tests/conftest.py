@@ -49,7 +49,7 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def yard_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A generated dataset of a few scenes, as ``detr-d2 yard`` writes it: the datasets yard_train and yard_val."""
-    from detr_d2.data.yard_dataset import write_yard
+    from detr_d2.yard import write_yard
 
     folder = tmp_path_factory.mktemp("data") / "yard"
     write_yard(folder, train=6, val=3, width=160, height=128, seed=0)

@@ -10,8 +10,8 @@ from types import ModuleType
 
 import pytest
 
-from detr_d2.data.prepare.readers import read_exports
 from detr_d2.errors import MissingFileError
+from detr_d2.labels.readers import read_exports
 
 
 @pytest.fixture

@@ -17,10 +17,10 @@ import detr_d2.meta_arch  # noqa: F401  registers the model
 from detr_d2.checkpoint import DetrCheckpointer
 from detr_d2.config import check_device, load_config
 from detr_d2.data import register_from_config
-from detr_d2.data.yard_dataset import write_yard
 from detr_d2.errors import ConfigError, MissingFileError, WeightsError, run_command
 from detr_d2.picture_files import read_picture
 from detr_d2.prediction import DetrPredictor
+from detr_d2.yard import write_yard
 
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model

@@ -9,9 +9,9 @@ from torch import nn
 
 from detr_d2 import load_config
 from detr_d2.data import DetrPanopticDatasetMapper, register
-from detr_d2.data.yard_dataset import write_yard
 from detr_d2.evaluation import DetrPanopticEvaluator
 from detr_d2.solver import build_optimizer
+from detr_d2.yard import write_yard
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog

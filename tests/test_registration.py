@@ -23,9 +23,8 @@ from detr_d2.data import (
 )
 from detr_d2.data.builtin import builtin_entries, datasets_root, register_builtin
 from detr_d2.data.catalogs import instances_file
-from detr_d2.data.yard import STUFF, THINGS
-from detr_d2.data.yard_dataset import write_yard
 from detr_d2.errors import DatasetError, MissingFileError, UserError
+from detr_d2.yard import STUFF, THINGS, write_yard
 
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts

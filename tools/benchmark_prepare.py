@@ -28,13 +28,13 @@ from benchmarking.report import deliver, get_parser, table
 from PIL import Image
 from tqdm import tqdm
 
-from detr_d2.data.checks.parallel import default_workers
-from detr_d2.data.prepare.classes import build_class_table
-from detr_d2.data.prepare.crowds import CrowdRule
-from detr_d2.data.prepare.png import encode_ids
-from detr_d2.data.prepare.readers import read_exports
-from detr_d2.data.prepare.segmenting import LabelRules, draw_labels, measure
 from detr_d2.errors import MissingFileError, run_command
+from detr_d2.labels.panoptic_png import encode_ids
+from detr_d2.labels.readers import read_exports
+from detr_d2.parallel import default_workers
+from detr_d2.prepare.classes import build_class_table
+from detr_d2.prepare.crowds import CrowdRule
+from detr_d2.prepare.segmenting import LabelRules, draw_labels, measure
 
 CONVERTERS = ("detection2panoptic_coco_format", "panoptic2detection_coco_format")
 EXAMPLES = """\

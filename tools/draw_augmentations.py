@@ -15,9 +15,9 @@ from detr_d2.browse.gallery import draw_given
 from detr_d2.config import load_config
 from detr_d2.data import categories_of, dataset_metadata, register
 from detr_d2.data.train_loader import build_train_mapper
-from detr_d2.data.yard_dataset import write_yard
 from detr_d2.errors import run_command
 from detr_d2.visualization import save_picture
+from detr_d2.yard import write_yard
 
 from detectron2.data import DatasetCatalog
 

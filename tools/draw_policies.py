@@ -23,16 +23,16 @@ from scipy import ndimage
 
 import detr_d2  # noqa: F401  chooses the detectron2
 from detr_d2.data import read_panoptic_png
-from detr_d2.data.prepare.coco_mix import COCO_THINGS, CocoThings, mix_in
-from detr_d2.data.prepare.options import PrepareOptions
-from detr_d2.data.prepare.pipeline import prepare
-from detr_d2.data.prepare.records import Bitmap, ClassRecord, Export, FileRef, Label, PictureRecord
-from detr_d2.data.prepare.stuff import StuffPolicy, StuffSettings, build_policy
-from detr_d2.data.prepare.tasks import Input
-from detr_d2.data.yard import STUFF, Scene, make_scene
-from detr_d2.data.yard_shapes import SHAPES
 from detr_d2.files import write_whole
+from detr_d2.labels.records import Bitmap, ClassRecord, Export, FileRef, Label, PictureRecord
+from detr_d2.prepare.coco_mix import COCO_THINGS, CocoThings, mix_in
+from detr_d2.prepare.options import PrepareOptions
+from detr_d2.prepare.pipeline import prepare
+from detr_d2.prepare.stuff import StuffPolicy, StuffSettings, build_policy
+from detr_d2.prepare.tasks import Input
 from detr_d2.visualization import draw_panoptic
+from detr_d2.yard import STUFF, Scene, make_scene
+from detr_d2.yard.scene import COLORS
 
 from detectron2.data import MetadataCatalog
 
@@ -113,9 +113,7 @@ class Drawer:
         **options: Any,
     ) -> np.ndarray:
         """The scene with these labels of people's, prepared in one way."""
-        classes = tuple(
-            ClassRecord(name, True, SHAPES[name].color) for name in sorted({one.class_name for one in labels})
-        )
+        classes = tuple(ClassRecord(name, True, COLORS[name]) for name in sorted({one.class_name for one in labels}))
         record = PictureRecord(self._file, "1.png", WIDTH, HEIGHT, tuple(labels))
         export = Export("site", "coco-instances", self._file, classes, (record,))
         return self.prepared(Input(export), build_policy(words, stuff), **options)

@@ -16,13 +16,13 @@ from tqdm import tqdm
 from detr_d2.arguments import add_opts, whole_number
 from detr_d2.browse.classes import class_rows
 from detr_d2.browse.gallery import Gallery, choose_records
+from detr_d2.check.sources import Source, find_sources
 from detr_d2.config import load_config
 from detr_d2.data import categories_of, register, register_from_config
-from detr_d2.data.checks.sources import Source, find_sources
-from detr_d2.data.json_reading import read_json
 from detr_d2.data.registration import dataset_files, image_files
 from detr_d2.errors import DatasetError, UserError
 from detr_d2.files import check_outputs
+from detr_d2.labels.json_reading import read_json
 from detr_d2.pages import write_page
 from detr_d2.picture_files import numbered_names
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from detr_d2.browse.classes import segments_of
 from detr_d2.data import Category, categories_of, dataset_metadata, read_panoptic_png
-from detr_d2.data.picture_reading import read_dataset_image
 from detr_d2.data.train_loader import build_train_mapper
 from detr_d2.errors import DatasetError
+from detr_d2.labels.image_reading import read_dataset_image
 from detr_d2.pages import thumbnail
 from detr_d2.visualization import draw_instances, draw_panoptic
 

@@ -7,9 +7,10 @@ import math
 import os
 from typing import Any
 
+from detr_d2.labels.json_reading import list_of, text, whole_number
+
 from ..errors import DatasetError, MissingFileError
 from .categories import Category, distinct_colors
-from .json_reading import list_of, text, whole_number
 
 logger = logging.getLogger(__name__)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from detr_d2.labels.json_reading import read_json
+
 from detectron2.data import Metadata, MetadataCatalog
 
 from ..errors import DatasetError
-from .json_reading import read_json
 
 #: What :data:`Description` functions return.
 FROM_JSON = (

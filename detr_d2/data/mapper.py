@@ -8,6 +8,8 @@ import numpy as np
 import pycocotools.mask as coco_mask
 import torch
 
+from detr_d2.labels.image_reading import read_dataset_image
+
 from detectron2.config import CfgNode, configurable
 from detectron2.data import detection_utils
 from detectron2.data import transforms as T
@@ -15,7 +17,6 @@ from detectron2.structures import BitMasks, Boxes, Instances
 
 from ..errors import ConfigError, DatasetError
 from .augmentation import build_augmentations
-from .picture_reading import read_dataset_image
 from .scenes import Scene
 from .segments import find_segments, number_segments, read_panoptic_png, shrink_masks, transform_numbers
 

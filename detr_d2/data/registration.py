@@ -8,10 +8,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from detr_d2.labels.json_reading import read_json
+
 from ..errors import DatasetError, MissingFileError
 from .categories import Category, contiguous_order
 from .coco_json import DatasetDict, instances_dicts, panoptic_dicts, read_categories
-from .json_reading import read_json
 
 logger = logging.getLogger(__name__)
 

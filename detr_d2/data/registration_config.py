@@ -5,7 +5,10 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import yaml
 
 from ..errors import DatasetError, MissingFileError, UserError
 from ..yaml_files import read_yaml
@@ -70,6 +73,28 @@ def register_file(path: str, place: str) -> list[str]:
             )
         _register_mapping(entry, os.path.dirname(path), f"{path}: entry {number}")
     return [entry["name"] for entry in entries]
+
+
+def write_register(folder: Path, name: str, splits: Iterable[str]) -> None:
+    """Write ``register.yaml``, which ``DATASETS.REGISTER`` names.
+
+    Args:
+        folder: of the dataset: ``images``, ``panoptic`` and each split's ``panoptic_*`` and ``instances_*.json``.
+        name: of the dataset; a split's own is ``<name>_<split>``.
+        splits: such as ``train`` and ``val``.
+    """
+    entries = [
+        {
+            "name": f"{name}_{split}",
+            "images": "images",
+            "panoptic_json": f"panoptic_{split}.json",
+            "panoptic_root": "panoptic",
+            "instances_json": f"instances_{split}.json",
+        }
+        for split in splits
+    ]
+    text = yaml.safe_dump(entries, sort_keys=False, allow_unicode=True)
+    (folder / "register.yaml").write_text(text, encoding="utf-8")
 
 
 def _register_mapping(entry: Any, folder: str, place: str) -> None:

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from detr_d2.labels.image_decoding import is_deep, open_image
+from detr_d2.labels.image_reading import reading_error
+
 from ..errors import DatasetError, MissingFileError, UserError
 from ..files import open_regular
-from .image_decoding import is_deep, open_image
-from .picture_reading import reading_error
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,11 @@ import errno
 import multiprocessing
 import os
 import socket
+import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
+from types import TracebackType
 from typing import Any
 from urllib.parse import urlparse
 
@@ -45,16 +48,34 @@ def launch_training(main: Callable[[argparse.Namespace], Any], args: argparse.Na
     try:
         with explaining_exhaustion():
             launch(
-                main,
+                _main_of_a_process,
                 args.num_gpus,
                 num_machines=args.num_machines,
                 machine_rank=args.machine_rank,
                 dist_url=args.dist_url,
-                args=(args,),
+                args=(main, args),
             )
     except KeyboardInterrupt:
         _end_children()
         raise KeyboardInterrupt(_how_to_go_on(cfg, args, started)) from None
+
+
+def _main_of_a_process(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> Any:
+    """Runs ``main(args)``; workers of its data loaders, which are forked from it, say nothing when it is ended."""
+    hook = sys.excepthook
+
+    def unless_the_other_end_is_gone(
+        kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    ) -> None:
+        in_thread = threading.current_thread() is not threading.main_thread()  # which hands tensors to the process
+        if not (in_thread and isinstance(error, (EOFError, ConnectionError))):
+            hook(kind, error, trace)
+
+    sys.excepthook = unless_the_other_end_is_gone
+    try:
+        return main(args)
+    finally:
+        sys.excepthook = hook
 
 
 def refuse_other_launchers(environment: Mapping[str, str]) -> None:
@@ -142,9 +163,11 @@ def _refuse_taken(port: int) -> None:
 def _end_children() -> None:
     """The terminal has told them, too; who doesn't listen is ended, so that nobody has to wait."""
     deadline = time.monotonic() + _SECONDS_TO_END
-    for child in multiprocessing.active_children():
+    children = multiprocessing.active_children()
+    for child in children:
         if not child.daemon:
             child.join(max(0.0, deadline - time.monotonic()))
+    for child in children:  # all at once, or one would complain that it lost another
         child.terminate()
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from detr_d2.data import read_panoptic_png
-from detr_d2.data.picture_reading import read_dataset_image
 from detr_d2.errors import DatasetError
+from detr_d2.labels.image_reading import read_dataset_image
 from detr_d2.visualization.files import save_picture
 from detr_d2.visualization.label_layout import text_font
 from detr_d2.visualization.panoptic import draw_instances, draw_panoptic, enlargement, resize_image

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from detr_d2.data import read_panoptic_png
-from detr_d2.data.polygons import polygons_mask, solid_parts
+from detr_d2.labels.polygons import polygons_mask, solid_parts
 from tests.faults.preparing import HEIGHT, WIDTH, annotation, box_ring, check, prepare, read_json, write_export
 from tests.prepare.made_exports import META, xml_files
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from detr_d2.backend import backend_report
-from detr_d2.data.yard_dataset import write_yard
+from detr_d2.yard import write_yard
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "detectron2.md"
 BLOCK = re.compile(r"(?:<!-- needs (?P<needs>.+?) -->\n)?```python\n(?P<code>.+?)```", re.DOTALL)

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.checks import broken_files, broken_json
-from tests.checks.breaking import segments_of
-from tests.checks.conftest import Built
+from tests.check import broken_files, broken_json
+from tests.check.breaking import segments_of
+from tests.check.conftest import Built
 
 SEED = 11
 

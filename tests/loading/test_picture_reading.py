@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from detr_d2.data import DetrPanopticDatasetMapper
-from detr_d2.data.picture_reading import read_whole_image
 from detr_d2.errors import DatasetError
+from detr_d2.labels.image_reading import read_whole_image
 
 from detectron2.data.detection_utils import read_image
 

@@ -113,7 +113,7 @@ def test_keys_can_be_set_on_a_command_line() -> None:
 def test_user_errors_of_workers_keep_their_kind(
     make_loader: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import detr_d2.data.picture_reading as picture_reading
+    import detr_d2.labels.image_reading as picture_reading
 
     def broken(path: str, image_format: str) -> None:
         raise OSError("image file is truncated")

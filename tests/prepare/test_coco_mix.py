@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from detr_d2.data.prepare.coco_mix import mix_in
-from detr_d2.data.prepare.records import Box, ClassRecord, Export, FileRef, Label, PictureRecord
 from detr_d2.errors import ConfigError, DatasetError
+from detr_d2.labels.records import Box, ClassRecord, Export, FileRef, Label, PictureRecord
+from detr_d2.prepare.coco_mix import mix_in
 
 CLASSES = (
     ClassRecord("person", True, (1, 2, 3)),

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detr_d2.data.prepare.options import OVERLAPS, Overlap
-from detr_d2.data.prepare.overlaps import Drawn, overlapping_pairs, paint
+from detr_d2.prepare.options import OVERLAPS, Overlap
+from detr_d2.prepare.overlaps import Drawn, overlapping_pairs, paint
 
 SIZE = (12, 16)
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detr_d2.data.near_duplicates import group_equal, picture_hash
-from detr_d2.data.prepare.pixels import UnusablePicture, decode, encode, read_pixels
-from detr_d2.data.prepare.records import FileRef, PictureRecord
 from detr_d2.errors import MissingFileError
+from detr_d2.labels.near_duplicates import group_equal, picture_hash
+from detr_d2.labels.records import FileRef, PictureRecord
+from detr_d2.prepare.pixels import UnusablePicture, decode, encode, read_pixels
 
 SHADES = np.arange(24 * 32).reshape(24, 32) * 65535 // (24 * 32)
 

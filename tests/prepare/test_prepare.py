@@ -18,18 +18,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from detr_d2.check.dataset import dataset_faults
+from detr_d2.check.sources import find_sources
 from detr_d2.data import read_panoptic_png
-from detr_d2.data.checks.dataset import dataset_faults
-from detr_d2.data.checks.sources import find_sources
-from detr_d2.data.prepare import pipeline
-from detr_d2.data.prepare.finishing import MARKER
-from detr_d2.data.prepare.options import PrepareOptions
-from detr_d2.data.prepare.picture import StoppedError
-from detr_d2.data.prepare.pipeline import prepare
-from detr_d2.data.prepare.records import Box, ClassRecord, Export, FileRef, Label, Note, PictureRecord
-from detr_d2.data.prepare.stuff import build_policy
-from detr_d2.data.prepare.tasks import Input, make_tasks
 from detr_d2.errors import ConfigError, DatasetError
+from detr_d2.labels.records import Box, ClassRecord, Export, FileRef, Label, Note, PictureRecord
+from detr_d2.prepare import pipeline
+from detr_d2.prepare.finishing import MARKER
+from detr_d2.prepare.options import PrepareOptions
+from detr_d2.prepare.picture import StoppedError
+from detr_d2.prepare.pipeline import prepare
+from detr_d2.prepare.stuff import build_policy
+from detr_d2.prepare.tasks import Input, make_tasks
 
 NAMES = ("pipe", "drum")
 WIDTH, HEIGHT = 48, 40
@@ -279,8 +279,8 @@ _KILLED = """
     import os, signal, sys
     from pathlib import Path
     import detr_d2
-    from detr_d2.data.prepare import pipeline
-    from detr_d2.data.prepare.journal import Journal
+    from detr_d2.prepare import pipeline
+    from detr_d2.prepare.journal import Journal
 
     sys.path.insert(0, sys.argv[1])
     import test_prepare as tests

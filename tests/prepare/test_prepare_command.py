@@ -17,15 +17,15 @@ from PIL import Image
 
 from detr_d2.cli import COMMANDS, main
 from detr_d2.data import read_panoptic_png
-from detr_d2.data.prepare import command
-from detr_d2.data.yard_exports import write_yard_exports
 from detr_d2.errors import ConfigError, run_command
+from detr_d2.prepare import command
+from detr_d2.yard import write_yard_exports
 
 
 @pytest.fixture(scope="module")
 def yard(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The yard as people export it, with the truth beside it."""
-    return write_yard_exports(tmp_path_factory.mktemp("exports") / "yard", pictures=12)
+    return write_yard_exports(tmp_path_factory.mktemp("exports") / "yard", images=12)
 
 
 def prepare(*words: str | Path) -> int:
@@ -38,7 +38,7 @@ def test_the_yard_is_prepared_as_its_truth_says(yard: Path, tmp_path: Path) -> N
     code = prepare("--cvat", yard / "cvat", "--stuff", "masks", yard / "stuff", "--overlap", "last", "--out", out)
 
     assert code == 0
-    for things, equal in _equal_pixels(out, yard / "truth").items():
+    for things, equal in _equal_pixels(out, yard / "ground_truth").items():
         assert equal >= 0.995, things
 
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detr_d2.data.prepare.report import write_report
-from detr_d2.data.prepare.report.examples import draw_example, draw_examples
-from detr_d2.data.prepare.report.page import _size_axis, _spread
+from detr_d2.prepare.report import write_report
+from detr_d2.prepare.report.examples import draw_example, draw_examples
+from detr_d2.prepare.report.page import _size_axis, _spread
 
 
 @pytest.fixture

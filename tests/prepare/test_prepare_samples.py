@@ -15,8 +15,8 @@ import pytest
 from detr_d2 import cli
 from detr_d2.checkpoint import DetrCheckpointer
 from detr_d2.data import read_panoptic_png
-from detr_d2.data.yard_exports import write_yard_exports
 from detr_d2.errors import ConfigError, run_command
+from detr_d2.yard import write_yard_exports
 
 from detectron2.modeling import build_model
 
@@ -28,7 +28,7 @@ SMALL = ("MODEL.RESNETS.RES2_OUT_CHANNELS", 16, "MODEL.RESNETS.RES5_DILATION", 1
 @pytest.fixture(scope="module")
 def yard_exports(tmp_path_factory) -> Path:
     """What people exported of eight made-up scenes, stuff masks and the truth."""
-    return write_yard_exports(tmp_path_factory.mktemp("exports") / "yard", pictures=8)
+    return write_yard_exports(tmp_path_factory.mktemp("exports") / "yard", images=8)
 
 
 def _prepare(out: Path, *arguments: object) -> dict:
@@ -68,10 +68,10 @@ def test_yard_exports_with_masks_become_the_truth(yard_exports, tmp_path):
         "last",
     )
 
-    truth = json.loads((yard_exports / "truth" / "panoptic.json").read_text())
+    truth = json.loads((yard_exports / "ground_truth" / "panoptic.json").read_text())
     true_names = {category["id"]: category["name"] for category in truth["categories"]}
     expected = {
-        annotation["file_name"]: _class_map(yard_exports / "truth", annotation, true_names)
+        annotation["file_name"]: _class_map(yard_exports / "ground_truth", annotation, true_names)
         for annotation in truth["annotations"]
     }
     names, right, total = _names(contents), 0, 0

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from detr_d2.data.prepare.readers import read_exports, shape_mask
-from detr_d2.data.prepare.records import Box, Export, Label, Polygons, Runs
 from detr_d2.errors import DatasetError, MissingFileError
+from detr_d2.labels.readers import read_exports, shape_mask
+from detr_d2.labels.records import Box, Export, Label, Polygons, Runs
 from tests.prepare.made_exports import (
     HEIGHT,
     SQUARE,
@@ -255,7 +255,7 @@ def test_broken_json_is_refused_by_its_name(content, tmp_path):
 
 
 def test_json_beyond_memory_is_refused_before_it_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("detr_d2.data.prepare.readers.json_source.memory_free", lambda: 1000)
+    monkeypatch.setattr("detr_d2.labels.readers.json_source.memory_free", lambda: 1000)
 
     with pytest.raises(DatasetError, match="GB of memory"):
         read_one(tmp_path, annotation())

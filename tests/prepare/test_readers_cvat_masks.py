@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detr_d2.data.prepare.readers import label_maps, read_exports, shape_mask
-from detr_d2.data.prepare.records import Export, Label
 from detr_d2.errors import DatasetError
+from detr_d2.labels.readers import label_maps, read_exports, shape_mask
+from detr_d2.labels.records import Export, Label
 from tests.prepare.made_exports import HEIGHT, WIDTH, mask_files, picture, write_folder, write_zip
 
 LABEL_MAP = "# label:color_rgb:parts:actions\nbackground:0,0,0::\nbrick:255,0,0::\npipe: 3/4:0,10,200::\n"

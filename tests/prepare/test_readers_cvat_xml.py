@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from detr_d2.data.prepare.readers import read_exports
-from detr_d2.data.prepare.records import Bitmap, Box, ClassRecord, Ellipse, Export, Label, Polygons
 from detr_d2.errors import DatasetError
+from detr_d2.labels.readers import read_exports
+from detr_d2.labels.records import Bitmap, Box, ClassRecord, Ellipse, Export, Label, Polygons
 from tests.prepare.made_exports import HEIGHT, META, WIDTH, picture, write_folder, write_zip, xml, xml_files
 
 POLYGON = '<polygon label="brick" source="manual" occluded="0" points="5.00,6.00;15.00,6.00;15.00,16.00" z_order="2"/>'

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from detr_d2.data.prepare.readers import read_exports, shape_mask
 from detr_d2.errors import DatasetError
+from detr_d2.labels.readers import read_exports, shape_mask
 from tests.prepare.made_exports import annotation, coco, picture, png, write_folder
 from tests.prepare.test_readers import panoptic_files
 

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from detr_d2.data.prepare.readers import shape_mask
-from detr_d2.data.prepare.records import Bitmap, Box, Ellipse, Polygons, Runs
 from detr_d2.errors import DatasetError
+from detr_d2.labels.readers import shape_mask
+from detr_d2.labels.records import Bitmap, Box, Ellipse, Polygons, Runs
 
 HEIGHT, WIDTH = 30, 40
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detr_d2.data.prepare.split import split_pictures
+from detr_d2.prepare.split import split_pictures
 
 
 def sides(classes: list[tuple[int, ...]], is_val: np.ndarray, number: int) -> set[bool]:

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from detr_d2.data import coco_categories, construction_categories
-from detr_d2.data.prepare.records import FileRef, PictureRecord
-from detr_d2.data.prepare.stuff import StuffSettings, build_policy
-from detr_d2.data.prepare.stuff.class_mapping import ClassMapping
-from detr_d2.data.prepare.stuff.margin import beyond_margin
-from detr_d2.data.prepare.stuff.super_categories import coco_stuff, super_categories, super_category_of
 from detr_d2.errors import ConfigError, DatasetError, MissingFileError
+from detr_d2.labels.records import FileRef, PictureRecord
+from detr_d2.prepare.stuff import StuffSettings, build_policy
+from detr_d2.prepare.stuff.class_mapping import ClassMapping
+from detr_d2.prepare.stuff.margin import beyond_margin
+from detr_d2.prepare.stuff.super_categories import coco_stuff, super_categories, super_category_of
 
 
 def _free(height=8, width=10):

@@ -11,11 +11,11 @@ from PIL import Image
 
 from detr_d2.checkpoint import DetrCheckpointer
 from detr_d2.data import coco_categories
-from detr_d2.data.prepare.pixels import read_pixels
-from detr_d2.data.prepare.records import FileRef, PictureRecord
-from detr_d2.data.prepare.stuff import StuffSettings, build_policy
-from detr_d2.data.prepare.stuff.answers import Answer, AnsweredSegment, AnswerFolder
 from detr_d2.errors import ConfigError, DatasetError, MissingFileError, WeightsError
+from detr_d2.labels.records import FileRef, PictureRecord
+from detr_d2.prepare.pixels import read_pixels
+from detr_d2.prepare.stuff import StuffSettings, build_policy
+from detr_d2.prepare.stuff.answers import Answer, AnsweredSegment, AnswerFolder
 
 from detectron2.modeling import build_model
 

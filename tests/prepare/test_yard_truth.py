@@ -12,8 +12,7 @@ import pytest
 
 from detr_d2.cli import main
 from detr_d2.data import read_panoptic_png
-from detr_d2.data.yard import STUFF, THINGS
-from detr_d2.data.yard_exports import write_yard_exports
+from detr_d2.yard import STUFF, THINGS, write_yard_exports
 
 PICTURES = 24
 Shown = dict[str, np.ndarray]
@@ -23,7 +22,7 @@ Shown = dict[str, np.ndarray]
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Exports, and the dataset prepared of them."""
     folder = tmp_path_factory.mktemp("yards")
-    write_yard_exports(folder / "exports", pictures=PICTURES)
+    write_yard_exports(folder / "exports", images=PICTURES)
     sources = ["--cvat", str(folder / "exports" / "cvat"), "--stuff", "masks", str(folder / "exports" / "stuff")]
     assert (
         main(
@@ -56,7 +55,9 @@ def segments_by_picture(json_file: Path, pngs: Path) -> Iterator[tuple[str, list
 
 def equal_pixels(folder: Path, classes: tuple[str, ...]) -> float:
     """Share of the pixels of true segments of these classes, and of prepared ones, that the two agree on."""
-    truth = dict(segments_by_picture(folder / "exports" / "truth" / "panoptic.json", folder / "exports" / "truth"))
+    truth = dict(
+        segments_by_picture(folder / "exports" / "ground_truth" / "panoptic.json", folder / "exports" / "ground_truth")
+    )
     agreed = claimed = 0
     for split in ("train", "val"):
         for name, segments in segments_by_picture(folder / "yard" / f"panoptic_{split}.json", folder / "yard/panoptic"):

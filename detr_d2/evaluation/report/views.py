@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from detr_d2.data.categories import Category
-from detr_d2.data.picture_reading import read_whole_image, reading_error
 from detr_d2.data.segments import read_panoptic_png
 from detr_d2.errors import UserError
 from detr_d2.evaluation.overlaps import VOID
 from detr_d2.evaluation.report import painting
 from detr_d2.evaluation.report.mistakes import Findings, Mistake
 from detr_d2.evaluation.report.scene import Scene
+from detr_d2.labels.image_reading import read_whole_image, reading_error
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,77 @@
+"""The check that a training starts with: ``DATASETS.CHECK``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from detr_d2.config_values import check_values
+from detr_d2.errors import DatasetError
+from detr_d2.parallel import default_workers
+
+from detectron2.config import CfgNode
+
+from .dataset import dataset_faults
+from .faults import Fault
+from .report import Findings
+from .sources import sources_of_registered
+
+_SHOWN = 5
+#: Reading the dataset finds these as well, and knows where such a dataset is usually kept.
+_LEFT_TO_LOADING = ("json-missing", "folder-missing")
+
+
+def check_before_training(cfg: CfgNode) -> list[str]:
+    """Check the datasets of a config as ``DATASETS.CHECK`` says, as far as this project registered them.
+
+    Args:
+        cfg: whose ``DATASETS.TRAIN`` and ``DATASETS.TEST`` are looked at.
+
+    Returns:
+        A line for each kind of warning, for the log.
+
+    Raises:
+        DatasetError: something would stop the training or make it go wrong.
+        ConfigError: ``DATASETS.CHECK`` isn't quick, full or off.
+    """
+    check_values(cfg, "DATASETS.CHECK")
+    mode = cfg.DATASETS.CHECK
+    if mode == "off":
+        return []
+    names = list(dict.fromkeys([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]))
+    findings = Findings(_SHOWN)
+    for found in dataset_faults(sources_of_registered(names), mode == "quick", default_workers()):
+        if found.code not in _LEFT_TO_LOADING:
+            findings.add(found)
+    if findings.errors:
+        raise DatasetError(_message(findings, names, mode))
+    return list(_warnings(findings))
+
+
+def _warnings(findings: Findings) -> Iterator[str]:
+    named = set()
+    for found in findings.first():
+        if found.code not in named:
+            named.add(found.code)
+            more = findings.counts[found.code] - 1
+            yield _line(found) + (f" ({more} more of this kind)" if more else "")
+
+
+def _message(findings: Findings, names: list[str], mode: str) -> str:
+    """The first faults, a line each, and how to see the others."""
+    first = [found for found in findings.first() if found.severity == "error"]
+    lines = [f"{_line(found)} Fix: {found.fix}." for found in first[:_SHOWN]]
+    more = findings.errors - len(lines)
+    if more:
+        lines.append(f"... and {more} more")
+    return (
+        f"the datasets {', '.join(names)} have faults that would stop the training or make it go wrong:\n  "
+        + "\n  ".join(lines)
+        + "\n'detr-d2 check' with the JSON or the register.yaml shows all of them; "
+        f"DATASETS.CHECK off trains nevertheless (it is {mode})."
+    )
+
+
+def _line(found: Fault) -> str:
+    ids = (("image id", found.image_id), ("segment id", found.segment_id))
+    named = ", ".join(f"{word} {value}" for word, value in ids if value is not None)
+    return f"{found.file}{' (' + named + ')' if named else ''}: {found.code}: {found.message}"

@@ -1,0 +1,188 @@
+"""Pictures that are in training and in validation: the figures of such a validation can't be trusted."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import imagehash
+import numpy as np
+from PIL import Image
+
+from detr_d2.files import open_regular
+from detr_d2.labels.image_decoding import load_eight_bits, open_image
+from detr_d2.labels.image_size import MOST_PIXELS
+from detr_d2.parallel import in_processes
+
+from .faults import Fault, fault, shown
+from .images import ListedPicture
+
+#: Perceptual hashes of near-duplicates differ in so many of their 64 bits, and their thumbnails in so many grey levels.
+MOST_BITS, MOST_LEVELS = 8, 6.0
+#: A picture whose thumbnail varies by less than this many grey levels has no pattern to compare.
+LEAST_CONTRAST = 4.0
+
+_HELD_OUT = {"val", "valid", "validation", "minival", "test", "testing", "dev", "eval", "evaluation", "holdout"}
+_TRAINED = {"train", "training"}
+_BITS = np.array([bin(number).count("1") for number in range(2**16)], dtype=np.uint8)
+_THUMBNAIL = 16
+
+
+@dataclass(frozen=True)
+class Split:
+    """One registered dataset.
+
+    Args:
+        name: of the dataset; the words in it say whether it is for training.
+        json_file: its JSON.
+        pictures: that the JSON lists.
+    """
+
+    name: str
+    json_file: str
+    pictures: Sequence[ListedPicture]
+
+
+@dataclass(frozen=True)
+class Leak:
+    """A picture for training that is in a held-out dataset, too.
+
+    Args:
+        code: ``split-leak`` for the same picture, ``split-near`` for one that looks the same.
+        json_file: JSON of the training dataset.
+        picture: of the training dataset.
+        fault: how it is told.
+    """
+
+    code: Literal["split-leak", "split-near"]
+    json_file: str
+    picture: ListedPicture
+    fault: Fault
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What pictures are compared by.
+
+    Args:
+        digest: of the file's bytes.
+        hash: 64 bits, nearly the same for pictures that look the same; None without a pattern.
+        thumbnail: (256,) uint8 grey levels.
+    """
+
+    digest: bytes
+    hash: int | None
+    thumbnail: np.ndarray
+
+
+def role(name: str) -> Literal["train", "held-out"] | None:
+    """What a dataset is for, by the words in its name; None where they don't say, or say both."""
+    words = set(re.findall(r"[a-z]+", name.lower()))
+    trained, held_out = bool(words & _TRAINED), bool(words & _HELD_OUT)
+    return None if trained == held_out else ("train" if trained else "held-out")
+
+
+def find_leaks(splits: Sequence[Split], quick: bool = False, workers: int = 1) -> Iterator[Leak]:
+    """Each training picture that a held-out dataset has, too.
+
+    Args:
+        splits: of one register.yaml, or of one training.
+        quick: look whether the files are the same, but into none.
+        workers: processes that read pictures.
+    """
+    trained = [split for split in splits if role(split.name) == "train"]
+    held_out = [split for split in splits if role(split.name) == "held-out"]
+    if not trained or not held_out:
+        return
+    held = _Held(held_out, quick, workers)
+    for split in trained:
+        for picture, fingerprint in _fingerprints(split, quick, workers):
+            leak = held.leak(split, picture, fingerprint)
+            if leak:
+                yield leak
+
+
+class _Held:
+    """The held-out pictures, to be looked up."""
+
+    def __init__(self, splits: Sequence[Split], quick: bool, workers: int) -> None:
+        self._by_path: dict[str, tuple[Split, ListedPicture]] = {}
+        self._by_digest: dict[bytes, tuple[Split, ListedPicture]] = {}
+        self._hashed: list[tuple[Split, ListedPicture]] = []
+        hashes, thumbnails = [], []
+        for split in splits:
+            for picture, fingerprint in _fingerprints(split, quick, workers):
+                self._by_path.setdefault(os.path.realpath(picture.path or ""), (split, picture))
+                if fingerprint is not None:
+                    self._by_digest.setdefault(fingerprint.digest, (split, picture))
+                    if fingerprint.hash is not None:
+                        self._hashed.append((split, picture))
+                        hashes.append(fingerprint.hash)
+                        thumbnails.append(fingerprint.thumbnail)
+        self._hashes = np.array(hashes, dtype=np.uint64)
+        self._thumbnails = np.stack(thumbnails) if thumbnails else np.zeros((0, _THUMBNAIL**2), np.uint8)
+
+    def leak(self, split: Split, picture: ListedPicture, fingerprint: Fingerprint | None) -> Leak | None:
+        same = self._by_path.get(os.path.realpath(picture.path or ""))
+        if same is None and fingerprint is not None:
+            same = self._by_digest.get(fingerprint.digest)
+        if same is not None:
+            return _leak("split-leak", split, picture, f"is a picture of {_named(*same)} too.")
+        near = self._near(fingerprint) if fingerprint is not None and fingerprint.hash is not None else None
+        if near is not None:
+            return _leak("split-near", split, picture, f"looks like a picture of {_named(*near)}.")
+        return None
+
+    def _near(self, fingerprint: Fingerprint) -> tuple[Split, ListedPicture] | None:
+        if not len(self._hashes):
+            return None
+        different = np.ascontiguousarray(self._hashes ^ np.uint64(fingerprint.hash or 0)).view(np.uint16)
+        candidates = np.flatnonzero(_BITS[different].reshape(-1, 4).sum(axis=1) <= MOST_BITS)
+        levels = np.abs(self._thumbnails[candidates].astype(np.int16) - fingerprint.thumbnail).mean(axis=1)
+        near = candidates[levels <= MOST_LEVELS]
+        return self._hashed[near[0]] if len(near) else None
+
+
+def _leak(code: Literal["split-leak", "split-near"], split: Split, picture: ListedPicture, message: str) -> Leak:
+    text = f"of {split.name} {message}"
+    return Leak(code, split.json_file, picture, fault(code, picture.path or "", text, picture.image_id))
+
+
+def _named(split: Split, picture: ListedPicture) -> str:
+    return f"{split.name} (image id {shown(picture.image_id)}, {shown(os.path.basename(picture.path or ''))})"
+
+
+def _fingerprints(split: Split, quick: bool, workers: int) -> Iterator[tuple[ListedPicture, Fingerprint | None]]:
+    there = [picture for picture in split.pictures if picture.path is not None and os.path.isfile(picture.path)]
+    if quick:
+        yield from ((picture, None) for picture in there)
+        return
+    yield from zip(there, in_processes(fingerprint_of, [picture.path or "" for picture in there], workers))
+
+
+def fingerprint_of(path: str) -> Fingerprint | None:
+    """The fingerprint of a picture; None where it can't be read, which other checks tell."""
+    try:
+        with open_regular(path) as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            digest = hashlib.blake2b()
+            while block := file.read(2**20):
+                digest.update(block)
+            file.seek(0)
+            with open_image(file) as picture:
+                if picture.width * picture.height > MOST_PIXELS:
+                    return None
+                picture.draft("L", (64, 64))  # JPEGs are decoded at an eighth of their size
+                grey = load_eight_bits(picture).convert("L")
+    except Exception:  # decoders raise whatever they like on broken files
+        return None
+    thumbnail = np.asarray(grey.resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BOX)).ravel()
+    if thumbnail.std() < LEAST_CONTRAST:
+        return Fingerprint(digest.digest(), None, thumbnail)
+    bits = imagehash.phash(grey).hash.ravel()
+    return Fingerprint(digest.digest(), int("".join("1" if bit else "0" for bit in bits), 2), thumbnail)

@@ -1,0 +1,87 @@
+"""JSON files written by others: read, and each field checked, with file and entry named where it is wrong."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from typing import Any
+
+from detr_d2.errors import DatasetError, MissingFileError
+from detr_d2.files import open_regular
+
+
+def read_json(path: str, cure: str = "") -> dict[str, Any]:
+    """The content of a COCO JSON file.
+
+    Args:
+        path: of the file.
+        cure: what to do where it is missing.
+
+    Raises:
+        MissingFileError: it isn't there.
+        DatasetError: it can't be read, isn't JSON, or isn't an object at its top.
+    """
+    try:
+        content = load_json(path)
+    except FileNotFoundError as error:
+        raise MissingFileError(f"{os.path.abspath(path)} isn't there. {cure}".rstrip()) from error
+    except OSError as error:
+        raise DatasetError(f"{path} can't be read: {str(error.strerror or error).rstrip('.')}.") from error
+    except ValueError as error:
+        raise DatasetError(f"{path} isn't JSON: {error}. Export it again, or restore it.") from error
+    if not isinstance(content, dict):
+        raise DatasetError(
+            f"{path} has {json_type(content)} at its top; COCO files have an object "
+            "with 'images', 'annotations' and 'categories'."
+        )
+    return content
+
+
+def load_json(path: str | os.PathLike[str]) -> Any:
+    """What a JSON file holds; a byte-order mark before it is no fault, as Windows' programs write one.
+
+    Raises:
+        SpecialFileError: it is no regular file.
+        OSError: it isn't there, or can't be read.
+        ValueError: it isn't JSON in UTF-8, or is nested too deeply.
+    """
+    try:
+        with io.TextIOWrapper(open_regular(path), encoding="utf-8-sig") as file:
+            return json.load(file)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def list_of(content: dict[str, Any], key: str, place: str) -> list[dict[str, Any]]:
+    """``content[key]``, which must be a list of objects."""
+    entries = content.get(key)
+    if not isinstance(entries, list):
+        found = f"is {json_type(entries)}" if key in content else "is missing"
+        raise DatasetError(f"{place}: '{key}' {found}; it must be a list.")
+    for number, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            raise DatasetError(f"{place}: {key}[{number}] is {json_type(entry)}; it must be an object.")
+    return entries
+
+
+def whole_number(entry: dict[str, Any], key: str, place: str) -> int:
+    """``entry[key]``, which must be a whole number; ``place`` names the entry in the message."""
+    value = entry.get(key)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise DatasetError(f"{place} has {key}={value!r}; it must be a whole number.")
+    return value
+
+
+def text(entry: dict[str, Any], key: str, place: str) -> str:
+    """``entry[key]``, which must be a word that isn't empty."""
+    value = entry.get(key)
+    if not isinstance(value, str) or not value:
+        raise DatasetError(f"{place} has {key}={value!r}; it must be a file's name.")
+    return value
+
+
+def json_type(value: Any) -> str:
+    """What JSON calls the type of a value, with its article."""
+    names = {dict: "an object", list: "a list", str: "a string", bool: "a truth value", type(None): "null"}
+    return names.get(type(value), "a number")

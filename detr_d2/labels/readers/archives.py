@@ -1,0 +1,193 @@
+"""Folders and zips as lists of files by name; a zip that could do harm is refused, and none is unpacked to disk."""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from detr_d2.errors import DatasetError, MissingFileError
+from detr_d2.files import SpecialFileError, open_regular
+
+from ..image_decoding import IMAGE_SUFFIXES
+from ..records import FileRef
+
+#: More files than this are no export.
+MOST_FILES = 1_000_000
+#: A member that grows by more than this when it is unpacked, and to more than :data:`_SMALL` bytes, is a bomb.
+MOST_RATIO = 250
+_SMALL = 16 * 2**20
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+#: What fsck keeps at the top of a disk, for root alone.
+_OF_DISK = "lost+found"
+_CURE = "Nothing was read. Export it again, or take the file from somebody you trust."
+
+
+@dataclass(frozen=True)
+class FileTree:
+    """A folder or a zip with all files in it.
+
+    Args:
+        path: of the folder or zip.
+        files: each file by its name in the folder or zip, with ``/``.
+        unreadable: folders, and links that lead nowhere, each with a sentence that says so.
+    """
+
+    path: Path
+    files: Mapping[str, FileRef] = field(repr=False)
+    unreadable: Mapping[Path, str] = field(default_factory=dict, repr=False)
+
+    def first(self, names: Iterable[str]) -> FileRef | None:
+        """The first of some names that is there."""
+        return next((self.files[name] for name in names if name in self.files), None)
+
+    def under(self, folder: str) -> list[str]:
+        """Names of all files below a folder, sorted; below everything for an empty one."""
+        return sorted(name for name in self.files if not folder or name.startswith(f"{folder}/"))
+
+
+def is_safe_name(name: str) -> bool:
+    """Whether a name stays below the folder it is joined to: not absolute, no drive, no address, no ``..``."""
+    plain = name.replace("\\", "/")
+    parts = PurePosixPath(plain).parts
+    return bool(parts) and not plain.startswith("/") and ":" not in parts[0] and ".." not in parts and "\0" not in name
+
+
+def folder_tree(folder: Path) -> FileTree:
+    """The files in a folder and the folders in it; hidden ones, and what a disk keeps for itself, are left out.
+
+    Raises:
+        DatasetError: there are too many.
+    """
+    files: dict[str, FileRef] = {}
+    unreadable: dict[Path, str] = {}
+    seen: set[tuple[int, int]] = set()
+
+    def forbidden(error: OSError) -> None:
+        path = Path(str(error.filename))
+        unreadable[path] = f"{path} can't be read: {error.strerror}. Have its permissions changed, or move it away."
+
+    for root, folders, names in os.walk(folder, onerror=forbidden, followlinks=True):
+        status = os.stat(root)
+        if (status.st_dev, status.st_ino) in seen:  # a link that leads back up
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")) and name != _OF_DISK)
+        above = Path(root).relative_to(folder)
+        for name in names:
+            path = Path(root) / name
+            if _leads_nowhere(path):
+                unreadable[path] = f"{path} is a link to {os.readlink(path)}, which isn't there. Correct or remove it."
+            elif not name.startswith("."):
+                files[(above / name).as_posix()] = FileRef(path)
+        if len(files) > MOST_FILES:
+            raise DatasetError(f"{folder} has more than {MOST_FILES} files; name the folder of an export.")
+    return FileTree(folder, files, unreadable)
+
+
+def _leads_nowhere(path: Path) -> bool:
+    """Whether it is a link to what isn't there; those called as images are looked at when their turn comes."""
+    is_hidden = path.name.startswith(".")
+    return not is_hidden and not has_suffix_of_picture(path.name) and path.is_symlink() and not os.path.exists(path)
+
+
+def has_suffix_of_picture(key: str) -> bool:
+    """Whether a file is called as images are."""
+    return PurePosixPath(key).suffix.lower() in IMAGE_SUFFIXES
+
+
+def zip_tree(path: Path) -> FileTree:
+    """The members of a zip.
+
+    Raises:
+        MissingFileError: there is no such file.
+        DatasetError: it is no zip, or one that could do harm: names that lead out of it, links, more than
+            :data:`MOST_FILES` members, one name twice, members that share their bytes or unpack to far more than they
+            are; or members are encrypted, or packed in a way that isn't known here.
+    """
+    try:
+        _refuse_many(path)
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+    except FileNotFoundError as error:
+        raise MissingFileError(f"{path} isn't there.") from error
+    except SpecialFileError as error:
+        raise DatasetError(str(error)) from error
+    except DatasetError:
+        raise
+    except Exception as error:  # BadZipFile, and whatever else zipfile and its decoders raise on random bytes
+        raise DatasetError(f"{path} can't be read as a zip: {str(error)[:200]}. {_CURE}") from error
+    files: dict[str, FileRef] = {}
+    for member in members:
+        wrong = _harm(member)
+        name = PurePosixPath(member.filename.replace("\\", "/")).as_posix()
+        if wrong is None and name in files:
+            wrong = "is there twice"
+        if wrong:
+            raise DatasetError(f"{path}: {_shown(member.filename)} {wrong}. {_CURE}")
+        is_hidden = any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
+        if not member.is_dir() and not is_hidden:
+            files[name] = FileRef(path, member.filename)
+    packed, size = sum(member.compress_size for member in members), path.stat().st_size
+    if packed > size:
+        raise DatasetError(f"{path}: its members say that they are {packed} bytes, in a file of {size}. {_CURE}")
+    return FileTree(path, files)
+
+
+def _harm(member: zipfile.ZipInfo) -> str | None:
+    """What is wrong with a member of a zip, if anything is."""
+    kind = stat.S_IFMT(member.external_attr >> 16)
+    if not is_safe_name(member.filename):
+        return "leads out of the folder it would be unpacked to"
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        return "is a link or a device, not a file"
+    if member.flag_bits & 0x1:
+        return "is encrypted"
+    if member.compress_type not in _METHODS:
+        return f"is packed in a way ({member.compress_type}) that isn't known here"
+    if member.file_size > _SMALL and member.file_size > MOST_RATIO * max(member.compress_size, 1):
+        return f"would unpack from {member.compress_size} bytes to {member.file_size}"
+    return None
+
+
+def _shown(name: str) -> str:
+    return repr(name if len(name) <= 80 else f"{name[:77]}...")
+
+
+def _refuse_many(path: Path) -> None:
+    """Raises a DatasetError for a zip of too many members, before anything that grows with them is read."""
+    with open_regular(path) as file:
+        start, size = _directory(file, path.stat().st_size)
+        if size // 46 <= MOST_FILES:
+            return
+        file.seek(start)
+        count = 0
+        while size > 0 and (block := file.read(min(size, 2**22))):
+            size -= len(block)
+            count += block.count(b"PK\x01\x02")
+        if count > MOST_FILES:
+            raise DatasetError(f"{path} has more than {MOST_FILES} members. {_CURE}")
+
+
+def _directory(file: object, length: int) -> tuple[int, int]:
+    """Where a zip's list of members begins, and its bytes; 0, 0 where there is none.
+
+    Source: PKWARE's "APPNOTE.TXT", sections 4.3.14 to 4.3.16.
+    """
+    assert hasattr(file, "seek") and hasattr(file, "read")
+    file.seek(max(0, length - 2**16 - 100))
+    tail: bytes = file.read()
+    end = tail.rfind(b"PK\x05\x06")
+    if end < 0 or len(tail) < end + 20:
+        return 0, 0
+    size = struct.unpack_from("<I", tail, end + 12)[0]
+    large = tail.rfind(b"PK\x06\x06", 0, end)
+    if large >= 0 and len(tail) >= large + 56:
+        size = max(size, struct.unpack_from("<Q", tail, large + 40)[0]) if size == 0xFFFFFFFF else size
+    size = min(size, length)
+    return max(0, length - len(tail) + end - size), size

@@ -1,0 +1,223 @@
+""" "CVAT for images 1.1": an XML with the shapes of each picture.
+
+Source: CVAT's "XML annotation format" document and its exports: masks are runs row by row inside a box, pixels off
+first; rectangles and ellipses are turned clockwise around their centre; ``group_id`` joins shapes to one object.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import PurePosixPath
+from xml.etree.ElementTree import Element
+
+from defusedxml import DefusedXmlException, DTDForbidden
+from defusedxml.ElementTree import iterparse
+
+from detr_d2.errors import DatasetError
+
+from ..polygons import solid_parts
+from ..records import ClassRecord, Export, FileRef, Label, Polygons
+from .building import ExportBuilder, PackedLabels
+from .cvat_shapes import SHAPES, BadShape, shape_of
+from .finding import PictureFinder, joined
+
+ROOT, FILE_NAME = "annotations", "annotations.xml"
+_DEEPEST = 32
+_UNDRAWN = ("polyline", "points", "skeleton", "cuboid", "tag")
+_CROWD_ATTRIBUTES = ("is_crowd", "iscrowd")
+
+
+def read_cvat_xml(file: FileRef, name: str, finder: PictureFinder) -> Export:
+    """An export from its XML, which is never in memory as a whole.
+
+    Args:
+        file: the XML.
+        name: of the export.
+        finder: of its pictures.
+
+    Raises:
+        DatasetError: it isn't XML, or not CVAT's for images; it declares entities; or no picture is there.
+    """
+    reader = _Reader(file, name, finder)
+    for element in _elements(_events(file), file):
+        reader.take(element)
+    return reader.export()
+
+
+def is_cvat_xml(file: FileRef) -> bool:
+    """Whether an XML is CVAT's, by its name or that of its root; one that can't be read passes, and is named then."""
+    if PurePosixPath(file.member or file.path.name).name.lower() == FILE_NAME:
+        return True
+    try:
+        with file.open() as opened:
+            root: Element = next(iterparse(opened, ("start",), forbid_dtd=True))[1]
+            return root.tag == ROOT
+    except DTDForbidden as error:
+        return bool(error.name == ROOT)
+    except Exception:
+        return True
+
+
+def _events(file: FileRef) -> Iterator[tuple[str, Element]]:
+    """Begin and end of each element; whatever goes wrong on the way is a DatasetError that names the file."""
+    try:
+        with file.open() as opened:
+            yield from iterparse(opened, ("start", "end"), forbid_dtd=True)
+    except DefusedXmlException as error:
+        raise DatasetError(
+            f"{file} declares a document type or entities, which CVAT never does and which can fill the memory. "
+            "Nothing was read from it. Export it again."
+        ) from error
+    except Exception as error:  # ParseError, unknown encodings, and all that broken zips raise
+        raise DatasetError(f"{file} isn't XML: {str(error)[:200]}. Export it again, or restore it.") from error
+
+
+def _elements(events: Iterator[tuple[str, Element]], file: FileRef) -> Iterator[Element]:
+    """The elements below the root, one after another; each is emptied when the next one comes."""
+    path: list[Element] = []
+    for event, element in events:
+        if event == "start":
+            path.append(element)
+            _refuse_foreign(path, file)
+            continue
+        path.pop()
+        if len(path) == 1:
+            yield element
+            path[0].clear()
+
+
+def _refuse_foreign(path: list[Element], file: FileRef) -> None:
+    if path[0].tag != ROOT:
+        raise DatasetError(
+            f"{file} has <{path[0].tag[:50]}> at its top; CVAT's have <{ROOT}>. Export as 'CVAT for images 1.1'."
+        )
+    if len(path) > _DEEPEST:
+        raise DatasetError(f"{file} is nested more than {_DEEPEST} deep; CVAT's are not. Export it again.")
+    if len(path) == 2 and path[1].tag == "track":
+        raise DatasetError(
+            f"{file} has tracks: it is 'CVAT for video 1.1', which says what is on key frames only. "
+            "Export as 'CVAT for images 1.1', where each frame has its shapes."
+        )
+
+
+class _Reader:
+    """Takes one element after another."""
+
+    def __init__(self, file: FileRef, name: str, finder: PictureFinder) -> None:
+        self._builder = ExportBuilder(name, "cvat-xml", file, finder)
+        self._notes = self._builder.notes
+        self._file, self._count = file, 0
+        self._classes: dict[str, ClassRecord] = {}
+        self._attributes: dict[str, int] = {}
+        self._names: dict[str, str] = {}
+
+    def take(self, element: Element) -> None:
+        """``meta`` or ``image``; others say nothing of labels."""
+        if element.tag == "meta":
+            self._take_meta(element)
+        elif element.tag == "image":
+            self._take_image(element)
+
+    def export(self) -> Export:
+        """All of it."""
+        for attribute, count in self._attributes.items():
+            message = f"the attribute {attribute!r} of {count} labels isn't used."
+            self._notes.add("attribute-unused", message)
+        return self._builder.finish(list(self._classes.values()), is_cvat=True)
+
+    def _take_meta(self, meta: Element) -> None:
+        for label in meta.iter("label"):
+            name = label.findtext("name", "")
+            is_drawn = label.findtext("type", "any") not in ("points", "skeleton", "polyline", "tag", "cuboid")
+            if name and is_drawn and label.find("parent") is None:
+                self._classes.setdefault(name, ClassRecord(name, None, _color(label.findtext("color", ""))))
+
+    def _take_image(self, image: Element) -> None:
+        picture = image.get("name", "")
+        subset = image.get("subset", "")
+        if not picture:
+            self._notes.add("json-key", f"image {image.get('id')} has no name; left out.")
+            return
+        in_subset = joined(subset, picture) if subset else picture
+        found = self._builder.picture_file(in_subset, picture)
+        if found is None:
+            return
+        width, height = self._builder.size_of(_sides(image), picture)
+        labels = _with_holes([label for shape in image if (label := self._label(shape, picture, width, height))])
+        name = picture if self._names.setdefault(picture, subset) == subset else in_subset
+        self._builder.add(name, found, (width, height), PackedLabels.of(labels), _whole(image.get("id")))
+
+    def _label(self, shape: Element, picture: str, width: int, height: int) -> Label | None:
+        """The label of a shape; None, and a note, if it can't be drawn."""
+        self._count += 1
+        class_name = shape.get("label", "")
+        if shape.tag in _UNDRAWN:
+            self._notes.add("shape-undrawn", f"a {shape.tag} covers no pixels; left out.", picture, class_name)
+            return None
+        if shape.tag not in SHAPES:
+            self._notes.add("shape-unknown", f"<{shape.tag[:50]}> isn't known; left out.", picture, class_name)
+            return None
+        if not class_name:
+            self._notes.add("category-unknown", f"a {shape.tag} has no label; left out.", picture)
+            return None
+        try:
+            drawn = shape_of(shape, width, height)
+        except BadShape as error:
+            self._notes.add(error.code, f"a {shape.tag} {error}; left out.", picture, class_name, self._count)
+            return None
+        self._classes.setdefault(class_name, ClassRecord(class_name))
+        return Label(
+            class_name,
+            drawn,
+            is_crowd=self._is_crowd(shape),
+            z_order=_whole(shape.get("z_order"), signed=True),
+            id=self._count,
+            group=_whole(shape.get("group_id")),
+        )
+
+    def _is_crowd(self, shape: Element) -> bool:
+        """Whether an attribute says so, as it does in CVAT's COCO exports; other attributes are counted."""
+        is_crowd = False
+        for attribute in shape.iter("attribute"):
+            name, text = attribute.get("name", "")[:100], (attribute.text or "").strip().lower()
+            if name in _CROWD_ATTRIBUTES:
+                is_crowd = is_crowd or text in ("true", "1")
+            elif name in self._attributes or len(self._attributes) < 1000:
+                self._attributes[name] = self._attributes.get(name, 0) + 1
+        return is_crowd
+
+
+def _color(text: str) -> tuple[int, int, int] | None:
+    if not re.fullmatch("#[0-9a-fA-F]{6}", text):
+        return None
+    return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
+
+
+def _with_holes(labels: list[Label]) -> list[Label]:
+    """Polygons inside polygons of one group, which are holes of its object, put to those that they are in."""
+    rings: dict[tuple[str, int, bool], list[int]] = {}
+    for place, label in enumerate(labels):
+        if label.group and isinstance(label.shape, Polygons):
+            rings.setdefault((label.class_name, label.group, label.is_crowd), []).append(place)
+    found: list[Label | None] = list(labels)
+    for places in rings.values():
+        outlines = [labels[place].shape.polygons[0] for place in places]  # type: ignore[union-attr]
+        for outer, holes in solid_parts(outlines):
+            shape = Polygons((outlines[outer], *(outlines[hole] for hole in holes)))
+            found[places[outer]] = replace(labels[places[outer]], shape=shape)
+            for hole in holes:
+                found[places[hole]] = None
+    return [label for label in found if label]
+
+
+def _sides(image: Element) -> dict[str, int | str]:
+    """``width`` and ``height`` as far as they are there, as whole numbers if they are that."""
+    sides = {key: text for key in ("width", "height") if (text := image.get(key)) is not None}
+    return {key: int(text) if re.fullmatch("-?[0-9]{1,40}", text) else text for key, text in sides.items()}
+
+
+def _whole(text: str | None, signed: bool = False) -> int:
+    """A whole number of at most nine digits; 0 for all else."""
+    return int(text) if text and re.fullmatch("-?[0-9]{1,9}" if signed else "[0-9]{1,9}", text) else 0

@@ -1,0 +1,314 @@
+"""Which exports a folder, a zip or a file holds, and reading them all."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath, PurePosixPath
+from typing import Literal, TypeVar
+
+from detr_d2.errors import DatasetError, MissingFileError, UserError
+from detr_d2.files import refuse_special
+
+from ..records import Export, Note
+from .archives import FileTree, folder_tree, has_suffix_of_picture, zip_tree
+from .coco_instances import read_coco_instances
+from .coco_panoptic import read_coco_panoptic
+from .cvat_masks import CLASSES, LABEL_MAP, read_cvat_masks
+from .cvat_xml import is_cvat_xml, read_cvat_xml
+from .finding import PictureFinder, joined
+from .json_source import load_json
+
+AnyPath = TypeVar("AnyPath", bound=PurePath)
+
+logger = logging.getLogger(__name__)
+
+_KNOWN = ("coco.json", "annotations.json", "_annotations.coco.json")
+_OTHER_TASKS = ("captions_", "person_keypoints_", "stuff_", "image_info_", "labels_")
+_NOT_COCO = "lacks images or annotations, so it isn't COCO's"
+#: A folder with more JSONs or XMLs than this has one for each picture, as other programs write them.
+_MOST_BESIDE = 20
+_HOLDS = (
+    "exports of CVAT ('COCO 1.0', 'CVAT for images 1.1', 'Segmentation mask 1.1'; zips or folders), COCO instances or "
+    "COCO panoptic"
+)
+
+
+@dataclass(frozen=True)
+class Found:
+    """The labels of one export.
+
+    Args:
+        tree: what they are in.
+        key: name of the JSON, XML or labelmap there.
+        name: of the export.
+        twin: a zip beside it that isn't read, as it was unpacked to this folder.
+    """
+
+    tree: FileTree
+    key: str
+    name: str
+    twin: str = ""
+
+    @property
+    def base(self) -> str:
+        """The folder of the export in its tree: the nearest one above the labels that has pictures."""
+        above = PurePosixPath(self.key).parent
+        base = above.parent if above.name == "annotations" else above
+        while base.name and not any(map(has_suffix_of_picture, self._under(base))):
+            base = base.parent
+        return "" if base == PurePosixPath(".") else base.as_posix()
+
+    def _under(self, base: PurePosixPath) -> Iterator[str]:
+        return (key for key in self.tree.files if key.startswith(f"{base}/"))
+
+
+@dataclass(frozen=True)
+class Refused:
+    """What may be or hold an export and can't be read.
+
+    Args:
+        path: of the zip, the folder, or the link that leads nowhere.
+        message: why, and what to do.
+    """
+
+    path: Path
+    message: str
+
+
+def read_exports(paths: Sequence[Path], kind: Literal["cvat", "coco"]) -> list[Export]:
+    """All exports that some folders, zips or files hold; zips are read where they lie.
+
+    Args:
+        paths: folders of one or many exports, zips, or single JSONs and XMLs.
+        kind: where the user says that they come from; what each one is, is found out.
+
+    Returns:
+        The exports by name, which is unique, and each with at least one picture.
+
+    Raises:
+        MissingFileError: a path isn't there.
+        DatasetError: a path holds no export; or exports can't be read, all of which are named.
+    """
+    exports, errors = try_exports(paths, kind)
+    refuse_unreadable(errors)
+    return exports
+
+
+def try_exports(paths: Sequence[Path], kind: Literal["cvat", "coco"]) -> tuple[list[Export], list[UserError]]:
+    """As :func:`read_exports`, but what is wrong with paths and exports is returned beside those that can be read."""
+    found: list[Found] = []
+    errors: list[UserError] = []
+    for path in paths:
+        try:
+            for one in find_exports(path):
+                if isinstance(one, Refused):
+                    errors.append(DatasetError(one.message))
+                else:
+                    found.append(one)
+        except (UserError, OSError) as error:
+            errors.append(_as_user_error(error))
+    exports = []
+    for one in _named_apart(found):
+        try:
+            export = read_found(one, kind)
+        except (UserError, OSError) as error:
+            errors.append(_as_user_error(error))
+            continue
+        if export is not None:
+            exports.append(export)
+    if paths and not exports and not errors:
+        errors.append(DatasetError(f"{', '.join(map(str, paths))}: no export found; there must be {_HOLDS}."))
+    return exports, errors
+
+
+def refuse_unreadable(errors: Sequence[UserError]) -> None:
+    """Raises what is wrong with exports, all at once."""
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise DatasetError("\n".join(map(str, errors)))
+
+
+def _as_user_error(error: UserError | OSError) -> UserError:
+    if isinstance(error, UserError):
+        return error
+    return DatasetError(f"{error.filename} can't be read: {error.strerror or error}.")
+
+
+def find_exports(path: Path) -> list[Found | Refused]:
+    """The exports that a path holds, and what in it can't be read.
+
+    Raises:
+        MissingFileError: it isn't there.
+        SpecialFileError: it is no folder and no regular file.
+        DatasetError: it holds no export.
+    """
+    found: list[Found | Refused]
+    if not path.is_dir():
+        refuse_special(path)
+    if path.is_dir():
+        found = list(_in_folder(folder_tree(path)))
+    elif not path.is_file():
+        raise MissingFileError(f"{path} isn't there; give {_HOLDS}.")
+    elif path.suffix.lower() == ".zip":
+        found = list(_in_zip(path))
+    elif path.suffix.lower() in (".json", ".xml") or path.name == LABEL_MAP:
+        above = path.parent.parent
+        has_pictures_above = path.parent.name == "annotations" or (above / "images").is_dir()
+        tree = folder_tree(above if has_pictures_above else path.parent)
+        found = [Found(tree, path.relative_to(tree.path).as_posix(), path.stem)]
+    else:
+        raise DatasetError(f"{path} is no export; give {_HOLDS}.")
+    if not found:
+        raise DatasetError(f"{path} holds no export; there must be {_HOLDS}.")
+    return found
+
+
+def _in_folder(tree: FileTree) -> Iterator[Found | Refused]:
+    for path, message in tree.unreadable.items():
+        yield Refused(path, message)
+    zips = [key for key in tree.under("") if key.lower().endswith(".zip")]
+    unpacked = set()
+    for found in _in_tree(tree):
+        twins = [key for key in zips if found.key.startswith(f"{key[: -len('.zip')]}/")]
+        unpacked |= set(twins)
+        yield replace(found, twin=", ".join(twins))
+    for key in zips:
+        if key not in unpacked:
+            inner = list(_in_zip(tree.path / key))
+            if not inner:
+                logger.warning("%s holds no export; nothing was read from it.", tree.path / key)
+            yield from inner
+
+
+def _in_zip(path: Path) -> Iterator[Found | Refused]:
+    try:
+        tree = zip_tree(path)
+    except (DatasetError, MissingFileError) as error:
+        yield Refused(path, str(error))
+        return
+    found = list(_in_tree(tree))
+    if not found and any(key.lower().endswith(".zip") for key in tree.files):
+        yield Refused(path, f"{path} is a zip of zips; unpack it, and give the folder.")
+    yield from found
+
+
+def _in_tree(tree: FileTree) -> Iterator[Found]:
+    """The exports of a folder or zip, without those in zips in it."""
+    by_folder: dict[PurePosixPath, list[str]] = {}
+    for key in tree.under(""):
+        if PurePosixPath(key).suffix.lower() in (".json", ".xml") or PurePosixPath(key).name == LABEL_MAP:
+            by_folder.setdefault(PurePosixPath(key).parent, []).append(key)
+    for folder, keys in sorted(by_folder.items()):
+        count = Counter(PurePosixPath(key).suffix.lower() for key in keys)
+        for key in _without_doubles(keys):
+            path = PurePosixPath(key)
+            is_alone = count[path.suffix.lower()] <= _MOST_BESIDE
+            if path.name == LABEL_MAP:
+                is_export = bool(tree.under(joined(str(folder), CLASSES)))
+                if not is_export:
+                    logger.warning(
+                        "%s has no masks in a folder %s beside it; it wasn't read.", tree.files[key], CLASSES
+                    )
+            elif path.suffix.lower() == ".xml":
+                is_export = is_alone and is_cvat_xml(tree.files[key])
+            else:
+                is_export = _is_named_as_coco(path) or (is_alone and not path.name.startswith(_OTHER_TASKS))
+            if is_export:
+                yield Found(tree, key, _name(tree, key))
+
+
+def _is_named_as_coco(path: PurePosixPath) -> bool:
+    return path.name.lower() in _KNOWN or path.name.startswith(("instances_", "panoptic_"))
+
+
+def _without_doubles(keys: Sequence[str]) -> Iterator[str]:
+    """Without instances of which there is a panoptic JSON, as it knows more of the same pictures."""
+    for key in keys:
+        path = PurePosixPath(key)
+        if joined(str(path.parent), path.name.replace("instances_", "panoptic_", 1)) in set(keys) - {key}:
+            logger.info("%s isn't read, as there is a panoptic JSON beside it.", key)
+            continue
+        yield key
+
+
+def _name(tree: FileTree, key: str) -> str:
+    """Of the folder or zip that an export is in."""
+    above = folder_of_export(PurePosixPath(key))
+    return above.name or (tree.path.stem if tree.path.is_file() else tree.path.resolve().name)
+
+
+def folder_of_export(labels: AnyPath) -> AnyPath:
+    """The folder that an export is called by, from the path of its labels."""
+    above = labels.parent
+    return above.parent if above.name in ("annotations", "labels") else above
+
+
+def _named_apart(found: Sequence[Found]) -> Iterator[Found]:
+    """With unique names: those of one folder get what is special in their file's name, others a number."""
+    counts = Counter(one.name for one in found)
+    used: set[str] = set()
+    for one in found:
+        name = one.name
+        if counts[name] > 1 and sum(_same_folder(one, other) for other in found) > 1:
+            name = f"{name}_{_subset(one.key) or PurePosixPath(one.key).stem}"
+        unique, number = name, 2
+        while unique.casefold() in used:
+            unique, number = f"{name}_{number}", number + 1
+        used.add(unique.casefold())
+        yield replace(one, name=unique)
+
+
+def _same_folder(one: Found, other: Found) -> bool:
+    return one.tree is other.tree and PurePosixPath(one.key).parent == PurePosixPath(other.key).parent
+
+
+def _subset(key: str) -> str:
+    """``train`` of ``instances_train.json``; empty where the name has no such part."""
+    stem = PurePosixPath(key).stem
+    subset = stem.removeprefix("instances_").removeprefix("panoptic_")
+    return "" if subset == stem else subset
+
+
+def read_found(found: Found, kind: Literal["cvat", "coco"]) -> Export | None:
+    """The export; None, and a warning, for a JSON that isn't COCO's. For its errors see :func:`read_exports`."""
+    export = _read(found, kind)
+    if export is None or not found.twin:
+        return export
+    message = f"{found.twin} beside it has the name of its folder, and isn't read: the folder is what was in it."
+    return replace(export, notes=(*export.notes, Note("export-twice", message, str(export.file))))
+
+
+def _read(found: Found, kind: str) -> Export | None:
+    tree, key, base = found.tree, found.key, found.base
+    file, subset = tree.files[key], _subset(key)
+    folders = [*(joined("images", subset), subset)[: 2 * bool(subset)], "images", "", "JPEGImages"]
+    finder = PictureFinder(tree, base, folders)
+    if PurePosixPath(key).name == LABEL_MAP:
+        above = PurePosixPath(key).parent
+        return read_cvat_masks(tree, "" if above == PurePosixPath(".") else above.as_posix(), found.name)
+    if key.lower().endswith(".xml"):
+        return read_cvat_xml(file, found.name, finder)
+    content = load_json(file)
+    if not {"images", "annotations"} <= content.keys() and not _is_named_as_coco(PurePosixPath(key)):
+        logger.warning("%s %s; it wasn't read.", file, _NOT_COCO)
+        return None
+    annotations = content.get("annotations")
+    if isinstance(annotations, list) and any(isinstance(one, dict) and "segments_info" in one for one in annotations):
+        return read_coco_panoptic(content, file, found.name, finder, _png_finder(tree, base, key))
+    return read_coco_instances(content, file, found.name, finder, kind == "cvat")
+
+
+def _png_finder(tree: FileTree, base: str, key: str) -> PictureFinder:
+    """Finds panoptic PNGs: in a folder called as their JSON or ``panoptic``, or in a zip called as their JSON."""
+    path = PurePosixPath(key)
+    packed = path.with_suffix(".zip").as_posix()
+    if packed in tree.files and tree.path.is_dir():
+        return PictureFinder(zip_tree(tree.path / packed), "", [path.stem, ""], everywhere=False)
+    beside = path.parent.as_posix()
+    names = (path.stem, "panoptic", "masks", "")
+    folders = [joined(above, name) for above in ("", PurePosixPath(beside).name) for name in names]
+    return PictureFinder(tree, base, folders, everywhere=False)

@@ -1,0 +1,257 @@
+"""Which class of the dataset each class of the exports becomes."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from detr_d2.data.categories import Category, coco_categories, construction_categories, distinct_colors
+from detr_d2.data.coco_json import read_categories
+from detr_d2.errors import DatasetError, MissingFileError
+from detr_d2.files import SpecialFileError, open_regular
+from detr_d2.labels.records import ClassRecord, Export
+from detr_d2.labels.similar_names import is_text
+
+from .class_names import find_name, near_names, normal_name, spelling
+
+logger = logging.getLogger(__name__)
+
+#: What a label's class may be instead of a number: not labelled at all, or void.
+REST, VOID = -1, -2
+_MEANINGS: dict[str | None, int] = {None: REST, "void": VOID}
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """The classes of the dataset, and what becomes of the exports' class names.
+
+    Args:
+        classes: in the order of their ids. Those of ``auto`` are numbered anew once it is known which are used.
+        numbers: for each raw name the place in ``classes``, or :data:`REST` or :data:`VOID`.
+        is_fixed: the list was given; classes without a segment stay in it.
+    """
+
+    classes: tuple[Category, ...]
+    numbers: dict[str, int]
+    is_fixed: bool
+
+    def matched_from(self, number: int) -> list[str]:
+        """The raw names that became a class, sorted."""
+        return sorted(raw for raw, found in self.numbers.items() if found == number)
+
+    def number_of(self, name: str) -> int:
+        """The place of a class by its own name, as stuff policies give it."""
+        return self.numbers[name]
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """What a ``--classes`` file says of a raw name: a name, or None with a meaning."""
+
+    name: str | None
+    meaning: int = REST
+    is_thing: bool | None = None
+    color: tuple[int, int, int] | None = None
+
+
+def build_class_table(
+    exports: Sequence[Export], stuff: Sequence[ClassRecord], categories: str = "auto", classes: Path | None = None
+) -> ClassTable:
+    """Match all class names.
+
+    Args:
+        exports: whose classes are matched.
+        stuff: classes of the policy for what people didn't label.
+        categories: ``auto``, ``construction``, ``coco``, or a file that lists them.
+        classes: a yaml with a line ``raw name: class`` for names to be matched otherwise; ``null`` is what nobody
+            labelled, ``void`` is void.
+
+    Raises:
+        DatasetError: names that are unknown, with the nearest ones, or no text; classes that are things here and stuff
+            there; a file that isn't understood.
+        MissingFileError: a file isn't there.
+    """
+    rules = _read_rules(classes) if classes else {}
+    records = [*stuff, *(record for export in exports for record in export.classes)]
+    _refuse_unwritable_names(
+        {record.name: "--stuff" for record in stuff}
+        | {record.name: str(export.file) for export in exports for record in export.classes}
+        | {rule.name: str(classes) for rule in rules.values() if rule.name is not None}
+    )
+    _warn_of_unused(rules, records, classes)
+    wanted: list[tuple[str, _Rule]] = []
+    for record in records:
+        rule = rules.get(record.name) or rules.get(normal_name(record.name))
+        rule = rule or _Rule(record.name)
+        is_thing = rule.is_thing if rule.is_thing is not None else record.is_thing
+        wanted.append((record.name, _Rule(rule.name, rule.meaning, is_thing, rule.color or record.color)))
+    if categories == "auto":
+        return _found_table(wanted)
+    known = read_known(categories)
+    _refuse_unwritable_names({category.name: categories for category in known})
+    return _known_table(wanted, known, categories)
+
+
+def _refuse_unwritable_names(origins: Mapping[str, str]) -> None:
+    """Raises a DatasetError that lists all class names that can't stand in a JSON.
+
+    Args:
+        origins: for each name where it comes from.
+    """
+    shown = [f"{name!r} of {origin}" for name, origin in origins.items() if not is_text(name)]
+    if shown:
+        raise DatasetError(
+            f"names of classes have to be text in UTF-8, and these aren't: {', '.join(shown)}. Rename them there."
+        )
+
+
+def _warn_of_unused(rules: dict[str, _Rule], records: Sequence[ClassRecord], classes: Path | None) -> None:
+    """A line that no name of the exports matches may be a slip of the pen."""
+    known = {normal_name(record.name) for record in records}
+    unused: dict[str, str] = {}
+    for raw in rules:
+        if normal_name(raw) not in known:
+            unused.setdefault(normal_name(raw), raw)
+    for raw in unused.values():
+        near = near_names(raw, [record.name for record in records])
+        hint = f"; near are {', '.join(near)}" if near else ""
+        logger.warning("%s has a line for %r, which no export has%s.", classes, raw, hint)
+
+
+def read_known(categories: str) -> tuple[Category, ...]:
+    """The categories of ``construction``, ``coco``, a yaml or a COCO JSON.
+
+    Raises:
+        DatasetError, MissingFileError: it can't be read, or lists something else.
+    """
+    if categories in ("construction", "coco"):
+        return construction_categories() if categories == "construction" else coco_categories()
+    path = Path(categories).expanduser()
+    content = _load(path, "--categories", "auto, construction, coco, or the path of a yaml or JSON")
+    if isinstance(content, list):
+        content = {"categories": content}
+    if not isinstance(content, dict):
+        raise DatasetError(f"{path} lists no categories; write '- {{id: 1, name: wall, isthing: 0}}' and so on.")
+    return tuple(read_categories(content, str(path), all_things="isthing" not in str(content.get("categories"))))
+
+
+def _known_table(wanted: Sequence[tuple[str, _Rule]], known: tuple[Category, ...], where: str) -> ClassTable:
+    names = {normal_name(category.name): category.name for category in known}
+    places = {category.name: number for number, category in enumerate(known)}
+    numbers: dict[str, int] = {}
+    unknown: dict[str, str] = {}
+    for raw, rule in wanted:
+        if rule.name is None:
+            numbers[raw] = rule.meaning
+        elif name := find_name(rule.name, names):
+            numbers[raw] = places[name]
+        else:
+            unknown[raw] = rule.name
+    if unknown:
+        raise DatasetError(_unknown_message(unknown, list(places), where))
+    return ClassTable(known, numbers, is_fixed=True)
+
+
+def _unknown_message(unknown: dict[str, str], names: Sequence[str], where: str) -> str:
+    lines = []
+    for raw, name in unknown.items():
+        near = near_names(name, names)
+        shown = repr(raw) if name == raw else f"{raw!r}, which --classes makes {name!r}"
+        lines.append(f"  {shown}: " + (f"near are {', '.join(near)}" if near else "nothing is near"))
+    names_are = "class name of the exports isn't" if len(unknown) == 1 else "class names of the exports aren't"
+    return (
+        f"{len(unknown)} {names_are} among those of --categories "
+        f"{where}:\n" + "\n".join(lines) + "\nWrite a yaml with a line 'raw name: class' for each ('null' leaves its "
+        "labels out, 'void' makes them void) and give it by --classes; or take --categories auto."
+    )
+
+
+def _found_table(wanted: Sequence[tuple[str, _Rule]]) -> ClassTable:
+    """The classes that occur, stuff first, each in the order of appearance."""
+    numbers = {raw: rule.meaning for raw, rule in wanted if rule.name is None}
+    spelled: dict[str, list[tuple[str, _Rule]]] = {}
+    for raw, rule in wanted:
+        if rule.name is not None:
+            spelled.setdefault(normal_name(rule.name) or rule.name, []).append((raw, rule))
+    ordered = sorted(spelled, key=lambda normal: _is_thing(spelled[normal]))
+    colors = _colors(ordered, spelled)
+    classes = []
+    for number, normal in enumerate(ordered):
+        found = spelled[normal]
+        name = spelling([rule.name or "" for _, rule in found])
+        classes.append(Category(number + 1, name, _is_thing(found), colors[normal]))
+        numbers.update((raw, number) for raw, _ in found)
+    return ClassTable(tuple(classes), numbers, is_fixed=False)
+
+
+def _is_thing(found: Sequence[tuple[str, _Rule]]) -> bool:
+    """What the exports say of a class; where none of them does, it is a thing."""
+    said = {rule.is_thing for _, rule in found} - {None}
+    if len(said) == 2:
+        raise DatasetError(
+            f"the class {found[0][0]!r} is a thing in one place and stuff in another (exports, --stuff); "
+            "rename one of them with --classes."
+        )
+    return said != {False}
+
+
+def _colors(ordered: Sequence[str], spelled: dict[str, list[tuple[str, _Rule]]]) -> dict[str, tuple[int, int, int]]:
+    """A colour of its own for each class: the exports', or the usual one of that name, or one unlike the others."""
+    usual = {normal_name(c.name): c.color for c in (*coco_categories(), *construction_categories())}
+    colors: dict[str, tuple[int, int, int]] = {}
+    for normal in ordered:
+        said = [rule.color for _, rule in spelled[normal] if rule.color]
+        color = said[0] if said else usual.get(normal)
+        if color and color != (0, 0, 0) and color not in colors.values():
+            colors[normal] = color
+    free = iter([color for color in distinct_colors(min(2 * len(ordered), 1000)) if color not in colors.values()])
+    return {normal: colors.get(normal) or next(free, (128, 128, 128)) for normal in ordered}
+
+
+def _read_rules(path: Path) -> dict[str, _Rule]:
+    content = _load(path, "--classes", "a yaml with a line 'raw name: class' for each")
+    if not isinstance(content, dict):
+        raise DatasetError(f"{path} has no lines 'raw name: class'; write one for each name.")
+    rules: dict[str, _Rule] = {}
+    for raw, value in content.items():
+        rule = _rule(value, f"{path}: {raw}")
+        rules[str(raw)] = rule
+        rules.setdefault(normal_name(str(raw)), rule)
+    return rules
+
+
+def _rule(value: Any, place: str) -> _Rule:
+    if value is None or isinstance(value, str):
+        return _Rule(None, _MEANINGS[value]) if value in _MEANINGS else _Rule(value)
+    if isinstance(value, dict) and isinstance(value.get("name"), str) and set(value) <= {"name", "isthing", "color"}:
+        color, is_thing = value.get("color"), value.get("isthing")
+        if is_thing not in (None, 0, 1):
+            raise DatasetError(f"{place} has isthing={is_thing!r}; allowed are 0 (stuff) and 1 (thing).")
+        is_color = (
+            isinstance(color, list) and len(color) == 3 and all(isinstance(c, int) and 0 <= c < 256 for c in color)
+        )
+        if color is not None and not is_color:
+            raise DatasetError(f"{place} has color={color!r}; write [red, green, blue], each 0 to 255.")
+        return _Rule(value["name"], REST, None if is_thing is None else bool(is_thing), tuple(color) if color else None)
+    raise DatasetError(
+        f"{place}: {value!r} is no class; write its name, null, void, or {{name: wall, isthing: 0}} (and color)."
+    )
+
+
+def _load(path: Path, option: str, allowed: str) -> Any:
+    try:
+        with open_regular(path) as file:
+            text = file.read().decode("utf-8-sig")
+        return json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
+    except FileNotFoundError as error:
+        raise MissingFileError(f"{option}: {path} isn't there. Give {allowed}.") from error
+    except SpecialFileError as error:
+        raise DatasetError(f"{option}: {error}") from error
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise DatasetError(f"{option}: {path} can't be read: {error}") from error

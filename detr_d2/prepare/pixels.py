@@ -1,0 +1,153 @@
+"""Pictures of any kind as the labels see them: 8 bits a channel, turned by EXIF or not, whichever the labels fit."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from detr_d2.errors import DatasetError, MissingFileError
+from detr_d2.labels.image_decoding import (
+    INFO_OF_EXIF,
+    TURNED_SIDEWAYS,
+    is_deep,
+    load_eight_bits,
+    open_image,
+    orientation_of,
+    turned,
+    unreadable_reason,
+)
+from detr_d2.labels.image_size import MOST_PIXELS
+from detr_d2.labels.records import PictureRecord
+
+_PLAIN_MODES = ("RGB", "L")
+_COPIED_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF")
+
+
+class UnusablePicture(DatasetError):
+    """A picture that can't be part of a dataset; ``args`` are a short code and a sentence."""
+
+    @property
+    def code(self) -> str:
+        """The same for all of a kind, such as ``picture-broken``."""
+        return str(self.args[0])
+
+    def __str__(self) -> str:
+        return str(self.args[1])
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A picture that was read to its last pixel.
+
+    Args:
+        image: mode RGB or L, turned as its labels are.
+        content: the file's bytes.
+        is_plain: the file shows this to every program, so its bytes can be copied; else it has to be written anew.
+        is_lossy: it was a JPEG.
+        notes: what was changed, each a code and a sentence.
+    """
+
+    image: Image.Image
+    content: bytes
+    is_plain: bool
+    is_lossy: bool
+    notes: tuple[tuple[str, str], ...] = ()
+
+    def pixels(self) -> np.ndarray:
+        """(H, W, 3) uint8, RGB."""
+        return np.asarray(self.image.convert("RGB"))
+
+
+def read_pixels(record: PictureRecord) -> np.ndarray:
+    """A picture as its labels see it, (H, W, 3) uint8 RGB.
+
+    Raises:
+        UnusablePicture: it can't be read, or has another size than its labels.
+        MissingFileError: it isn't there.
+    """
+    return decode(record).pixels()
+
+
+def decode(record: PictureRecord) -> Decoded:
+    """Read a picture; raises as :func:`read_pixels`."""
+    try:
+        content = record.image.read()
+    except MissingFileError:
+        raise
+    except DatasetError as error:
+        raise UnusablePicture("picture-broken", str(error)) from error
+    if not content:
+        raise UnusablePicture("picture-broken", f"{record.image} is empty. Restore it from its origin.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of sizes and odd EXIF data, both looked at here
+            with open_image(io.BytesIO(content)) as image:
+                return _decode_opened(image, content, record)
+    except UnusablePicture:
+        raise
+    except Image.DecompressionBombError as error:
+        raise UnusablePicture("picture-large", f"{record.image} is too large: {error}") from error
+    except Exception as error:  # decoders raise whatever they like on broken files
+        why = unreadable_reason(error, len(content))
+        raise UnusablePicture("picture-broken", f"{record.image} can't be read: {why}.") from error
+
+
+def _decode_opened(image: Image.Image, content: bytes, record: PictureRecord) -> Decoded:
+    if image.width * image.height > MOST_PIXELS:
+        raise UnusablePicture("picture-large", f"{record.image} has {image.width}x{image.height} pixels; too many.")
+    kind, mode, frames = image.format or "", image.mode, getattr(image, "n_frames", 1)
+    is_of_eight_bits = not is_deep(image)
+    loaded = load_eight_bits(image)  # before EXIF is asked for, see orientation_of
+    orientation = orientation_of(image) or 1
+    is_turned, notes = _turning(image.size, orientation, record)
+    upright = turned(loaded, orientation) if is_turned else loaded
+    plain = upright if upright.mode in _PLAIN_MODES else upright.convert("RGB")
+    for key in INFO_OF_EXIF:
+        plain.info.pop(key, None)
+    is_of_plain_mode = mode in _PLAIN_MODES and is_of_eight_bits
+    if not is_of_plain_mode:
+        bits = "" if is_of_eight_bits else " and more than 8 bits a channel"
+        notes += (("picture-mode", f"of mode {mode}{bits}, saved as {plain.mode} with 8 bits a channel."),)
+    is_single = frames == 1 or kind == "MPO"
+    is_plain = is_of_plain_mode and orientation == 1 and kind in _COPIED_FORMATS and is_single
+    if not is_single:
+        notes += (("picture-frames", f"has {frames} pictures in one file; the first one is taken."),)
+    return Decoded(plain, content, is_plain, kind in ("JPEG", "MPO"), notes)
+
+
+def _turning(
+    stored: tuple[int, int], orientation: int, record: PictureRecord
+) -> tuple[bool, tuple[tuple[str, str], ...]]:
+    """Whether EXIF's turn is applied, so that the picture has the size that was labelled, and what there is to say."""
+    said = (record.width, record.height)
+    upright = stored[::-1] if orientation in TURNED_SIDEWAYS else stored
+    if min(said) < 1:
+        said = upright
+    if said not in (upright, stored):
+        raise UnusablePicture(
+            "picture-size",
+            f"{record.image} is {upright[0]}x{upright[1]} pixels, its labels are for {said[0]}x{said[1]}. "
+            "Take the picture that was labelled.",
+        )
+    if orientation == 1:
+        return False, ()
+    tag = f"its EXIF tag (orientation {orientation})"
+    if said != upright:
+        return False, (("exif-refused", f"labelled as before {tag} turns it; saved so, without the tag."),)
+    if stored == upright:
+        return True, (("exif-unsure", f"turned as {tag} says; see whether the labels fit, as the size doesn't tell."),)
+    return True, (("exif-applied", f"turned as {tag} says, as it was when it was labelled."),)
+
+
+def encode(decoded: Decoded, suffix: str, quality: int = 95) -> bytes:
+    """The picture as a JPEG (``.jpg``) or a PNG (``.png``), without EXIF."""
+    file = io.BytesIO()
+    if suffix == ".png":
+        decoded.image.save(file, "PNG")
+    else:
+        decoded.image.save(file, "JPEG", quality=quality, subsampling=0 if quality >= 90 else 2)
+    return file.getvalue()

@@ -1,0 +1,170 @@
+"""From ``report.json`` to ``report.html``: what is shown is put together here, how it looks is in the template."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from detr_d2.pages import write_page
+
+from .examples import draw_examples
+from .reasons import SOURCES, meaning
+
+_TEMPLATE = Path(__file__).parent / "templates" / "report.html"
+_SHOWN_SKIPPED = 200
+_FEW = 20
+_MAP_SIDE = 860
+
+
+def write_report(out_folder: str | Path, report: Mapping[str, Any]) -> Path:
+    """Write ``report.html`` beside ``report.json``.
+
+    Args:
+        out_folder: of the dataset: ``images/`` and ``panoptic/``, from which examples are drawn.
+        report: the content of ``report.json``.
+
+    Returns:
+        The page.
+    """
+    folder = Path(out_folder)
+    kept = [entry for entry in report["classes"] if entry["kept"]]
+    examples = draw_examples(folder, kept)
+    return write_page(
+        folder / "report.html",
+        _TEMPLATE,
+        title=f"The dataset {report['options'].get('name') or folder.name}",
+        report=report,
+        totals=_totals(report, kept),
+        sources=_source_shares(kept),
+        axis=_size_axis(kept),
+        classes=[_class_row(entry, number, kept, report) for number, entry in enumerate(kept)],
+        lost=[entry for entry in report["classes"] if not entry["kept"] and (entry["dropped"] or entry["id"])],
+        examples=examples,
+        drops=_drop_table(report),
+        renamed=[name for name in report.get("names", ()) if name["to"] != name["from"]],
+        together=_together_map(report),
+        meaning=meaning,
+        skipped=report["pictures"]["skipped"][:_SHOWN_SKIPPED],
+        skipped_count=report["pictures"].get("skipped_count", len(report["pictures"]["skipped"])),
+    )
+
+
+def _totals(report: Mapping[str, Any], kept: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    labelled = sum(entry["pixels"] for entry in kept)
+    everything = report["pictures"].get("pixels")
+    dropped: Counter[str] = Counter()
+    for entry in (*report["classes"], *report.get("names", ())):
+        dropped.update(entry.get("dropped", {}))
+    return {
+        "things": sum(entry["is_thing"] for entry in kept),
+        "stuff": sum(not entry["is_thing"] for entry in kept),
+        "segments": sum(entry["kept"] for entry in kept),
+        "joined": dropped.pop("joined", 0),
+        "dropped": dropped.total(),
+        "void": 100 * (1 - labelled / everything) if everything else None,
+    }
+
+
+def _source_shares(kept: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """How many segments come from whom; nothing where all are people's."""
+    counts: Counter[str] = Counter()
+    for entry in kept:
+        counts.update(entry.get("sources", {}))
+    total = sum(counts.values())
+    if set(counts) <= {"human"}:
+        return []
+    return [
+        {"key": key, "name": SOURCES.get(key, key), "count": counts[key], "share": 100 * counts[key] / total}
+        for key in sorted(counts, key=lambda key: (list(SOURCES).index(key) if key in SOURCES else 99, key))
+    ]
+
+
+def _class_row(
+    entry: Mapping[str, Any], number: int, kept: Sequence[Mapping[str, Any]], report: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A class as the table and its gallery show it."""
+    others = [name for name in entry["matched_from"] if name != entry["name"]]
+    total = sum(one["pixels"] for one in kept)
+    most = max(one["pixels"] for one in kept)
+    total_sources = sum(entry.get("sources", {}).values())
+    return {
+        **entry,
+        "anchor": f"class-{number}",
+        "others": others,
+        "lost": sum(entry["dropped"].values()),
+        "share": 100 * entry["pixels"] / total,
+        "bar": 100 * entry["pixels"] / most,
+        "spread": _spread(entry["areas"], _size_axis(kept)),
+        "side": math.sqrt(entry["areas"][2]) if entry["areas"] else None,
+        "warning": _warning(entry, report),
+        "from": [
+            {"key": key, "name": SOURCES.get(key, key), "share": 100 * count / total_sources, "count": count}
+            for key, count in entry.get("sources", {}).items()
+        ],
+    }
+
+
+def _warning(entry: Mapping[str, Any], report: Mapping[str, Any]) -> str:
+    """What is thin about a class, in a few words; or nothing."""
+    pictures = entry["pictures"]
+    if not pictures["train"]:
+        return "no training"
+    if not pictures["val"] and report["pictures"]["val"]:
+        return "no validation"
+    return "few" if entry["is_thing"] and entry["kept"] < _FEW else ""
+
+
+def _spread(areas: Sequence[float], axis: tuple[float, float]) -> dict[str, float] | None:
+    """Where the quantiles of the sizes lie, in percent of an axis in powers of ten."""
+    if not areas:
+        return None
+    start, stop = math.log10(axis[0]), math.log10(max(axis[1], axis[0] * 1.01))
+    low, first, median, third, high = (100 * (math.log10(max(area, 1)) - start) / (stop - start) for area in areas)
+    return {"low": low, "first": first, "median": median, "third": third, "high": high}
+
+
+def _size_axis(kept: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    """The areas of the smallest and the largest segment, in pixels."""
+    areas = [entry["areas"] for entry in kept if entry["areas"]]
+    return max(1.0, min((area[0] for area in areas), default=1.0)), max((area[4] for area in areas), default=1.0)
+
+
+def _drop_table(report: Mapping[str, Any]) -> dict[str, Any]:
+    """What was dropped: a row for each class that lost something, a column for each reason."""
+    rows = [(entry["name"], entry["color"], entry["dropped"]) for entry in report["classes"] if entry["dropped"]]
+    rows += [(name["from"], None, name["dropped"]) for name in report.get("names", ()) if name.get("dropped")]
+    totals: Counter[str] = Counter()
+    for _, _, dropped in rows:
+        totals.update(dropped)
+    reasons = [reason for reason, _ in totals.most_common()]
+    return {
+        "reasons": [{"code": reason, "count": totals[reason], "meaning": meaning(reason)} for reason in reasons],
+        "rows": [
+            {"name": name, "color": color, "counts": [dropped.get(r) for r in reasons], "sum": sum(dropped.values())}
+            for name, color, dropped in rows
+        ],
+    }
+
+
+def _together_map(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The classes that are in pictures together: of the pictures with a row's class, the share with a column's."""
+    names, counts = report["cooccurrence"]["names"], report["cooccurrence"]["counts"]
+    shown = [number for number in range(len(names)) if counts[number][number]]
+    side = max(8, min(26, _MAP_SIDE // max(len(shown), 1)))
+    cells = []
+    for row, first in enumerate(shown):
+        for column, second in enumerate(shown):
+            together, alone = counts[first][second], counts[first][first]
+            if together and first != second:
+                told = f"{names[first]} and {names[second]}: {together} of {alone} pictures"
+                cells.append((column * side, row * side, round(together / alone, 2), told))
+    return {
+        "names": [names[number] for number in shown],
+        "side": side,
+        "cells": cells,
+        "size": side * len(shown),
+        "label": 7 * max((len(names[number]) for number in shown), default=0) * min(side, 12) / 12,
+    }

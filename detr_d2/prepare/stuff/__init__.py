@@ -1,0 +1,49 @@
+"""The rest of a picture, which people didn't label: void, one class, masks from elsewhere, or what a model says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from detr_d2.errors import ConfigError
+
+from .policy import Region, StuffPolicy
+from .rest import MiscStuff, NoStuff
+from .settings import MODEL_MARGIN, StuffSettings
+
+__all__ = ["Region", "StuffPolicy", "StuffSettings", "build_policy"]
+
+_WAYS = "none, misc, 'masks DIR', 'model WEIGHTS' or 'model module:function'"
+
+
+def build_policy(words: Sequence[str], settings: StuffSettings | None = None) -> StuffPolicy:
+    """The policy that ``--stuff`` names.
+
+    Args:
+        words: ``["none"]``, ``["misc"]``, ``["masks", DIR]``, ``["model", WEIGHTS]`` with what ``MODEL.WEIGHTS`` takes,
+            or ``["model", "module:function"]``, see :mod:`detr_d2.prepare.stuff.functions`.
+        settings: the choices beside it.
+
+    Raises:
+        ConfigError: there is no such way, or a word is missing or too many.
+        MissingFileError: a folder or a file isn't there.
+        WeightsError: the weights aren't those of a panoptic model whose classes have names.
+    """
+    settings = settings or StuffSettings()
+    way, *rest = words or ("",)
+    if way not in ("none", "misc", "masks", "model"):
+        raise ConfigError(f"--stuff {' '.join(words)}: allowed are {_WAYS}.")
+    wanted = {"masks": "a folder", "model": "weights or module:function"}.get(way)
+    if len(rest) != (wanted is not None):
+        what = f"needs {wanted} and nothing else" if wanted else "takes nothing behind it"
+        raise ConfigError(f"--stuff {' '.join(words)}: '{way}' {what}; allowed are {_WAYS}.")
+    if way == "none":
+        return NoStuff()
+    if way == "misc":
+        return MiscStuff(settings.margin or 0)
+    if way == "masks":
+        from .masks import MaskStuff
+
+        return MaskStuff(rest[0], settings)
+    from .model import ModelStuff
+
+    return ModelStuff(rest[0], MODEL_MARGIN if settings.margin is None else settings.margin, settings)

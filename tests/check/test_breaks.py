@@ -1,0 +1,85 @@
+"""Datasets without a fault, broken in each of the ways: exactly that fault is named, with image and segment."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from detr_d2.check import KINDS
+from tests.check import broken_files, broken_json
+from tests.check.breaking import Break, segments_of
+
+#: Faults that come along, as the break has these consequences too.
+CONSEQUENCES = {
+    "box-outside": {"box-stale"},
+    "id-duplicate": {"overlap"},
+    "id-range": {"png-unlisted"},
+    "id-type": {"png-unlisted"},
+    "image-unknown": {"picture-unlabelled"},
+    "path-duplicate": {"picture-unlabelled"},
+    "area-sum": {"area-stale"},
+    "box-beyond": {"box-stale"},
+    "box-off": {"overlap"},
+    "polygon-beyond": {"overlap"},
+    "polygon-crossing": {"overlap"},
+    "polygon-holes": {"overlap"},
+    "png-size": {"area-stale", "box-stale", "box-off", "box-outside", "box-beyond"},
+    "rle-counts": {"rle-uncompressed"},
+    "rle-uncompressed": {"overlap"},
+}
+
+
+@pytest.mark.parametrize(("broken", "code", "named", "panoptic"), [*broken_json.WAYS.cases, *broken_files.WAYS.cases])
+@settings(max_examples=3, deadline=None, database=None)
+@given(seed=st.integers(0, 2**32), number=st.integers(0, 2), which=st.integers(0, 1))
+def test_break_is_named_with_its_image_and_segment(
+    build: Any, broken: Break, code: str, named: tuple[bool, bool], panoptic: bool, seed: int, number: int, which: int
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        built = build(Path(folder), seed, panoptic)
+        image = built.content["images"][number]
+        segment = segments_of(built, image)[which]
+
+        broken(built, image, segment)
+        found = built.faults()
+
+    about = [fault for fault in found if fault.code == code]
+    assert {fault.code for fault in found} - CONSEQUENCES.get(code, set()) == {code}, found
+    assert len(about) == 1
+    assert about[0].severity == KINDS[code].severity
+    assert about[0].image_id == (image["id"] if named[0] else None)
+    assert about[0].segment_id == (segment["id"] if named[1] else None)
+    assert about[0].message and about[0].fix
+
+
+@settings(max_examples=10, deadline=None, database=None)
+@given(seed=st.integers(0, 2**32), panoptic=st.booleans())
+def test_dataset_without_a_fault_has_none(build: Any, seed: int, panoptic: bool) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        found = build(Path(folder), seed, panoptic).faults()
+
+    assert found == []
+
+
+def test_every_kind_of_fault_of_one_json_has_a_way_to_break() -> None:
+    broken = {case.values[1] for case in [*broken_json.WAYS.cases, *broken_files.WAYS.cases]}
+
+    assert set(KINDS) - broken == {
+        *(
+            "json-missing",
+            "json-broken",
+            "json-large",
+            "json-empty",
+            "json-repeated",
+            "folder-missing",
+            "json-other",
+            "folder-unknown",
+        ),
+        *("id-shared", "crowd-only", "split-leak", "split-near"),
+        *("export-broken", "shape-undrawn", "objects-missing"),
+    }
