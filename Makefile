@@ -37,10 +37,11 @@ quickstart: $(INSTALLED)  ## make data, train boxes, then masks, evaluate, draw 
 test: $(INSTALLED_TEST)  ## run all tests
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-lint: $(INSTALLED_DEV)  ## check style (ruff) and types (mypy)
+lint: $(INSTALLED_DEV)  ## check style (ruff), types (mypy) and which room imports which (import-linter)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
 
 bench: $(INSTALLED_TEST)  ## run the benchmarks, tools/benchmark_*.py, one after another
 	@set -e; for script in tools/benchmark_*.py; do \
@@ -72,6 +73,6 @@ $(INSTALLED_TEST): $(INSTALLED)
 	@touch $@
 
 $(INSTALLED_DEV): $(INSTALLED)
-	@echo "installing ruff and mypy into .venv"
+	@echo "installing ruff, mypy and import-linter into .venv"
 	@$(PIP) --editable '.[dev]'
 	@touch $@

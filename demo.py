@@ -18,7 +18,7 @@ from detr_d2.data import dataset_metadata, register_from_config
 from detr_d2.errors import USER_ERROR_EXIT_CODE, ConfigError, MissingFileError, run_command
 from detr_d2.picture_files import PictureError, find_pictures, read_picture, result_paths
 from detr_d2.prediction import DetrPredictor
-from detr_d2.visualization import draw_prediction, enlargement, save_picture
+from detr_d2.visualization import PanopticVisualizer, enlargement
 
 from detectron2.config import CfgNode
 from detectron2.utils.logger import setup_logger
@@ -94,10 +94,15 @@ def draw_all(cfg: CfgNode, pictures: list[Path], results: list[Path]) -> int:
             skipped += 1
             continue
         prediction: dict[str, Any] = predictor(image)
-        scale = enlargement(*image.shape[:2])
-        drawn = draw_prediction(image[:, :, ::-1], prediction, metadata, scale, cfg.MODEL.DETR.SCORE_THRESHOLD)
+        visualizer = PanopticVisualizer(image[:, :, ::-1], metadata, enlargement(*image.shape[:2]))
+        if "panoptic_seg" in prediction:
+            drawn = visualizer.draw_panoptic_seg_predictions(*prediction["panoptic_seg"])
+        else:
+            instances = prediction["instances"]
+            sure = instances[instances.scores >= cfg.MODEL.DETR.SCORE_THRESHOLD]
+            drawn = visualizer.draw_instance_predictions(sure)
         try:
-            save_picture(drawn, result)
+            drawn.save(result)
         except OSError as error:
             raise ConfigError(f"{result} can't be written: {error}. Name another --output, or make room.") from error
     return skipped

@@ -74,7 +74,7 @@ EXTRAS_REQUIRE = {
         *EXPORT,
     ],
     "export": EXPORT,
-    "dev": ["ruff>=0.6", "mypy>=1.8", "types-PyYAML", "types-tabulate", "types-tqdm"],
+    "dev": ["ruff>=0.6", "mypy>=1.8", "import-linter>=2.0", "types-PyYAML", "types-tabulate", "types-tqdm"],
 }
 
 setup(

@@ -46,13 +46,18 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
         SpecialFileError: the path leads to a folder, a pipe, a device or a socket.
         OSError: what ``open`` raises.
     """
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    return open(path, "rb", opener=_open_if_regular)
+
+
+def _open_if_regular(path: str, flags: int) -> int:
+    """The descriptor; what becomes of it is for ``open``, which knows whether it is closed already."""
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
     try:
         refuse_special(path, os.fstat(descriptor).st_mode)
-        return os.fdopen(descriptor, "rb")
     except BaseException:
         os.close(descriptor)
         raise
+    return descriptor
 
 
 def refuse_special(path: str | os.PathLike[str], mode: int | None = None) -> None:

@@ -47,7 +47,8 @@ def test_short_benchmark_delivers_ratios_growth_and_a_plot(
 
     content = json.loads(figures.read_text())
     assert [row["kind"] for row in content["rows"]] == [
-        benchmark.MODEL,
+        benchmark.FIRST,
+        benchmark.AGAIN,
         benchmark.FILES,
         benchmark.COLORS,
         benchmark.IDS,

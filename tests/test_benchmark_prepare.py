@@ -25,7 +25,7 @@ def test_made_exports_have_things_that_do_not_overlap(benchmark: ModuleType, tmp
 
     (export,) = read_exports([tmp_path / "cvat"], "cvat")
 
-    labels = [picture.labels if isinstance(picture.labels, tuple) else picture.labels() for picture in export.pictures]
+    labels = [picture.labels if isinstance(picture.labels, tuple) else picture.labels() for picture in export.images]
     assert [len(of_picture) for of_picture in labels] == [3, 3]
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -71,3 +74,33 @@ def test_file_of_the_longest_name_can_be_written(tmp_path: Path) -> None:
     path = write_text(tmp_path / ("n" * 255), "text")
 
     assert path.read_text() == "text"
+
+
+def test_an_interrupt_while_a_file_is_opened_stays_an_interrupt(tmp_path: Path) -> None:
+    """Ctrl-C at any step: a file that is closed twice would make an error of it, as if the file couldn't be read."""
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    left = 0
+
+    def interrupt(frame: FrameType, event: str, argument: Any) -> Any:
+        nonlocal left
+        frame.f_trace_opcodes = True
+        left -= event == "opcode"
+        if left == 0 and event == "opcode":
+            raise KeyboardInterrupt
+        return interrupt
+
+    before = sys.gettrace()
+    interrupted = 0
+    for step in range(1, 1000):
+        left = step
+        sys.settrace(interrupt)
+        try:
+            open_regular(path).close()
+            break
+        except KeyboardInterrupt:
+            interrupted += 1
+        finally:
+            sys.settrace(before)
+
+    assert interrupted > 10 and left > 0

@@ -16,11 +16,10 @@ from scipy import ndimage
 from detr_d2.data import Category, read_panoptic_png
 from detr_d2.evaluation.bootstrap import bootstrap_intervals
 from detr_d2.evaluation.boundaries import INSIDE, boundary_map, boundary_overlaps, boundary_width
-from detr_d2.evaluation.measure_results import evaluation_results, measures_as_json
 from detr_d2.evaluation.measures import PanopticMeasures, size_of
 from detr_d2.evaluation.overlaps import Overlaps
 from detr_d2.evaluation.records import EvaluationRecord, make_record
-from detr_d2.evaluation.results import group_labels
+from detr_d2.evaluation.results import evaluation_results, group_labels, measures_as_json
 
 IS_THING = [True, True, False, False]
 #: Boundary PQ, SQ, RQ and N, and true positives, false positives, false negatives, by the published code.
@@ -193,7 +192,7 @@ def test_parts_merge_to_the_whole() -> None:
         joined.merge(part)
 
     whole = measured(*records)
-    intervals = [bootstrap_intervals(m.sums, group_labels(IS_THING), 20) for m in (joined, whole)]
+    intervals = [bootstrap_intervals(m.quality, group_labels(IS_THING), 20) for m in (joined, whole)]
     ours, theirs = (evaluation_results(m, i) for m, i in zip((joined, whole), intervals))
     assert list(ours) == list(theirs)
     for task in ours:
@@ -203,7 +202,7 @@ def test_parts_merge_to_the_whole() -> None:
 def test_every_number_has_its_name_in_results_and_file() -> None:
     ones = np.ones((4, 4), np.int64)
     measures = measured(record(ones, {1: 2}, ones, {1: 2}))
-    intervals = bootstrap_intervals(measures.sums, group_labels(IS_THING), 10)
+    intervals = bootstrap_intervals(measures.quality, group_labels(IS_THING), 10)
     categories = [Category(i, f"c{i}", flag, (0, 0, 0)) for i, flag in enumerate(IS_THING)]
 
     results = evaluation_results(measures, intervals)

@@ -14,8 +14,9 @@ from PIL import Image
 from detr_d2.cli import main
 from detr_d2.errors import DatasetError, MissingFileError
 from detr_d2.evaluation import DetrPanopticEvaluator, build_evaluator
+from detr_d2.evaluation.evaluation_folder import read_records, read_run
 from detr_d2.evaluation.measures import PanopticMeasures
-from detr_d2.evaluation.records import encode_preview, read_records, read_run
+from detr_d2.evaluation.records import encode_preview
 from tests.made_evaluations import config, predict, run, write_dataset
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -53,7 +54,7 @@ def test_records_count_every_pixel_once(evaluated: tuple[str, Path, dict]) -> No
         assert sum(pixels for *_, pixels in record.overlaps) == record.height * record.width
         assert sum(pixels for *_, pixels in record.boundary_overlaps) == record.height * record.width
         assert {s["id"]: s["area"] for s in record.true} == {
-            i: n for i, n in record.pixels.true_areas.items() if i in {s["id"] for s in record.true}
+            i: n for i, n in record.compared.overlaps.true_areas.items() if i in {s["id"] for s in record.true}
         }
         assert all(s["score"] == pytest.approx(0.9) for s in record.predicted)
 

@@ -1,8 +1,10 @@
-"""Pictures can be read and have the promised sizes; curves survive what killed runs leave behind."""
+"""Drawings can be read and have the promised sizes, whoever draws them."""
 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,14 +19,13 @@ from PIL import Image
 from detr_d2.data import dataset_metadata, read_panoptic_png, register
 from detr_d2.errors import DatasetError, MissingFileError
 from detr_d2.visualization import (
-    draw_curves,
+    PanopticVisualizer,
     draw_instances,
     draw_panoptic,
     draw_per_class,
     draw_prediction,
     draw_side_by_side,
     enlargement,
-    read_metrics,
     save_picture,
     save_side_by_side,
 )
@@ -32,7 +33,8 @@ from detr_d2.visualization.class_style import ClassStyle, class_style
 from detr_d2.visualization.label_layout import place_labels, text_size
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Boxes, BoxMode, Instances
+from detectron2.utils.visualizer import Visualizer
 
 NAMES = ["brick", "pipe", "sky", "ground"]
 COLORS = [(200, 40, 30), (60, 180, 200), (90, 160, 240), (130, 100, 60)]
@@ -252,93 +254,6 @@ def test_label_without_a_free_place_is_left_out() -> None:
     assert places[1] is None
 
 
-def write_metrics(path: Path, *records: dict[str, Any] | str) -> Path:
-    lines = [record if isinstance(record, str) else json.dumps(record) for record in records]
-    path.write_text("\n".join(lines))
-    return path
-
-
-def test_metrics_leave_out_partial_lines_and_what_is_no_number(tmp_path: Path) -> None:
-    file = write_metrics(
-        tmp_path / "metrics.json",
-        {"iteration": 19, "total_loss": 3.0, "lr": 0.1},
-        {"iteration": 39, "total_loss": float("nan"), "lr": float("inf"), "note": "text"},
-        "[1, 2]",
-        {"total_loss": 5.0},
-        {"iteration": 59, "total_loss": 2.0},
-        '{"iteration": 79, "total_lo',
-    )
-
-    assert read_metrics(file) == {"total_loss": {19: 3.0, 59: 2.0}, "lr": {19: 0.1}}
-    assert read_metrics(tmp_path) == read_metrics(file), "the folder will do"
-
-
-def test_metrics_of_a_restarted_run_are_the_last_ones(tmp_path: Path) -> None:
-    file = write_metrics(
-        tmp_path / "metrics.json",
-        {"iteration": 19, "total_loss": 3.0},
-        {"iteration": 39, "total_loss": 2.0},
-        {"iteration": 39, "panoptic_seg/PQ": 50.0},
-        {"iteration": 59, "total_loss": 1.0},
-        {"iteration": 39, "total_loss": 2.5},
-    )
-
-    assert read_metrics(file) == {"total_loss": {19: 3.0, 39: 2.5}}
-
-
-def test_metrics_of_one_iteration_may_come_in_two_lines(tmp_path: Path) -> None:
-    file = write_metrics(
-        tmp_path / "metrics.json",
-        {"iteration": 60, "panoptic_seg/PQ": 50.0},
-        {"iteration": 59, "total_loss": 1.0},
-    )
-
-    assert read_metrics(file) == {"panoptic_seg/PQ": {60: 50.0}, "total_loss": {59: 1.0}}
-
-
-def test_metrics_that_are_absent_or_empty_are_named(tmp_path: Path) -> None:
-    with pytest.raises(MissingFileError, match=r"metrics\.json isn't there"):
-        read_metrics(tmp_path)
-    with pytest.raises(DatasetError, match="holds no metrics"):
-        read_metrics(write_metrics(tmp_path / "metrics.json", "nothing"))
-
-
-def test_curves_of_two_stages_are_one_picture(tmp_path: Path) -> None:
-    first = {"total_loss": 3.0, "loss_ce": 1.0, "loss_bbox": 1.0, "loss_giou": 1.0, "loss_ce_0": 9.0, "lr": 1e-3}
-    second = {"total_loss": 3.0, "loss_mask": 1.0, "loss_dice": 2.0, "lr": 1e-3}
-    quality = {"panoptic_seg/PQ": 50.0, "panoptic_seg/PQ_th": 40.0, "panoptic_seg/PQ_st": 90.0}
-    stage1 = write_metrics(tmp_path / "1.json", *({"iteration": i, **first} for i in (19, 39)))
-    stage2 = write_metrics(
-        tmp_path / "2.json", *({"iteration": i, **second} for i in (19, 39)), {"iteration": 40, **quality}
-    )
-
-    output = draw_curves({"stage 1": stage1, "stage 2": stage2}, tmp_path / "pictures" / "curves.png")
-
-    with Image.open(output) as picture:
-        both = picture.size
-    with Image.open(draw_curves({"stage 1": stage1}, tmp_path / "one.png")) as picture:
-        one = picture.size
-    assert both[0] > one[0], "masks and PQ have columns of their own"
-    assert both[1] == 2 * one[1]
-
-
-def test_curves_of_several_test_sets_and_of_one_value_are_drawn(tmp_path: Path) -> None:
-    file = write_metrics(
-        tmp_path / "m.json",
-        {"iteration": 9, "yard_val/panoptic_seg/PQ": 50.0, "other/panoptic_seg/PQ": 60.0},
-    )
-
-    assert draw_curves({"run": file}, tmp_path / "c.png").is_file()
-
-
-def test_curves_without_anything_to_draw_say_so(tmp_path: Path) -> None:
-    file = write_metrics(tmp_path / "m.json", {"iteration": 9, "eta_seconds": 50.0})
-
-    with pytest.raises(DatasetError, match="has losses, lr or PQ"):
-        draw_curves({"run": file}, tmp_path / "c.png")
-    assert not (tmp_path / "c.png").exists()
-
-
 def quality_file(folder: Path) -> Path:
     def entry(name: str, is_thing: bool, quality: float | None) -> dict[str, Any]:
         counts = {"true_positives": 3, "false_positives": 1, "false_negatives": 2} if quality is not None else {}
@@ -380,3 +295,100 @@ def test_per_class_bars_refuse_other_files(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"other\.json isn't a panoptic_quality\.json"):
         draw_per_class(tmp_path / "other.json", tmp_path / "classes.png")
     assert not (tmp_path / "classes.png").exists()
+
+
+def test_visualizer_is_detectron2s_and_paints_what_is_drawn_without_it(scene: tuple, metadata: Any) -> None:
+    image, ids, segments = scene
+    visualizer = PanopticVisualizer(image, metadata, scale=2.0)
+
+    drawn = visualizer.draw_panoptic_seg_predictions(torch.from_numpy(ids), segments)
+
+    assert isinstance(visualizer, Visualizer)
+    assert drawn is visualizer.get_output()
+    np.testing.assert_array_equal(drawn.get_image(), draw_panoptic(image, ids, segments, metadata, 2.0))
+    assert (drawn.height, drawn.width, drawn.scale) == (96, 120, 2.0)
+
+
+def test_visualizer_draws_over_what_it_has_drawn(scene: tuple, metadata: Any) -> None:
+    image, ids, segments = scene
+    plain = draw_panoptic(image, ids, segments, metadata).astype(int)
+    visualizer = PanopticVisualizer(image, metadata)
+    visualizer.draw_panoptic_seg(ids, segments)
+    instances = Instances((96, 120), pred_boxes=Boxes(torch.tensor([[80.0, 60.0, 110.0, 90.0]])))
+    instances.pred_classes = torch.tensor([1])
+
+    over = visualizer.draw_instance_predictions(instances).get_image().astype(int)
+    visualizer.draw_text("X", (10, 70), color="r")
+    with_text = visualizer.get_output().get_image().astype(int)
+
+    assert (over[90, 80:110] == COLORS[1]).all() and (over[88, 5:60] == plain[88, 5:60]).all()
+    assert with_text.shape == over.shape and (with_text != over).any()
+    assert (with_text[88, 40:100] == over[88, 40:100]).all(), "Detectron2's own strokes go over the painted ones"
+
+
+def test_visualizer_draws_masks_the_small_ones_above(metadata: Any) -> None:
+    masks = torch.zeros(2, 60, 80, dtype=torch.bool)
+    masks[0, 40:50, 10:70] = True
+    masks[1] = True
+    instances = Instances(
+        (60, 80), pred_masks=masks, pred_classes=torch.tensor([0, 1]), scores=torch.tensor([0.9, 0.8])
+    )
+
+    drawn = PanopticVisualizer(np.zeros((60, 80, 3), np.uint8), metadata, 4).draw_instance_predictions(instances)
+
+    mixed = drawn.get_image()[4 * 48, 4 * 12]
+    np.testing.assert_allclose(mixed, 0.55 * np.array(COLORS[0]), atol=2)
+
+
+def test_visualizer_draws_dataset_dicts(dataset_dict: dict, scene: tuple, metadata: Any) -> None:
+    image, ids, segments = scene
+    known = [{key: value for key, value in segment.items() if key != "score"} for segment in segments]
+    boxes = {"annotations": [{"bbox": [80, 60, 30, 30], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 1}]}
+
+    of_map = PanopticVisualizer(image, metadata).draw_dataset_dict(dataset_dict).get_image()
+    of_boxes = PanopticVisualizer(image, metadata).draw_dataset_dict(boxes).get_image()
+
+    np.testing.assert_array_equal(of_map, draw_panoptic(image, ids, known, metadata))
+    assert (of_boxes[90, 85:110] == COLORS[1]).all()
+
+
+def test_visualizer_leaves_out_small_stuff_and_knows_categories_by_their_ids(metadata: Any) -> None:
+    ids = np.full((60, 80), 2003)
+    ids[:, 70:] = 3000
+    metadata.set(label_divisor=1000, thing_dataset_id_to_contiguous_id={7: 0, 9: 1})
+    image = np.full((60, 80, 3), 100, np.uint8)
+
+    drawn = PanopticVisualizer(image, metadata).draw_panoptic_seg(ids, None, area_threshold=1000, alpha=1.0).get_image()
+
+    assert (drawn[50:, 30:60] == COLORS[2]).all()
+    assert (drawn[50:, 75:] == 100).all()
+
+
+def test_visualizer_saves_whole_files(scene: tuple, metadata: Any, tmp_path: Path) -> None:
+    drawn = PanopticVisualizer(scene[0], metadata).draw_panoptic_seg(*scene[1:])
+
+    drawn.save(str(tmp_path / "drawn.png"))
+
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "drawn.png")), drawn.get_image())
+
+
+def test_visualizer_paints_without_opencv_and_says_what_needs_it(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['detectron2.utils.visualizer'] = None\n"
+        "import numpy as np\n"
+        "from types import SimpleNamespace\n"
+        "from detr_d2.visualization import PanopticVisualizer\n"
+        "nothing = SimpleNamespace(get=lambda key, default: default)\n"
+        "visualizer = PanopticVisualizer(np.zeros((60, 80, 3), np.uint8), nothing)\n"
+        "segments = [{'id': 1, 'category_id': 0, 'isthing': True}]\n"
+        "assert visualizer.draw_panoptic_seg(np.ones((60, 80), int), segments).get_image().any()\n"
+        "from detr_d2.errors import ConfigError\n"
+        "for call in (lambda: visualizer.draw_text('X', (1, 1)), lambda: visualizer.output.ax):\n"
+        "    try:\n        call()\n"
+        "    except ConfigError as error:\n        print(error)\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("pip install opencv-python-headless") == 2

@@ -33,8 +33,8 @@ from detr_d2.labels.panoptic_png import encode_ids
 from detr_d2.labels.readers import read_exports
 from detr_d2.parallel import default_workers
 from detr_d2.prepare.classes import build_class_table
-from detr_d2.prepare.crowds import CrowdRule
-from detr_d2.prepare.segmenting import LabelRules, draw_labels, measure
+from detr_d2.prepare.label_rules import CrowdRule, LabelRules
+from detr_d2.prepare.segmenting import draw_labels, measure
 
 CONVERTERS = ("detection2panoptic_coco_format", "panoptic2detection_coco_format")
 EXAMPLES = """\
@@ -162,9 +162,8 @@ def labels_alone(place: Path, count: int, args: Any) -> list[dict[str, Any]]:
         (export,) = read_exports([place / "cvat"], "cvat")
         table_of_classes = build_class_table([export], [])
         rules = LabelRules(table_of_classes, CrowdRule(), "small-on-top", 16)
-        for record in export.pictures:
-            labels = record.labels if isinstance(record.labels, tuple) else tuple(record.labels())
-            canvas = draw_labels(labels, rules, (record.height, record.width), True, "human")
+        for record in export.images:
+            canvas = draw_labels(record.read_labels(), rules, (record.height, record.width), True, "human")
             segments = measure(canvas, table_of_classes)
             png = encode_ids(canvas.numbers, [0, *(segment.id for segment in segments)])
             (folder / f"{Path(record.name).stem}.png").write_bytes(png)

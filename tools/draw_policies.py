@@ -24,12 +24,11 @@ from scipy import ndimage
 import detr_d2  # noqa: F401  chooses the detectron2
 from detr_d2.data import read_panoptic_png
 from detr_d2.files import write_whole
-from detr_d2.labels.records import Bitmap, ClassRecord, Export, FileRef, Label, PictureRecord
-from detr_d2.prepare.coco_mix import COCO_THINGS, CocoThings, mix_in
-from detr_d2.prepare.options import PrepareOptions
+from detr_d2.labels.records import ClassRecord, Export, FileRef, ImageRecord, Label, Runs
+from detr_d2.prepare.coco_mix import mix_in
+from detr_d2.prepare.options import COCO_THINGS, CocoThings, PrepareOptions
 from detr_d2.prepare.pipeline import prepare
 from detr_d2.prepare.stuff import StuffPolicy, StuffSettings, build_policy
-from detr_d2.prepare.tasks import Input
 from detr_d2.visualization import draw_panoptic
 from detr_d2.yard import STUFF, Scene, make_scene
 from detr_d2.yard.scene import COLORS
@@ -91,7 +90,7 @@ def label_of(scene: Scene, place: int, z_order: int = 0, is_crowd: bool = False)
     changes = np.flatnonzero(np.diff(flat)) + 1
     counts = np.diff(np.concatenate([[0], changes, [flat.size]])).tolist()
     counts = [0, *counts] if flat[0] else counts
-    shape = Bitmap(0, 0, (HEIGHT, WIDTH), tuple(counts))
+    shape = Runs((HEIGHT, WIDTH), tuple(counts), by_rows=True)
     return Label(scene.names[place], shape, is_crowd, z_order, id=place)
 
 
@@ -114,14 +113,14 @@ class Drawer:
     ) -> np.ndarray:
         """The scene with these labels of people's, prepared in one way."""
         classes = tuple(ClassRecord(name, True, COLORS[name]) for name in sorted({one.class_name for one in labels}))
-        record = PictureRecord(self._file, "1.png", WIDTH, HEIGHT, tuple(labels))
+        record = ImageRecord(self._file, "1.png", WIDTH, HEIGHT, tuple(labels))
         export = Export("site", "coco-instances", self._file, classes, (record,))
-        return self.prepared(Input(export), build_policy(words, stuff), **options)
+        return self.prepared(export, build_policy(words, stuff), **options)
 
-    def prepared(self, given: Input, policy: StuffPolicy, **options: Any) -> np.ndarray:
+    def prepared(self, export: Export, policy: StuffPolicy, **options: Any) -> np.ndarray:
         """The scene as a dataset of one picture has it."""
         self._count += 1
-        folder = prepare([given], policy, PrepareOptions(self._folder / f"way_{self._count}", val=0, **options)).folder
+        folder = prepare([export], policy, PrepareOptions(self._folder / f"way_{self._count}", val=0, **options)).folder
         content = json.loads((folder / "panoptic_train.json").read_text(encoding="utf-8"))
         (annotation,) = content["annotations"]
         ids = read_panoptic_png(str(folder / "panoptic" / annotation["file_name"]))
@@ -195,14 +194,14 @@ def mixed_panel(drawer: Drawer, scene: Scene, folder: Path, things: CocoThings) 
     names = [AS_COCO.get(name, "truck") for name in scene.names]
     labels = tuple(Label(name, _visible(scene, place), id=place) for place, name in enumerate(names))
     classes = tuple(ClassRecord(name, name == "truck") for name in dict.fromkeys(names))
-    record = PictureRecord(FileRef(folder / "1.png"), "1.png", WIDTH, HEIGHT, labels)
+    record = ImageRecord(FileRef(folder / "1.png"), "1.png", WIDTH, HEIGHT, labels)
     export = Export("coco", "coco-panoptic", FileRef(Path("panoptic.json")), classes, (record,), is_cvat=False)
     (mixed,) = mix_in([export], 1, things=things)
-    picture = drawer.prepared(Input(mixed, "coco", fills_rest=False), build_policy(["none"]))
+    picture = drawer.prepared(mixed, build_policy(["none"]))
     return Panel(f"--coco-things {things}", picture)
 
 
-def _visible(scene: Scene, place: int) -> Bitmap:
+def _visible(scene: Scene, place: int) -> Runs:
     outline = np.zeros_like(scene.outlines)
     outline[place] = scene.segments == place
     return label_of(Scene(scene.image, scene.segments, scene.names, outline), place).shape  # type: ignore[return-value]

@@ -25,7 +25,8 @@ from detr_d2.data import dataset_metadata
 from detr_d2.errors import UserError, run_command
 from detr_d2.model_zoo import get_config_file
 from detr_d2.prediction import DetrPredictor
-from detr_d2.visualization import draw_curves, draw_per_class, save_side_by_side
+from detr_d2.training.plot import draw_runs, read_runs
+from detr_d2.visualization import draw_per_class, save_side_by_side
 
 from detectron2.data import DatasetCatalog
 
@@ -150,7 +151,8 @@ class Quickstart:
         scenes = DatasetCatalog.get("yard_val")[:NUM_PICTURES]
         pictures = self.output / "pictures"
         save_side_by_side(predictor, tqdm(scenes, unit="picture"), dataset_metadata("yard_val"), pictures)
-        draw_curves({"stage 1: boxes": self.stage1, "stage 2: masks": self.stage2}, pictures / "curves.png")
+        runs = read_runs([f"stage 1: boxes={self.stage1}", f"stage 2: masks={self.stage2}"])
+        draw_runs(runs, pictures / "curves.png")
         draw_per_class(self.quality_file(), pictures / "per_class.png")
 
     def overrides(self, folder: Path, weights: Path | None = None) -> list[str]:

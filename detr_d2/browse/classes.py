@@ -15,7 +15,7 @@ def segments_of(record: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def class_rows(records: Iterable[dict[str, Any]], categories: Sequence[Category]) -> list[dict[str, Any]]:
-    """For each class its name, colour and kind, the pictures and segments that have it, its crowds and its pixels.
+    """For each class its name, colour and kind, the images and segments that have it, its crowds and its pixels.
 
     Args:
         records: dataset dicts.

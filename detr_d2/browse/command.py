@@ -1,4 +1,4 @@
-"""``detr-d2 browse``: a dataset's pictures with their truth, as a page for the browser."""
+"""``detr-d2 browse``: a dataset's images with their truth, as a page for the browser."""
 
 from __future__ import annotations
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from detr_d2.labels.rules import RULES, Fault, Rule
+
 from .dataset import dataset_faults
-from .faults import KINDS, Fault, Kind
 from .sources import Source, Sources, find_sources
 
-__all__ = ["KINDS", "Fault", "Kind", "Source", "Sources", "dataset_faults", "find_sources"]
+__all__ = ["RULES", "Fault", "Rule", "Source", "Sources", "dataset_faults", "find_sources"]

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 from detr_d2.config_values import check_values
 from detr_d2.errors import DatasetError
+from detr_d2.labels.rules import Fault
 from detr_d2.parallel import default_workers
 
 from detectron2.config import CfgNode
 
 from .dataset import dataset_faults
-from .faults import Fault
 from .report import Findings
 from .sources import sources_of_registered
 

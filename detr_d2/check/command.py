@@ -13,11 +13,11 @@ from tqdm import tqdm
 from detr_d2.arguments import whole_number
 from detr_d2.errors import DatasetError
 from detr_d2.files import refuse_replacing, refuse_special
+from detr_d2.labels.rules import RULES, Fault
 from detr_d2.parallel import default_workers
 
+from .copying import CHANGES, fix_dataset, refuse_inside, refuse_taken
 from .dataset import dataset_faults
-from .faults import KINDS, Fault
-from .fixing import CHANGES, fix_dataset, refuse_inside, refuse_taken
 from .report import Findings, JsonReport, collect, write_report
 from .sources import Sources, files_read, find_sources, folders_read, refuse_exports
 
@@ -126,7 +126,7 @@ def _fix(dataset: Sources, before: Findings, args: argparse.Namespace) -> int:
     print(f"{args.dataset}: {before.summary()}")
     print(f"{args.fix}: {after.summary()}, after {log.summary()}; all of them are in {CHANGES} there")
     for code, count in sorted(after.counts.items(), key=lambda item: -item[1]):
-        print(f"  left for you to decide: {code}, {count} times: {KINDS[code].fix}")
+        print(f"  left for you to decide: {code}, {count} times: {RULES[code].advice}")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,16 +12,15 @@ from detr_d2.labels.readers import shape_mask
 from detr_d2.labels.readers.building import PackedLabels
 from detr_d2.labels.readers.discovery import Found, read_found
 from detr_d2.labels.records import Label, Note, PictureRecord, Polygons
+from detr_d2.labels.rules import RULES
+from detr_d2.labels.rules.categories import Categories
+from detr_d2.labels.rules.image import ImageTask, walk_image
+from detr_d2.labels.rules.images import IMAGE_UNLABELLED, ListedImage
+from detr_d2.labels.rules.json_files import EXPORT_BROKEN, JSON_OTHER
+from detr_d2.labels.rules.masks import MASK_EMPTY, RLE_UNCOMPRESSED, mask_rules
+from detr_d2.labels.rules.names import IMAGE_MISSING, FileNames
+from detr_d2.labels.rules.rule import Fault, Finding, Listing, Place, faults
 from detr_d2.labels.run_lengths import run_lengths
-
-from .boxes import Place
-from .categories import category_faults
-from .drawing import drawing_faults
-from .faults import KINDS, Fault, fault
-from .images import ListedPicture
-from .masks import mask_faults
-from .paths import FileNames
-from .pictures import picture_faults
 
 #: What the readers call it, where the checks have another word, or none as it is no fault.
 _CODES = {
@@ -66,66 +66,75 @@ class CheckedExport:
 
 def check_export(found: Found) -> CheckedExport:
     """Faults of an export; nothing is raised for what it holds."""
-    file = str(found.tree.files[found.key])
+    place = Place(str(found.tree.files[found.key]))
     try:
         export = read_found(found, "cvat")
     except (DatasetError, SpecialFileError) as error:
-        message = str(error).removeprefix(file).lstrip(" :,")
-        return CheckedExport([fault("export-broken", file, message)], [], {})
+        message = str(error).removeprefix(place.file).lstrip(" :,")
+        return CheckedExport([place.found(EXPORT_BROKEN, message).fault()], [], {})
     if export is None:
-        return CheckedExport([fault("json-other", file, "isn't COCO's; it wasn't checked.")], [], {})
-    faults = [one for note in export.notes if (one := _of_note(note, file))]
+        return CheckedExport([place.found(JSON_OTHER, "isn't COCO's; it wasn't checked.").fault()], [], {})
     images = [
         {"id": number if record.image_id is None else record.image_id, "file_name": record.name}
         for number, record in enumerate(export.pictures)
     ]
-    categories = [{"id": number, "name": entry.name} for number, entry in enumerate(export.classes, 1)]
-    faults += category_faults(categories, file, with_isthing=False)
-    names = FileNames(file, None, "picture-missing")
-    for image in images:
-        faults += names.faults(image["file_name"], image["id"], f"image {image['id']}")
+    entries = [{"id": number, "name": entry.name} for number, entry in enumerate(export.classes, 1)]
     nothing = PackedLabels.of(())
     unlabelled = [record.name for record in export.pictures if record.labels == nothing]
+    findings = [*filter(None, (_of_note(note, place.file) for note in export.notes))]
+    findings += _listing_rules(images, entries, place.file)
     if unlabelled:
         shown = ", ".join(unlabelled[:5]) + (", ..." if len(unlabelled) > 5 else "")
         message = f"{len(unlabelled)} of {len(export.pictures)} pictures have no label: {shown}."
-        faults.append(fault("picture-unlabelled", file, message))
-    tasks = [ExportTask(record, file) for record in export.pictures]
-    labelled = len(export.pictures) - len(unlabelled)
-    return CheckedExport(faults, tasks, {"images": images, "categories": categories}, labelled)
+        findings.append(place.found(IMAGE_UNLABELLED, message))
+    tasks = [ExportTask(record, place.file) for record in export.pictures]
+    content = {"images": images, "categories": entries}
+    return CheckedExport(list(faults(findings)), tasks, content, len(export.pictures) - len(unlabelled))
 
 
-def _of_note(note: Note, file: str) -> Fault | None:
+def _listing_rules(images: list[dict[str, Any]], entries: list[dict[str, Any]], file: str) -> Iterator[Finding]:
+    """Findings about classes and names, which are as a COCO JSON has them."""
+    categories = Categories(entries, file, with_isthing=False)
+    for number, entry in enumerate(entries):
+        yield from categories.rules(entry, number)
+        categories.add(entry, number)
+    yield from categories.final_rules()
+    names = FileNames(None, IMAGE_MISSING)
+    for image in images:
+        yield from names.rules(image, Place(file, image["id"], None, f"image {image['id']}"))
+
+
+def _of_note(note: Note, file: str) -> Finding | None:
     code = _CODES.get(note.code, note.code)
     if code is None:
         return None
     about = f"{note.class_name}: " if note.class_name else ""
-    known = code if code in KINDS else "export-broken"
-    return fault(known, file, about + note.message, note.picture or None, note.label_id or None)
+    place = Place(file, note.picture or None, note.label_id or None)
+    return place.found(RULES.get(code, EXPORT_BROKEN), about + note.message)
 
 
-def look_at_export_picture(task: ExportTask) -> list[Fault]:
-    """Faults of one picture and of what is drawn on it."""
+def look_at_export_image(task: ExportTask) -> list[Fault]:
+    """Faults of one image and of what is drawn on it."""
     record = task.record
     image_id = record.name if record.image_id is None else record.image_id
-    listed = ListedPicture(image_id, record.width, record.height, str(record.image))
-    found = list(picture_faults(listed))
+    listed = ListedImage(image_id, record.width, record.height, str(record.image))
+    labels: Sequence[Label] = ()
+    findings: list[Finding] = []
     try:
         labels = record.labels if isinstance(record.labels, tuple) else record.labels()
     except (DatasetError, SpecialFileError) as error:
-        return [*found, fault("export-broken", task.file, str(error), image_id)]
+        findings.append(Place(task.file, image_id).found(EXPORT_BROKEN, str(error)))
     entries = []
     for label in labels if record.width else ():
         place = Place(task.file, image_id, label.id, f"label {label.id} ({label.class_name})")
         try:
             entry = {"id": label.id, "iscrowd": int(label.is_crowd), "segmentation": _segmentation(label, record)}
         except DatasetError as error:
-            found.append(place.fault("mask-empty", str(error)))
+            findings.append(place.found(MASK_EMPTY, str(error)))
             continue
-        faults = list(mask_faults(entry, record.width, record.height, place))
-        found += (one for one in faults if one.code != "rle-uncompressed")
+        findings += (one for one in mask_rules(entry, listed.size, place) if one.rule is not RLE_UNCOMPRESSED)
         entries.append(entry)
-    return found + list(drawing_faults(entries, listed, task.file))
+    return [*faults(findings), *Listing(walk_image(ImageTask(listed, task.file, entries)))]
 
 
 def _segmentation(label: Label, record: PictureRecord) -> Any:

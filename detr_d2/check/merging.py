@@ -6,9 +6,12 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from .categories import normalised_name
-from .faults import Fault, fault, shown
-from .values import is_id
+from detr_d2.labels.rules.categories import CATEGORY_NAME_ALIKE, normalised_name
+from detr_d2.labels.rules.ids import ID_SHARED
+from detr_d2.labels.rules.json_files import objects_of
+from detr_d2.labels.rules.names import PATH_COLLISION
+from detr_d2.labels.rules.rule import Finding, Place
+from detr_d2.labels.rules.values import is_id, numbered, shown
 
 
 class Merging:
@@ -21,35 +24,31 @@ class Merging:
         self._shared = 0
         self._example: Any = None
 
-    def add(self, content: dict[str, Any], file: str) -> Iterator[Fault]:
-        """Faults of one export against the earlier ones."""
-        entries = [entry for entry in _list(content, "images") if is_id(entry.get("id"))]
+    def rules(self, content: dict[str, Any], file: str) -> Iterator[Finding]:
+        """Findings about one export against the earlier ones, which it is added to."""
+        entries = [entry for _, entry in numbered(objects_of(content, "images")) if is_id(entry.get("id"))]
         for entry in entries:
             name = entry.get("file_name")
             if isinstance(name, str) and name:
                 first = self._names.setdefault(os.path.basename(name).casefold(), file)
                 if first != file:
                     message = f"{shown(name)} is the name of a picture of {first} too."
-                    yield fault("path-collision", file, message, entry["id"])
+                    yield Place(file, entry["id"]).found(PATH_COLLISION, message)
         ids = {entry["id"] for entry in entries}
         if shared := ids & self._ids:
             self._shared += len(shared)
             self._example = next(iter(shared))
         self._ids |= ids
-        for entry in _list(content, "categories"):
+        for _, entry in numbered(objects_of(content, "categories")):
             name = entry.get("name")
             if isinstance(name, str):
                 first = self._classes.setdefault(normalised_name(name), name)
                 if first != name:
-                    yield fault("category-name-alike", file, f"{shown(name)} is called {shown(first)} elsewhere.")
+                    message = f"{shown(name)} is called {shown(first)} elsewhere."
+                    yield Place(file).found(CATEGORY_NAME_ALIKE, message)
 
-    def faults(self, file: str) -> Iterator[Fault]:
+    def final_rules(self, file: str) -> Iterator[Finding]:
         """What is said once of all exports together."""
         if self._shared:
             message = f"{self._shared} image ids are used by several of the files, such as {shown(self._example)}."
-            yield fault("id-shared", file, message)
-
-
-def _list(content: dict[str, Any], key: str) -> list[dict[str, Any]]:
-    entries = content.get(key)
-    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+            yield Place(file).found(ID_SHARED, message)

@@ -13,8 +13,8 @@ from typing import Any, BinaryIO, NamedTuple, TextIO
 from tabulate import tabulate
 
 from detr_d2.files import write_whole
-
-from .faults import KINDS, Fault, shown
+from detr_d2.labels.rules import RULES, Fault
+from detr_d2.labels.rules.values import shown
 
 #: Characters of a table where there is no terminal to ask, and at least.
 _USUAL_WIDTH, _LEAST_WIDTH = 160, 110
@@ -64,7 +64,7 @@ class Findings:
     @property
     def errors(self) -> int:
         """How many would stop training or make it go wrong."""
-        return sum(count for code, count in self.counts.items() if KINDS[code].severity == "error")
+        return sum(count for code, count in self.counts.items() if RULES[code].severity == "error")
 
     @property
     def warnings(self) -> int:
@@ -72,9 +72,9 @@ class Findings:
         return sum(self.counts.values()) - self.errors
 
     def first(self) -> Iterator[Fault]:
-        """The faults kept: errors first, kinds in the order of :data:`KINDS`."""
+        """The faults kept: errors first, kinds in the order of :data:`RULES`."""
         for severity in ("error", "warning"):
-            for code, kind in KINDS.items():
+            for code, kind in RULES.items():
                 if kind.severity == severity:
                     yield from self._first.get(code, ())
 

@@ -39,10 +39,7 @@ def model_categories(cfg: CfgNode) -> list[Category]:
 
 def to_record(categories: Sequence[Category]) -> list[dict[str, Any]]:
     """Categories as plain data, for a checkpoint."""
-    return [
-        {"id": category.id, "name": category.name, "isthing": int(category.is_thing), "color": list(category.color)}
-        for category in categories
-    ]
+    return [category.to_json() for category in categories]
 
 
 def from_record(record: Any, path: str) -> list[Category]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +28,10 @@ class Category:
     name: str
     is_thing: bool
     color: tuple[int, int, int]
+
+    def to_json(self) -> dict[str, Any]:
+        """As COCO's files and those that list categories have it."""
+        return {"id": self.id, "name": self.name, "isthing": int(self.is_thing), "color": list(self.color)}
 
 
 def contiguous_order(categories: Iterable[Category]) -> list[Category]:

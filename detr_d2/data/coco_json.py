@@ -8,13 +8,12 @@ import os
 from typing import Any
 
 from detr_d2.labels.json_reading import list_of, text, whole_number
+from detr_d2.labels.panoptic_ids import MAX_SEGMENT_ID
 
 from ..errors import DatasetError, MissingFileError
 from .categories import Category, distinct_colors
 
 logger = logging.getLogger(__name__)
-
-MAX_SEGMENT_ID = 256**3 - 1
 
 DatasetDict = dict[str, Any]
 
@@ -166,9 +165,9 @@ def _box(entry: dict[str, Any], place: str) -> list[float]:
 
 def _crowd(entry: dict[str, Any], place: str) -> int:
     crowd = entry.get("iscrowd", 0)
-    if not isinstance(crowd, int) or crowd not in (0, 1):
+    if isinstance(crowd, bool) or not isinstance(crowd, int) or crowd not in (0, 1):
         raise DatasetError(f"{place} has iscrowd={crowd!r}; allowed are 0 and 1.")
-    return int(crowd)
+    return crowd
 
 
 def _segmentation(value: Any, picture: dict[str, Any], place: str) -> Any:

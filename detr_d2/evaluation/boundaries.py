@@ -1,8 +1,8 @@
 """Boundaries of the segments of a panoptic map: a cut that is a few pixels off shows there, however large a segment is.
 
 Source: Cheng et al. 2021, "Boundary IoU: Improving Object-Centric Image Segmentation Evaluation", section 5 (Boundary
-IoU and Boundary PQ) and appendix (2 % of the picture's diagonal for COCO). The numbers are those of the published
-boundary_iou package: erosion by a square, and the picture's edge counts as a boundary.
+IoU and Boundary PQ) and appendix (2 % of the image's diagonal for COCO). The numbers are those of the published
+boundary_iou package: erosion by a square, and the image's edge counts as a boundary.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 
 from detr_d2.evaluation.overlaps import VOID, Overlaps
 
-#: A boundary's width as part of the picture's diagonal, as published for COCO.
+#: A boundary's width as part of the image's diagonal, as published for COCO.
 DILATION_RATIO = 0.02
 #: Stands for pixels inside of segments; segment ids are below it.
 INSIDE = 2**24
@@ -25,7 +25,7 @@ def boundary_width(height: int, width: int, dilation_ratio: float = DILATION_RAT
 def boundary_map(ids: np.ndarray, width: int) -> np.ndarray:
     """A map of boundaries only: pixels inside of segments are :data:`INSIDE`, those of void stay void.
 
-    A pixel is inside if the square of ``2 * width + 1`` pixels around it is in the picture and of one segment. Sums
+    A pixel is inside if the square of ``2 * width + 1`` pixels around it is in the image and of one segment. Sums
     over squares are differences of running sums, so that the width costs nothing.
 
     Args:

@@ -9,7 +9,7 @@ from detr_d2.config_values import check_values
 from detr_d2.data import Category, categories_of, dataset_metadata
 from detr_d2.data.catalogs import instances_file
 from detr_d2.errors import ConfigError
-from detr_d2.evaluation.box_truth import (
+from detr_d2.evaluation.box_ground_truth import (
     copy_without_byte_order_mark,
     has_byte_order_mark,
     has_masks,
@@ -71,7 +71,7 @@ def _panoptic_evaluator(cfg: CfgNode, dataset_name: str, output_folder: str) -> 
             cfg=cfg,
         )
     try:
-        import panopticapi.evaluation  # noqa: F401  the evaluator imports it only when all pictures are done
+        import panopticapi.evaluation  # noqa: F401  the evaluator imports it only when all images are done
 
         from detectron2.evaluation import COCOPanopticEvaluator  # type: ignore[attr-defined]
     except ImportError as error:

@@ -13,7 +13,7 @@ from detr_d2.wording import counted
 
 #: A table has at most so many faults of one cure, and so many in all; the others are counted.
 MAX_OF_A_KIND, MAX_SHOWN = 8, 40
-#: So many segments of a picture that only one of PNG and JSON has are told one by one.
+#: So many segments of an image that only one of PNG and JSON has are told one by one.
 MAX_OF_A_PICTURE = 10
 
 CURE_IDS = "export PNG and JSON together; a pixel's id is R + 256 G + 65536 B"
@@ -47,7 +47,7 @@ def map_faults(
     """How a map and the ids that its JSON entry lists contradict each other.
 
     Args:
-        picture: names the picture in the faults.
+        picture: names the image in the faults.
         segment_ids: as listed, in any order.
         areas: the map's ids and their pixels.
         shape: of the map.

@@ -14,16 +14,16 @@ import numpy as np
 
 from detr_d2.data.segments import read_panoptic_png
 from detr_d2.errors import DatasetError, UserError
-from detr_d2.evaluation.bootstrap import PictureSums
 from detr_d2.evaluation.faults import Fault, faults_table, map_faults
 from detr_d2.evaluation.ground_truth import count_stale_areas
+from detr_d2.evaluation.matching import ComparedImage, Count
 from detr_d2.evaluation.overlaps import Overlaps, segment_areas
 from detr_d2.evaluation.panoptic_files import PanopticFile, PictureEntry
-from detr_d2.evaluation.panoptic_quality import Matches, PanopticQuality, match_segments
+from detr_d2.evaluation.panoptic_quality import PanopticQuality
 from detr_d2.progress import progress
 from detr_d2.wording import counted
 
-#: Pictures that are begun before their turn, by each thread.
+#: Images that are begun before their turn, by each thread.
 _AHEAD = 4
 CURE_MISSING = "predict it; or --allow-missing counts it as empty, --subset leaves it out"
 CURE_FOREIGN = "compare with the truth that has this picture, or remove the prediction"
@@ -31,10 +31,10 @@ CURE_PNG = "write the PNG again, whole and in RGB"
 
 
 @dataclass(frozen=True)
-class PictureResult:
-    """What looking at a picture gave: matches, or None and faults."""
+class ImageResult:
+    """What looking at an image gave: its counts, or None and faults."""
 
-    matches: Matches | None
+    counts: list[Count] | None
     faults: list[Fault]
     stale_areas: int
 
@@ -44,16 +44,14 @@ class FileQuality:
     """Panoptic quality over files, and what has to be said beside.
 
     Args:
-        quality: of all pictures that were compared.
-        sums: of each picture, in the order of the truth.
-        missing: pictures without a prediction.
-        annotated: pictures of the truth that have an annotation.
-        unannotated: pictures of the truth that have none.
+        quality: of all images that were compared.
+        missing: images without a prediction.
+        annotated: images of the ground truth that have an annotation.
+        unannotated: images of the ground truth that have none.
         stale_areas: true segments with another area in the JSON than in the PNG.
     """
 
     quality: PanopticQuality
-    sums: PictureSums
     missing: int = 0
     annotated: int = 0
     unannotated: int = 0
@@ -69,19 +67,19 @@ def compare_files(
     subset: bool = False,
     workers: int | None = None,
 ) -> FileQuality:
-    """Compare all pictures, some at a time; the result doesn't depend on ``workers``.
+    """Compare all images, some at a time; the result doesn't depend on ``workers``.
 
     Args:
         truth, predictions: as read, with contiguous classes.
-        num_classes: of the truth.
-        allow_missing: count pictures without a prediction as predicted empty.
-        subset: leave pictures without a prediction out.
+        num_classes: of the ground truth.
+        allow_missing: count images without a prediction as predicted empty.
+        subset: leave images without a prediction out.
         workers: threads that read and compare; None for one a core, at most eight.
 
     Raises:
         DatasetError: something is wrong with the truth or the predictions; all of it is listed, up to some rows.
     """
-    result = FileQuality(PanopticQuality(num_classes), PictureSums(num_classes), annotated=len(truth.listed))
+    result = FileQuality(PanopticQuality(num_classes), annotated=len(truth.listed))
     result.faults = truth.faults + predictions.faults + _foreign(truth, predictions)
     missing = [image_id for image_id in truth.listed if image_id not in predictions.listed]
     result.missing = len(missing)
@@ -94,18 +92,17 @@ def compare_files(
         for picture in progress(pictures, len(chosen), "picture"):
             result.faults += picture.faults
             result.stale_areas += picture.stale_areas
-            if picture.matches is not None:
-                result.quality.add(picture.matches)
-                result.sums.add(picture.matches)
+            if picture.counts is not None:
+                result.quality.add(picture.counts)
     if result.faults:
         raise DatasetError(_refusal(result.faults, truth, predictions))
-    if not len(result.sums):
+    if not len(result.quality):
         raise DatasetError(f"there is no picture to compare in {truth.path} and {predictions.path}.")
     return result
 
 
-def compare_picture(job: tuple[Any, PictureEntry, PictureEntry | None, tuple[int, int] | None]) -> PictureResult:
-    """Read and compare one picture: image id, truth, prediction (None counts as empty), height and width."""
+def compare_picture(job: tuple[Any, PictureEntry, PictureEntry | None, tuple[int, int] | None]) -> ImageResult:
+    """Read and compare one image: image id, truth, prediction (None counts as empty), height and width."""
     image_id, true, predicted, size = job
     true_place, predicted_place = f"truth, image id {image_id}", f"prediction, image id {image_id}"
     true_map, faults = _read(true_place, true)
@@ -127,8 +124,10 @@ def compare_picture(job: tuple[Any, PictureEntry, PictureEntry | None, tuple[int
     if predicted_map is not None:
         areas = overlaps.predicted_areas if overlaps else segment_areas(predicted_map)
         faults = faults + map_faults(predicted_place, _ids(segments), areas, predicted_map.shape, size, "the truth")
-    matches = match_segments(overlaps, true.segments, segments) if overlaps and not faults else None
-    return PictureResult(matches, faults, stale)
+    counts = None
+    if overlaps and not faults:
+        counts = list(ComparedImage(overlaps, true.segments, segments).counts().values())
+    return ImageResult(counts, faults, stale)
 
 
 def _read(picture: str, entry: PictureEntry) -> tuple[np.ndarray | None, list[Fault]]:
@@ -143,7 +142,7 @@ def _ids(segments: list[dict[str, Any]]) -> list[int]:
     return [segment["id"] for segment in segments]
 
 
-def _each(jobs: Iterable[Any], workers: int | None) -> Generator[PictureResult, None, None]:
+def _each(jobs: Iterable[Any], workers: int | None) -> Generator[ImageResult, None, None]:
     """Results in the order of the jobs. Threads do, as reading PNGs and numpy mostly run outside of Python's lock.
 
     Few jobs are begun ahead, and none after the generator was closed, so that an interrupted command ends at once.
@@ -152,7 +151,7 @@ def _each(jobs: Iterable[Any], workers: int | None) -> Generator[PictureResult, 
     if count == 1:
         yield from map(compare_picture, jobs)
         return
-    pool, begun = ThreadPoolExecutor(count), deque[Future[PictureResult]]()
+    pool, begun = ThreadPoolExecutor(count), deque[Future[ImageResult]]()
     try:
         for job in jobs:
             begun.append(pool.submit(compare_picture, job))
@@ -165,7 +164,7 @@ def _each(jobs: Iterable[Any], workers: int | None) -> Generator[PictureResult, 
 
 
 def _foreign(truth: PanopticFile, predictions: PanopticFile) -> list[Fault]:
-    """A fault for each prediction whose picture the truth doesn't have."""
+    """A fault for each prediction whose image the ground truth doesn't have."""
     foreign = [image_id for image_id in predictions.listed if image_id not in truth.listed]
     return [
         Fault(f"prediction, image id {i}", "the truth has no annotation of this picture", CURE_FOREIGN) for i in foreign

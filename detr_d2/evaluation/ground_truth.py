@@ -5,25 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from detr_d2.evaluation.faults import map_faults
-from detr_d2.evaluation.overlaps import segment_areas
 
 
-def find_faults(record: Mapping[str, Any], ids: np.ndarray) -> list[str]:
-    """How a picture's PNG and its entry in the panoptic JSON contradict each other.
+def find_faults(record: Mapping[str, Any], areas: Mapping[int, int], shape: tuple[int, int]) -> list[str]:
+    """How an image's PNG and its entry in the panoptic JSON contradict each other.
 
     Args:
-        record: the dataset's dict of the picture.
-        ids: (H, W), the PNG's segment ids.
+        record: the dataset's dict of the image.
+        areas: the PNG's segment ids, and the pixels of each.
+        shape: height and width of the PNG.
 
     Returns:
         One sentence a fault, each with file, image id and segment id; empty if all is well.
     """
     place = f"{record['pan_seg_file_name']} (image id {record['image_id']})"
     listed = [segment["id"] for segment in record["segments_info"]]
-    faults = map_faults(place, listed, segment_areas(ids), ids.shape, (record["height"], record["width"]))
+    faults = map_faults(place, listed, areas, shape, (record["height"], record["width"]))
     return [f"{fault.picture}: {fault.fault}" for fault in faults]
 
 

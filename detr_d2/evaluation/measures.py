@@ -1,4 +1,4 @@
-"""Everything that is measured of panoptic predictions, from records of pictures.
+"""Everything that is measured of panoptic predictions, from records of images.
 
 Source: Kirillov et al. 2019, "Panoptic Segmentation" (PQ); Cheng et al. 2021, "Boundary IoU" (Boundary PQ: the IoU of
 a match is the smaller one of segments and boundaries); Porzi et al. 2019, "Seamless Scene Segmentation", section 4
@@ -13,9 +13,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from detr_d2.evaluation.bootstrap import PictureSums
 from detr_d2.evaluation.overlaps import VOID
-from detr_d2.evaluation.panoptic_quality import Pairing, PanopticQuality, Quality, matches_of, pair_segments
+from detr_d2.evaluation.panoptic_quality import PanopticQuality, Quality
 from detr_d2.evaluation.records import EvaluationRecord
 
 SIZES = ("small", "medium", "large")
@@ -24,7 +23,7 @@ SIZE_BOUNDS = (32**2, 96**2)
 
 
 class PanopticMeasures:
-    """Sums over pictures; what is kept doesn't grow with them, but for some numbers a picture for the intervals.
+    """Sums over images; what is kept doesn't grow with them, but for some numbers of each image for the intervals.
 
     Args:
         is_thing: for each contiguous class.
@@ -34,9 +33,9 @@ class PanopticMeasures:
         count = len(is_thing)
         self.is_thing = list(is_thing)
         self.quality, self.boundary = PanopticQuality(count), PanopticQuality(count)
+        #: A match and a missed segment have the true segment's size, a wrong one has its own.
         self.of_size = {size: PanopticQuality(count) for size in SIZES}
         self.has_boundaries = False
-        self.sums = PictureSums(count)
         #: (K, K + 1) pixels by true class and predicted class; the last column is of predicted void.
         self.confusion = np.zeros((count, count + 1), dtype=np.int64)
         #: Sum of the IoU of true stuff segments, whatever it is, and how many there are, of each class.
@@ -44,34 +43,30 @@ class PanopticMeasures:
         self.stuff_segments = np.zeros(count, dtype=np.int64)
 
     def add(self, record: EvaluationRecord) -> None:
-        """Add a picture."""
-        true, predicted = record.true_segments, record.predicted_segments
-        pairing = pair_segments(record.pixels, true, predicted)
-        matches = matches_of(pairing, true, predicted)
-        self.quality.add(matches)
-        self.sums.add(matches)
-        self._add_sizes(record, pairing)
+        """Add an image."""
+        image = record.compared
+        counts = image.counts()
+        self.quality.add(counts.values())
+        for size, quality in self.of_size.items():
+            quality.add(count for i, count in counts.items() if size_of(image.area(i)) == size)
         self._add_classes(record)
         if record.boundary_pixels is not None:
             self.has_boundaries = True
-            self.boundary.add(
-                matches_of(pair_segments(record.pixels, true, predicted, record.boundary_pixels), true, predicted)
-            )
+            self.boundary.add(image.counts(image.match(record.boundary_pixels)).values())
 
     def merge(self, other: PanopticMeasures) -> None:
-        """Add the pictures of another part of the dataset."""
+        """Add the images of another part of the dataset."""
         self.quality.merge(other.quality)
         self.boundary.merge(other.boundary)
         for size, quality in self.of_size.items():
             quality.merge(other.of_size[size])
         self.has_boundaries |= other.has_boundaries
-        self.sums.extend(other.sums)
         self.confusion += other.confusion
         self.stuff_iou += other.stuff_iou
         self.stuff_segments += other.stuff_segments
 
     def dagger(self, label: int) -> Quality:
-        """PQ† of a class: PQ of things; for stuff the mean IoU over the pictures that have it, and no SQ and RQ."""
+        """PQ† of a class: PQ of things; for stuff the mean IoU over the images that have it, and no SQ and RQ."""
         if self.is_thing[label]:
             return self.quality.of_class(label)
         segments = int(self.stuff_segments[label])
@@ -87,7 +82,7 @@ class PanopticMeasures:
     def semantic(self) -> dict[str, float]:
         """What semantic segmentation is measured by, as parts of 1, with Detectron2's names; NaN without pixels.
 
-        Classes that the truth doesn't have are left out of the means; predictions on true void don't count.
+        Classes that the ground truth doesn't have are left out of the means; predictions on true void don't count.
         """
         ious, accuracies, true = self.class_ious(), self.class_accuracies(), self.confusion.sum(axis=1)
         present, pixels = true > 0, int(true.sum())
@@ -101,7 +96,7 @@ class PanopticMeasures:
         }
 
     def class_ious(self) -> np.ndarray:
-        """(K,) IoU of all pixels of each class; NaN where the truth has none."""
+        """(K,) IoU of all pixels of each class; NaN where the ground truth has none."""
         true, right = self.confusion.sum(axis=1), np.diagonal(self.confusion)
         union = true + self.confusion[:, :-1].sum(axis=0) - right
         return np.where(true > 0, right / np.maximum(union, 1), np.nan)
@@ -110,21 +105,6 @@ class PanopticMeasures:
         """(K,) part of each class's true pixels that is predicted as such; NaN where there are none."""
         true = self.confusion.sum(axis=1)
         return np.where(true > 0, np.diagonal(self.confusion) / np.maximum(true, 1), np.nan)
-
-    def _add_sizes(self, record: EvaluationRecord, pairing: Pairing) -> None:
-        """A match and a missed segment have the true segment's size, a wrong one has its own."""
-        true = {s["id"]: (size_of(s["area"]), s["class"]) for s in record.true}
-        predicted = {s["id"]: (size_of(s["area"]), s["class"]) for s in record.predicted}
-        for true_id, iou in pairing.matches.values():
-            size, label = true[true_id]
-            self.of_size[size].iou[label] += iou
-            self.of_size[size].true_positives[label] += 1
-        for true_id in pairing.missed:
-            size, label = true[true_id]
-            self.of_size[size].false_negatives[label] += 1
-        for predicted_id in pairing.wrong:
-            size, label = predicted[predicted_id]
-            self.of_size[size].false_positives[label] += 1
 
     def _add_classes(self, record: EvaluationRecord) -> None:
         """Pixels by classes, and the IoU of stuff."""
@@ -137,7 +117,9 @@ class PanopticMeasures:
             label = segment["class"]
             if not self.is_thing[label] and not segment["iscrowd"]:
                 same = [s["id"] for s in record.predicted if s["class"] == label]
-                self.stuff_iou[label] += max((record.pixels.iou(segment["id"], i) for i in same), default=0.0)
+                self.stuff_iou[label] += max(
+                    (record.compared.overlaps.iou(segment["id"], i) for i in same), default=0.0
+                )
                 self.stuff_segments[label] += 1
 
 

@@ -3,15 +3,62 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 #: Panoptic id of pixels without a label.
 VOID = 0
+#: Pairs of ids are counted in a table of at most so many cells, else by sorting them.
+_TABLE = 2**20
 
 
-def joint_histogram(true_map: np.ndarray, predicted_map: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+class RunMap:
+    """A panoptic map as runs of equal pixels, row after row: small, and counted faster than pixels.
+
+    Args:
+        shape: height and width of the map.
+        starts: (R,) each run's first pixel in the flattened map; neighbours may be of one id.
+        ids: (R,) the segment id of each run, 0 or above.
+    """
+
+    def __init__(self, shape: tuple[int, int], starts: np.ndarray, ids: np.ndarray) -> None:
+        self.shape = shape
+        #: (U,) ids in order, and (R,) of each run the place of its id among them.
+        self.ids, places = np.unique(ids, return_inverse=True)
+        self._places = places.astype(_least_type(len(self.ids)))
+        lengths = np.diff(starts, append=shape[0] * shape[1])
+        self._lengths = lengths.astype(_least_type(int(lengths.max(initial=0))))
+
+    @property
+    def places(self) -> np.ndarray:
+        """(R,) int64: of each run the place of its id in ``ids``."""
+        return self._places.astype(np.int64)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(R,) int64: pixels."""
+        return self._lengths.astype(np.int64)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are kept."""
+        return self.ids.nbytes + self._places.nbytes + self._lengths.nbytes
+
+    def pixels(self) -> np.ndarray:
+        """The map, (H, W) of the ids' type."""
+        return np.repeat(self.ids[self._places], self._lengths).reshape(self.shape)
+
+    def areas(self) -> dict[int, int]:
+        """Pixels of each id, void included, in the order of the ids."""
+        return dict(zip(self.ids.tolist(), np.bincount(self._places, self._lengths).astype(np.int64).tolist()))
+
+
+def joint_histogram(
+    true_map: np.ndarray | RunMap, predicted_map: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pixels of each pair of ids that meet.
 
     Neighbours mostly are of one segment, so that runs of equal pairs are counted rather than pixels.
@@ -25,23 +72,44 @@ def joint_histogram(true_map: np.ndarray, predicted_map: np.ndarray) -> tuple[np
     Raises:
         ValueError: an id is negative.
     """
-    true_ids, predicted_ids = true_map.ravel(), predicted_map.ravel()
-    if not true_ids.size:
+    predicted_ids = predicted_map.ravel()
+    if not predicted_ids.size:
         return (np.zeros(0, np.int64),) * 3
-    begins = np.ones(true_ids.size, dtype=bool)
-    np.not_equal(true_ids[1:], true_ids[:-1], out=begins[1:])
-    begins[1:] |= predicted_ids[1:] != predicted_ids[:-1]
+    begins = np.ones(predicted_ids.size, dtype=bool)
+    np.not_equal(predicted_ids[1:], predicted_ids[:-1], out=begins[1:])
+    if isinstance(true_map, RunMap):
+        ends = np.cumsum(true_map.lengths)
+        begins[ends[:-1]] = True
+    else:
+        true_ids = true_map.ravel()
+        begins[1:] |= true_ids[1:] != true_ids[:-1]
     starts = np.flatnonzero(begins)
-    lengths = np.diff(starts, append=true_ids.size)
-    first, second = true_ids[starts].astype(np.int64), predicted_ids[starts].astype(np.int64)
-    for name, values in (("true", first), ("predicted", second)):
-        if values.min() < 0:
-            raise ValueError(f"the {name} map has the id {values.min()}; ids are 0 (void) and above.")
+    lengths, second = np.diff(starts, append=predicted_ids.size), predicted_ids[starts].astype(np.int64)
+    _require_ids("predicted", second)
+    if isinstance(true_map, RunMap):
+        places, count = true_map.places[np.searchsorted(ends, starts, side="right")], int(second.max()) + 1
+        if len(true_map.ids) * count <= _TABLE:
+            pixels = np.bincount(places * count + second, lengths)  # whole numbers up to 2⁵³ are exact
+            found = np.flatnonzero(pixels)
+            return true_map.ids[found // count].astype(np.int64), found % count, pixels[found].astype(np.int64)
+        first = true_map.ids[places].astype(np.int64)
+    else:
+        first = true_ids[starts].astype(np.int64)
+    _require_ids("true", first)
     pairs = first << 32 | second
     order = np.argsort(pairs)
     pairs = pairs[order]
     heads = np.flatnonzero(np.concatenate(([True], pairs[1:] != pairs[:-1])))
     return pairs[heads] >> 32, pairs[heads] & 0xFFFFFFFF, np.add.reduceat(lengths[order], heads)
+
+
+def _require_ids(name: str, ids: np.ndarray) -> None:
+    if ids.min() < 0:
+        raise ValueError(f"the {name} map has the id {ids.min()}; ids are 0 (void) and above.")
+
+
+def _least_type(most: int) -> type[np.unsignedinteger[Any]]:
+    return np.uint8 if most < 2**8 else np.uint16 if most < 2**16 else np.uint32
 
 
 def segment_areas(ids: np.ndarray) -> dict[int, int]:
@@ -60,7 +128,7 @@ class Overlaps:
         ValueError: an id is negative.
     """
 
-    def __init__(self, true_map: np.ndarray, predicted_map: np.ndarray) -> None:
+    def __init__(self, true_map: np.ndarray | RunMap, predicted_map: np.ndarray) -> None:
         self._fill(zip(*(part.tolist() for part in joint_histogram(true_map, predicted_map))))
 
     @classmethod
@@ -83,27 +151,44 @@ class Overlaps:
         """True id, predicted id and pixels of each pair; :meth:`of_pairs` reads it."""
         return [[true_id, predicted_id, count] for (true_id, predicted_id), count in self.pairs.items()]
 
-    def iou(self, true_id: int, predicted_id: int) -> float:
-        """Shared pixels as part of those of either segment; true void doesn't count."""
-        overlap = self.pixels(true_id, predicted_id)
-        areas = self.predicted_areas[predicted_id] + self.true_areas[true_id]
-        return overlap / (areas - overlap - self.pixels(VOID, predicted_id))
+    @cached_property
+    def on(self) -> dict[int, dict[int, int]]:
+        """By predicted id the true ids that it meets, void included, and the pixels of each."""
+        found: dict[int, dict[int, int]] = defaultdict(dict)
+        for (true_id, predicted_id), count in self.pairs.items():
+            found[predicted_id][true_id] = count
+        return found
+
+    @cached_property
+    def under(self) -> dict[int, dict[int, int]]:
+        """By true id the predicted ids that it meets, void included, and the pixels of each."""
+        found: dict[int, dict[int, int]] = defaultdict(dict)
+        for (true_id, predicted_id), count in self.pairs.items():
+            found[true_id][predicted_id] = count
+        return found
 
     def pixels(self, true_id: int, predicted_id: int) -> int:
         """Pixels that are of both segments."""
         return self.pairs.get((true_id, predicted_id), 0)
 
-    def matches(
-        self, true_class: Mapping[int, int], predicted_class: Mapping[int, int]
-    ) -> dict[int, tuple[int, float]]:
-        """{predicted id: (true id, iou)} of the pairs of one class whose iou is above 0.5; void pixels don't count.
+    def counted_area(self, predicted_id: int) -> int:
+        """A predicted segment's pixels that aren't void in the ground truth."""
+        return self.predicted_areas[predicted_id] - self.pixels(VOID, predicted_id)
 
-        They come in the order of the true ids.
-        """
-        found = {}
-        for true_id, predicted_id in self.pairs:
-            if true_id in true_class and true_class[true_id] == predicted_class.get(predicted_id):
-                iou = self.iou(true_id, predicted_id)
-                if iou > 0.5:
-                    found[predicted_id] = true_id, iou
-        return found
+    def iou(self, true_id: int, *predicted_ids: int) -> float:
+        """IoU of a true segment with the union of predicted ones; true void doesn't count, classes don't either."""
+        shared = sum(self.pixels(true_id, predicted_id) for predicted_id in predicted_ids)
+        areas = sum(self.counted_area(predicted_id) for predicted_id in predicted_ids) + self.true_areas[true_id]
+        return shared / (areas - shared) if shared else 0.0
+
+    def home(self, predicted_id: int) -> int:
+        """The true id, perhaps void, that has the largest part of a predicted segment; the lowest one of equals."""
+        return min(self.on[predicted_id].items(), key=lambda item: (-item[1], item[0]))[0]
+
+    def mostly_on(self, predicted_id: int, true_id: int) -> bool:
+        """More than half of a predicted segment, void not counted, lies on a true one."""
+        return 2 * self.pixels(true_id, predicted_id) > self.counted_area(predicted_id)
+
+    def mostly_under(self, true_id: int, predicted_id: int) -> bool:
+        """More than half of a true segment is covered by a predicted one."""
+        return 2 * self.pixels(true_id, predicted_id) > self.true_areas[true_id]

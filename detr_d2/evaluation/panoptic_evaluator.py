@@ -10,19 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from detr_d2.data import categories_of, read_panoptic_png
+from detr_d2.data import categories_of
 from detr_d2.errors import DatasetError, UserError
 from detr_d2.evaluation.bootstrap import Intervals, bootstrap_intervals
 from detr_d2.evaluation.boundaries import boundary_overlaps, boundary_width
 from detr_d2.evaluation.ground_truth import count_stale_areas, find_faults
-from detr_d2.evaluation.measure_results import Results, evaluation_results, measures_as_json
+from detr_d2.evaluation.ground_truth_maps import GROUND_TRUTH
+from detr_d2.evaluation.matching import compare_maps
 from detr_d2.evaluation.measures import PanopticMeasures
-from detr_d2.evaluation.overlaps import segment_areas
-from detr_d2.evaluation.panoptic_quality import compare_maps
+from detr_d2.evaluation.overlaps import RunMap
 from detr_d2.evaluation.prediction_files import PredictionWriter
 from detr_d2.evaluation.record_writer import RecordWriter
 from detr_d2.evaluation.records import make_record
-from detr_d2.evaluation.results import group_labels, group_means
+from detr_d2.evaluation.results import Results, evaluation_results, group_labels, group_means, measures_as_json
 from detr_d2.evaluation.run_facts import run_facts
 from detr_d2.evaluation.tables import class_table, measures_table, quality_table
 from detr_d2.files import write_json
@@ -79,7 +79,7 @@ class DetrPanopticEvaluator(DatasetEvaluator):
         self.reset()
 
     def reset(self) -> None:
-        """Forget all pictures."""
+        """Forget all images."""
         self._measures = PanopticMeasures(self._is_thing)
         self._times_seen = np.zeros(len(self._records), dtype=np.int64)
         self._stale_areas = 0
@@ -100,17 +100,17 @@ class DetrPanopticEvaluator(DatasetEvaluator):
                 raise ValueError('the model gave no "panoptic_seg"; MODEL.DETR.MASK_ON and PANOPTIC_ON must be True.')
             row, record = self._record(picture["image_id"])
             self._times_seen[row] += 1
-            ids = self._true_map(record)
-            if ids is not None:
+            ground_truth = self._ground_truth(record)
+            if ground_truth is not None:
                 predicted_map, predicted_segments = output["panoptic_seg"]
-                self._compare(record, ids, predicted_map.detach().cpu().numpy(), predicted_segments)
+                self._compare(record, ground_truth, predicted_map.detach().cpu().numpy(), predicted_segments)
 
     def evaluate(self) -> Results | None:
         """Results over all processes; None but in the main one.
 
         Returns:
             By task, in percent; NaN where the dataset has no such class. "panoptic_seg" has the names of Detectron2's
-            evaluator; for the others see :func:`detr_d2.evaluation.measure_results.evaluation_results`.
+            evaluator; for the others see :func:`detr_d2.evaluation.results.evaluation_results`.
 
         Raises:
             DatasetError: the ground truth contradicts itself; up to ten faults are listed.
@@ -123,24 +123,24 @@ class DetrPanopticEvaluator(DatasetEvaluator):
             return None
         self._report_coverage()
         intervals = None
-        if self._resamples and len(self._measures.sums):
-            intervals = bootstrap_intervals(self._measures.sums, group_labels(self._is_thing), self._resamples)
+        if self._resamples and len(self._measures.quality):
+            intervals = bootstrap_intervals(self._measures.quality, group_labels(self._is_thing), self._resamples)
         results = evaluation_results(self._measures, intervals)
         self._report_quality(intervals, results)
         return results
 
     def _compare(
-        self, picture: dict[str, Any], true_map: np.ndarray, predicted_map: np.ndarray, segments: list[dict[str, Any]]
+        self, picture: dict[str, Any], true_map: RunMap, predicted_map: np.ndarray, segments: list[dict[str, Any]]
     ) -> None:
-        """Measure a picture, and keep what is kept of it."""
-        overlaps = compare_maps(true_map, predicted_map, segments, len(self._categories))
+        """Measure an image, and keep what is kept of it."""
+        image = compare_maps(true_map, picture["segments_info"], predicted_map, segments, len(self._categories))
         boundaries = None
         if self._boundaries:
-            boundaries = boundary_overlaps(true_map, predicted_map, boundary_width(*true_map.shape))
-        record = make_record(picture, overlaps, segments, boundaries)
+            boundaries = boundary_overlaps(true_map.pixels(), predicted_map, boundary_width(*true_map.shape))
+        record = make_record(picture, image.overlaps, segments, boundaries)
         self._measures.add(record)
         if self._output_dir:
-            # Made with the first picture, so that a run which fails before leaves older files alone.
+            # Made with the first image, so that a run which fails before leaves older files alone.
             self._record_writer = self._record_writer or RecordWriter(self._output_dir)
             self._record_writer.add(record, predicted_map, segments)
         if self._output_dir and self._save_predictions:
@@ -154,19 +154,20 @@ class DetrPanopticEvaluator(DatasetEvaluator):
             )
         return self._records[image_id]
 
-    def _true_map(self, record: dict[str, Any]) -> np.ndarray | None:
-        """The true segment ids, or None where the ground truth has faults, which are noted."""
+    def _ground_truth(self, record: dict[str, Any]) -> RunMap | None:
+        """The true map, or None where the ground truth has faults, which are noted."""
         try:
-            ids = read_panoptic_png(record["pan_seg_file_name"])
+            found = GROUND_TRUTH.read(record["pan_seg_file_name"])
         except UserError as error:
             faults = [f"image id {record['image_id']}: {error}"]
         else:
-            faults = find_faults(record, ids)
-            self._stale_areas += count_stale_areas(record["segments_info"], segment_areas(ids))
+            areas = found.areas()
+            faults = find_faults(record, areas, found.shape)
+            self._stale_areas += count_stale_areas(record["segments_info"], areas)
         self._faults += faults
         if len(self._faults) >= MAX_FAULTS:
             raise self._contradiction()
-        return None if faults else ids
+        return None if faults else found
 
     def _contradiction(self) -> DatasetError:
         shown = "\n".join(f"  {fault}" for fault in self._faults[:MAX_FAULTS])

@@ -21,7 +21,7 @@ CURE_IMAGES = "list every picture once in 'images', with its id, width and heigh
 
 @dataclass(frozen=True)
 class PictureEntry:
-    """A picture's map: the PNG's path, and its segments with contiguous classes under "category_id"."""
+    """An image's map: the PNG's path, and its segments with contiguous classes under "category_id"."""
 
     png: str
     segments: list[dict[str, Any]]
@@ -84,7 +84,7 @@ def read_predictions(path: str, folder: str | None, labels: Mapping[int, int]) -
     Args:
         path: of the JSON file.
         folder: of the PNGs; None for the path without .json.
-        labels: contiguous class of each category id of the truth.
+        labels: contiguous class of each category id of the ground truth.
 
     Raises:
         MissingFileError: file or folder isn't there.
@@ -124,7 +124,7 @@ def _read_sizes(content: dict[str, Any], truth: PanopticFile) -> None:
 
 
 def _read_annotations(content: dict[str, Any], file: PanopticFile, labels: Mapping[int, int], kind: str) -> None:
-    """Fill in the pictures and note what is wrong with their entries; ``kind`` names the file in the faults."""
+    """Fill in the images and note what is wrong with their entries; ``kind`` names the file in the faults."""
     for number, entry in enumerate(list_of(content, "annotations", file.path)):
         image_id, name, segments = (entry.get(key) for key in ("image_id", "file_name", "segments_info"))
         place = f"{kind}, image id {image_id}" if _is_id(image_id) else f"{kind}, annotations[{number}]"

@@ -1,21 +1,25 @@
 """Panoptic quality: how well predicted segments cover the true ones, class by class.
 
-Source: Kirillov et al. 2019, "Panoptic Segmentation", section 4. Void, crowds and the order of sums as in COCO's
-panopticapi, so that the numbers are the same to the last digit.
+Source: Kirillov et al. 2019, "Panoptic Segmentation", section 4. Sums are made in the order of COCO's panopticapi, so
+that the numbers are the same to the last digit.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from detr_d2.evaluation.overlaps import VOID, Overlaps
+from detr_d2.evaluation.matching import Count, Segment, compare_maps
+from detr_d2.evaluation.overlaps import RunMap
 
-Segment = Mapping[str, Any]
+if TYPE_CHECKING:
+    from scipy import sparse
+
+IOU, TRUE_POSITIVES, FALSE_POSITIVES, FALSE_NEGATIVES = range(4)
 
 
 @dataclass(frozen=True)
@@ -28,45 +32,55 @@ class Quality:
     n: int
 
 
-@dataclass(frozen=True)
-class Matches:
-    """What one picture adds to panoptic quality.
-
-    Args:
-        true_positives: class and IoU of each match, in the order of the true ids.
-        false_positives: the class of each predicted segment that matches none and counts.
-        false_negatives: the class of each true segment that none matches.
-    """
-
-    true_positives: tuple[tuple[int, float], ...]
-    false_positives: tuple[int, ...]
-    false_negatives: tuple[int, ...]
-
-
 class PanopticQuality:
-    """Sums up, picture by picture, what panoptic quality needs: four numbers a class.
+    """Counts of images: for each class the sum of IoU, true positives, false positives and false negatives.
+
+    They add up in ``totals``, (4, K); what each image adds is kept (as much as it has segments), for resampling.
 
     Args:
         num_classes: contiguous class ids are 0 ... num_classes - 1.
     """
 
     def __init__(self, num_classes: int) -> None:
-        self.iou = np.zeros(num_classes, dtype=np.float64)
-        self.true_positives = np.zeros(num_classes, dtype=np.int64)
-        self.false_positives = np.zeros(num_classes, dtype=np.int64)
-        self.false_negatives = np.zeros(num_classes, dtype=np.int64)
+        self.num_classes = num_classes
+        self.totals = np.zeros((4, num_classes))
+        self._images: list[np.ndarray] = []  # (S, 5) each: what Count has
+
+    def __len__(self) -> int:
+        """Images."""
+        return len(self._images)
+
+    @property
+    def iou(self) -> np.ndarray:
+        """(K,) sums of the matches' IoU."""
+        return self.totals[IOU]
+
+    @property
+    def true_positives(self) -> np.ndarray:
+        """(K,) int64."""
+        return self.totals[TRUE_POSITIVES].astype(np.int64)
+
+    @property
+    def false_positives(self) -> np.ndarray:
+        """(K,) int64."""
+        return self.totals[FALSE_POSITIVES].astype(np.int64)
+
+    @property
+    def false_negatives(self) -> np.ndarray:
+        """(K,) int64."""
+        return self.totals[FALSE_NEGATIVES].astype(np.int64)
 
     def update(
         self,
-        true_map: np.ndarray,
+        true_map: np.ndarray | RunMap,
         true_segments: Sequence[Segment],
         predicted_map: np.ndarray,
         predicted_segments: Sequence[Segment],
     ) -> None:
-        """Add one picture.
+        """Add one image.
 
         Args:
-            true_map: (H, W) integers, the segment id of each pixel, 0 is void.
+            true_map: (H, W) integers, the segment id of each pixel, 0 is void; or its runs.
             true_segments: each with "id", "category_id" (contiguous) and "iscrowd".
             predicted_map: (H, W) integers, as ``true_map``.
             predicted_segments: each with "id" and "category_id" (contiguous).
@@ -74,144 +88,89 @@ class PanopticQuality:
         Raises:
             ValueError: the maps' sizes differ, or the prediction's ids in map and segments do.
         """
-        overlaps = compare_maps(true_map, predicted_map, predicted_segments, len(self.iou))
-        self.add(match_segments(overlaps, true_segments, predicted_segments))
+        image = compare_maps(true_map, true_segments, predicted_map, predicted_segments, self.num_classes)
+        self.add(image.counts().values())
 
-    def add(self, matches: Matches) -> None:
-        """Add a picture whose segments have been matched."""
-        for label, iou in matches.true_positives:
-            self.iou[label] += iou
-            self.true_positives[label] += 1
-        for label in matches.false_positives:
-            self.false_positives[label] += 1
-        for label in matches.false_negatives:
-            self.false_negatives[label] += 1
+    def add(self, counts: Iterable[Count]) -> None:
+        """Add an image whose segments have been matched."""
+        rows = np.array(list(counts), np.float64).reshape(-1, len(Count._fields))
+        # One after the other, as the last digit depends on the order.
+        np.add.at(self.totals.T, rows[:, 0].astype(np.int64), rows[:, 1:])
+        self._images.append(rows)
 
     def merge(self, other: PanopticQuality) -> None:
-        """Add the pictures of another part of the dataset."""
-        self.iou += other.iou
-        self.true_positives += other.true_positives
-        self.false_positives += other.false_positives
-        self.false_negatives += other.false_negatives
+        """Add the images of another part of the dataset behind these."""
+        self.totals += other.totals
+        self._images += other._images
+
+    def changed(self, change: np.ndarray) -> PanopticQuality:
+        """The counts with ``change``, (4, K), added to their totals; no images are known then."""
+        result = PanopticQuality(self.num_classes)
+        result.totals = self.totals + change
+        return result
 
     def of_class(self, label: int) -> Quality:
-        """Quality of one class; ``n`` is 0 where it is neither in the truth nor predicted."""
-        tp, fp, fn = (int(counts[label]) for counts in self._counts())
-        if tp + fp + fn == 0:
-            return Quality(math.nan, math.nan, math.nan, 0)
-        iou, denominator = float(self.iou[label]), tp + 0.5 * fp + 0.5 * fn
-        return Quality(iou / denominator, iou / tp if tp else 0.0, tp / denominator, 1)
+        """Quality of one class; ``n`` is 0 where it is neither in the ground truth nor predicted."""
+        pq, sq, rq = class_qualities(self.totals[:, label : label + 1])[0].tolist()
+        return Quality(pq, sq, rq, int(not math.isnan(pq)))
 
     def average(self, labels: Sequence[int]) -> Quality:
-        """Means over those of the classes that are in the truth or were predicted."""
-        present = [quality for quality in map(self.of_class, labels) if quality.n]
-        if not present:
-            return Quality(math.nan, math.nan, math.nan, 0)
+        """Means over those of the classes that are in the ground truth or were predicted."""
+        present = [
+            values for values in class_qualities(self.totals)[list(labels)].tolist() if not math.isnan(values[0])
+        ]
         n = len(present)
+        if not n:
+            return Quality(math.nan, math.nan, math.nan, 0)
         return Quality(
-            sum(q.pq for q in present) / n, sum(q.sq for q in present) / n, sum(q.rq for q in present) / n, n
+            sum(pq for pq, _, _ in present) / n,
+            sum(sq for _, sq, _ in present) / n,
+            sum(rq for _, _, rq in present) / n,
+            n,
         )
 
-    def _counts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return self.true_positives, self.false_positives, self.false_negatives
+    def usual_iou(self) -> np.ndarray:
+        """(K,): the mean IoU of each class's matches; of all matches where it has none; 1 where there is none."""
+        matches = self.totals[TRUE_POSITIVES]
+        overall = float(self.iou.sum() / matches.sum()) if matches.sum() else 1.0
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(matches > 0, self.iou / matches, overall)
+
+    def images_of_classes(self) -> np.ndarray:
+        """(K,) images in which each class is, or was predicted."""
+        count, matrix = self.num_classes, self.matrix()
+        blocks = [matrix[:, kind * count : (kind + 1) * count] for kind in range(TRUE_POSITIVES, 4)]
+        return np.asarray((sum(blocks[1:], blocks[0]) > 0).sum(axis=0)).ravel()
+
+    def matrix(self) -> sparse.csr_array:
+        """(N, 4 K): a row an image; the columns are the classes' sums of IoU, then their TP, FP and FN."""
+        from scipy import sparse  # numbers without intervals needn't wait for it
+
+        count = self.num_classes
+        rows = np.concatenate(self._images) if self._images else np.zeros((0, 5))
+        images = np.repeat(np.arange(len(self)), [len(part) for part in self._images])
+        keys, places = np.unique(images * count + rows[:, 0].astype(np.int64), return_inverse=True)
+        sums = np.zeros((len(keys), 4))
+        np.add.at(sums, places, rows[:, 1:])
+        columns = keys[:, None] % count + count * np.arange(4)
+        where = (np.repeat(keys // count, 4), columns.ravel())
+        matrix = sparse.csr_array((sums.ravel(), where), shape=(len(self), 4 * count))
+        matrix.eliminate_zeros()
+        return matrix
 
 
-@dataclass(frozen=True)
-class Pairing:
-    """Which segments of one picture belong together, by their ids.
-
-    Args:
-        matches: {predicted id: (true id, IoU)}, in the order of the true ids.
-        wrong: predicted segments that match none and count.
-        missed: true segments that none matches.
-    """
-
-    matches: dict[int, tuple[int, float]]
-    wrong: tuple[int, ...]
-    missed: tuple[int, ...]
+def image_quality(counts: Iterable[Count]) -> float:
+    """PQ of one image, as a part of 1: the mean over the classes that it has or is said to have; NaN for none."""
+    known = list(counts)
+    quality = PanopticQuality(max((count.label for count in known), default=0) + 1)
+    quality.add(known)
+    return quality.average(range(quality.num_classes)).pq
 
 
-def compare_maps(
-    true_map: np.ndarray, predicted_map: np.ndarray, predicted_segments: Sequence[Segment], num_classes: int
-) -> Overlaps:
-    """Overlaps of a true and a predicted map that fit together.
-
-    Raises:
-        ValueError: the maps' sizes differ, or the prediction's ids in map and segments do, or a class is unknown.
-    """
-    if true_map.shape != predicted_map.shape:
-        raise ValueError(
-            f"the predicted map is {_size(predicted_map)}, the true one {_size(true_map)} (height x width); "
-            "predict at the size of the original picture."
-        )
-    overlaps = Overlaps(true_map, predicted_map)
-    predicted_class = {s["id"]: s["category_id"] for s in predicted_segments}
-    _require_agreement(predicted_class, overlaps.predicted_areas, num_classes)
-    return overlaps
-
-
-def match_segments(
-    overlaps: Overlaps, true_segments: Sequence[Segment], predicted_segments: Sequence[Segment]
-) -> Matches:
-    """Which predicted segments are true ones, by class and an IoU above 0.5; see :func:`pair_segments`."""
-    pairing = pair_segments(overlaps, true_segments, predicted_segments)
-    return matches_of(pairing, true_segments, predicted_segments)
-
-
-def matches_of(pairing: Pairing, true_segments: Sequence[Segment], predicted_segments: Sequence[Segment]) -> Matches:
-    """The classes of a pairing's segments."""
-    true_class = {s["id"]: s["category_id"] for s in true_segments}
-    predicted_class = {s["id"]: s["category_id"] for s in predicted_segments}
-    return Matches(
-        tuple((true_class[true_id], iou) for true_id, iou in pairing.matches.values()),
-        tuple(predicted_class[predicted_id] for predicted_id in pairing.wrong),
-        tuple(true_class[true_id] for true_id in pairing.missed),
-    )
-
-
-def pair_segments(
-    overlaps: Overlaps,
-    true_segments: Sequence[Segment],
-    predicted_segments: Sequence[Segment],
-    boundaries: Overlaps | None = None,
-) -> Pairing:
-    """Which predicted segments are true ones, by class and an IoU above 0.5.
-
-    Args:
-        overlaps: of the true and the predicted map.
-        true_segments: each with "id", "category_id" and "iscrowd".
-        predicted_segments: each with "id" and "category_id"; the same ids as the predicted map's.
-        boundaries: overlaps of the segments' boundaries; IoU is the smaller one of segments and boundaries then.
-    """
-    true_class = {s["id"]: s["category_id"] for s in true_segments if not s.get("iscrowd")}
-    # Of several crowds of a class only the last counts, as in panopticapi.
-    crowd_of_class = {s["category_id"]: s["id"] for s in true_segments if s.get("iscrowd")}
-    predicted_class = {s["id"]: s["category_id"] for s in predicted_segments}
-    matches = overlaps.matches(true_class, predicted_class)
-    if boundaries is not None:
-        least = {p: (t, min(iou, boundaries.iou(t, p))) for p, (t, iou) in matches.items()}
-        matches = {p: (t, iou) for p, (t, iou) in least.items() if iou > 0.5}
-    wrong = []
-    for predicted_id in predicted_class.keys() - matches.keys():
-        crowd_id = crowd_of_class.get(predicted_class[predicted_id], -1)
-        ignored = overlaps.pixels(VOID, predicted_id) + overlaps.pixels(crowd_id, predicted_id)
-        if ignored / overlaps.predicted_areas[predicted_id] <= 0.5:
-            wrong.append(predicted_id)
-    missed = true_class.keys() - {true_id for true_id, _ in matches.values()}
-    return Pairing(matches, tuple(wrong), tuple(missed))
-
-
-def _require_agreement(predicted_class: Mapping[int, int], areas: Mapping[int, int], num_classes: int) -> None:
-    """A prediction's segments are those of its map."""
-    unlisted = sorted(areas.keys() - predicted_class.keys() - {VOID})
-    unseen = sorted(predicted_class.keys() - (areas.keys() - {VOID}))
-    unknown = sorted({label for label in predicted_class.values() if not 0 <= label < num_classes})
-    if unlisted or unseen or unknown:
-        raise ValueError(
-            f"a predicted panoptic map contradicts its segments_info: ids only in the map {unlisted}, only in "
-            f"segments_info {unseen} (0 is void), classes outside of 0 ... {num_classes - 1} {unknown}."
-        )
-
-
-def _size(array: np.ndarray) -> str:
-    return " x ".join(map(str, array.shape))
+def class_qualities(totals: np.ndarray) -> np.ndarray:
+    """PQ, SQ and RQ (..., K, 3) of counts (..., 4, K), as parts of 1; NaN where a class is absent."""
+    iou, tp, fp, fn = (totals[..., kind, :] for kind in range(4))
+    segments = tp + 0.5 * fp + 0.5 * fn
+    with np.errstate(invalid="ignore", divide="ignore"):
+        sq = np.where(tp > 0, iou / tp, np.where(segments > 0, 0.0, np.nan))
+        return np.stack([iou / segments, sq, tp / segments], axis=-1)

@@ -48,10 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     lacking.add_argument("--subset", action="store_true", help="pictures without a prediction are left out")
     parser.add_argument("--per-class", action="store_true", help="show each class, too")
     parser.add_argument(
-        "--bootstrap", type=whole_number(1, 1_000_000), metavar="N", help="95 %% intervals from N draws of the pictures"
+        "--bootstrap",
+        type=whole_number(1, 1_000_000),
+        metavar="N",
+        help="95 %% intervals from N bootstrap resamples of the images",
     )
     parser.add_argument(
-        "--seed", type=whole_number(0, 2**32 - 1), default=0, metavar="N", help="of the draws (default: 0)"
+        "--seed", type=whole_number(0, 2**32 - 1), default=0, metavar="N", help="of the resamples (default: 0)"
     )
     parser.add_argument("--json", metavar="FILE", help="write all numbers there; - is the standard output")
     parser.add_argument("--csv", metavar="FILE", help="write a line for each class there")
@@ -72,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     intervals = None
     if args.bootstrap:
         groups = group_labels([category.is_thing for category in categories])
-        intervals = bootstrap_intervals(found.sums, groups, args.bootstrap, args.seed)
+        intervals = bootstrap_intervals(found.quality, groups, args.bootstrap, args.seed)
     notes = _notes(found, truth, predictions, args.subset)
     text = "\n\n".join([*_tables(found, categories, intervals, args.per_class), "\n".join(notes)])
     print(text, file=sys.stderr if args.json == "-" else sys.stdout)
@@ -92,10 +95,10 @@ def _tables(
 
 def _notes(found: FileQuality, truth: PanopticFile, predictions: PanopticFile, subset: bool) -> list[str]:
     """What has to be known to read the numbers, a line each."""
-    notes = [f"{counted(len(found.sums), 'picture was', 'pictures were')} compared."]
+    notes = [f"{counted(len(found.quality), 'picture was', 'pictures were')} compared."]
     if found.missing and subset:
         notes = [
-            f"SUBSET: only {len(found.sums)} of {counted(found.annotated, 'picture')} could be compared, having a "
+            f"SUBSET: only {len(found.quality)} of {counted(found.annotated, 'picture')} could be compared, having a "
             "prediction; don't compare these numbers with those of the whole."
         ]
     elif found.missing:
@@ -127,7 +130,7 @@ def _write(
 ) -> None:
     """The numbers as JSON and CSV, where the command line says so."""
     content = {
-        **{"truth": args.gt, "predictions": args.pred, "pictures": len(found.sums), "of_pictures": found.annotated},
+        **{"truth": args.gt, "predictions": args.pred, "pictures": len(found.quality), "of_pictures": found.annotated},
         **{"counted_as_empty": 0 if args.subset else found.missing, "stale_areas": found.stale_areas},
         **quality_as_json(found.quality, categories, intervals),
     }

@@ -1,4 +1,4 @@
-"""Predictions as COCO panoptic files: a PNG a picture and one JSON, which ``detr-d2 pq`` and other programs read."""
+"""Predictions as COCO panoptic files: one PNG for each image and one JSON, as ``detr-d2 pq`` and others read them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from PIL import Image
 
 from detr_d2.data.categories import Category
 from detr_d2.data.segments import find_segments, number_segments
+from detr_d2.evaluation.record_writer import LineSpool
 from detr_d2.evaluation.records import finite
-from detr_d2.evaluation.spool import LineSpool
 from detr_d2.files import write_whole
 
 from detectron2.utils import comm
@@ -48,7 +48,7 @@ class PredictionWriter:
         self._partial.mkdir(parents=True, exist_ok=True)
 
     def add(self, picture: Mapping[str, Any], ids: np.ndarray, segments: Sequence[Mapping[str, Any]]) -> None:
-        """Write the PNG of a picture's predicted map (H, W), whose segments have contiguous "category_id"."""
+        """Write the PNG of an image's predicted map (H, W), whose segments have contiguous "category_id"."""
         name = self._names[picture["image_id"]]
         colors = np.ascontiguousarray(ids.astype("<u4")[:, :, None].view(np.uint8)[:, :, :3])
         image_file = Image.fromarray(colors)
@@ -98,7 +98,7 @@ def _dump(content: Mapping[str, Any], file: BinaryIO) -> None:
 
 
 def _png_names(pictures: Sequence[Mapping[str, Any]]) -> dict[Any, str]:
-    """By image id the name of the truth's PNG, numbered where several have the same."""
+    """By image id the name of the ground truth's PNG, numbered where several have the same."""
     bases = {p["image_id"]: Path(p["pan_seg_file_name"]).stem for p in pictures}
     times = Counter(bases.values())
     return {

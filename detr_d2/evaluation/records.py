@@ -1,4 +1,4 @@
-"""What an evaluation keeps of each picture: segments and how they overlap, and a small map of the prediction.
+"""What an evaluation keeps of each image: segments and how they overlap, and a small map of the prediction.
 
 All numbers come from these records, so that they can be looked at again, split up and compared without the model:
 ``detr-d2 report`` and ``detr-d2 compare`` do.
@@ -9,19 +9,16 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from detr_d2.errors import DatasetError, MissingFileError
+from detr_d2.evaluation.matching import ComparedImage
 from detr_d2.evaluation.overlaps import VOID, Overlaps
-from detr_d2.evaluation.record_checks import check_record, check_run
-from detr_d2.files import open_regular
 
 #: The files of an evaluation's folder.
 RECORDS_FILE, PREVIEWS_FILE, RUN_FILE = "records.jsonl", "previews.zip", "run.json"
@@ -31,12 +28,12 @@ PREVIEW_SIDE = 320
 
 @dataclass(frozen=True)
 class EvaluationRecord:
-    """One picture's true and predicted segments; classes are contiguous, areas and overlaps in pixels.
+    """One image's true and predicted segments; classes are contiguous, areas and overlaps in pixels.
 
     Args:
         image_id: of the dataset.
-        file_name, pan_seg_file_name: paths of the picture and of its true map.
-        height, width: of the picture.
+        file_name, pan_seg_file_name: paths of the image and of its true map.
+        height, width: of the image.
         true: the true segments: "id", "class", "area" (of the map), "iscrowd".
         predicted: the predicted ones: "id", "class", "area", "score" (None: it has none).
         overlaps: true id, predicted id and pixels of each pair that meets; 0 is void on either side.
@@ -59,24 +56,21 @@ class EvaluationRecord:
         return json.dumps(content, allow_nan=False, separators=(",", ":")).encode() + b"\n"
 
     @cached_property
-    def pixels(self) -> Overlaps:
-        """The overlaps, to be asked."""
-        return Overlaps.of_pairs(self.overlaps)
+    def compared(self) -> ComparedImage:
+        """The segments and their overlaps, to be asked."""
+        true = [{"id": s["id"], "category_id": s["class"], "iscrowd": s["iscrowd"]} for s in self.true]
+        predicted = [{"id": s["id"], "category_id": s["class"]} for s in self.predicted]
+        return ComparedImage(Overlaps.of_pairs(self.overlaps), true, predicted)
 
     @cached_property
     def boundary_pixels(self) -> Overlaps | None:
         """The boundaries' overlaps, to be asked."""
         return None if self.boundary_overlaps is None else Overlaps.of_pairs(self.boundary_overlaps)
 
-    @cached_property
-    def true_segments(self) -> list[dict[str, Any]]:
-        """As panoptic quality takes them: "id", "category_id", "iscrowd"."""
-        return [{"id": s["id"], "category_id": s["class"], "iscrowd": s["iscrowd"]} for s in self.true]
-
-    @cached_property
-    def predicted_segments(self) -> list[dict[str, Any]]:
-        """As panoptic quality takes them: "id", "category_id"."""
-        return [{"id": s["id"], "category_id": s["class"]} for s in self.predicted]
+    @property
+    def scores(self) -> dict[int, float | None]:
+        """The score of each predicted segment, where it has one."""
+        return {s["id"]: s.get("score") for s in self.predicted}
 
 
 def make_record(
@@ -85,7 +79,7 @@ def make_record(
     predicted_segments: Sequence[Mapping[str, Any]],
     boundaries: Overlaps | None = None,
 ) -> EvaluationRecord:
-    """The record of a picture that has been compared.
+    """The record of an image that has been compared.
 
     Args:
         picture: the dataset's dict, with the true ``segments_info``.
@@ -140,49 +134,3 @@ def encode_preview(predicted_map: np.ndarray, predicted_segments: Sequence[Mappi
     buffer = io.BytesIO()
     Image.fromarray(labels.astype(kind)).save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def read_records(folder: Path | str, num_classes: int | None = None) -> Iterator[EvaluationRecord]:
-    """The records of an evaluation's folder, one after the other.
-
-    Args:
-        folder: of the evaluation.
-        num_classes: that ``run.json`` has; None where nobody has looked.
-
-    Raises:
-        MissingFileError: the folder has no records.
-        DatasetError: a line isn't a record.
-    """
-    path = Path(folder) / RECORDS_FILE
-    if not path.is_file():
-        raise MissingFileError(
-            f"{path} isn't there. Name a folder that 'train_net.py --eval-only' wrote, for example "
-            "output/inference/my_val; evaluations of earlier versions have to be done anew."
-        )
-    names = {field.name for field in fields(EvaluationRecord)}
-    with open_regular(path) as file:
-        for number, line in enumerate(file, 1):
-            try:
-                content = json.loads(line)
-                check_record(content, num_classes)
-            except (ValueError, RecursionError) as error:
-                raise DatasetError(f"{path}, line {number} isn't a record: {error}. Evaluate anew.") from error
-            yield EvaluationRecord(**{name: value for name, value in content.items() if name in names})
-
-
-def read_run(folder: Path | str) -> dict[str, Any]:
-    """What ``run.json`` of an evaluation's folder says: dataset, categories, weights, config, versions.
-
-    Raises:
-        MissingFileError, DatasetError: it isn't there, or isn't what an evaluation writes.
-    """
-    path = Path(folder) / RUN_FILE
-    try:
-        with open_regular(path) as file:
-            content: dict[str, Any] = json.load(file)
-        check_run(content)
-    except FileNotFoundError as error:
-        raise MissingFileError(f"{path} isn't there. Name a folder that 'train_net.py --eval-only' wrote.") from error
-    except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{path} isn't what an evaluation writes: {error}. Evaluate anew.") from error
-    return content

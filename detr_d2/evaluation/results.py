@@ -1,10 +1,11 @@
-"""Panoptic quality as numbers for files: JSON and CSV."""
+"""What was measured, by the names that it has in ``metrics.json``, ``panoptic_quality.json`` and CSV files."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,9 +13,13 @@ import numpy as np
 
 from detr_d2.data.categories import Category
 from detr_d2.evaluation.bootstrap import Intervals
+from detr_d2.evaluation.measures import PanopticMeasures
 from detr_d2.evaluation.panoptic_quality import PanopticQuality, Quality
 
 _KEYS = ("PQ", "SQ", "RQ")
+Results = dict[str, dict[str, float]]
+#: The end of a group's names.
+ENDINGS = {"All": "", "Things": "_th", "Stuff": "_st"}
 
 
 def group_labels(is_thing: Sequence[bool]) -> dict[str, list[int]]:
@@ -37,20 +42,20 @@ def quality_as_json(
     """All, Things, Stuff and each class in percent; null (JSON has no NaN) where there is nothing to judge.
 
     Args:
-        quality: of all pictures.
+        quality: of all images.
         categories: by contiguous class.
         intervals: go beside as ``PQ_interval`` and so on, lower and upper end in percent.
     """
     content: dict[str, Any] = {}
     for name, mean in group_means(quality, [category.is_thing for category in categories]).items():
         ends = None if intervals is None else intervals.groups[name]
-        content[name] = {**_percent(mean), "N": mean.n, **_intervals(ends)}
+        content[name] = {**_percents(mean), "N": mean.n, **_intervals(ends)}
     content["classes"] = []
     for label, category in enumerate(categories):
         ends = None if intervals is None else intervals.classes[label]
         about = {"id": category.id, "name": category.name, "is_thing": category.is_thing}
         counts = _counts(quality, label)
-        content["classes"].append({**about, **_percent(quality.of_class(label)), **counts, **_intervals(ends)})
+        content["classes"].append({**about, **_percents(quality.of_class(label)), **counts, **_intervals(ends)})
     return content
 
 
@@ -70,9 +75,9 @@ def quality_as_csv(content: dict[str, Any]) -> str:
     return output.getvalue()
 
 
-def _percent(quality: Quality) -> dict[str, float | None]:
+def _percents(quality: Quality) -> dict[str, float | None]:
     values = zip(_KEYS, (quality.pq, quality.sq, quality.rq))
-    return {key: None if math.isnan(value) else 100 * value for key, value in values}
+    return {key: percent(value) for key, value in values}
 
 
 def _counts(quality: PanopticQuality, label: int) -> dict[str, int]:
@@ -90,3 +95,70 @@ def _intervals(ends: np.ndarray | None) -> dict[str, list[float] | None]:
     return {
         f"{key}_interval": None if np.isnan(pair).any() else (100 * pair).tolist() for key, pair in zip(_KEYS, ends)
     }
+
+
+def evaluation_results(measures: PanopticMeasures, intervals: Intervals | None) -> Results:
+    """Results by task, in percent; NaN where there is nothing to judge.
+
+    Returns:
+        "panoptic_seg": PQ, SQ, RQ, and the same with _th and _st, as Detectron2's evaluator has them; with intervals
+        "panoptic_interval": PQ_low, PQ_high and so on; with boundaries "panoptic_boundary": as panoptic_seg;
+        "panoptic_size": PQ_small, PQ_medium, PQ_large and so on; "panoptic_dagger": PQ, PQ_th, PQ_st; "sem_seg": mIoU,
+        fwIoU, mACC, pACC, as Detectron2's.
+    """
+    results: Results = OrderedDict(panoptic_seg=_quality(measures.quality, measures.is_thing))
+    groups = group_labels(measures.is_thing)
+    if intervals is not None:
+        results["panoptic_interval"] = {
+            f"PQ{ENDINGS[group]}_{end}": 100 * float(ends[0, place])
+            for group, ends in intervals.groups.items()
+            for place, end in enumerate(("low", "high"))
+        }
+    if measures.has_boundaries:
+        results["panoptic_boundary"] = _quality(measures.boundary, measures.is_thing)
+    results["panoptic_size"] = {
+        f"PQ_{size}{ENDINGS[group]}": 100 * mean.pq
+        for size, quality in measures.of_size.items()
+        for group, mean in group_means(quality, measures.is_thing).items()
+    }
+    results["panoptic_dagger"] = {
+        f"PQ{ENDINGS[group]}": 100 * measures.mean_dagger(labels) for group, labels in groups.items()
+    }
+    results["sem_seg"] = {name: 100 * value for name, value in measures.semantic().items()}
+    return results
+
+
+def measures_as_json(
+    measures: PanopticMeasures, categories: Sequence[Category], intervals: Intervals | None
+) -> dict[str, Any]:
+    """All of it for ``panoptic_quality.json``, each class as well; null where there is nothing to judge."""
+    content = quality_as_json(measures.quality, categories, intervals)
+    boundary = quality_as_json(measures.boundary, categories) if measures.has_boundaries else None
+    sizes = {size: quality_as_json(quality, categories) for size, quality in measures.of_size.items()}
+    ious, accuracies = measures.class_ious(), measures.class_accuracies()
+    for label, entry in enumerate(content["classes"]):
+        entry["boundary_PQ"] = boundary["classes"][label]["PQ"] if boundary else None
+        entry |= {f"PQ_{size}": other["classes"][label]["PQ"] for size, other in sizes.items()}
+        entry["PQ_dagger"] = percent(measures.dagger(label).pq)
+        entry |= {"IoU": percent(ious[label]), "accuracy": percent(accuracies[label])}
+    groups = ("All", "Things", "Stuff")
+    if intervals is not None:
+        content["intervals"] = {"resamples": intervals.resamples, "confidence": intervals.confidence}
+    if boundary:
+        content["boundary"] = {group: boundary[group] for group in groups}
+    content["sizes"] = {size: {group: other[group] for group in groups} for size, other in sizes.items()}
+    content["dagger"] = {
+        group: percent(measures.mean_dagger(labels)) for group, labels in group_labels(measures.is_thing).items()
+    }
+    content["semantic"] = {name: percent(value) for name, value in measures.semantic().items()}
+    return content
+
+
+def _quality(quality: PanopticQuality, is_thing: Sequence[bool]) -> dict[str, float]:
+    means = group_means(quality, is_thing)
+    return {key + ENDINGS[group]: 100 * getattr(mean, key.lower()) for group, mean in means.items() for key in _KEYS}
+
+
+def percent(value: float) -> float | None:
+    """A part of 1 in percent, for JSON, which has no NaN."""
+    return None if math.isnan(value) else 100 * float(value)

@@ -30,7 +30,7 @@ def quality_table(groups: Mapping[str, Quality], intervals: Intervals | None = N
 def class_table(
     quality: PanopticQuality, names: Sequence[str], is_thing: Sequence[bool], intervals: Intervals | None = None
 ) -> str:
-    """One row a class that is in the truth or was predicted; absent classes are counted in the last line.
+    """One row a class that is in the ground truth or was predicted; absent classes are counted in the last line.
 
     With ``intervals``, a column has the interval of PQ.
     """
@@ -59,7 +59,7 @@ def measures_table(results: Mapping[str, Mapping[str, float]]) -> str:
     """All, Things and Stuff of what is measured beside panoptic quality, in percent, and mIoU.
 
     Args:
-        results: as :func:`detr_d2.evaluation.measure_results.evaluation_results` gives them.
+        results: as :func:`detr_d2.evaluation.results.evaluation_results` gives them.
     """
     named = [("Boundary PQ", "panoptic_boundary", "PQ"), ("PQ†", "panoptic_dagger", "PQ")]
     named += [(f"PQ of {size} segments", "panoptic_size", f"PQ_{size}") for size in ("small", "medium", "large")]

@@ -16,12 +16,12 @@ from .image_decoding import load_eight_bits, open_image, orientation_of, turned,
 def read_whole_image(path: str, image_format: str) -> np.ndarray:
     """The pixels that Detectron2's ``read_image`` gives, but an error where a file is cut off, and 8 bits of 16.
 
-    Pillow may decode a picture when its EXIF data are asked for, and Detectron2 passes over what goes wrong then; the
-    lower part of a truncated PNG becomes black, and nobody is told. So the pixels are read first. More than 8 bits a
+    Pillow may decode an image when its EXIF data are asked for, and Detectron2 passes over what goes wrong then; the
+    lower part of a truncated PNG becomes black, and nobody notices. So the pixels are read first. More than 8 bits a
     channel aren't cut off, but shifted; see :func:`~detr_d2.labels.image_decoding.load_eight_bits`.
 
     Args:
-        path: of the picture.
+        path: of the image.
         image_format: ``"RGB"`` or ``"BGR"``, or another mode of Pillow.
 
     Returns:
@@ -33,9 +33,9 @@ def read_whole_image(path: str, image_format: str) -> np.ndarray:
     """
     with open_regular(_fetched(path)) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about odd EXIF data
-        with open_image(file) as picture:
-            eight_bits = load_eight_bits(picture)
-            upright = turned(eight_bits, orientation_of(picture))
+        with open_image(file) as image:
+            eight_bits = load_eight_bits(image)
+            upright = turned(eight_bits, orientation_of(image))
             mode = "RGB" if image_format == "BGR" else image_format
             pixels = np.asarray(upright if upright.mode == mode else upright.convert(mode))
     if image_format == "BGR":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from typing import Any
+from typing import IO, Any
 
 from detr_d2.errors import DatasetError, MissingFileError
 from detr_d2.files import open_regular
@@ -46,9 +46,14 @@ def load_json(path: str | os.PathLike[str]) -> Any:
         OSError: it isn't there, or can't be read.
         ValueError: it isn't JSON in UTF-8, or is nested too deeply.
     """
+    with open_regular(path) as file:
+        return parse_json(file)
+
+
+def parse_json(file: IO[bytes]) -> Any:
+    """What an open JSON file holds; raises a ValueError as :func:`load_json`."""
     try:
-        with io.TextIOWrapper(open_regular(path), encoding="utf-8-sig") as file:
-            return json.load(file)
+        return json.load(io.TextIOWrapper(file, encoding="utf-8-sig"))
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
 

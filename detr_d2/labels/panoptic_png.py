@@ -1,10 +1,11 @@
-"""Panoptic PNGs written quickly.
+"""Images whose colours are ids, such as panoptic PNGs: red + 256 green + 65536 blue, 0 is void.
 
 Source: the PNG specification, third edition, sections 5 (chunks) and 9 (filters).
 """
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from collections.abc import Sequence
@@ -12,17 +13,70 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from detr_d2.errors import DatasetError
+
+from .image_size import MOST_PIXELS
+from .records import FileRef
+
+Color = tuple[int, int, int]
 _UP = 2
 """The filter that writes a row as what differs from the one above, which for segments is next to nothing."""
 
 
+def id_of_color(color: Color) -> int:
+    """The id that a colour stands for."""
+    red, green, blue = color
+    return red + 256 * green + 65536 * blue
+
+
+def color_of_id(number: int) -> Color:
+    """The colour that stands for an id."""
+    return number % 256, number // 256 % 256, number // 65536
+
+
+def read_ids(file: FileRef, index_modes: Sequence[str] = ()) -> tuple[np.ndarray, bool]:
+    """An image of labels as a number for each pixel.
+
+    Args:
+        file: the image.
+        index_modes: Pillow's modes in which pixels are numbers themselves, not colours.
+
+    Returns:
+        (H, W) int32, the id that each colour stands for, or the number; and whether it is numbers.
+
+    Raises:
+        MissingFileError: it isn't there.
+        DatasetError: it can't be read, or is a JPEG, whose colours aren't exact.
+    """
+    content = file.read()
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise DatasetError(f"{file} has {image.width}x{image.height} pixels; too many.")
+            if image.format in ("JPEG", "MPO"):
+                raise DatasetError(f"{file} is a JPEG, which changes the values that labels are. Export it as a PNG.")
+            if image.mode in index_modes:
+                return np.asarray(image).astype(np.int32), True
+            channels = np.asarray(image.convert("RGB"))
+    except DatasetError:
+        raise
+    except Exception as error:  # decoders raise whatever they like on broken files
+        reason = " ".join(str(error).split())[:200]
+        raise DatasetError(f"{file} can't be read: {reason}. Export it again, or restore it.") from error
+    ids = channels[..., 2].astype(np.int32)
+    for channel in (1, 0):
+        ids <<= 8
+        ids |= channels[..., channel]
+    return ids, False
+
+
 def encode_ids(numbers: np.ndarray, ids: Sequence[int]) -> bytes:
-    """A PNG in RGB whose colours are segment ids: red + 256 green + 65536 blue.
+    """A PNG in RGB whose colours are segment ids.
 
     Pillow writes the same pixels in twice the time, as it tries five filters on each row.
 
     Args:
-        numbers: (H, W) integers, places in ``ids``.
+        numbers: (H, W) integers, indices in ``ids``.
         ids: below 256³.
     """
     height, width = numbers.shape

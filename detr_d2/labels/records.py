@@ -1,20 +1,20 @@
-"""What the readers hand to the rest of ``detr-d2 prepare``: exports, their pictures, and the labels on each."""
+"""What the readers make of an export, whatever its format: images, the labels on each, and classes."""
 
 from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import IO, Literal, Protocol, TypeAlias
+from typing import IO, Literal, TypeAlias
 
 from detr_d2.errors import DatasetError, MissingFileError
 from detr_d2.files import SpecialFileError, open_regular
 
-#: More bytes than this are no picture and no label file, whatever a zip says of its size.
+#: More bytes than this are no image and no label file, whatever a zip says of its size.
 MOST_BYTES = 2**30
 
 
@@ -88,15 +88,20 @@ class Polygons:
 
 @dataclass(frozen=True)
 class Runs:
-    """Run lengths column by column, as COCO has them, of a picture of (height, width).
+    """Run lengths of an image, or of a window in it.
 
     Args:
-        size: height, width.
-        counts: compressed (as pycocotools writes them), or pixels off, on, off, ... in turn.
+        size: height, width of the window, in pixels.
+        counts: pixels off, on, off, ... in turn; or compressed, as pycocotools writes them.
+        left, top: of the window, in pixels.
+        by_rows: row by row, as CVAT's masks have them; else column by column and of the whole image, as COCO's.
     """
 
     size: tuple[int, int]
     counts: bytes | tuple[int, ...]
+    left: int = 0
+    top: int = 0
+    by_rows: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,23 +126,7 @@ class Ellipse:
     rotation: float = 0.0
 
 
-@dataclass(frozen=True)
-class Bitmap:
-    """Part of a picture, pixel by pixel: where a window that starts at ``left``, ``top`` is on.
-
-    Args:
-        left, top: of the window, in pixels.
-        size: height, width of the window.
-        counts: pixels off, on, off, ... in turn, row by row, as CVAT's masks have them.
-    """
-
-    left: int
-    top: int
-    size: tuple[int, int]
-    counts: tuple[int, ...]
-
-
-Shape: TypeAlias = Polygons | Runs | Box | Ellipse | Bitmap
+Shape: TypeAlias = Polygons | Runs | Box | Ellipse
 
 
 @dataclass(frozen=True)
@@ -150,7 +139,7 @@ class Label:
         is_crowd: the export says ``iscrowd: 1``.
         z_order: CVAT's layer; higher ones are on top.
         id: of the annotation in its file, for messages; 0 where there is none.
-        group: labels of one picture with the same group, not 0, are pieces of one object.
+        group: labels of one image with the same group, not 0, are pieces of one object.
     """
 
     class_name: str
@@ -161,25 +150,19 @@ class Label:
     group: int = 0
 
 
-class LabelSource(Protocol):
-    """Labels that are read when the picture's turn comes, in the process that draws them; can be sent there."""
-
-    def __call__(self) -> Sequence[Label]:
-        """The labels, in the file's order.
-
-        Raises:
-            DatasetError: they can't be read; the message names the file.
-        """
+#: Reads labels when their image's turn comes, in the process that draws them, to which it can be sent. It raises a
+#: DatasetError that names the file where they can't be read.
+LabelSource: TypeAlias = Callable[[], Sequence[Label]]
 
 
 @dataclass(frozen=True)
-class PictureRecord:
-    """A picture and its labels.
+class ImageRecord:
+    """An image and its labels.
 
     Args:
-        image: the picture's file.
+        image: its file.
         name: unique in its export, with ``/``: ``1.jpg``, ``brick/1.jpg``; never absolute, no ``..``.
-        width, height: of the picture that was labelled, in pixels, or 0 where the export doesn't say.
+        width, height: of the image that was labelled, in pixels, or 0 where the export doesn't say.
         labels: in the file's order, or what reads them later.
         image_id: in the export, for messages; None where there is none.
     """
@@ -190,6 +173,10 @@ class PictureRecord:
     height: int
     labels: tuple[Label, ...] | LabelSource
     image_id: int | str | None = None
+
+    def read_labels(self) -> Sequence[Label]:
+        """The labels, read now if they weren't."""
+        return self.labels if isinstance(self.labels, tuple) else self.labels()
 
 
 @dataclass(frozen=True)
@@ -207,18 +194,15 @@ class ClassRecord:
     color: tuple[int, int, int] | None = None
 
 
-ExportKind = Literal["coco-instances", "coco-panoptic", "cvat-xml", "cvat-masks"]
-
-
 @dataclass(frozen=True)
 class Note:
-    """Something that a reader left out or changed, for the report: nothing is dropped in silence.
+    """Something that was left out or changed, for the report: nothing is dropped in silence.
 
     Args:
         code: a short word with hyphens, the same for all of a kind, such as ``mask-empty``.
         message: what and why, one sentence.
         file: where.
-        picture: name of the picture, or empty.
+        image: its name, or empty.
         class_name: of the label, or empty.
         label_id: of the label, or 0.
     """
@@ -226,29 +210,48 @@ class Note:
     code: str
     message: str
     file: str = ""
-    picture: str = ""
+    image: str = ""
     class_name: str = ""
     label_id: int = 0
+
+    @property
+    def picture(self) -> str:
+        """The former name of :attr:`image`."""
+        return self.image
+
+
+ExportKind: TypeAlias = Literal["coco-instances", "coco-panoptic", "cvat-xml", "cvat-masks"]
 
 
 @dataclass(frozen=True)
 class Export:
-    """One export: a JSON or an XML with its pictures, or a zip of them.
+    """One export: a JSON or an XML with its images, or a zip of them.
 
     Args:
         name: short and unique among all exports that are read together: the folder's or zip's name, as ``brick``.
         kind: its format.
         file: the JSON, XML or labelmap.
         classes: in the file's order.
-        pictures: in the file's order.
+        images: in the file's order.
         notes: what was left out or changed while reading.
         is_cvat: it comes from CVAT, whose brush masks are written as crowds.
+        source: who labelled it. COCO's annotators looked at every pixel: what they left void stays void.
     """
 
     name: str
     kind: ExportKind
     file: FileRef
     classes: tuple[ClassRecord, ...]
-    pictures: tuple[PictureRecord, ...]
-    notes: tuple[Note, ...] = field(default=())
+    images: tuple[ImageRecord, ...]
+    notes: tuple[Note, ...] = ()
     is_cvat: bool = True
+    source: Literal["human", "coco"] = "human"
+
+    @property
+    def pictures(self) -> tuple[ImageRecord, ...]:
+        """The former name of :attr:`images`."""
+        return self.images
+
+
+#: The former name.
+PictureRecord = ImageRecord

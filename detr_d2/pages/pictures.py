@@ -1,4 +1,4 @@
-"""Pictures inside a page."""
+"""Images inside a page."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from PIL import Image
 
 
 def thumbnail(picture: np.ndarray, long_side: int = 320, quality: int = 80) -> str:
-    """A picture as the address of an ``<img>``: shrunk, as JPEG, with its bytes in the address itself.
+    """An image as the address of an ``<img>``: shrunk, as JPEG, with its bytes in the address itself.
 
     Args:
         picture: (H, W, 3) uint8, RGB.
-        long_side: most pixels of the longer side; smaller pictures stay as they are.
+        long_side: most pixels of the longer side; smaller images stay as they are.
         quality: of the JPEG, 1 to 95.
     """
     image = Image.fromarray(np.ascontiguousarray(picture))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import yaml
 
@@ -15,16 +14,18 @@ from detr_d2.data.categories import Category, coco_categories, construction_cate
 from detr_d2.data.coco_json import read_categories
 from detr_d2.errors import DatasetError, MissingFileError
 from detr_d2.files import SpecialFileError, open_regular
+from detr_d2.labels.class_names import find_name, near_names, normal_name, spelling
+from detr_d2.labels.json_reading import parse_json
+from detr_d2.labels.readers.coco_values import color_of
 from detr_d2.labels.records import ClassRecord, Export
 from detr_d2.labels.similar_names import is_text
-
-from .class_names import find_name, near_names, normal_name, spelling
 
 logger = logging.getLogger(__name__)
 
 #: What a label's class may be instead of a number: not labelled at all, or void.
 REST, VOID = -1, -2
-_MEANINGS: dict[str | None, int] = {None: REST, "void": VOID}
+#: What becomes of a raw name: a class, or one of the above.
+Meaning: TypeAlias = ClassRecord | int
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class ClassTable:
 
     Args:
         classes: in the order of their ids. Those of ``auto`` are numbered anew once it is known which are used.
-        numbers: for each raw name the place in ``classes``, or :data:`REST` or :data:`VOID`.
+        numbers: for each raw name, also those of stuff policies, the index in ``classes``, or :data:`REST` or
+            :data:`VOID`.
         is_fixed: the list was given; classes without a segment stay in it.
     """
 
@@ -44,20 +46,6 @@ class ClassTable:
     def matched_from(self, number: int) -> list[str]:
         """The raw names that became a class, sorted."""
         return sorted(raw for raw, found in self.numbers.items() if found == number)
-
-    def number_of(self, name: str) -> int:
-        """The place of a class by its own name, as stuff policies give it."""
-        return self.numbers[name]
-
-
-@dataclass(frozen=True)
-class _Rule:
-    """What a ``--classes`` file says of a raw name: a name, or None with a meaning."""
-
-    name: str | None
-    meaning: int = REST
-    is_thing: bool | None = None
-    color: tuple[int, int, int] | None = None
 
 
 def build_class_table(
@@ -82,15 +70,16 @@ def build_class_table(
     _refuse_unwritable_names(
         {record.name: "--stuff" for record in stuff}
         | {record.name: str(export.file) for export in exports for record in export.classes}
-        | {rule.name: str(classes) for rule in rules.values() if rule.name is not None}
+        | {rule.name: str(classes) for rule in rules.values() if isinstance(rule, ClassRecord)}
     )
     _warn_of_unused(rules, records, classes)
-    wanted: list[tuple[str, _Rule]] = []
+    wanted: list[tuple[str, Meaning]] = []
     for record in records:
-        rule = rules.get(record.name) or rules.get(normal_name(record.name))
-        rule = rule or _Rule(record.name)
-        is_thing = rule.is_thing if rule.is_thing is not None else record.is_thing
-        wanted.append((record.name, _Rule(rule.name, rule.meaning, is_thing, rule.color or record.color)))
+        rule = rules.get(record.name, rules.get(normal_name(record.name), record))
+        if isinstance(rule, ClassRecord):
+            is_thing = record.is_thing if rule.is_thing is None else rule.is_thing
+            rule = replace(rule, is_thing=is_thing, color=rule.color or record.color)
+        wanted.append((record.name, rule))
     if categories == "auto":
         return _found_table(wanted)
     known = read_known(categories)
@@ -111,7 +100,7 @@ def _refuse_unwritable_names(origins: Mapping[str, str]) -> None:
         )
 
 
-def _warn_of_unused(rules: dict[str, _Rule], records: Sequence[ClassRecord], classes: Path | None) -> None:
+def _warn_of_unused(rules: Mapping[str, Meaning], records: Sequence[ClassRecord], classes: Path | None) -> None:
     """A line that no name of the exports matches may be a slip of the pen."""
     known = {normal_name(record.name) for record in records}
     unused: dict[str, str] = {}
@@ -141,58 +130,54 @@ def read_known(categories: str) -> tuple[Category, ...]:
     return tuple(read_categories(content, str(path), all_things="isthing" not in str(content.get("categories"))))
 
 
-def _known_table(wanted: Sequence[tuple[str, _Rule]], known: tuple[Category, ...], where: str) -> ClassTable:
+def _known_table(wanted: Sequence[tuple[str, Meaning]], known: tuple[Category, ...], where: str) -> ClassTable:
     names = {normal_name(category.name): category.name for category in known}
-    places = {category.name: number for number, category in enumerate(known)}
+    indices = {category.name: index for index, category in enumerate(known)}
     numbers: dict[str, int] = {}
-    unknown: dict[str, str] = {}
-    for raw, rule in wanted:
-        if rule.name is None:
-            numbers[raw] = rule.meaning
-        elif name := find_name(rule.name, names):
-            numbers[raw] = places[name]
-        else:
-            unknown[raw] = rule.name
-    if unknown:
-        raise DatasetError(_unknown_message(unknown, list(places), where))
+    lines: list[str] = []
+    for raw, meaning in wanted:
+        if isinstance(meaning, int):
+            numbers[raw] = meaning
+        elif name := find_name(meaning.name, names):
+            numbers[raw] = indices[name]
+        elif raw not in numbers:
+            numbers[raw] = REST
+            near = near_names(meaning.name, list(indices))
+            shown = repr(raw) if meaning.name == raw else f"{raw!r}, which --classes makes {meaning.name!r}"
+            lines.append(f"  {shown}: " + (f"near are {', '.join(near)}" if near else "nothing is near"))
+    if lines:
+        names_are = "class name of the exports isn't" if len(lines) == 1 else "class names of the exports aren't"
+        raise DatasetError(
+            f"{len(lines)} {names_are} among those of --categories {where}:\n" + "\n".join(lines) + "\nWrite a yaml "
+            "with a line 'raw name: class' for each ('null' leaves its labels out, 'void' makes them void) and give "
+            "it by --classes; or take --categories auto."
+        )
     return ClassTable(known, numbers, is_fixed=True)
 
 
-def _unknown_message(unknown: dict[str, str], names: Sequence[str], where: str) -> str:
-    lines = []
-    for raw, name in unknown.items():
-        near = near_names(name, names)
-        shown = repr(raw) if name == raw else f"{raw!r}, which --classes makes {name!r}"
-        lines.append(f"  {shown}: " + (f"near are {', '.join(near)}" if near else "nothing is near"))
-    names_are = "class name of the exports isn't" if len(unknown) == 1 else "class names of the exports aren't"
-    return (
-        f"{len(unknown)} {names_are} among those of --categories "
-        f"{where}:\n" + "\n".join(lines) + "\nWrite a yaml with a line 'raw name: class' for each ('null' leaves its "
-        "labels out, 'void' makes them void) and give it by --classes; or take --categories auto."
-    )
-
-
-def _found_table(wanted: Sequence[tuple[str, _Rule]]) -> ClassTable:
+def _found_table(wanted: Sequence[tuple[str, Meaning]]) -> ClassTable:
     """The classes that occur, stuff first, each in the order of appearance."""
-    numbers = {raw: rule.meaning for raw, rule in wanted if rule.name is None}
-    spelled: dict[str, list[tuple[str, _Rule]]] = {}
-    for raw, rule in wanted:
-        if rule.name is not None:
-            spelled.setdefault(normal_name(rule.name) or rule.name, []).append((raw, rule))
+    numbers: dict[str, int] = {}
+    spelled: dict[str, list[tuple[str, ClassRecord]]] = {}
+    for raw, meaning in wanted:
+        if isinstance(meaning, int):
+            numbers[raw] = meaning
+        else:
+            spelled.setdefault(normal_name(meaning.name) or meaning.name, []).append((raw, meaning))
     ordered = sorted(spelled, key=lambda normal: _is_thing(spelled[normal]))
-    colors = _colors(ordered, spelled)
+    colors = _colors({normal: [record for _, record in spelled[normal]] for normal in ordered})
     classes = []
     for number, normal in enumerate(ordered):
         found = spelled[normal]
-        name = spelling([rule.name or "" for _, rule in found])
+        name = spelling([record.name for _, record in found])
         classes.append(Category(number + 1, name, _is_thing(found), colors[normal]))
         numbers.update((raw, number) for raw, _ in found)
     return ClassTable(tuple(classes), numbers, is_fixed=False)
 
 
-def _is_thing(found: Sequence[tuple[str, _Rule]]) -> bool:
+def _is_thing(found: Sequence[tuple[str, ClassRecord]]) -> bool:
     """What the exports say of a class; where none of them does, it is a thing."""
-    said = {rule.is_thing for _, rule in found} - {None}
+    said = {record.is_thing for _, record in found} - {None}
     if len(said) == 2:
         raise DatasetError(
             f"the class {found[0][0]!r} is a thing in one place and stuff in another (exports, --stuff); "
@@ -201,54 +186,52 @@ def _is_thing(found: Sequence[tuple[str, _Rule]]) -> bool:
     return said != {False}
 
 
-def _colors(ordered: Sequence[str], spelled: dict[str, list[tuple[str, _Rule]]]) -> dict[str, tuple[int, int, int]]:
+def _colors(records: Mapping[str, Sequence[ClassRecord]]) -> dict[str, tuple[int, int, int]]:
     """A colour of its own for each class: the exports', or the usual one of that name, or one unlike the others."""
     usual = {normal_name(c.name): c.color for c in (*coco_categories(), *construction_categories())}
     colors: dict[str, tuple[int, int, int]] = {}
-    for normal in ordered:
-        said = [rule.color for _, rule in spelled[normal] if rule.color]
-        color = said[0] if said else usual.get(normal)
+    for normal, found in records.items():
+        color = next((record.color for record in found if record.color), usual.get(normal))
         if color and color != (0, 0, 0) and color not in colors.values():
             colors[normal] = color
-    free = iter([color for color in distinct_colors(min(2 * len(ordered), 1000)) if color not in colors.values()])
-    return {normal: colors.get(normal) or next(free, (128, 128, 128)) for normal in ordered}
+    free = iter([color for color in distinct_colors(min(2 * len(records), 1000)) if color not in colors.values()])
+    return {normal: colors.get(normal) or next(free, (128, 128, 128)) for normal in records}
 
 
-def _read_rules(path: Path) -> dict[str, _Rule]:
+def _read_rules(path: Path) -> dict[str, Meaning]:
     content = _load(path, "--classes", "a yaml with a line 'raw name: class' for each")
     if not isinstance(content, dict):
         raise DatasetError(f"{path} has no lines 'raw name: class'; write one for each name.")
-    rules: dict[str, _Rule] = {}
+    rules: dict[str, Meaning] = {}
     for raw, value in content.items():
-        rule = _rule(value, f"{path}: {raw}")
-        rules[str(raw)] = rule
-        rules.setdefault(normal_name(str(raw)), rule)
+        rules[str(raw)] = meaning = _meaning(value, f"{path}: {raw}")
+        rules.setdefault(normal_name(str(raw)), meaning)
     return rules
 
 
-def _rule(value: Any, place: str) -> _Rule:
-    if value is None or isinstance(value, str):
-        return _Rule(None, _MEANINGS[value]) if value in _MEANINGS else _Rule(value)
+def _meaning(value: Any, prefix: str) -> Meaning:
+    """What a line of ``--classes`` makes of its name."""
+    if value is None or value == "void":
+        return REST if value is None else VOID
+    if isinstance(value, str):
+        return ClassRecord(value)
     if isinstance(value, dict) and isinstance(value.get("name"), str) and set(value) <= {"name", "isthing", "color"}:
         color, is_thing = value.get("color"), value.get("isthing")
         if is_thing not in (None, 0, 1):
-            raise DatasetError(f"{place} has isthing={is_thing!r}; allowed are 0 (stuff) and 1 (thing).")
-        is_color = (
-            isinstance(color, list) and len(color) == 3 and all(isinstance(c, int) and 0 <= c < 256 for c in color)
-        )
-        if color is not None and not is_color:
-            raise DatasetError(f"{place} has color={color!r}; write [red, green, blue], each 0 to 255.")
-        return _Rule(value["name"], REST, None if is_thing is None else bool(is_thing), tuple(color) if color else None)
+            raise DatasetError(f"{prefix} has isthing={is_thing!r}; allowed are 0 (stuff) and 1 (thing).")
+        if color is not None and color_of(color) is None:
+            raise DatasetError(f"{prefix} has color={color!r}; write [red, green, blue], each 0 to 255.")
+        return ClassRecord(value["name"], None if is_thing is None else bool(is_thing), color_of(color))
     raise DatasetError(
-        f"{place}: {value!r} is no class; write its name, null, void, or {{name: wall, isthing: 0}} (and color)."
+        f"{prefix}: {value!r} is no class; write its name, null, void, or {{name: wall, isthing: 0}} (and color)."
     )
 
 
 def _load(path: Path, option: str, allowed: str) -> Any:
     try:
         with open_regular(path) as file:
-            text = file.read().decode("utf-8-sig")
-        return json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
+            is_json = path.suffix.lower() == ".json"
+            return parse_json(file) if is_json else yaml.safe_load(file.read().decode("utf-8-sig"))
     except FileNotFoundError as error:
         raise MissingFileError(f"{option}: {path} isn't there. Give {allowed}.") from error
     except SpecialFileError as error:

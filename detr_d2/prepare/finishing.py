@@ -1,4 +1,4 @@
-"""The last steps, once every picture is prepared: split, numbers, JSON, report."""
+"""The last steps, once every image is prepared: split, numbers, JSON, report."""
 
 from __future__ import annotations
 
@@ -13,111 +13,111 @@ from typing import Any
 
 import numpy as np
 
-from detr_d2.data.categories import Category
+from detr_d2.data.categories import Category, coco_categories, construction_categories
 from detr_d2.data.registration_config import write_register
 from detr_d2.errors import DatasetError
 from detr_d2.files import write_text
+from detr_d2.labels.class_names import near_pairs
 from detr_d2.wording import counted
 
-from .class_names import near_pairs
 from .classes import ClassTable
 from .journal import Journal
 from .options import PrepareOptions
-from .results import PictureResult
-from .split import Split, split_pictures
+from .results import ImageResult
+from .split import Split, split_images
 from .summary import Summary
 from .writing import SPLITS, write_categories, write_split
 
 MARKER = "report.json"
 """A folder with this file was made by this module and may be made again."""
 
-_SHOWN = 10
-#: The share of validation may differ by this much from the one asked for before that is said.
-_SHARE_OFF = 0.02
-
 FILES = {"images", "panoptic", "categories.yaml", "register.yaml", "report.html"} | {
     f"{kind}_{split}.json" for kind in ("panoptic", "instances") for split in SPLITS
 }
 
+_SHOWN = 10
+#: The share of validation may differ by this much from the one asked for before that is said.
+_SHARE_OFF = 0.02
+
 
 class Finishing:
-    """Turns prepared pictures into a dataset.
+    """Turns prepared images into a dataset.
 
     Args:
-        journal: of all pictures.
-        keys: of the pictures, in their order.
+        journal: of all images.
+        keys: of the images, in their order.
         table: of the classes.
         options: see there.
+        summary: gets to know every image.
     """
 
-    def __init__(self, journal: Journal, keys: Sequence[str], table: ClassTable, options: PrepareOptions) -> None:
-        self._journal = journal
+    def __init__(
+        self, journal: Journal, keys: Sequence[str], table: ClassTable, options: PrepareOptions, summary: Summary
+    ) -> None:
+        self._journal, self._table, self._options, self._summary = journal, table, options, summary
         self._keys = list(keys)
-        self._table = table
-        self._options = options
         self._is_val: np.ndarray = np.zeros(0, bool)
 
-    def finish(self, summary: Summary, policy: str, started: float) -> dict[str, Any]:
-        """Split, write all files of the dataset but the pictures, and return the report.
+    def finish(self, policy: str, started: float) -> dict[str, Any]:
+        """Split, write all files of the dataset but the images, and return the report.
 
         Args:
-            summary: gets to know every picture.
             policy: how the stuff was labelled, for the report.
             started: ``time.monotonic()`` at the start.
 
         Raises:
-            DatasetError: no picture is left.
+            DatasetError: no image is left.
         """
-        split = self._split(summary)
+        split = self._split()
         self._is_val = split.is_val
         for image_id, result in self._numbered():
-            summary.add(result, image_id, SPLITS[int(self._is_val[image_id - 1])])
-        categories = self._categories(summary.used())
-        self._warn(summary, split, categories)
-        written = [category for category in categories if category]
+            self._summary.add(result, image_id, SPLITS[int(self._is_val[image_id - 1])])
+        categories = self._categories(self._summary.used())
+        self._warn(split, [category.name for category in categories if category])
+        written = sorted((category for category in categories if category), key=lambda category: category.id)
         folder, splits = self._journal.data, SPLITS if self._is_val.any() else SPLITS[:1]
         ids = [category.id if category else 0 for category in categories]
         for name in splits:
-            write_split(folder, name, lambda name=name: self._of_split(name), ids, _by_id(written))  # type: ignore[misc]
-        write_categories(folder, _by_id(written))
+            write_split(folder, name, lambda name=name: self._of_split(name), ids, written)  # type: ignore[misc]
+        write_categories(folder, written)
         write_register(folder, self._options.dataset_name, splits)
         self._sweep(folder)
-        report = summary.report(self._asked(policy), categories, self._numbered(), time.monotonic() - started)
+        report = self._summary.report(self._chosen(policy), categories, self._numbered(), time.monotonic() - started)
         write_text(folder / MARKER, json.dumps(report, indent=1, ensure_ascii=False))
         _write_page(folder, report)
         return report
 
-    def _split(self, summary: Summary) -> Split:
-        """Also leaves the keys of usable pictures only."""
+    def _split(self) -> Split:
+        """Also leaves the keys of usable images only."""
         usable, classes, looks = [], [], []
         reasons: Counter[str] = Counter()
+        example = ""
         for key, result in zip(self._keys, self._journal.results(self._keys)):
             if result.skipped:
-                summary.add_skipped(result)
+                self._summary.add_skipped(result)
                 reasons[result.skipped] += 1
+                example = example or result.why
                 continue
             usable.append(key)
             classes.append(tuple({segment.class_number for segment in result.segments}))
             looks.append(result.look)
         if reasons:
-            told = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
-            summary.warnings.append(
-                f"{counted(sum(reasons.values()), 'picture was', 'pictures were')} left out: {told}."
-            )
-        if not usable:
-            example = next(result.why for result in self._journal.results(self._keys))
-            raise DatasetError(f"no picture is left. {summary.warnings[-1]} The first one: {example}")
+            shown = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+            left_out = f"{counted(sum(reasons.values()), 'image was', 'images were')} left out: {shown}."
+            self._summary.warnings.append(left_out)
+            if not usable:
+                raise DatasetError(f"no image is left. {left_out} The first one: {example}")
         self._keys = usable
-        return split_pictures(classes, looks, self._options.val, self._options.seed, len(self._table.classes))
+        return split_images(classes, looks, self._options.val, self._options.seed, len(self._table.classes))
 
-    def _numbered(self) -> Iterator[tuple[int, PictureResult]]:
-        """All pictures with their image ids."""
+    def _numbered(self) -> Iterator[tuple[int, ImageResult]]:
+        """All images with their ids."""
         return enumerate(self._journal.results(self._keys), 1)
 
-    def _of_split(self, split: str) -> Iterator[tuple[int, PictureResult]]:
-        places = [place for place, is_val in enumerate(self._is_val) if SPLITS[int(is_val)] == split]
-        results = self._journal.results([self._keys[place] for place in places])
-        return zip((place + 1 for place in places), results)
+    def _of_split(self, split: str) -> Iterator[tuple[int, ImageResult]]:
+        indices = [index for index, is_val in enumerate(self._is_val) if SPLITS[int(is_val)] == split]
+        results = self._journal.results([self._keys[index] for index in indices])
+        return zip((index + 1 for index in indices), results)
 
     def _categories(self, used: Sequence[bool]) -> list[Category | None]:
         """What each class of the table becomes; of ``auto`` those without a segment become nothing."""
@@ -129,50 +129,46 @@ class Finishing:
             for category, is_used in zip(self._table.classes, used)
         ]
 
-    def _warn(self, summary: Summary, split: Split, categories: Sequence[Category | None]) -> None:
-        names = [category.name for category in self._table.classes]
+    def _warn(self, split: Split, written: Sequence[str]) -> None:
+        """Adds what there is to say of the split and of the classes' names."""
+        warnings, names = self._summary.warnings, [category.name for category in self._table.classes]
         if split.torn:
             torn = ", ".join(names[number] for number in split.torn)
-            summary.warnings.append(f"on one side of the split only, as classes contradict one another: {torn}.")
-        self._warn_of_single_pictures(summary, names)
-        if self._options.val and not split.is_val.any():
-            summary.warnings.append("there is no validation, as all pictures look the same or there is only one.")
-        if self._is_val.any() and (why := _why_another_share(split, self._options.val)):
-            summary.warnings.append(why)
-        if split.joined:
-            alike = counted(split.joined, "picture looks", "pictures look")
-            summary.warnings.append(f"{alike} like another one; such pictures are on one side of the split.")
-        if holed := summary.note_count("polygon-holes"):
-            done = "cut out (--holes fill fills them)" if self._options.holes == "cut" else "filled"
-            summary.warnings.append(f"{holed} labels have polygons inside polygons, which are holes; they were {done}.")
-        if not self._table.is_fixed:
-            for first, second in near_pairs([category.name for category in categories if category]):
-                summary.warnings.append(f"the classes {first!r} and {second!r} are alike; --classes can make them one.")
-
-    def _warn_of_single_pictures(self, summary: Summary, names: Sequence[str]) -> None:
-        single = [name for name, count in zip(names, summary.picture_counts()) if count == 1]
-        if single and self._is_val.any():
+            warnings.append(f"on one side of the split only, as classes contradict one another: {torn}.")
+        single = [name for name, count in zip(names, self._summary.image_counts()) if count == 1]
+        if single and split.is_val.any():
             shown = ", ".join(single[:_SHOWN]) + (" ..." if len(single) > _SHOWN else "")
             classes = counted(len(single), "class is", "classes are")
-            summary.warnings.append(f"{classes} in one picture only, so on one side of the split: {shown}.")
+            warnings.append(f"{classes} in one image only, so on one side of the split: {shown}.")
+        if self._options.val and not split.is_val.any():
+            warnings.append("there is no validation, as all images look the same or there is only one.")
+        if split.is_val.any() and (why := _why_another_share(split, self._options.val)):
+            warnings.append(why)
+        if split.joined:
+            alike = counted(split.joined, "image looks", "images look")
+            warnings.append(f"{alike} like another one; such images are on one side of the split.")
+        if holed := self._summary.note_count("polygon-holes"):
+            done = "cut out (--holes fill fills them)" if self._options.holes == "cut" else "filled"
+            warnings.append(f"{holed} labels have polygons inside polygons, which are holes; they were {done}.")
+        published = [[one.name for one in listed] for listed in (coco_categories(), construction_categories())]
+        for first, second in near_pairs(written, published) if not self._table.is_fixed else ():
+            warnings.append(f"the classes {first!r} and {second!r} are alike; --classes can make them one.")
 
     def _sweep(self, folder: Path) -> None:
-        """Removes what an interrupted run of other pictures left."""
-        wanted = {"images": set[str](), "panoptic": set[str]()}
+        """Removes what an interrupted run of other images left."""
+        wanted = set[str]()
         for _, result in self._numbered():
-            wanted["images"].add(result.file_name)
-            wanted["panoptic"].add(result.png)
-        for part, names in wanted.items():
+            wanted |= {f"images/{result.file_name}", f"panoptic/{result.png}"}
+        for part in ("images", "panoptic"):
             for parent, folders, files in os.walk(folder / part, topdown=False):
-                for name in files:
-                    path = Path(parent) / name
-                    if path.relative_to(folder / part).as_posix() not in names:
+                for path in (Path(parent, name) for name in files):
+                    if path.relative_to(folder).as_posix() not in wanted:
                         path.unlink()
-                for name in folders:
-                    if not any((Path(parent) / name).iterdir()):
-                        (Path(parent) / name).rmdir()
+                for path in (Path(parent, name) for name in folders):
+                    if not any(path.iterdir()):
+                        path.rmdir()
 
-    def _asked(self, policy: str) -> dict[str, Any]:
+    def _chosen(self, policy: str) -> dict[str, Any]:
         """The options as the report has them; nothing that leaves the dataset as it is."""
         options = self._options
         return {
@@ -186,7 +182,7 @@ class Finishing:
             "overlap": options.overlap,
             "holes": options.holes,
             "min_area": options.min_area,
-            "pictures": options.pictures,
+            "pictures": options.images,
             "stuff": policy,
         }
 
@@ -205,10 +201,6 @@ def _why_another_share(split: Split, val: float) -> str:
         f"validation has {found} of {count} images, {share:.0%}, where --val asks for {val:.0%}: "
         f"{', and '.join(reasons)}."
     )
-
-
-def _by_id(categories: Sequence[Category]) -> list[Category]:
-    return sorted(categories, key=lambda category: category.id)
 
 
 def _write_page(folder: Path, report: dict[str, Any]) -> None:

@@ -1,9 +1,10 @@
-"""What a user may choose of ``detr-d2 prepare``, apart from the exports and the stuff."""
+"""What a user may choose of ``detr-d2 prepare``, apart from the exports."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
@@ -12,11 +13,26 @@ from detr_d2.errors import ConfigError
 Crowds: TypeAlias = Literal["auto", "keep", "clear"]
 Overlap: TypeAlias = Literal["error", "small-on-top", "z-order", "file-order", "last"]
 Holes: TypeAlias = Literal["cut", "fill"]
-Pictures: TypeAlias = Literal["copy", "link", "jpeg"]
+Images: TypeAlias = Literal["copy", "link", "jpeg"]
+CocoThings: TypeAlias = Literal["misc", "keep"]
+StuffClasses: TypeAlias = Literal["super", "coco"]
+ForeignThings: TypeAlias = Literal["misc", "void"]
 
 CROWDS: tuple[Crowds, ...] = get_args(Crowds)
 OVERLAPS: tuple[Overlap, ...] = get_args(Overlap)
 HOLES: tuple[Holes, ...] = get_args(Holes)
+COCO_THINGS: tuple[CocoThings, ...] = get_args(CocoThings)
+STUFF_CLASSES: tuple[StuffClasses, ...] = get_args(StuffClasses)
+FOREIGN_THINGS: tuple[ForeignThings, ...] = get_args(ForeignThings)
+
+#: Of a panoptic model's masks, which are at a quarter of the image's size and blurred by one more pixel there.
+MODEL_MARGIN = 5
+
+
+def refuse_other(option: str, value: object, allowed: Sequence[str]) -> None:
+    """Raises a :class:`ConfigError` for a value that isn't among those allowed."""
+    if value not in allowed:
+        raise ConfigError(f"{option} {value}: allowed are {', '.join(allowed)}.")
 
 
 @dataclass(frozen=True)
@@ -26,7 +42,7 @@ class PrepareOptions:
     Args:
         out: folder of the dataset.
         name: the datasets are called ``<name>_train`` and ``<name>_val``; empty: as ``out``.
-        val: share of the pictures for validation, from 0 to below 1.
+        val: share of the images for validation, from 0 to below 1.
         seed: of the split.
         categories: ``auto`` (what the exports have), ``construction``, ``coco``, or a file that lists them.
         classes: a yaml that maps the exports' class names, or None.
@@ -34,7 +50,7 @@ class PrepareOptions:
         overlap: who gets a pixel that several labels claim.
         holes: polygons in polygons of the same object are ``cut`` out of it, or ``fill``-ed.
         min_area: segments of fewer pixels become void.
-        pictures: ``copy`` the files as they are, ``link`` to them, or write all as ``jpeg``.
+        images: ``copy`` the files as they are, ``link`` to them, or write all as ``jpeg``.
         quality: of JPEGs that are written, 1 to 100.
         workers: processes.
 
@@ -52,19 +68,18 @@ class PrepareOptions:
     overlap: Overlap = "small-on-top"
     holes: Holes = "cut"
     min_area: int = 16
-    pictures: Pictures = "copy"
+    images: Images = "copy"
     quality: int = 95
     workers: int = 1
 
     def __post_init__(self) -> None:
         if not 0 <= self.val < 1:
-            raise ConfigError(f"--val {self.val} isn't a share of the pictures; allowed are 0 to below 1, such as 0.2.")
+            raise ConfigError(f"--val {self.val} isn't a share of the images; allowed are 0 to below 1, such as 0.2.")
         if self.min_area < 0 or self.workers < 1:
             raise ConfigError(f"--min-area {self.min_area}, --workers {self.workers}: allowed are 0 or 1 and more.")
-        choices = (("crowd", self.crowds, CROWDS), ("overlap", self.overlap, OVERLAPS), ("holes", self.holes, HOLES))
-        for key, value, allowed in choices:
-            if value not in allowed:
-                raise ConfigError(f"--{key} {value}: allowed are {', '.join(allowed)}.")
+        refuse_other("--crowd", self.crowds, CROWDS)
+        refuse_other("--overlap", self.overlap, OVERLAPS)
+        refuse_other("--holes", self.holes, HOLES)
         if not 1 <= self.quality <= 100:
             raise ConfigError(f"a JPEG's quality is 1 to 100, not {self.quality}.")
         if not re.fullmatch(r"\w[\w.-]*", self.dataset_name):
@@ -77,6 +92,35 @@ class PrepareOptions:
         """What the registered names start with."""
         return self.name or self.out.name
 
-    def of_a_picture(self) -> str:
-        """Everything here that a single prepared picture depends on."""
-        return repr((self.crowds, self.overlap, self.holes, self.min_area, self.pictures, self.quality))
+
+@dataclass(frozen=True)
+class StuffSettings:
+    """The choices beside ``--stuff`` itself.
+
+    Args:
+        classes: COCO's stuff becomes one of 16 super-categories (``super``) or stays as it is (``coco``).
+        things: a model's things become ``misc``, or ``void``.
+        score: a model's segments with a lower score become void; 0 to 1.
+        margin: what is at most so many pixels away from what people labelled becomes void, so that a class that the
+            model saw there doesn't leak out of it; None: 5 for a model, 0 otherwise.
+        cache: folder where a model's answers are kept, also for later runs; None: they last until the run is complete.
+        overrides: config keys and values in turn for the model, such as ``("MODEL.DEVICE", "cpu")``.
+
+    Raises:
+        ConfigError: a value isn't allowed.
+    """
+
+    classes: StuffClasses = "super"
+    things: ForeignThings = "misc"
+    score: float = 0.85
+    margin: int | None = None
+    cache: Path | None = field(default=None, repr=False)
+    overrides: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        refuse_other("--stuff-classes", self.classes, STUFF_CLASSES)
+        refuse_other("--stuff-things", self.things, FOREIGN_THINGS)
+        if not 0 <= self.score <= 1:
+            raise ConfigError(f"--stuff-score {self.score} isn't a probability; allowed are 0 to 1, such as 0.85.")
+        if self.margin is not None and self.margin < 0:
+            raise ConfigError(f"--margin {self.margin}: pixels around people's labels; allowed are 0 and more.")

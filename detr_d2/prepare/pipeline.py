@@ -12,21 +12,22 @@ from typing import Any, TypeAlias
 
 from detr_d2.data.new_folder import put_in_place, refuse_foreign
 from detr_d2.errors import DatasetError
+from detr_d2.labels.records import Export
 from detr_d2.parallel import in_processes
 
 from .classes import build_class_table
-from .crowds import decide_crowds
 from .finishing import FILES, MARKER, Finishing
-from .journal import Journal, Work, refuse_unwritable, task_key, work_folder
+from .journal import Journal, task_key
+from .label_rules import LabelRules, decide_crowds
 from .options import PrepareOptions
-from .picture import StoppedError, Task, Workshop
-from .segmenting import LabelRules
+from .preparing import Preparer, StoppedError
 from .stuff.policy import StuffPolicy
 from .summary import Summary
-from .tasks import Input, make_tasks
+from .tasks import Task, make_tasks
+from .work_folder import Work, refuse_unwritable, work_folder
 
 #: What is prepared differently by another version of this code must not be mixed.
-_VERSION = 2
+_VERSION = 3
 
 Progress: TypeAlias = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
@@ -38,7 +39,7 @@ class Prepared:
     Args:
         folder: of the dataset.
         report: the content of its ``report.json``.
-        reused: pictures that an interrupted run had finished.
+        reused: images that an interrupted run had finished.
     """
 
     folder: Path
@@ -47,7 +48,7 @@ class Prepared:
 
 
 def prepare(
-    inputs: Sequence[Input],
+    exports: Sequence[Export],
     policy: StuffPolicy,
     options: PrepareOptions,
     progress: Progress = lambda things, count, title: things,
@@ -55,33 +56,33 @@ def prepare(
     """Make a dataset of exports: all of it or nothing.
 
     It is made in ``.<name>.partial`` beside ``options.out`` and renamed at the end. Where that is interrupted, another
-    call goes on with the pictures that were finished and whose files are as they were.
+    call goes on with the images that were finished and whose files are as they were.
 
     Args:
-        inputs: the exports.
+        exports: what people, or COCO's annotators, labelled.
         policy: for what people didn't label.
         options: see there.
         progress: wraps things to go through, given their number and a title, to show how far it is.
 
     Raises:
-        DatasetError: names of classes or pictures that can't be matched; overlaps where they are errors; ``out`` holds
+        DatasetError: names of classes or images that can't be matched; overlaps where they are errors; ``out`` holds
             something else; nothing is left to train on.
         StoppedError: ``out`` can't be written, or a process was ended; another call goes on.
     """
     target = find_target(options.out)
-    exports = [entry.export for entry in inputs]
     table = build_class_table(exports, policy.categories, options.categories, options.classes)
     crowds, notes = decide_crowds(exports, table, options.crowds)
     summary = Summary(table, exports)
     for note in notes:
         summary.add_note(note)
         summary.warnings.append(note.message)
-    tasks = make_tasks(inputs)
+    tasks = make_tasks(exports)
     if not tasks:
-        raise DatasetError("the exports have no picture; nothing to prepare.")
+        raise DatasetError("the exports have no image; nothing to prepare.")
     rules = LabelRules(table, crowds, options.overlap, options.min_area, options.holes == "fill")
     with work_folder(target) as work:
-        report, reused = _make(work, tasks, rules, policy, options, summary, progress)
+        preparer = Preparer(work.folder / "data", rules, policy, options)
+        report, reused = _make(work, tasks, preparer, summary, progress)
         put_in_place(work.folder / "data", target)
         shutil.rmtree(work.folder, ignore_errors=True)
     return Prepared(target, report, reused)
@@ -101,59 +102,55 @@ def find_target(out: Path) -> Path:
 
 
 def _make(
-    work: Work,
-    tasks: Sequence[Task],
-    rules: LabelRules,
-    policy: StuffPolicy,
-    options: PrepareOptions,
-    summary: Summary,
-    progress: Progress,
+    work: Work, tasks: Sequence[Task], preparer: Preparer, summary: Summary, progress: Progress
 ) -> tuple[dict[str, Any], int]:
-    """Makes the dataset in ``data/`` of the work folder; its report, and how many pictures were there already."""
-    started, folder = time.monotonic(), work.folder
-    (folder / "stuff").mkdir(exist_ok=True)
-    policy.prepare([task.record for task in tasks if task.fills_rest], folder / "stuff", progress)
-    workshop = Workshop(folder / "data", rules, policy, options.pictures, options.quality)
-    with Journal(folder, repr((_VERSION, options.of_a_picture(), rules, policy))) as journal:
+    """Makes the dataset in ``data/`` of the work folder; its report, and how many images were there already."""
+    started, options, policy = time.monotonic(), preparer.options, preparer.policy
+    (work.folder / "stuff").mkdir(exist_ok=True)
+    policy.prepare([task.record for task in tasks if task.fills_rest], work.folder / "stuff", progress)
+    context = repr((_VERSION, options.images, options.quality, preparer.rules, policy))
+    with Journal(work.folder, context) as journal:
         work.is_ours = True
-        keys, reused = _work(tasks, journal, workshop, options.workers, progress)
-        for note in getattr(policy, "notes", ()):
+        keys, reused = _prepare_images(tasks, journal, preparer, progress)
+        for note in policy.notes:
             summary.add_note(note)
-        return Finishing(journal, keys, rules.table, options).finish(summary, repr(policy), started), reused
+        finishing = Finishing(journal, keys, preparer.rules.table, options, summary)
+        return finishing.finish(repr(policy), started), reused
 
 
-def _work(
-    tasks: Sequence[Task], journal: Journal, workshop: Workshop, workers: int, progress: Progress
+def _prepare_images(
+    tasks: Sequence[Task], journal: Journal, preparer: Preparer, progress: Progress
 ) -> tuple[list[str], int]:
-    """Prepares what the journal hasn't yet; the keys of all pictures in order, and how many were there already."""
-    keys = [task_key(task, _files_beside(task, workshop.policy)) for task in progress(tasks, len(tasks), "labels")]
+    """Prepares what the journal hasn't yet; the keys of all images in order, and how many were there already."""
+    policy = preparer.policy
+    keys = [
+        task_key(task, policy.files_of(task.record.name) if task.fills_rest else ())
+        for task in progress(tasks, len(tasks), "labels")
+    ]
     waiting = [(key, task) for key, task in zip(keys, tasks) if key not in journal]
-    results = in_processes(workshop, [task for _, task in waiting], workers)
+    results = in_processes(preparer, [task for _, task in waiting], preparer.options.workers)
     try:
-        for (key, _), result in zip(waiting, progress(results, len(waiting), "pictures")):
+        for (key, _), result in zip(waiting, progress(results, len(waiting), "images")):
             journal.add(key, result)
-    except DatasetError as error:  # of the processes; what is wrong with a picture is part of its result
+    except DatasetError as error:  # of the processes; what is wrong with an image is part of its result
         raise StoppedError(
-            "a process that prepared pictures was ended, as happens when memory runs out. "
+            "a process that prepared images was ended, as happens when memory runs out. "
             "The same command with --workers 1 goes on where it stopped."
         ) from error
-    if workshop.rules.overlap == "error":
+    if preparer.rules.overlap == "error":
         _refuse_overlaps(journal, keys)
     return keys, len(tasks) - len(waiting)
 
 
-def _files_beside(task: Task, policy: StuffPolicy) -> Sequence[Path]:
-    return policy.files_of(task.name) if task.fills_rest else ()
-
-
 def _refuse_overlaps(journal: Journal, keys: Sequence[str]) -> None:
-    """Raises a DatasetError that lists every overlap, as whoever takes them for errors has to mend each of them."""
+    """Raises a DatasetError that lists every overlap, as whoever takes them for errors has to fix each of them."""
     lines: list[str] = []
     overlapping = 0
     for result in journal.results(keys):
         overlapping += bool(result.overlaps)
-        pairs = (f"labels {one} and {other} share {pixels} pixels" for one, other, pixels in result.overlaps)
-        lines += [f"  {result.name}: {pair}" for pair in pairs]
+        lines += [
+            f"  {result.name}: labels {one} and {other} share {pixels} pixels" for one, other, pixels in result.overlaps
+        ]
     if lines:
         raise DatasetError(
             f"labels overlap in {overlapping} of {len(keys)} images, {len(lines)} pairs of them:\n"

@@ -1,4 +1,4 @@
-"""Pictures of any kind as the labels see them: 8 bits a channel, turned by EXIF or not, whichever the labels fit."""
+"""Images of any kind as the labels see them: 8 bits a channel, turned by EXIF or not, whichever the labels fit."""
 
 from __future__ import annotations
 
@@ -21,27 +21,28 @@ from detr_d2.labels.image_decoding import (
     unreadable_reason,
 )
 from detr_d2.labels.image_size import MOST_PIXELS
-from detr_d2.labels.records import PictureRecord
+from detr_d2.labels.records import ImageRecord
 
 _PLAIN_MODES = ("RGB", "L")
 _COPIED_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF")
 
 
-class UnusablePicture(DatasetError):
-    """A picture that can't be part of a dataset; ``args`` are a short code and a sentence."""
+class UnusableImage(DatasetError):
+    """An image that can't be part of a dataset.
 
-    @property
-    def code(self) -> str:
-        """The same for all of a kind, such as ``picture-broken``."""
-        return str(self.args[0])
+    Args:
+        code: the same for all of a kind, such as ``picture-broken``.
+        message: a sentence.
+    """
 
-    def __str__(self) -> str:
-        return str(self.args[1])
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """A picture that was read to its last pixel.
+    """An image that was read to its last pixel.
 
     Args:
         image: mode RGB or L, turned as its labels are.
@@ -62,43 +63,43 @@ class Decoded:
         return np.asarray(self.image.convert("RGB"))
 
 
-def read_pixels(record: PictureRecord) -> np.ndarray:
-    """A picture as its labels see it, (H, W, 3) uint8 RGB.
+def read_pixels(record: ImageRecord) -> np.ndarray:
+    """An image as its labels see it, (H, W, 3) uint8 RGB.
 
     Raises:
-        UnusablePicture: it can't be read, or has another size than its labels.
+        UnusableImage: it can't be read, or has another size than its labels.
         MissingFileError: it isn't there.
     """
     return decode(record).pixels()
 
 
-def decode(record: PictureRecord) -> Decoded:
-    """Read a picture; raises as :func:`read_pixels`."""
+def decode(record: ImageRecord) -> Decoded:
+    """Read an image; raises as :func:`read_pixels`."""
     try:
         content = record.image.read()
     except MissingFileError:
         raise
     except DatasetError as error:
-        raise UnusablePicture("picture-broken", str(error)) from error
+        raise UnusableImage("picture-broken", str(error)) from error
     if not content:
-        raise UnusablePicture("picture-broken", f"{record.image} is empty. Restore it from its origin.")
+        raise UnusableImage("picture-broken", f"{record.image} is empty. Restore it from its origin.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of sizes and odd EXIF data, both looked at here
             with open_image(io.BytesIO(content)) as image:
                 return _decode_opened(image, content, record)
-    except UnusablePicture:
+    except UnusableImage:
         raise
     except Image.DecompressionBombError as error:
-        raise UnusablePicture("picture-large", f"{record.image} is too large: {error}") from error
+        raise UnusableImage("picture-large", f"{record.image} is too large: {error}") from error
     except Exception as error:  # decoders raise whatever they like on broken files
         why = unreadable_reason(error, len(content))
-        raise UnusablePicture("picture-broken", f"{record.image} can't be read: {why}.") from error
+        raise UnusableImage("picture-broken", f"{record.image} can't be read: {why}.") from error
 
 
-def _decode_opened(image: Image.Image, content: bytes, record: PictureRecord) -> Decoded:
+def _decode_opened(image: Image.Image, content: bytes, record: ImageRecord) -> Decoded:
     if image.width * image.height > MOST_PIXELS:
-        raise UnusablePicture("picture-large", f"{record.image} has {image.width}x{image.height} pixels; too many.")
+        raise UnusableImage("picture-large", f"{record.image} has {image.width}x{image.height} pixels; too many.")
     kind, mode, frames = image.format or "", image.mode, getattr(image, "n_frames", 1)
     is_of_eight_bits = not is_deep(image)
     loaded = load_eight_bits(image)  # before EXIF is asked for, see orientation_of
@@ -115,23 +116,23 @@ def _decode_opened(image: Image.Image, content: bytes, record: PictureRecord) ->
     is_single = frames == 1 or kind == "MPO"
     is_plain = is_of_plain_mode and orientation == 1 and kind in _COPIED_FORMATS and is_single
     if not is_single:
-        notes += (("picture-frames", f"has {frames} pictures in one file; the first one is taken."),)
+        notes += (("picture-frames", f"has {frames} images in one file; the first one is taken."),)
     return Decoded(plain, content, is_plain, kind in ("JPEG", "MPO"), notes)
 
 
 def _turning(
-    stored: tuple[int, int], orientation: int, record: PictureRecord
+    stored: tuple[int, int], orientation: int, record: ImageRecord
 ) -> tuple[bool, tuple[tuple[str, str], ...]]:
-    """Whether EXIF's turn is applied, so that the picture has the size that was labelled, and what there is to say."""
+    """Whether EXIF's turn is applied, so that the image has the size that was labelled, and what there is to say."""
     said = (record.width, record.height)
     upright = stored[::-1] if orientation in TURNED_SIDEWAYS else stored
     if min(said) < 1:
         said = upright
     if said not in (upright, stored):
-        raise UnusablePicture(
+        raise UnusableImage(
             "picture-size",
             f"{record.image} is {upright[0]}x{upright[1]} pixels, its labels are for {said[0]}x{said[1]}. "
-            "Take the picture that was labelled.",
+            "Take the image that was labelled.",
         )
     if orientation == 1:
         return False, ()
@@ -144,7 +145,7 @@ def _turning(
 
 
 def encode(decoded: Decoded, suffix: str, quality: int = 95) -> bytes:
-    """The picture as a JPEG (``.jpg``) or a PNG (``.png``), without EXIF."""
+    """The image as a JPEG (``.jpg``) or a PNG (``.png``), without EXIF."""
     file = io.BytesIO()
     if suffix == ".png":
         decoded.image.save(file, "PNG")

@@ -1,4 +1,4 @@
-"""What is known of a picture once it is prepared; one line of the journal."""
+"""What is known of an image once it is prepared; one line of the journal."""
 
 from __future__ import annotations
 
@@ -6,72 +6,49 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from detr_d2.labels.records import Note
+
 
 @dataclass(frozen=True)
 class Segment:
     """A segment of a panoptic PNG.
 
     Args:
-        id: the pixels' red + 256 green + 65536 blue.
-        class_number: place in the class table.
+        class_number: index in the class table.
+        is_crowd: it can't be counted.
+        source: ``human``, ``model``, ``masks``, ``coco`` or ``rest``.
+        score: of a model, or None.
+        id: the pixels' red + 256 green + 65536 blue; 0 as long as the segment isn't measured.
         area: pixels.
         bbox: left, top, width, height in pixels.
-        is_crowd: it can't be counted.
-        source: ``human``, ``model``, ``coco`` or ``rest``.
-        score: of a model, or None.
         runs: of a thing, compressed run lengths as COCO has them; else empty.
     """
 
-    id: int
     class_number: int
-    area: int
-    bbox: tuple[int, int, int, int]
     is_crowd: bool = False
     source: str = "human"
     score: float | None = None
+    id: int = 0
+    area: int = 0
+    bbox: tuple[int, int, int, int] = (0, 0, 0, 0)
     runs: str = ""
 
 
 @dataclass(frozen=True)
-class Dropped:
-    """Labels that didn't become a segment of their own.
+class ImageResult:
+    """An image that was prepared, or why it wasn't.
 
     Args:
-        class_name: as the export has it.
-        reason: a short word with hyphens.
-        count: how many.
-    """
-
-    class_name: str
-    reason: str
-    count: int = 1
-
-
-@dataclass(frozen=True)
-class Remark:
-    """Something to say of one picture, as :class:`records.Note` without the names of the picture and its file."""
-
-    code: str
-    message: str
-    class_name: str = ""
-    label_id: int = 0
-
-
-@dataclass(frozen=True)
-class PictureResult:
-    """A picture that was prepared, or why it wasn't.
-
-    Args:
-        name: of the picture, ``<export>/<name>``.
-        file_name: below ``images/``; empty where the picture is left out.
+        name: of the image, ``<export>/<name>``.
+        file_name: below ``images/``; empty where the image is left out.
         png: below ``panoptic/``.
         width, height: in pixels, upright.
         sizes: bytes of the two files, to know them again.
         look: the perceptual hash.
         segments: from the first label to the last piece of stuff.
-        dropped: what became of labels without a segment.
-        remarks: what was changed or left out.
-        skipped: a short code where the picture is left out.
+        dropped: labels that didn't become a segment of their own: class as the export has it, and a short word.
+        notes: what was changed or left out.
+        skipped: a short code where the image is left out.
         why: a sentence for it.
         overlaps: pairs of label ids that share pixels, with their number; where overlaps are errors.
     """
@@ -84,8 +61,8 @@ class PictureResult:
     sizes: tuple[int, int] = (0, 0)
     look: int = 0
     segments: tuple[Segment, ...] = ()
-    dropped: tuple[Dropped, ...] = ()
-    remarks: tuple[Remark, ...] = ()
+    dropped: tuple[tuple[str, str], ...] = ()
+    notes: tuple[Note, ...] = ()
     skipped: str = ""
     why: str = ""
     overlaps: tuple[tuple[int, int, int], ...] = ()
@@ -95,23 +72,18 @@ class PictureResult:
         return json.dumps(asdict(self), separators=(",", ":"))
 
 
-def result_from_json(line: str) -> PictureResult:
-    """What :meth:`PictureResult.to_json` wrote.
+def result_from_json(line: str) -> ImageResult:
+    """What :meth:`ImageResult.to_json` wrote.
 
     Raises:
         ValueError: it is something else, such as a line that was cut off.
     """
     try:
         content: dict[str, Any] = json.loads(line)
-        return PictureResult(
-            **{
-                **content,
-                "sizes": tuple(content["sizes"]),
-                "segments": tuple(Segment(**{**one, "bbox": tuple(one["bbox"])}) for one in content["segments"]),
-                "dropped": tuple(Dropped(**one) for one in content["dropped"]),
-                "remarks": tuple(Remark(**one) for one in content["remarks"]),
-                "overlaps": tuple(tuple(pair) for pair in content["overlaps"]),
-            }
-        )
+        content["segments"] = tuple(Segment(**{**one, "bbox": tuple(one["bbox"])}) for one in content["segments"])
+        content["notes"] = tuple(Note(**one) for one in content["notes"])
+        for key in ("dropped", "overlaps"):
+            content[key] = tuple(map(tuple, content[key]))
+        return ImageResult(**{**content, "sizes": tuple(content["sizes"])})
     except (TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"not a prepared picture: {error}") from error
+        raise ValueError(f"not a prepared image: {error}") from error

@@ -1,4 +1,4 @@
-"""The pictures of all exports as tasks, each with a name of its own."""
+"""The images of all exports as tasks, each with a name of its own."""
 
 from __future__ import annotations
 
@@ -8,32 +8,37 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from detr_d2.errors import DatasetError
-from detr_d2.labels.records import Export
+from detr_d2.labels.records import Export, ImageRecord
 from detr_d2.labels.similar_names import is_text
-
-from .picture import Task
 
 _SHOWN = 10
 _ODD = re.compile(r'[\x00-\x1f<>:"\\|?*]')
 
 
 @dataclass(frozen=True)
-class Input:
-    """An export and what is to be done with it.
+class Task:
+    """An image to prepare.
 
     Args:
-        export: see there.
-        source: who labelled it: ``human`` or ``coco``.
-        fills_rest: the stuff policy is asked for what isn't labelled.
+        record: its file and labels; its name is ``<export>/<name>``, unique.
+        target: the name without suffix, unique on every file system: what its files are called.
+        is_cvat: the labels come from CVAT.
+        source: who labelled it, ``human`` or ``coco``.
     """
 
-    export: Export
-    source: str = "human"
-    fills_rest: bool = True
+    record: ImageRecord
+    target: str
+    is_cvat: bool
+    source: str
+
+    @property
+    def fills_rest(self) -> bool:
+        """Whether the stuff policy is asked for what isn't labelled: COCO's annotators looked at every pixel."""
+        return self.source != "coco"
 
 
-def make_tasks(inputs: Sequence[Input]) -> list[Task]:
-    """All pictures in the order of the exports. Names are ``<export>/<name>``; those of files are unique.
+def make_tasks(exports: Sequence[Export]) -> list[Task]:
+    """All images in the order of the exports. Names are ``<export>/<name>``; those of files are unique.
 
     A file's name is unique without its suffix and whatever its case, as ``1.jpg`` and ``1.PNG`` share a PNG of masks,
     and some systems ignore case. The second of a name gets ``_2``, and so on.
@@ -41,32 +46,27 @@ def make_tasks(inputs: Sequence[Input]) -> list[Task]:
     Raises:
         DatasetError: a name leads out of its folder, or isn't text.
     """
-    _refuse_unwritable_names([entry.export for entry in inputs])
-    names = [
-        (entry, folder, picture)
-        for entry, folder in zip(inputs, _folders([entry.export.name for entry in inputs]))
-        for picture in entry.export.pictures
-    ]
-    stems = [f"{_ODD.sub('_', folder)}/{_stem(picture.name)}" for _, folder, picture in names]
+    _refuse_unwritable_names(exports)
+    folders = _folders([export.name for export in exports])
+    found = [(export, folder, record) for export, folder in zip(exports, folders) for record in export.images]
+    stems = [f"{_ODD.sub('_', folder)}/{_stem(record.name)}" for _, folder, record in found]
     taken = {stem.casefold() for stem in stems}
     used: set[str] = set()
     tasks = []
-    for (entry, folder, picture), stem in zip(names, stems):
+    for (export, folder, record), stem in zip(found, stems):
         target, number = stem, 2
         while target.casefold() in used or (target != stem and target.casefold() in taken):
             target, number = f"{stem}_{number}", number + 1
         used.add(target.casefold())
-        name = f"{folder}/{picture.name}"
-        record = replace(picture, name=name)
-        tasks.append(Task(record, name, target, entry.export.is_cvat, entry.source, entry.fills_rest))
+        named = replace(record, name=f"{folder}/{record.name}")
+        tasks.append(Task(named, target, export.is_cvat, export.source))
     return tasks
 
 
 def _refuse_unwritable_names(exports: Sequence[Export]) -> None:
     """Raises a DatasetError that names all exports and images whose names can't stand in a JSON."""
     wrong = [f"the export {export.file}" for export in exports if not is_text(export.name)]
-    for export in exports:
-        wrong += [f"{picture.name} of {export.file}" for picture in export.pictures if not is_text(picture.name)]
+    wrong += [f"{one.name} of {export.file}" for export in exports for one in export.images if not is_text(one.name)]
     if wrong:
         shown = ", ".join(wrong[:_SHOWN]) + (f", and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else "")
         raise DatasetError(
@@ -90,5 +90,5 @@ def _stem(name: str) -> str:
     """The name without suffix, of characters that every file system takes."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or not path.name:
-        raise DatasetError(f"a picture's name is {name!r}, which leads out of the dataset. Export it again.")
+        raise DatasetError(f"an image's name is {name!r}, which leads out of the dataset. Export it again.")
     return _ODD.sub("_", str(path.with_suffix("") if path.stem.strip(".") else path))

@@ -1,4 +1,4 @@
-"""Pictures of what the model sees, and plots of how its training went."""
+"""Drawings of what the model sees, and of the quality of each class."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 from detr_d2.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from detr_d2.visualization.curves import draw_curves, read_metrics
     from detr_d2.visualization.files import save_picture
     from detr_d2.visualization.label_layout import place_labels, text_font
     from detr_d2.visualization.panoptic import draw_instances, draw_panoptic, enlargement
     from detr_d2.visualization.per_class import draw_per_class
     from detr_d2.visualization.side_by_side import draw_prediction, draw_side_by_side, save_side_by_side
+    from detr_d2.visualization.visualizer import PanopticVisualizer
 
 __all__ = [
-    "draw_curves",
+    "PanopticVisualizer",
     "draw_instances",
     "draw_panoptic",
     "draw_per_class",
@@ -23,7 +23,6 @@ __all__ = [
     "draw_side_by_side",
     "enlargement",
     "place_labels",
-    "read_metrics",
     "save_picture",
     "save_side_by_side",
     "text_font",
@@ -32,11 +31,11 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
-        "curves": ("draw_curves", "read_metrics"),
         "files": ("save_picture",),
         "label_layout": ("place_labels", "text_font"),
         "panoptic": ("draw_instances", "draw_panoptic", "enlargement"),
         "per_class": ("draw_per_class",),
         "side_by_side": ("draw_prediction", "draw_side_by_side", "save_side_by_side"),
+        "visualizer": ("PanopticVisualizer",),
     },
 )

@@ -1,4 +1,4 @@
-"""Names that people gave, as texts of a picture or a figure."""
+"""Names that people gave, as texts of an image or a figure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ MOST_CHARACTERS = 80
 
 
 def drawn_name(name: str) -> str:
-    """A name on one line, of characters that a font has, and short enough for a picture."""
+    """A name on one line, of characters that a font has, and short enough for an image."""
     short = name if len(name) <= MOST_CHARACTERS else name[: MOST_CHARACTERS - 1] + "…"
     return printable(" ".join(short.split()))
 

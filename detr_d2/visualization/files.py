@@ -1,4 +1,4 @@
-"""Pictures reach their folder whole or not at all."""
+"""Images reach their folder whole or not at all."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from PIL import Image
 
 from detr_d2.files import write_whole
 
-#: Formats that pictures are written in, by the end of the file's name.
+#: Formats that images are written in, by the end of the file's name.
 PICTURE_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 
 
 def save_picture(picture: np.ndarray, path: str | Path) -> Path:
-    """Writes a picture beside its place and renames it, so that nobody ever sees half of it.
+    """Writes an image beside its place and renames it, so that nobody ever sees half of it.
 
     Args:
         picture: (H, W, 3) uint8, RGB.

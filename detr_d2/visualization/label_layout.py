@@ -1,4 +1,4 @@
-"""Where names stand in a picture: inside it, on their segments, not on each other."""
+"""Where names stand in an image: inside it, on their segments, not on each other."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def place_labels(
     Args:
         texts: what is to be written.
         masks: for each text the segment it belongs to, (H / stride, W / stride) bool.
-        stride: pixels of the picture per pixel of the masks.
-        picture_size: height and width of the picture in pixels.
+        stride: pixels of the image per pixel of the masks.
+        picture_size: height and width of the image in pixels.
         pixels: size of the font.
 
     Returns:
@@ -109,7 +109,7 @@ def _centers(mask: np.ndarray, stride: float, size: tuple[float, float]) -> Iter
 
 
 def _depth(mask: np.ndarray) -> np.ndarray:
-    """(H, W) distance of each pixel of a mask to what isn't of it, beyond the picture included; 0 elsewhere."""
+    """(H, W) distance of each pixel of a mask to what isn't of it, beyond the image included; 0 elsewhere."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     window = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)  # most masks are small
     depth = np.zeros(mask.shape)
@@ -118,7 +118,7 @@ def _depth(mask: np.ndarray) -> np.ndarray:
 
 
 def _inside(x: float, y: float, size: tuple[float, float], picture_size: tuple[int, int]) -> Rectangle:
-    """The rectangle around a point, moved into the picture."""
+    """The rectangle around a point, moved into the image."""
     width, height = size
     left = max(min(x - width / 2, picture_size[1] - width), 0.0)
     top = max(min(y - height / 2, picture_size[0] - height), 0.0)

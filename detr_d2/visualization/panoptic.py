@@ -1,4 +1,4 @@
-"""Panoptic maps and boxes over their picture, with names that neither run over each other nor out of the picture.
+"""Panoptic maps and boxes over their image, with names that neither run over each other nor out of the image.
 
 The colours are the classes', as they are; stuff has its scores, too.
 """
@@ -18,15 +18,15 @@ from detr_d2.visualization.strokes import draw_borders, draw_boxes, number_segme
 
 from detectron2.structures import Instances
 
-#: Pictures with a shorter long side are enlarged by a whole factor, so that names can be read.
+#: Images with a shorter long side are enlarged by a whole factor, so that names can be read.
 MIN_LONG_SIDE = 480
 #: Names are placed on a map of at most this long side; more would take time and change nothing.
 _LAYOUT_LONG_SIDE = 320
-_MASK_OPACITY = 0.55
+MASK_OPACITY = 0.55
 
 
 def enlargement(height: int, width: int, min_long_side: int = MIN_LONG_SIDE) -> int:
-    """The least whole factor that makes a picture's long side at least ``min_long_side`` pixels."""
+    """The least whole factor that makes an image's long side at least ``min_long_side`` pixels."""
     return max(math.ceil(min_long_side / max(height, width)), 1)
 
 
@@ -44,21 +44,31 @@ def draw_panoptic(
         panoptic_map: (H, W) integers, a tensor or an array; 0 and ids that ``segments_info`` doesn't have stay bare.
         segments_info: for each segment "id", "category_id" (contiguous), "isthing"; if known, "score" and "iscrowd".
         metadata: Detectron2's ``Metadata`` of the dataset: names and colours.
-        scale: the result's size in relation to the picture's; the picture is resized smoothly, the map exactly.
+        scale: the result's size in relation to the image's; the image is resized smoothly, the map exactly.
 
     Returns:
         (round(H * scale), round(W * scale), 3) uint8, RGB.
 
     Raises:
-        ValueError: picture and map differ in size.
+        ValueError: image and map differ in size.
     """
-    ids = _as_array(panoptic_map)
+    ids = as_array(panoptic_map)
     if ids.shape != image_rgb.shape[:2]:
-        raise ValueError(f"the panoptic map is {ids.shape}, its picture {image_rgb.shape[:2]}; sizes must be equal.")
-    image, ids = resize_image(image_rgb, scale), _resize_map(ids, scale)
+        raise ValueError(f"the panoptic map is {ids.shape}, its image {image_rgb.shape[:2]}; sizes must be equal.")
+    return paint_panoptic(resize_image(image_rgb, scale), resize_map(ids, scale), segments_info, metadata)
+
+
+def paint_panoptic(
+    image: np.ndarray,
+    ids: np.ndarray,
+    segments_info: Sequence[Mapping[str, Any]],
+    metadata: Any,
+    opacity: float = MASK_OPACITY,
+) -> np.ndarray:
+    """:func:`draw_panoptic` on an image and a map (H, W) that have the result's size."""
     numbers = number_segments(ids, [segment["id"] for segment in segments_info])
     colors = [_style(segment, metadata).color for segment in segments_info]
-    painted = paint_segments(image, numbers, colors, _MASK_OPACITY)
+    painted = paint_segments(image, numbers, colors, opacity)
     # A line of one pixel can hardly be seen, in a large photo not at all.
     drawn = draw_borders(painted, numbers, width=2 + max(numbers.shape) // 1600)
     return _with_names(drawn, numbers, segments_info, metadata)
@@ -71,24 +81,30 @@ def draw_instances(
 
     Args:
         image_rgb: (H, W, 3) uint8, RGB.
-        instances: with ``pred_boxes`` in the picture's pixels, ``pred_classes`` and, for predictions, ``scores``.
+        instances: with ``pred_boxes`` in the image's pixels, ``pred_classes`` and, for predictions, ``scores``.
         metadata: Detectron2's ``Metadata`` of the dataset: names and colours.
-        scale: the result's size in relation to the picture's.
+        scale: the result's size in relation to the image's.
         min_score: boxes with a lower score aren't drawn.
 
     Returns:
         (round(H * scale), round(W * scale), 3) uint8, RGB.
     """
-    image = resize_image(image_rgb, scale)
-    boxes = _as_array(instances.pred_boxes.tensor) * scale
-    classes = _as_array(instances.pred_classes)
-    is_truth = not instances.has("scores")
-    scores = np.ones(len(classes)) if is_truth else _as_array(instances.scores)
+    return paint_instances(resize_image(image_rgb, scale), instances, metadata, scale, min_score)
+
+
+def paint_instances(
+    image: np.ndarray, instances: Instances, metadata: Any, scale: float = 1.0, min_score: float = 0.0
+) -> np.ndarray:
+    """:func:`draw_instances` on an image that has the result's size; ``scale`` is that of the boxes."""
+    boxes = as_array(instances.pred_boxes.tensor) * scale
+    classes = as_array(instances.pred_classes)
+    is_ground_truth = not instances.has("scores")
+    scores = np.ones(len(classes)) if is_ground_truth else as_array(instances.scores)
     order = [int(index) for index in np.argsort(-scores, kind="stable") if scores[index] >= min_score]
     styles = [class_style(metadata, int(classes[index]), is_thing=True) for index in order]
     width = max(2, round(_font_pixels(image) / 5))
     drawn = draw_boxes(image, boxes[order], [style.color for style in styles], width)
-    texts = [_text(style, None if is_truth else float(scores[index])) for index, style in zip(order, styles)]
+    texts = [_text(style, None if is_ground_truth else float(scores[index])) for index, style in zip(order, styles)]
     # A name goes along its box's upper edge.
     stride = max(max(image.shape[:2]) / _LAYOUT_LONG_SIDE, 1.0)
     masks = [_upper_edge(boxes[index], image.shape[:2], stride) for index in order]
@@ -96,7 +112,7 @@ def draw_instances(
 
 
 def resize_image(image_rgb: np.ndarray, scale: float) -> np.ndarray:
-    """The picture at another size, smoothly interpolated; (round(H * scale), round(W * scale), 3) uint8."""
+    """The image at another size, smoothly interpolated; (round(H * scale), round(W * scale), 3) uint8."""
     if scale == 1:
         return image_rgb
     return np.asarray(
@@ -104,7 +120,8 @@ def resize_image(image_rgb: np.ndarray, scale: float) -> np.ndarray:
     )
 
 
-def _resize_map(ids: np.ndarray, scale: float) -> np.ndarray:
+def resize_map(ids: np.ndarray, scale: float) -> np.ndarray:
+    """A map of ids (H, W) at another size: each pixel is that of the original at its place."""
     if scale == 1:
         return ids
     width, height = _size(ids, scale)
@@ -170,6 +187,6 @@ def _upper_edge(box: np.ndarray, picture_size: tuple[int, int], stride: float) -
     return mask
 
 
-def _as_array(values: Any) -> np.ndarray:
+def as_array(values: Any) -> np.ndarray:
     """A tensor on any device, or an array."""
     return values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)

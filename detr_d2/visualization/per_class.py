@@ -23,7 +23,7 @@ _CHARACTERS_A_LINE = 105
 
 
 def draw_per_class(quality_json: str | Path, output: str | Path) -> Path:
-    """Draws a bar for each class that is in the pictures or was predicted: things, then stuff, the best first.
+    """Draws a bar for each class that is in the images or was predicted: things, then stuff, the best first.
 
     Classes that are neither have no quality, which isn't the same as one of 0: they are named below the bars.
 

@@ -1,4 +1,4 @@
-"""Picture, truth and prediction in one row."""
+"""Image, truth and prediction in one row."""
 
 from __future__ import annotations
 
@@ -9,16 +9,13 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from detr_d2.data import read_panoptic_png
-from detr_d2.errors import DatasetError
 from detr_d2.labels.image_reading import read_dataset_image
 from detr_d2.visualization.files import save_picture
+from detr_d2.visualization.ground_truth import draw_ground_truth
 from detr_d2.visualization.label_layout import text_font
 from detr_d2.visualization.panoptic import draw_instances, draw_panoptic, enlargement, resize_image
 
-from detectron2.structures import Boxes, BoxMode, Instances
-
-#: Larger pictures are shrunk for a row of three; they can be looked at in full size one by one.
+#: Larger images are shrunk for a row of three; they can be looked at in full size one by one.
 MAX_LONG_SIDE = 960
 _GAP = 8  # pixels between panels
 _TITLE_PIXELS = 18
@@ -32,12 +29,12 @@ Prediction = Mapping[str, Any]
 def draw_side_by_side(
     dataset_dict: DatasetDict, prediction: Prediction, metadata: Any, score_threshold: float = 0.5
 ) -> np.ndarray:
-    """One row of picture, truth and prediction, each with its title.
+    """One row of image, truth and prediction, each with its title.
 
     Args:
-        dataset_dict: of one picture: "file_name", "pan_seg_file_name" and "segments_info" with contiguous category ids;
+        dataset_dict: of one image: "file_name", "pan_seg_file_name" and "segments_info" with contiguous category ids;
             or, where there is no panoptic truth, "annotations" with boxes.
-        prediction: the model's result for it at the picture's own size: "panoptic_seg", or, without a mask head,
+        prediction: the model's result for it at the image's own size: "panoptic_seg", or, without a mask head,
             "instances".
         metadata: Detectron2's ``Metadata`` of the dataset.
         score_threshold: where only "instances" are there, boxes with a lower score aren't drawn.
@@ -46,15 +43,15 @@ def draw_side_by_side(
         (H, W, 3) uint8, RGB. Each panel's long side has 480 to 960 pixels.
 
     Raises:
-        MissingFileError: the truth's PNG isn't there.
-        DatasetError: it can't be read, or isn't as large as its picture.
+        MissingFileError: the ground truth's PNG isn't there.
+        DatasetError: it can't be read, or isn't as large as its image.
     """
     image = _image(dataset_dict, "RGB")
     height, width = image.shape[:2]
     scale = min(float(enlargement(height, width)), MAX_LONG_SIDE / max(height, width))
     panels = {
         Path(dataset_dict["file_name"]).name: resize_image(image, scale),
-        "truth": _draw_truth(image, dataset_dict, metadata, scale),
+        "truth": draw_ground_truth(image, dataset_dict, metadata, scale),
         "prediction": draw_prediction(image, prediction, metadata, scale, score_threshold),
     }
     return _in_a_row(list(panels.values()), list(panels))
@@ -63,7 +60,7 @@ def draw_side_by_side(
 def draw_prediction(
     image_rgb: np.ndarray, prediction: Prediction, metadata: Any, scale: float = 1.0, score_threshold: float = 0.5
 ) -> np.ndarray:
-    """A model's result over its picture: the panoptic map, or boxes where the model has no mask head.
+    """A model's result over its image: the panoptic map, or boxes where the model has no mask head.
 
     Args and Returns: as :func:`draw_panoptic` and :func:`draw_instances`.
     """
@@ -80,17 +77,17 @@ def save_side_by_side(
     output_dir: str | Path,
     score_threshold: float = 0.5,
 ) -> list[Path]:
-    """Predicts pictures of a dataset and writes a row of picture, truth and prediction for each.
+    """Predicts images of a dataset and writes a row of image, truth and prediction for each.
 
     Args:
         predict: a ``DetrPredictor``, or what is called likewise: (H, W, 3) uint8 BGR to the model's result.
-        dataset_dicts: the pictures, see :func:`draw_side_by_side`.
+        dataset_dicts: the images, see :func:`draw_side_by_side`.
         metadata: Detectron2's ``Metadata`` of the dataset.
         output_dir: the folder to write to; made if it isn't there.
         score_threshold: see :func:`draw_side_by_side`.
 
     Returns:
-        The files written, named as the pictures, in ``.png``.
+        The files written, named as the images, in ``.png``.
     """
     written = []
     for dataset_dict in dataset_dicts:
@@ -102,28 +99,6 @@ def save_side_by_side(
 
 def _image(dataset_dict: DatasetDict, image_format: str) -> np.ndarray:
     return read_dataset_image(dataset_dict["file_name"], image_format, f"the picture {dataset_dict['file_name']}")
-
-
-def _draw_truth(image: np.ndarray, dataset_dict: DatasetDict, metadata: Any, scale: float) -> np.ndarray:
-    if "pan_seg_file_name" not in dataset_dict:
-        return draw_instances(image, _true_boxes(dataset_dict.get("annotations", []), image), metadata, scale)
-    ids = read_panoptic_png(dataset_dict["pan_seg_file_name"])
-    if ids.shape != image.shape[:2]:
-        raise DatasetError(
-            f"{dataset_dict['pan_seg_file_name']} has {ids.shape[1]}x{ids.shape[0]} pixels, its picture "
-            f"{dataset_dict['file_name']} {image.shape[1]}x{image.shape[0]}; both must be equal. Export the masks anew."
-        )
-    return draw_panoptic(image, ids, dataset_dict["segments_info"], metadata, scale)
-
-
-def _true_boxes(annotations: Sequence[Mapping[str, Any]], image: np.ndarray) -> Instances:
-    """The boxes of Detectron2's annotations, without scores; crowds are left out."""
-    objects = [entry for entry in annotations if not entry.get("iscrowd", 0)]
-    boxes = [BoxMode.convert(list(entry["bbox"]), entry["bbox_mode"], BoxMode.XYXY_ABS) for entry in objects]
-    truth = Instances((image.shape[0], image.shape[1]))
-    truth.pred_boxes = Boxes(np.array(boxes, dtype=np.float32).reshape(-1, 4))
-    truth.pred_classes = np.array([entry["category_id"] for entry in objects], dtype=np.int64)
-    return truth
 
 
 def _in_a_row(panels: Sequence[np.ndarray], titles: Sequence[str]) -> np.ndarray:

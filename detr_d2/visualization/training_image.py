@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor
-from torch.nn import functional as F
 
 from detr_d2.data import Category
-from detr_d2.visualization.panoptic import draw_instances, draw_panoptic, enlargement
+from detr_d2.visualization.ground_truth import draw_training_instances
+from detr_d2.visualization.panoptic import enlargement
 from detr_d2.visualization.side_by_side import draw_prediction
 
 from detectron2.structures import Instances
@@ -37,23 +37,6 @@ def put_training_image(
     names, colors = [c.name for c in categories], [c.color for c in categories]
     known = {"thing_classes": names, "stuff_classes": names, "thing_colors": colors, "stuff_colors": colors}
     metadata, scale = SimpleNamespace(get=known.get), enlargement(*rgb.shape[:2])
-    halves = [_draw_truth(rgb, truth, categories, metadata, scale), draw_prediction(rgb, prediction, metadata, scale)]
+    truth_half = draw_training_instances(rgb, truth, categories, metadata, scale)
+    halves = [truth_half, draw_prediction(rgb, prediction, metadata, scale)]
     get_event_storage().put_image(TITLE, np.ascontiguousarray(np.concatenate(halves, 1).transpose(2, 0, 1)))
-
-
-def _draw_truth(
-    rgb: np.ndarray, truth: Instances, categories: Sequence[Category], metadata: Any, scale: int
-) -> np.ndarray:
-    classes = truth.gt_classes.tolist()
-    if not truth.has("gt_masks"):
-        boxes = Instances(truth.image_size, pred_boxes=truth.gt_boxes, pred_classes=truth.gt_classes)
-        return draw_instances(rgb, boxes, metadata, scale)
-    ids = np.zeros(rgb.shape[:2], np.int32)
-    for number, mask in enumerate(truth.gt_masks.tensor, start=1):
-        large = F.interpolate(mask[None, None].float(), size=ids.shape, mode="nearest")[0, 0]
-        ids[large.bool().cpu().numpy()] = number
-    segments = [
-        {"id": number, "category_id": label, "isthing": categories[label].is_thing}
-        for number, label in enumerate(classes, start=1)
-    ]
-    return draw_panoptic(rgb, ids, segments, metadata, scale)

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detr_d2.check import KINDS
+from detr_d2.check import RULES
+from detr_d2.labels.rules import markdown_table
 from tests.check import broken_files, broken_json
 from tests.check.breaking import Break, segments_of
 
@@ -51,7 +52,7 @@ def test_break_is_named_with_its_image_and_segment(
     about = [fault for fault in found if fault.code == code]
     assert {fault.code for fault in found} - CONSEQUENCES.get(code, set()) == {code}, found
     assert len(about) == 1
-    assert about[0].severity == KINDS[code].severity
+    assert about[0].severity == RULES[code].severity
     assert about[0].image_id == (image["id"] if named[0] else None)
     assert about[0].segment_id == (segment["id"] if named[1] else None)
     assert about[0].message and about[0].fix
@@ -69,7 +70,7 @@ def test_dataset_without_a_fault_has_none(build: Any, seed: int, panoptic: bool)
 def test_every_kind_of_fault_of_one_json_has_a_way_to_break() -> None:
     broken = {case.values[1] for case in [*broken_json.WAYS.cases, *broken_files.WAYS.cases]}
 
-    assert set(KINDS) - broken == {
+    assert set(RULES) - broken == {
         *(
             "json-missing",
             "json-broken",
@@ -83,3 +84,9 @@ def test_every_kind_of_fault_of_one_json_has_a_way_to_break() -> None:
         *("id-shared", "crowd-only", "split-leak", "split-near"),
         *("export-broken", "shape-undrawn", "objects-missing"),
     }
+
+
+def test_table_of_the_documentation_is_that_of_the_rules() -> None:
+    documentation = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+
+    assert markdown_table() in f"{documentation}\n", "python -m detr_d2.labels.rules prints the table"

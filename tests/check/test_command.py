@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from detr_d2 import cli
-from detr_d2.check import KINDS, dataset_faults, find_sources
+from detr_d2.check import RULES, dataset_faults, find_sources
 from detr_d2.check.before_training import check_before_training
 from detr_d2.errors import ConfigError, DatasetError, MissingFileError
 
@@ -140,7 +140,7 @@ def test_training_stops_at_a_fault_and_says_how_to_see_all(tiny_config: Any, yar
 def test_document_explains_every_kind_of_fault(project_folder: Path) -> None:
     text = (project_folder / "docs" / "data.md").read_text()
 
-    for code, kind in KINDS.items():
+    for code, kind in RULES.items():
         assert f"| `{code}` | {kind.severity} |" in text
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from detr_d2.check import Source, Sources
-from detr_d2.check.fixing import fix_dataset
+from detr_d2.check.copying import fix_dataset
 from detr_d2.errors import DatasetError
 
 CVAT = {"attributes": {"occluded": False}}

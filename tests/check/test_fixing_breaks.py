@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from detr_d2.check import KINDS, Source, Sources, dataset_faults
-from detr_d2.check.fixing import CHANGES, fix_dataset
+from detr_d2.check import RULES, Source, Sources, dataset_faults
+from detr_d2.check.copying import CHANGES, fix_dataset
 from detr_d2.errors import DatasetError
 from tests.check import broken_files, broken_json
 from tests.check.breaking import SEGMENT, Break, segments_of
@@ -100,11 +100,11 @@ def test_several_breaks_at_once_leave_a_copy_that_passes_or_a_refusal(
         try:
             changes = fixed(built, Path(beside) / "out")
         except DatasetError as error:
-            assert "nothing of the dataset can be mended" in str(error)
+            assert "nothing of the dataset can be fixed" in str(error)
             assert not list(Path(beside).iterdir())
             return
 
-        assert {change["fault"] for change in changes} <= set(KINDS)
+        assert {change["fault"] for change in changes} <= set(RULES)
 
 
 @settings(max_examples=5, deadline=None, database=None)

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from detr_d2.check import KINDS, Source, Sources, dataset_faults
-from detr_d2.check.masks import decompressed
+from detr_d2.check import RULES, Source, Sources, dataset_faults
 from detr_d2.check.report import Findings, collect
+from detr_d2.labels.run_lengths import decompressed
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -62,7 +62,7 @@ def test_any_bytes_as_json_are_faults_only(content: bytes) -> None:
         path = Path(folder) / "labels.json"
         path.write_bytes(content)
 
-        assert set(codes(path)) <= set(KINDS)
+        assert set(codes(path)) <= set(RULES)
 
 
 @settings(max_examples=60, deadline=None, database=None)
@@ -76,7 +76,7 @@ def test_any_value_in_any_place_is_faults_only(build: Any, data: st.DataObject, 
             key = data.draw(st.sampled_from(range(len(place)) if isinstance(place, list) else sorted(place)))
         place[key] = data.draw(JSON)
 
-        assert {found.code for found in built.faults()} <= set(KINDS)
+        assert {found.code for found in built.faults()} <= set(RULES)
 
 
 @settings(max_examples=40, deadline=None, database=None)
@@ -90,7 +90,7 @@ def test_any_bytes_in_pictures_are_faults_only(build: Any, picture: bytes, cut: 
 
         found = built.faults()
 
-        assert {fault.code for fault in found} <= set(KINDS)
+        assert {fault.code for fault in found} <= set(RULES)
         assert found
         assert set(Path(folder).rglob("*")) - set(before) == {built.json_file}
 

@@ -168,7 +168,7 @@ def test_a_config_inside_a_checkpoint_runs_nothing_and_sets_only_what_builds_a_m
 
 
 def test_the_config_of_a_run_runs_nothing(trap, attack):
-    from detr_d2.evaluation.report.training_counts import training_segments
+    from detr_d2.evaluation.report.run_config import training_segments
 
     assert training_segments(f"DATASETS:\n  TRAIN: {attack}\n", []) is None
     assert not trap.exists()

@@ -106,10 +106,10 @@ def test_chosen_pictures_are_spread_evenly() -> None:
 
 
 def test_ids_of_strided_masks_fill_the_picture() -> None:
-    from detr_d2.browse.gallery import _id_map
+    from detr_d2.visualization.ground_truth import id_map
 
     masks = np.zeros((2, 2, 3), bool)
     masks[0, 0], masks[1, 1] = True, True
 
-    assert _id_map(masks, (7, 10)).tolist() == [[1] * 10] * 4 + [[2] * 10] * 3
-    assert _id_map(masks[:0], (7, 10)).max() == 0
+    assert id_map(masks, (7, 10)).tolist() == [[1] * 10] * 4 + [[2] * 10] * 3
+    assert id_map(masks[:0], (7, 10)).max() == 0

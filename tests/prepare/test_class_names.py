@@ -8,9 +8,10 @@ import pytest
 
 from detr_d2.data.categories import construction_categories
 from detr_d2.errors import DatasetError, MissingFileError
+from detr_d2.labels.class_names import find_name, near_names, near_pairs, normal_name, spelling
 from detr_d2.labels.records import ClassRecord, Export, FileRef
-from detr_d2.prepare.class_names import bare_name, near_names, near_pairs, normal_name, spelling
 from detr_d2.prepare.classes import REST, VOID, build_class_table, read_known
+from detr_d2.prepare.stuff.class_mapping import ClassMapping
 
 MISC = ClassRecord("misc", False)
 
@@ -38,10 +39,26 @@ def test_raw_names_of_the_wild_become_construction_classes(raw: str, name: str) 
     assert table.classes == construction_categories()
 
 
-def test_normal_names_keep_brackets_and_bare_names_do_not() -> None:
+def test_brackets_belong_to_a_name_unless_a_list_has_it_without_them() -> None:
     assert normal_name("Dump truck - (10t)") == "dump_truck_10t"
-    assert bare_name("Dump truck - (10t)") == "dump_truck"
     assert normal_name("Ｗａｎｄ ") == "wand"
+    assert find_name("Dump truck - (10t)", {"dump_truck": "dump truck"}) == "dump truck"
+    assert find_name("Dump truck - (10t)", {"dump_truck": "dump truck", "dump_truck_10t": "large"}) == "large"
+    assert find_name("Dump truck - (10t)", {"truck": "truck"}) is None
+
+
+@pytest.mark.parametrize("raw", ["Dump truck - (10t)", "dump_truck__(10t)", " DUMP-TRUCK [10t] "])
+def test_whoever_reads_a_name_of_a_list_finds_the_same_class(raw: str, tmp_path: Path) -> None:
+    """``--categories``, what ``--classes`` makes of a name, and the classes of a model or of masks."""
+    listed = tmp_path / "list.yaml"
+    listed.write_text("- {id: 1, name: dump truck, isthing: 1}\n- {id: 2, name: sky-other-merged, isthing: 0}\n")
+    rules = tmp_path / "map.yaml"
+    rules.write_text(f"lorry: {raw!r}\n")
+
+    table = build_class_table([export(raw, "lorry", "Sky - other merged (blue)")], [], str(listed), rules)
+
+    assert table.numbers == {raw: 0, "lorry": 0, "Sky - other merged (blue)": 1}
+    assert ClassMapping("coco").name_of("Sky - other merged (blue)", False) == "sky-other-merged"
 
 
 def test_unknown_names_are_listed_all_at_once_with_near_ones() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from detr_d2.errors import ConfigError, DatasetError
-from detr_d2.labels.records import Box, ClassRecord, Export, FileRef, Label, PictureRecord
+from detr_d2.labels.records import Box, ClassRecord, Export, FileRef, ImageRecord, Label
 from detr_d2.prepare.coco_mix import mix_in
 
 CLASSES = (
@@ -33,14 +33,14 @@ class LateLabels:
 def _export(count=20, kind="coco-panoptic", name="val"):
     labels = tuple(Label(record.name, Box(0, 0, 2, 2), id=place) for place, record in enumerate(CLASSES))
     pictures = tuple(
-        PictureRecord(FileRef(Path(f"{n}.jpg")), f"{n}.jpg", 4, 4, LateLabels(labels) if n % 2 else labels)
+        ImageRecord(FileRef(Path(f"{n}.jpg")), f"{n}.jpg", 4, 4, LateLabels(labels) if n % 2 else labels)
         for n in range(count)
     )
     return Export(name, kind, FileRef(Path(f"{name}.json")), CLASSES, pictures, is_cvat=False)
 
 
 def _names(exports):
-    return [picture.name for export in exports for picture in export.pictures]
+    return [picture.name for export in exports for picture in export.images]
 
 
 @pytest.mark.parametrize(
@@ -54,10 +54,10 @@ def _names(exports):
 def test_mixed_labels_have_the_datasets_classes(choices, expected):
     (export,) = pickle.loads(pickle.dumps(mix_in([_export()], 20, **choices)))
 
-    assert all([label.class_name for label in picture.labels()] == expected for picture in export.pictures)
+    assert all([label.class_name for label in picture.labels()] == expected for picture in export.images)
     assert {record.name for record in export.classes} == set(expected)
     assert {record.name for record in export.classes if record.is_thing} == set(expected) & {"person"}
-    assert export.pictures[0].labels()[3].id == 3 and not export.is_cvat
+    assert export.images[0].labels()[3].id == 3 and not export.is_cvat
 
 
 def test_mixed_stuff_has_its_usual_colours():
@@ -85,9 +85,9 @@ def test_pictures_come_from_all_panoptic_exports():
 def test_fewer_pictures_than_asked_for_are_told_of():
     (export,) = mix_in([_export(3)], 5)
 
-    assert len(export.pictures) == 3
+    assert len(export.images) == 3
     assert [(note.code, note.message) for note in export.notes] == [
-        ("coco-few", "there are 3 pictures of COCO, fewer than the 5 asked for.")
+        ("coco-few", "there are 3 images of COCO, fewer than the 5 asked for.")
     ]
 
 

@@ -7,24 +7,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from detr_d2.prepare.label_rules import Piece, overlapping_pairs, paint
 from detr_d2.prepare.options import OVERLAPS, Overlap
-from detr_d2.prepare.overlaps import Drawn, overlapping_pairs, paint
 
 SIZE = (12, 16)
 
 
 @st.composite
-def drawn_labels(draw: st.DrawFn) -> list[Drawn]:
+def drawn_labels(draw: st.DrawFn) -> list[Piece]:
     labels = []
     for _ in range(draw(st.integers(0, 6))):
         top, left = draw(st.integers(0, SIZE[0] - 1)), draw(st.integers(0, SIZE[1] - 1))
         mask = np.zeros(SIZE, bool)
         mask[top : draw(st.integers(top + 1, SIZE[0])), left : draw(st.integers(left + 1, SIZE[1]))] = True
-        labels.append(Drawn(mask, int(mask.sum()), draw(st.integers(0, 2)), draw(st.booleans())))
+        labels.append(Piece(mask, int(mask.sum()), draw(st.integers(0, 2)), draw(st.booleans())))
     return labels
 
 
-def winner(policy: Overlap, claims: list[int], drawn: list[Drawn]) -> int:
+def winner(policy: Overlap, claims: list[int], drawn: list[Piece]) -> int:
     """The rule, said for one pixel."""
     objects = [place for place in claims if not drawn[place].is_crowd] or claims
     if policy == "file-order":
@@ -41,7 +41,7 @@ def winner(policy: Overlap, claims: list[int], drawn: list[Drawn]) -> int:
 @pytest.mark.parametrize("policy", OVERLAPS)
 @settings(deadline=None, max_examples=40)
 @given(drawn=drawn_labels())
-def test_each_pixel_goes_to_the_label_that_the_policy_names(policy: Overlap, drawn: list[Drawn]) -> None:
+def test_each_pixel_goes_to_the_label_that_the_policy_names(policy: Overlap, drawn: list[Piece]) -> None:
     canvas = paint(drawn, policy, SIZE)
 
     for row in range(SIZE[0]):
@@ -53,7 +53,7 @@ def test_each_pixel_goes_to_the_label_that_the_policy_names(policy: Overlap, dra
 
 @settings(deadline=None, max_examples=60)
 @given(drawn=drawn_labels())
-def test_overlapping_pairs_are_all_those_that_share_pixels(drawn: list[Drawn]) -> None:
+def test_overlapping_pairs_are_all_those_that_share_pixels(drawn: list[Piece]) -> None:
     pairs = overlapping_pairs(drawn, paint(drawn, "error", SIZE))
 
     expected = []

@@ -10,15 +10,15 @@ import pytest
 from PIL import Image
 
 from detr_d2.errors import MissingFileError
-from detr_d2.labels.near_duplicates import group_equal, picture_hash
-from detr_d2.labels.records import FileRef, PictureRecord
-from detr_d2.prepare.pixels import UnusablePicture, decode, encode, read_pixels
+from detr_d2.labels.near_duplicates import group_equal, image_hash
+from detr_d2.labels.records import FileRef, ImageRecord
+from detr_d2.prepare.pixels import UnusableImage, decode, encode, read_pixels
 
 SHADES = np.arange(24 * 32).reshape(24, 32) * 65535 // (24 * 32)
 
 
-def record(path: Path, width: int = 0, height: int = 0) -> PictureRecord:
-    return PictureRecord(FileRef(path), path.name, width, height, ())
+def record(path: Path, width: int = 0, height: int = 0) -> ImageRecord:
+    return ImageRecord(FileRef(path), path.name, width, height, ())
 
 
 def saved(path: Path, image: Image.Image, **options: object) -> Path:
@@ -97,7 +97,7 @@ def test_what_is_no_picture_is_named(tmp_path: Path, content: bytes, code: str) 
     path = tmp_path / "a.jpg"
     path.write_bytes(content)
 
-    with pytest.raises(UnusablePicture, match=r"a\.jpg") as caught:
+    with pytest.raises(UnusableImage, match=r"a\.jpg") as caught:
         read_pixels(record(path))
 
     assert caught.value.code == code
@@ -108,9 +108,9 @@ def test_a_truncated_picture_and_one_of_another_size_are_named(tmp_path: Path) -
     half = tmp_path / "b.jpg"
     half.write_bytes(whole.read_bytes()[:-600])
 
-    with pytest.raises(UnusablePicture, match=r"b\.jpg"):
+    with pytest.raises(UnusableImage, match=r"b\.jpg"):
         decode(record(half))
-    with pytest.raises(UnusablePicture, match="64x64 pixels, its labels are for 32x32") as caught:
+    with pytest.raises(UnusableImage, match="64x64 pixels, its labels are for 32x32") as caught:
         decode(record(whole, 32, 32))
 
     assert caught.value.code == "picture-size"
@@ -130,6 +130,6 @@ def test_pictures_saved_again_or_made_smaller_have_the_same_hash() -> None:
     lossy = io.BytesIO()
     first.save(lossy, "JPEG", quality=80)
 
-    hashes = [picture_hash(one) for one in (first, Image.open(lossy), first.resize((160, 120)), other)]
+    hashes = [image_hash(one) for one in (first, Image.open(lossy), first.resize((160, 120)), other)]
 
     assert group_equal(hashes) == [0, 0, 0, 3]

@@ -22,14 +22,14 @@ from detr_d2.check.dataset import dataset_faults
 from detr_d2.check.sources import find_sources
 from detr_d2.data import read_panoptic_png
 from detr_d2.errors import ConfigError, DatasetError
-from detr_d2.labels.records import Box, ClassRecord, Export, FileRef, Label, Note, PictureRecord
+from detr_d2.labels.records import Box, ClassRecord, Export, FileRef, ImageRecord, Label, Note
 from detr_d2.prepare import pipeline
 from detr_d2.prepare.finishing import MARKER
 from detr_d2.prepare.options import PrepareOptions
-from detr_d2.prepare.picture import StoppedError
 from detr_d2.prepare.pipeline import prepare
+from detr_d2.prepare.preparing import StoppedError
 from detr_d2.prepare.stuff import build_policy
-from detr_d2.prepare.tasks import Input, make_tasks
+from detr_d2.prepare.tasks import make_tasks
 
 NAMES = ("pipe", "drum")
 WIDTH, HEIGHT = 48, 40
@@ -48,7 +48,7 @@ def make_export(folder: Path, name: str, count: int = 6, seed: int = 0) -> Expor
         labels = [Label(NAMES[number % 2], Box(4, 4, 20 + number % 7, 24), id=number + 1)]
         if number % 3 == 0:
             labels.append(Label(NAMES[0], Box(30, 10, 44, 36), id=1000 + number))
-        pictures.append(PictureRecord(FileRef(path), f"{number}.jpg", WIDTH, HEIGHT, tuple(labels), number))
+        pictures.append(ImageRecord(FileRef(path), f"{number}.jpg", WIDTH, HEIGHT, tuple(labels), number))
     classes = tuple(map(ClassRecord, NAMES))
     return Export(name, "coco-instances", FileRef(folder / name / "coco.json"), classes, tuple(pictures))
 
@@ -59,7 +59,7 @@ def made(tmp_path: Path) -> Callable[..., Path]:
 
     def make(*exports: Export, stuff: str = "misc", out: str = "site", **options: Any) -> Path:
         chosen = PrepareOptions(out=tmp_path / out, **options)
-        return prepare([Input(export) for export in exports], build_policy([stuff]), chosen).folder
+        return prepare(list(exports), build_policy([stuff]), chosen).folder
 
     return make
 
@@ -124,10 +124,10 @@ def test_pictures_of_one_name_stay_two(made: Callable[..., Path], tmp_path: Path
 
 
 def test_files_are_named_apart_whatever_their_suffix_and_case() -> None:
-    pictures = [PictureRecord(FileRef(Path(name)), name, 0, 0, ()) for name in ("1.jpg", "1.PNG", "1_2.jpg", "A/b.jpg")]
+    pictures = [ImageRecord(FileRef(Path(name)), name, 0, 0, ()) for name in ("1.jpg", "1.PNG", "1_2.jpg", "A/b.jpg")]
     export = Export("x", "coco-instances", FileRef(Path("x.json")), (), tuple(pictures))
 
-    targets = [task.target for task in make_tasks([Input(export), Input(replace(export, name="X"))])]
+    targets = [task.target for task in make_tasks([export, replace(export, name="X")])]
 
     assert len({target.casefold() for target in targets}) == 8
     assert targets[:4] == ["x/1", "x/1_3", "x/1_2", "x/A/b"]
@@ -136,19 +136,19 @@ def test_files_are_named_apart_whatever_their_suffix_and_case() -> None:
 @pytest.mark.parametrize("name", ["../1.jpg", "/etc/1.jpg", "a/../../1.jpg"])
 def test_names_that_lead_out_of_the_dataset_are_refused(tmp_path: Path, name: str) -> None:
     export = make_export(tmp_path, "job", 1)
-    export = replace(export, pictures=(replace(export.pictures[0], name=name),))
+    export = replace(export, images=(replace(export.images[0], name=name),))
 
     with pytest.raises(DatasetError, match="leads out"):
-        make_tasks([Input(export)])
+        make_tasks([export])
 
 
 def test_what_cannot_be_used_is_left_out_and_counted_by_reason(made: Callable[..., Path], tmp_path: Path) -> None:
     export = make_export(tmp_path, "job", 8)
     (tmp_path / "job" / "0.jpg").write_bytes(b"no picture")
     (tmp_path / "job" / "1.jpg").unlink()
-    pictures = [*export.pictures[:2], replace(export.pictures[2], width=99), replace(export.pictures[3], labels=())]
+    pictures = [*export.images[:2], replace(export.images[2], width=99), replace(export.images[3], labels=())]
     notes = (Note("mask-empty", "annotation 9 has no polygon.", "coco.json", "5.jpg", "drum", 9),)
-    export = replace(export, pictures=(*pictures, *export.pictures[4:]), notes=notes)
+    export = replace(export, images=(*pictures, *export.images[4:]), notes=notes)
 
     report = read(made(export, stuff="none") / "report.json")
 
@@ -159,7 +159,7 @@ def test_what_cannot_be_used_is_left_out_and_counted_by_reason(made: Callable[..
         "job/3.jpg": "no-segment",
     }
     assert report["pictures"]["train"] + report["pictures"]["val"] == 4
-    assert any("4 pictures were left out" in warning for warning in report["warnings"])
+    assert any("4 images were left out" in warning for warning in report["warnings"])
     drum = next(one for one in report["classes"] if one["name"] == "drum")
     assert drum["dropped"] == {"mask-empty": 1}
 
@@ -189,7 +189,7 @@ def test_the_report_adds_up(made: Callable[..., Path], tmp_path: Path) -> None:
 def test_overlaps_that_are_errors_are_listed_and_nothing_is_written(made: Callable[..., Path], tmp_path: Path) -> None:
     export = make_export(tmp_path, "job", 4)
     both = (Label("pipe", Box(0, 0, 20, 20), id=5), Label("drum", Box(10, 10, 30, 30), id=6))
-    export = replace(export, pictures=(*export.pictures[:3], replace(export.pictures[3], labels=both)))
+    export = replace(export, images=(*export.images[:3], replace(export.images[3], labels=both)))
 
     with pytest.raises(DatasetError, match=r"(?s)1 of 4 images.*job/3.jpg: labels 5 and 6 share 100 pixels"):
         made(export, overlap="error")
@@ -219,7 +219,7 @@ def test_pictures_are_copied_linked_or_written_as_jpeg(made: Callable[..., Path]
     original = tmp_path / "job" / "0.jpg"
 
     copied, linked, written = (
-        made(export, out=kind, pictures=kind, quality=60) / "images" / "job" / "0.jpg"
+        made(export, out=kind, images=kind, quality=60) / "images" / "job" / "0.jpg"
         for kind in ("copy", "link", "jpeg")
     )
 
@@ -302,7 +302,7 @@ _KILLED = """
 
 
 def prepare_in(folder: Path, export: Export, **options: Any) -> Any:
-    return prepare([Input(export)], build_policy(["misc"]), PrepareOptions(out=folder / "site", **options))
+    return prepare([export], build_policy(["misc"]), PrepareOptions(out=folder / "site", **options))
 
 
 def _kill_in_the_middle(folder: Path) -> None:
@@ -334,13 +334,13 @@ def _interrupt(tmp_path: Path, export: Export, after: int, **options: Any) -> No
 
     def stopping(things: Sequence[Any], count: int, title: str) -> Any:
         for number, thing in enumerate(things):
-            if title == "pictures" and number == after:
+            if title == "images" and number == after:
                 raise KeyboardInterrupt
             yield thing
 
     chosen = PrepareOptions(out=tmp_path / "site", **options)
     with pytest.raises(KeyboardInterrupt):
-        prepare([Input(export)], build_policy(["misc"]), chosen, stopping)
+        prepare([export], build_policy(["misc"]), chosen, stopping)
 
 
 def test_other_options_begin_anew_but_another_split_goes_on(tmp_path: Path) -> None:
@@ -358,8 +358,8 @@ def test_pictures_and_labels_that_changed_meanwhile_are_prepared_again(tmp_path:
     export = make_export(tmp_path, "job", 6)
     _interrupt(tmp_path, export, 5)
     Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "job" / "0.jpg")
-    changed = replace(export.pictures[1], labels=(Label("drum", Box(0, 0, 9, 9)),))
-    gone = replace(export, pictures=(export.pictures[0], changed, *export.pictures[3:]))
+    changed = replace(export.images[1], labels=(Label("drum", Box(0, 0, 9, 9)),))
+    gone = replace(export, images=(export.images[0], changed, *export.images[3:]))
 
     prepared = prepare_in(tmp_path, gone)
 
@@ -376,16 +376,16 @@ def test_two_runs_at_once_are_refused(tmp_path: Path) -> None:
             prepare_in(tmp_path, export)
         return things
 
-    prepare([Input(export)], build_policy(["misc"]), PrepareOptions(out=tmp_path / "site"), start_another)
+    prepare([export], build_policy(["misc"]), PrepareOptions(out=tmp_path / "site"), start_another)
 
 
 def test_memory_does_not_grow_with_the_pictures(tmp_path: Path) -> None:
     export = make_export(tmp_path, "job", 1)
-    one = export.pictures[0]
+    one = export.images[0]
 
     def most_memory(count: int) -> int:
         pictures = tuple(replace(one, name=f"{number}.jpg") for number in range(count))
-        many = Input(replace(export, pictures=pictures))
+        many = replace(export, images=pictures)
         chosen = PrepareOptions(out=tmp_path / f"of_{count}", val=0)
         tracemalloc.start()
         prepare([many], build_policy(["misc"]), chosen)
@@ -403,12 +403,12 @@ def test_a_class_of_one_picture_is_named_as_validation_says_nothing_of_it(
     made: Callable[..., Path], tmp_path: Path
 ) -> None:
     export = make_export(tmp_path, "job", 10)
-    rare = replace(export.pictures[4], labels=(*export.pictures[4].labels, Label("crane", Box(40, 0, 48, 8))))
-    pictures = (*export.pictures[:4], rare, *export.pictures[5:])
+    rare = replace(export.images[4], labels=(*export.images[4].labels, Label("crane", Box(40, 0, 48, 8))))
+    pictures = (*export.images[:4], rare, *export.images[5:])
 
-    report = read(made(replace(export, classes=(*export.classes, ClassRecord("crane")), pictures=pictures)) / MARKER)
+    report = read(made(replace(export, classes=(*export.classes, ClassRecord("crane")), images=pictures)) / MARKER)
 
-    assert [warning for warning in report["warnings"] if "one picture only" in warning and "crane" in warning]
+    assert [warning for warning in report["warnings"] if "one image only" in warning and "crane" in warning]
     assert next(one["pictures"] for one in report["classes"] if one["name"] == "crane") == {"train": 1, "val": 0}
 
 
@@ -428,7 +428,7 @@ def test_a_process_that_is_ended_is_told_from_a_fault_of_the_data(
 def test_exports_of_one_name_get_folders_of_their_own(tmp_path: Path) -> None:
     export = make_export(tmp_path, "job", 1)
 
-    names = [task.name for task in make_tasks([Input(export), Input(export), Input(replace(export, name="job_2"))])]
+    names = [task.record.name for task in make_tasks([export, export, replace(export, name="job_2")])]
 
     assert names == ["job/0.jpg", "job_3/0.jpg", "job_2/0.jpg"]
 
@@ -444,7 +444,7 @@ def test_options_that_are_not_allowed_are_refused(tmp_path: Path, wrong: dict[st
 def test_exports_without_a_usable_picture_are_refused(made: Callable[..., Path], tmp_path: Path) -> None:
     export = make_export(tmp_path, "job", 2)
 
-    with pytest.raises(DatasetError, match=r"no picture is left.*no-segment"):
-        made(replace(export, pictures=tuple(replace(one, labels=()) for one in export.pictures)), stuff="none")
+    with pytest.raises(DatasetError, match=r"no image is left.*no-segment"):
+        made(replace(export, images=tuple(replace(one, labels=()) for one in export.images)), stuff="none")
 
     assert not (tmp_path / "site").exists()

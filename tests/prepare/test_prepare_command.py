@@ -135,7 +135,7 @@ def test_the_command_says_what_it_made_and_how_to_use_it(
     prepare("--cvat", yard / "cvat", "--out", tmp_path / "site", "--name", "north")
 
     printed = capsys.readouterr()
-    assert re.search(r"\b9 pictures for training and 3 for validation; \d+ segments of 6 classes", printed.out)
+    assert re.search(r"\b9 images for training and 3 for validation; \d+ segments of 6 classes", printed.out)
     assert "detr-d2 check" in printed.out and "north_train, north_val" in printed.out
     assert "labels of cone from CVAT are crowds" in printed.err
 
@@ -235,9 +235,9 @@ def test_the_overlap_policies_in_words_are_those_there_are() -> None:
 
     options = command._options(parser.parse_args(["--out", "x", "--jpeg", "--crowd", "clear"]))
 
-    assert (options.pictures, options.quality, options.crowds) == ("jpeg", 92, "clear")
+    assert (options.images, options.quality, options.crowds) == ("jpeg", 92, "clear")
     with pytest.raises(ConfigError):
-        command._inputs(parser.parse_args(["--out", "x"]))
+        command._exports(parser.parse_args(["--out", "x"]))
 
 
 def test_a_zip_is_prepared_like_its_folder(yard: Path, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from tests.prepare.made_exports import (
 
 def labels_of(export: Export, number: int = 0) -> list[Label]:
     """The labels of a picture, whether they were read before or not."""
-    labels = export.pictures[number].labels
+    labels = export.images[number].labels
     return list(labels if isinstance(labels, tuple) else labels())
 
 
@@ -50,7 +50,7 @@ def test_coco_export_gives_picture_and_label(packed, tmp_path):
 
     (export,) = read_exports([path], "cvat")
 
-    (record,) = export.pictures
+    (record,) = export.images
     assert (export.name, export.kind, export.is_cvat) == ("brick", "coco-instances", True)
     assert (record.name, record.width, record.height, record.image_id) == ("1.jpg", WIDTH, HEIGHT, 1)
     assert record.image.read() == picture()
@@ -67,7 +67,7 @@ def test_folder_of_exports_gives_each_its_name(tmp_path):
     exports = read_exports([tmp_path], "cvat")
 
     assert [export.name for export in exports] == ["brick", "brick_2", "pipe", "job_7"]
-    assert [export.pictures[0].name for export in exports] == ["1.jpg"] * 4
+    assert [export.images[0].name for export in exports] == ["1.jpg"] * 4
 
 
 def test_jsons_beside_each_other_are_named_by_their_subset(tmp_path):
@@ -79,7 +79,7 @@ def test_jsons_beside_each_other_are_named_by_their_subset(tmp_path):
     exports = read_exports([tmp_path / "site"], "cvat")
 
     assert [export.name for export in exports] == ["site_train", "site_val"]
-    assert [export.pictures[0].image.read() for export in exports] == [picture(seed=5), picture(seed=3)]
+    assert [export.images[0].image.read() for export in exports] == [picture(seed=5), picture(seed=3)]
 
 
 def test_single_json_is_read_with_the_pictures_beside_it(tmp_path):
@@ -87,7 +87,7 @@ def test_single_json_is_read_with_the_pictures_beside_it(tmp_path):
 
     (export,) = read_exports([tmp_path / "annotations" / "instances_default.json"], "coco")
 
-    assert len(export.pictures) == 1 and not export.is_cvat and export.classes[0].is_thing
+    assert len(export.images) == 1 and not export.is_cvat and export.classes[0].is_thing
 
 
 def test_zip_that_was_unpacked_beside_itself_is_read_once(tmp_path):
@@ -106,7 +106,7 @@ def test_zip_without_pictures_takes_those_beside_it(place, tmp_path):
 
     (export,) = read_exports([tmp_path / "job.zip"], "cvat")
 
-    assert export.pictures[0].image.path == tmp_path / place
+    assert export.images[0].image.path == tmp_path / place
 
 
 def test_picture_elsewhere_is_found_by_its_name_if_there_is_one(tmp_path):
@@ -189,7 +189,7 @@ def test_pictures_that_are_absent_or_lead_out_are_noted(tmp_path):
 
     export = read_one(tmp_path, images=images)
 
-    assert [record.name for record in export.pictures] == ["1.jpg"]
+    assert [record.name for record in export.images] == ["1.jpg"]
     assert codes_of(export) == ["picture-missing", "path-escape", "path-escape", "json-key"]
 
 
@@ -223,7 +223,7 @@ def test_pictures_of_one_id_are_left_out(tmp_path):
 
     (export,) = read_exports([write_folder(tmp_path, files)], "cvat")
 
-    assert [record.name for record in export.pictures] == ["1.jpg"]
+    assert [record.name for record in export.images] == ["1.jpg"]
     assert codes_of(export) == ["id-duplicate"] * 2
 
 
@@ -255,7 +255,7 @@ def test_broken_json_is_refused_by_its_name(content, tmp_path):
 
 
 def test_json_beyond_memory_is_refused_before_it_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("detr_d2.labels.readers.json_source.memory_free", lambda: 1000)
+    monkeypatch.setattr("detr_d2.labels.readers.coco_values.memory_free", lambda: 1000)
 
     with pytest.raises(DatasetError, match="GB of memory"):
         read_one(tmp_path, annotation())
@@ -317,6 +317,23 @@ def test_panoptic_png_that_contradicts_its_json_is_refused_when_it_is_drawn(ids,
         labels_of(export)
 
 
+def test_images_with_one_id_are_left_out_of_panoptic_labels_as_of_instances(tmp_path):
+    files = panoptic_files()
+    content = json.loads(files.pop("panoptic.json"))
+    content["images"] += [{**content["images"][0], "file_name": "2.jpg"}]
+    write_folder(tmp_path / "panoptic", {**files, "panoptic.json": json.dumps(content).encode()})
+    content = coco(annotation())
+    content["images"] += [{**content["images"][0], "file_name": "2.jpg"}]
+    write_folder(tmp_path / "instances", {"coco.json": json.dumps(content).encode(), "images/1.jpg": picture()})
+
+    exports = read_exports([tmp_path / "panoptic", tmp_path / "instances"], "coco")
+
+    assert [export.images for export in exports] == [(), ()]
+    assert [[(note.code, note.image) for note in export.notes] for export in exports] == [
+        [("id-duplicate", "1.jpg"), ("id-duplicate", "2.jpg")]
+    ] * 2
+
+
 def test_panoptic_pngs_may_lie_in_a_zip_beside_their_json(tmp_path):
     files = panoptic_files()
     write_zip(tmp_path / "annotations" / "panoptic_val.zip", {"panoptic_val/1.png": files.pop("panoptic/1.png")})
@@ -343,7 +360,7 @@ def test_real_cvat_exports_are_read(shared_data):
     assert len(exports) == 6 and all(export.is_cvat and not export.notes for export in exports)
     for export in exports:
         content = json.loads(export.file.read())
-        record = export.pictures[0]
+        record = export.images[0]
         areas = [int(shape_mask(label.shape, record.height, record.width).sum()) for label in labels_of(export)]
         assert areas == [entry["area"] for entry in content["annotations"]]
 
@@ -351,8 +368,8 @@ def test_real_cvat_exports_are_read(shared_data):
 def test_real_coco_instances_are_read(shared_data):
     (export,) = read_exports([shared_data / "tiny_coco_things"], "coco")
 
-    labels = [label for number in range(len(export.pictures)) for label in labels_of(export, number)]
-    assert len(export.pictures) == 32 and sum(label.is_crowd for label in labels) == 5 and not export.is_cvat
+    labels = [label for number in range(len(export.images)) for label in labels_of(export, number)]
+    assert len(export.images) == 32 and sum(label.is_crowd for label in labels) == 5 and not export.is_cvat
     assert not export.notes
 
 
@@ -361,9 +378,9 @@ def test_real_coco_panoptic_is_read(shared_data):
 
     content = json.loads(export.file.read())
     areas = {info["id"]: info["area"] for info in content["annotations"][0]["segments_info"]}
-    record = export.pictures[0]
+    record = export.images[0]
     drawn = {label.id: int(shape_mask(label.shape, record.height, record.width).sum()) for label in labels_of(export)}
-    assert len(export.pictures) == 30 and drawn == areas
+    assert len(export.images) == 30 and drawn == areas
 
 
 def test_compressed_runs_are_kept_as_they_are(tmp_path):

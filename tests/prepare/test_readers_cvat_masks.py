@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from detr_d2.errors import DatasetError
-from detr_d2.labels.readers import label_maps, read_exports, shape_mask
+from detr_d2.labels.readers import read_exports, shape_mask, shapes
 from detr_d2.labels.records import Export, Label
 from tests.prepare.made_exports import HEIGHT, WIDTH, mask_files, picture, write_folder, write_zip
 
@@ -29,7 +29,7 @@ def masks() -> tuple[np.ndarray, np.ndarray]:
 
 def labels_of(export: Export) -> list[Label]:
     """The labels of the only picture."""
-    labels = export.pictures[0].labels
+    labels = export.images[0].labels
     return list(labels if isinstance(labels, tuple) else labels())
 
 
@@ -46,7 +46,7 @@ def test_objects_are_told_apart_by_class_and_colour(packed, tmp_path):
 
     (export,) = read_exports([path], "cvat")
 
-    (record,) = export.pictures
+    (record,) = export.images
     assert (export.name, export.kind, export.is_cvat) == ("job", "cvat-masks", True)
     assert [(entry.name, entry.color) for entry in export.classes] == [
         ("brick", (255, 0, 0)),
@@ -104,7 +104,7 @@ def test_pictures_in_folders_keep_their_names(tmp_path):
 
     (export,) = read_exports([write_folder(tmp_path, files)], "cvat")
 
-    assert [record.name for record in export.pictures] == ["site a/1.jpg"]
+    assert [record.name for record in export.images] == ["site a/1.jpg"]
 
 
 @pytest.mark.parametrize("change", ["colour", "size", "jpeg", "broken", "absent"])
@@ -150,10 +150,10 @@ def test_label_map_without_colours_has_those_of_pascal_voc(tmp_path):
 def test_colours_are_numbered_alike_by_sorting_and_by_a_table(monkeypatch):
     ids = np.random.default_rng(0).integers(0, 2**24, (20, 30)).astype(np.int32)
     ids[5:10] = 7
-    values, numbers = label_maps.numbered(ids)
-    monkeypatch.setattr(label_maps, "_SMALL", 0)
+    values, numbers = shapes.numbered(ids)
+    monkeypatch.setattr(shapes, "_SMALL", 0)
 
-    other_values, other_numbers = label_maps.numbered(ids)
+    other_values, other_numbers = shapes.numbered(ids)
 
     assert values == other_values and np.array_equal(numbers, other_numbers)
     assert np.array_equal(np.array(values)[numbers], ids)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from detr_d2.errors import DatasetError
 from detr_d2.labels.readers import read_exports
-from detr_d2.labels.records import Bitmap, Box, ClassRecord, Ellipse, Export, Label, Polygons
+from detr_d2.labels.records import Box, ClassRecord, Ellipse, Export, Label, Polygons, Runs
 from tests.prepare.made_exports import HEIGHT, META, WIDTH, picture, write_folder, write_zip, xml, xml_files
 
 POLYGON = '<polygon label="brick" source="manual" occluded="0" points="5.00,6.00;15.00,6.00;15.00,16.00" z_order="2"/>'
@@ -19,7 +19,7 @@ POLYGON = '<polygon label="brick" source="manual" occluded="0" points="5.00,6.00
 def read_shapes(folder, shapes: str) -> tuple[list[Label], Export]:
     """The labels of an XML of one picture, and the export."""
     (export,) = read_exports([write_folder(folder, xml_files(shapes))], "cvat")
-    labels = export.pictures[0].labels
+    labels = export.images[0].labels
     return list(labels if isinstance(labels, tuple) else labels()), export
 
 
@@ -30,7 +30,10 @@ def read_shapes(folder, shapes: str) -> tuple[list[Label], Export]:
         ('<box label="brick" xtl="1.50" ytl="2" xbr="3" ybr="4.25" rotation="30.5"/>', Box(1.5, 2, 3, 4.25, 30.5)),
         ('<box label="brick" xtl="1.50" ytl="2" xbr="3" ybr="4.25"/>', Box(1.5, 2, 3, 4.25)),
         ('<ellipse label="brick" cx="9" cy="8" rx="3" ry="2" rotation="45"/>', Ellipse(9, 8, 3, 2, 45)),
-        ('<mask label="brick" rle="2, 3, 1" left="4" top="5" width="3" height="2"/>', Bitmap(4, 5, (2, 3), (2, 3, 1))),
+        (
+            '<mask label="brick" rle="2, 3, 1" left="4" top="5" width="3" height="2"/>',
+            Runs((2, 3), (2, 3, 1), 4, 5, True),
+        ),
     ],
 )
 def test_shape_is_read(shape, expected, tmp_path):
@@ -44,7 +47,7 @@ def test_export_has_classes_and_sizes(tmp_path):
 
     (export,) = read_exports([path], "cvat")
 
-    (record,) = export.pictures
+    (record,) = export.images
     assert (export.name, export.kind, export.is_cvat) == ("job_3", "cvat-xml", True)
     assert export.classes == (ClassRecord("brick", None, (255, 0, 128)), ClassRecord("pipe", None, (0, 255, 0)))
     assert (record.name, record.width, record.height) == ("1.jpg", WIDTH, HEIGHT)
@@ -106,8 +109,8 @@ def test_pictures_of_a_project_are_found_by_their_subset(tmp_path):
 
     (export,) = read_exports([tmp_path], "cvat")
 
-    assert [record.name for record in export.pictures] == ["1.jpg", "b/1.jpg"]
-    assert [record.image.read() for record in export.pictures] == [picture(seed=1), picture(seed=2)]
+    assert [record.name for record in export.images] == ["1.jpg", "b/1.jpg"]
+    assert [record.image.read() for record in export.images] == [picture(seed=1), picture(seed=2)]
 
 
 def test_tracks_of_a_video_are_refused_with_the_cure(tmp_path):
@@ -162,7 +165,7 @@ def test_memory_stays_small_for_many_labels(tmp_path):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
-    assert len(export.pictures) == 200 and peak < 2e6  # the labels have 10 MB
+    assert len(export.images) == 200 and peak < 2e6  # the labels have 10 MB
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -200,5 +203,5 @@ def test_odd_values_are_read_or_noted(value, key, tmp_path):
     except DatasetError as error:
         assert "isn't XML" in str(error)  # characters that XML forbids
     else:
-        labels = export.pictures[0].labels
+        labels = export.images[0].labels
         assert len(labels()) + len(export.notes) == 1

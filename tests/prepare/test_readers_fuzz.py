@@ -98,7 +98,7 @@ def test_json_of_random_bytes_is_refused(content, tmp_path):
 def test_png_of_random_bytes_is_refused(start, content, tmp_path):
     write_folder(tmp_path, {**panoptic_files(), "panoptic/1.png": start + content})
     (export,) = read_exports([tmp_path], "coco")
-    source = export.pictures[0].labels
+    source = export.images[0].labels
 
     with pytest.raises(DatasetError, match=r"1\.png"):
         source()
@@ -112,4 +112,4 @@ def test_png_larger_than_any_picture_is_refused_before_it_is_decoded(tmp_path):
     (export,) = read_exports([tmp_path], "coco")
 
     with pytest.raises(DatasetError, match=r"1\.png"):
-        export.pictures[0].labels()
+        export.images[0].labels()

@@ -14,9 +14,9 @@ from pycocotools import mask as coco_mask
 
 from detr_d2.errors import DatasetError
 from detr_d2.labels.panoptic_png import encode_ids
-from detr_d2.labels.records import Box, ClassRecord, Export, FileRef, Label, PictureRecord, Polygons
+from detr_d2.labels.records import Box, ClassRecord, Export, FileRef, ImageRecord, Label, Polygons
 from detr_d2.prepare.classes import ClassTable, build_class_table
-from detr_d2.prepare.crowds import CrowdRule, decide_crowds
+from detr_d2.prepare.label_rules import CrowdRule, decide_crowds
 from detr_d2.prepare.options import OVERLAPS, Overlap
 from detr_d2.prepare.results import Segment
 from detr_d2.prepare.segmenting import Canvas, LabelRules, draw_labels, fill_rest, measure
@@ -27,7 +27,7 @@ CLASSES = (ClassRecord("wall", False), ClassRecord("pipe"), ClassRecord("drum"),
 
 
 def export(*labels: Label, is_cvat: bool = True) -> Export:
-    picture = PictureRecord(FileRef(Path("1.jpg")), "1.jpg", SIZE[1], SIZE[0], labels)
+    picture = ImageRecord(FileRef(Path("1.jpg")), "1.jpg", SIZE[1], SIZE[0], labels)
     return Export("job", "coco-instances", FileRef(Path("coco.json")), CLASSES, (picture,), is_cvat=is_cvat)
 
 
@@ -50,7 +50,7 @@ def png_ids(canvas: Canvas, segments: list[Segment]) -> np.ndarray:
 
 
 def dropped(canvas: Canvas) -> list[tuple[str, str]]:
-    return [(one.class_name, one.reason) for one in canvas.dropped]
+    return canvas.dropped
 
 
 @st.composite

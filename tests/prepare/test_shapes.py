@@ -12,7 +12,7 @@ from pycocotools import mask as coco_mask
 
 from detr_d2.errors import DatasetError
 from detr_d2.labels.readers import shape_mask
-from detr_d2.labels.records import Bitmap, Box, Ellipse, Polygons, Runs
+from detr_d2.labels.records import Box, Ellipse, Polygons, Runs
 
 HEIGHT, WIDTH = 30, 40
 
@@ -95,7 +95,7 @@ def test_runs_and_bitmaps_give_back_the_mask_they_were_made_of(seed, height, wid
 
     assert np.array_equal(shape_mask(Runs((height, width), compressed), height, width), mask)
     assert np.array_equal(shape_mask(Runs((height, width), by_column), height, width), mask)
-    assert np.array_equal(shape_mask(Bitmap(0, 0, (height, width), by_row), height, width), mask)
+    assert np.array_equal(shape_mask(Runs((height, width), by_row, by_rows=True), height, width), mask)
 
 
 def _counts(pixels):
@@ -104,7 +104,7 @@ def _counts(pixels):
 
 
 def test_bitmap_at_the_edge_is_cut():
-    mask = shape_mask(Bitmap(WIDTH - 2, -1, (3, 4), (0, 12)), HEIGHT, WIDTH)
+    mask = shape_mask(Runs((3, 4), (0, 12), WIDTH - 2, -1, by_rows=True), HEIGHT, WIDTH)
 
     assert mask.sum() == 4 and mask[:2, -2:].all()
 
@@ -117,8 +117,8 @@ def test_bitmap_at_the_edge_is_cut():
         Runs((HEIGHT, WIDTH), (-5, HEIGHT * WIDTH + 5)),
         Runs((HEIGHT, WIDTH), b"\xff\xfe"),
         Runs((HEIGHT, WIDTH), b"PPPP"),
-        Bitmap(0, 0, (10**9, 10**9), (10**18,)),
-        Bitmap(0, 0, (2, 2), (1, 1)),
+        Runs((10**9, 10**9), (10**18,), by_rows=True),
+        Runs((2, 2), (1, 1), by_rows=True),
         Polygons(((1.0, 2.0, 3.0, 4.0),)),
         Polygons(((1.0, 2.0, 3.0, 4.0, math.nan, 5.0),)),
         Polygons(((1.0, 2.0, 3.0, 4.0, 1e300, 5.0),)),

@@ -13,11 +13,10 @@ from PIL import Image
 
 from detr_d2.data import coco_categories, construction_categories
 from detr_d2.errors import ConfigError, DatasetError, MissingFileError
-from detr_d2.labels.records import FileRef, PictureRecord
+from detr_d2.labels.records import FileRef, ImageRecord
 from detr_d2.prepare.stuff import StuffSettings, build_policy
-from detr_d2.prepare.stuff.class_mapping import ClassMapping
-from detr_d2.prepare.stuff.margin import beyond_margin
-from detr_d2.prepare.stuff.super_categories import coco_stuff, super_categories, super_category_of
+from detr_d2.prepare.stuff.class_mapping import ClassMapping, coco_stuff, super_categories, super_category_of
+from detr_d2.prepare.stuff.policy import beyond_margin
 
 
 def _free(height=8, width=10):
@@ -27,7 +26,7 @@ def _free(height=8, width=10):
 
 
 def _picture(path, name="site/1.jpg"):
-    return PictureRecord(FileRef(path), name, 0, 0, ())
+    return ImageRecord(FileRef(path), name, 0, 0, ())
 
 
 def _no_progress(items, count, title):
@@ -163,6 +162,16 @@ def test_masks_in_colour_have_a_labelmap(tmp_path):
     assert {r.class_name: int(r.mask.sum()) for r in policy(None, _free(), "site/1.jpg")} == {"water": 20, "misc": 20}
 
 
+def test_a_labelmap_without_colours_has_those_of_pascal_voc(tmp_path):
+    colors = np.zeros((8, 10, 3), np.uint8)
+    colors[:2], colors[6:] = (128, 0, 0), (0, 128, 0)
+
+    policy = _masks(tmp_path, "background:::\nsea:::\nscaffold:::\n", colors, name="labelmap.txt")
+
+    regions = policy(None, _free(), "site/1.jpg")
+    assert {region.class_name: int(region.mask.sum()) for region in regions} == {"water": 20, "scaffold": 20}
+
+
 def test_masks_of_a_palette_are_numbers(tmp_path):
     image = Image.fromarray(_values(), "P")
     image.putpalette([7, 7, 7, 1, 2, 3, 90, 90, 90])
@@ -179,9 +188,9 @@ def test_masks_that_are_missing_are_told_of(tmp_path):
 
     policy.prepare([_picture(tmp_path, "site/1.jpg"), _picture(tmp_path, "site/2.jpg")], tmp_path, _no_progress)
 
-    assert [(note.code, note.picture) for note in policy.notes] == [("stuff-mask-missing", "site/2.jpg")]
+    assert [(note.code, note.image) for note in policy.notes] == [("stuff-mask-missing", "site/2.jpg")]
     assert policy(None, _free(), "site/2.jpg") == []
-    with pytest.raises(MissingFileError, match=r"no picture has a mask; looked for .*site/3\.png, .*3\.png"):
+    with pytest.raises(MissingFileError, match=r"no image has a mask; looked for .*site/3\.png, .*3\.png"):
         policy.prepare([_picture(tmp_path, "site/3.jpg")], tmp_path, _no_progress)
 
 
@@ -190,7 +199,7 @@ def test_masks_that_are_wrong_are_refused(tmp_path):
 
     with pytest.raises(DatasetError, match=r"has the value 2, which classes\.yaml doesn't name"):
         policy(None, _free(), "site/1.jpg")
-    with pytest.raises(DatasetError, match="is 10x8 pixels, its picture 5x4"):
+    with pytest.raises(DatasetError, match="is 10x8 pixels, its image 5x4"):
         policy(None, np.ones((4, 5), bool), "site/1.jpg")
     (tmp_path / "site" / "1.png").write_bytes(b"no picture")
     with pytest.raises(DatasetError, match="can't be read"):

@@ -12,9 +12,11 @@ from PIL import Image
 from detr_d2.checkpoint import DetrCheckpointer
 from detr_d2.data import coco_categories
 from detr_d2.errors import ConfigError, DatasetError, MissingFileError, WeightsError
-from detr_d2.labels.records import FileRef, PictureRecord
+from detr_d2.labels.records import FileRef, ImageRecord
+from detr_d2.prepare.labellers import find_labeller
 from detr_d2.prepare.pixels import read_pixels
-from detr_d2.prepare.stuff import StuffSettings, build_policy
+from detr_d2.prepare.stuff import StuffPolicy, StuffSettings
+from detr_d2.prepare.stuff import build_policy as policy_of
 from detr_d2.prepare.stuff.answers import Answer, AnsweredSegment, AnswerFolder
 
 from detectron2.modeling import build_model
@@ -51,6 +53,12 @@ def single(pixels):
 nothing = 3
 """
 
+
+def build_policy(words: list[str], settings: StuffSettings | None = None) -> StuffPolicy:
+    """As the command does it, which knows weights, too."""
+    return policy_of(words, settings, find_labeller)
+
+
 TINY_RESNET = ("MODEL.RESNETS.RES2_OUT_CHANNELS", 16, "MODEL.RESNETS.RES5_DILATION", 1)
 COCO = ("DATASETS.TRAIN", "()", "DATASETS.TEST", "('coco_2017_val_panoptic_detr',)")
 
@@ -72,7 +80,7 @@ def pictures(tmp_path):
     for number in range(3):
         path = tmp_path / f"{number}.png"
         Image.fromarray(rng.integers(0, 255, (40, 48, 3), np.uint8)).save(path)
-        records.append(PictureRecord(FileRef(path), f"site/{number}.png", 48, 40, ()))
+        records.append(ImageRecord(FileRef(path), f"site/{number}.png", 48, 40, ()))
     path.write_bytes(path.read_bytes()[:99])
     return records
 
@@ -202,7 +210,7 @@ def test_answers_come_back_as_they_were(tmp_path):
     folder.put(path, answer)
 
     back = folder.get(path)
-    np.testing.assert_array_equal(back.places, places)
+    np.testing.assert_array_equal(back.numbers, places)
     assert back.segments == answer.segments
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(DatasetError, match="is damaged"):

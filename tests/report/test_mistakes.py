@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from detr_d2.evaluation.matching import ComparedImage
 from detr_d2.evaluation.overlaps import Overlaps
-from detr_d2.evaluation.panoptic_quality import PanopticQuality, match_segments
-from detr_d2.evaluation.report.cures import MistakeTally
-from detr_d2.evaluation.report.mistakes import KINDS, Findings, find_mistakes
-from detr_d2.evaluation.report.scene import Scene
+from detr_d2.evaluation.panoptic_quality import PanopticQuality
+from detr_d2.evaluation.report.fixes import MistakeTally
+from detr_d2.evaluation.report.mistakes import KINDS, find_mistakes
 
 CLASSES = 3
 Map = list[str]
@@ -24,11 +24,13 @@ def ids_of(rows: Map) -> np.ndarray:
     return np.array([[0 if mark == "." else int(mark) for mark in row] for row in rows])
 
 
-def scene_of(true_map: np.ndarray, true: dict[int, int], predicted_map: np.ndarray, predicted: dict[int, int]) -> Scene:
+def image_of(
+    true_map: np.ndarray, true: dict[int, int], predicted_map: np.ndarray, predicted: dict[int, int]
+) -> ComparedImage:
     """Ids of true segments from 100 on are crowds."""
-    things = {i: label for i, label in true.items() if i < 100}
-    crowds = {i: label for i, label in true.items() if i >= 100}
-    return Scene(things, crowds, predicted, Overlaps(true_map, predicted_map).pairs)
+    true_segments = [{"id": i, "category_id": c, "iscrowd": int(i >= 100)} for i, c in true.items()]
+    predicted_segments = [{"id": i, "category_id": c} for i, c in predicted.items()]
+    return ComparedImage(Overlaps(true_map, predicted_map), true_segments, predicted_segments)
 
 
 def quality_of(
@@ -42,20 +44,24 @@ def quality_of(
     return quality
 
 
-def look_at(true: Map, true_class: dict[int, int], predicted: Map, predicted_class: dict[int, int]) -> Findings:
-    return find_mistakes(scene_of(ids_of(true), true_class, ids_of(predicted), predicted_class))
+def look_at(true: Map, true_class: dict[int, int], predicted: Map, predicted_class: dict[int, int]) -> ComparedImage:
+    return image_of(ids_of(true), true_class, ids_of(predicted), predicted_class)
 
 
-def kinds(findings: Findings) -> Counter[str]:
-    return Counter(mistake.kind for mistake in findings.mistakes)
+def kinds(image: ComparedImage) -> Counter[str]:
+    return Counter(mistake.kind for mistake in find_mistakes(image))
 
 
-def cured_counts(true: Map, true_class: dict[int, int], predicted: Map, predicted_class: dict[int, int], kind: str):
-    """The counts after the cure, as (sum of IoU, TP, FP, FN) by class."""
+def tally_of(image: ComparedImage) -> MistakeTally:
     tally = MistakeTally(CLASSES)
-    tally.add(look_at(true, true_class, predicted, predicted_class), predicted_class)
+    tally.add(find_mistakes(image), image)
+    return tally
+
+
+def fixed_counts(true: Map, true_class: dict[int, int], predicted: Map, predicted_class: dict[int, int], kind: str):
+    """The counts after the fix, as (sum of IoU, TP, FP, FN) by class."""
     quality = quality_of(ids_of(true), true_class, ids_of(predicted), predicted_class)
-    return counts_of(tally.cured(quality, kind))
+    return counts_of(tally_of(look_at(true, true_class, predicted, predicted_class)).fixed(quality, kind))
 
 
 def counts_of(quality: PanopticQuality) -> list[tuple[float, int, int, int]]:
@@ -63,7 +69,7 @@ def counts_of(quality: PanopticQuality) -> list[tuple[float, int, int, int]]:
     return [(pytest.approx(float(iou)), int(tp), int(fp), int(fn)) for iou, tp, fp, fn in counts]
 
 
-# Each scene: truth and its classes, prediction and its classes, the kinds but for loose borders, the prediction cured.
+# Each scene: truth and its classes, prediction and its classes, the kinds but for loose borders, the prediction fixed.
 WRONG_CLASS = (["1111", "2222"], {1: 0, 2: 1}, ["1111", "2222"], {1: 2, 2: 1}, {"wrong_class": 1})
 SPLIT = (["111111", "222222"], {1: 0, 2: 1}, ["334455", "222222"], {3: 0, 4: 0, 5: 0, 2: 1}, {"split": 1})
 MERGED = (["111222", "333333"], {1: 0, 2: 0, 3: 1}, ["444444", "333333"], {4: 0, 3: 1}, {"merged": 1})
@@ -100,27 +106,27 @@ def test_scene_has_the_mistake_that_was_drawn(name: str) -> None:
         ("missed", "missed", ["1111", "2222"], {1: 0, 2: 1}),
     ],
 )
-def test_cure_counts_what_the_repaired_map_counts(
+def test_fix_counts_what_the_repaired_map_counts(
     name: str, kind: str, repaired: Map, repaired_class: dict[int, int]
 ) -> None:
     true, true_class, predicted, predicted_class, _ = SCENES[name]
 
-    cured = cured_counts(true, true_class, predicted, predicted_class, kind)
+    fixed = fixed_counts(true, true_class, predicted, predicted_class, kind)
 
-    assert cured == counts_of(quality_of(ids_of(true), true_class, ids_of(repaired), repaired_class))
+    assert fixed == counts_of(quality_of(ids_of(true), true_class, ids_of(repaired), repaired_class))
 
 
-def test_poorly_cut_segment_is_cured_to_its_class_usual_iou() -> None:
+def test_poorly_cut_segment_is_fixed_to_its_class_usual_iou() -> None:
     # Class 0: one match of 3 of 4 pixels, and one segment of which a third was found.
     true, predicted = ["1111....", "222222.."], ["333.....", "44......"]
 
-    counts = cured_counts(true, {1: 0, 2: 0}, predicted, {3: 0, 4: 0}, "poorly_cut")
+    counts = fixed_counts(true, {1: 0, 2: 0}, predicted, {3: 0, 4: 0}, "poorly_cut")
 
     assert counts[0] == (0.75 + 0.75, 2, 0, 0)
 
 
-def test_loose_borders_are_cured_to_an_iou_of_one() -> None:
-    counts = cured_counts(["1111"], {1: 0}, ["333."], {3: 0}, "loose_borders")
+def test_loose_borders_are_fixed_to_an_iou_of_one() -> None:
+    counts = fixed_counts(["1111"], {1: 0}, ["333."], {3: 0}, "loose_borders")
 
     assert counts[0] == (1.0, 1, 0, 0)
 
@@ -130,30 +136,29 @@ def test_segment_with_its_largest_part_on_void_is_on_void() -> None:
     bare = look_at(["11...244"], {1: 0, 2: 0, 4: 1}, [".333333."], {3: 2})
 
     assert kinds(labelled)["on_void"] == 0 and kinds(labelled)["made_up"] == 1
-    assert kinds(bare)["on_void"] == 1 and bare.ignored == ()
+    assert kinds(bare)["on_void"] == 1 and bare.matching.ignored == ()
 
 
 def test_segment_that_is_mostly_void_is_ignored() -> None:
-    findings = look_at(["11...."], {1: 0}, ["113333"], {1: 0, 3: 2})
+    image = look_at(["11...."], {1: 0}, ["113333"], {1: 0, 3: 2})
 
-    assert findings.ignored == (3,) and kinds(findings) == {"loose_borders": 1}
+    assert image.matching.ignored == (3,) and kinds(image) == {"loose_borders": 1}
 
 
 def test_ignored_segment_of_another_class_costs_the_missed_one_only() -> None:
     # Two thirds of the predicted segment are void, the rest is the whole of a true one.
-    tally = MistakeTally(CLASSES)
-    findings = look_at(["11...."], {1: 0}, ["333333"], {3: 2})
-    tally.add(findings, {3: 2})
+    image = look_at(["11...."], {1: 0}, ["333333"], {3: 2})
 
-    assert tally.confusions == {(0, 2): 1} and findings.mistakes[0].changes[1].false_positives == 0
+    assert tally_of(image).confusions == {(0, 2): 1}
+    assert find_mistakes(image)[0].changes[1].false_positives == 0
 
 
 def test_crowds_are_never_missed_and_swallow_their_class() -> None:
     true = np.array([[100, 100, 100, 1]])
 
-    findings = find_mistakes(scene_of(true, {100: 0, 1: 1}, np.array([[3, 3, 3, 1]]), {3: 0, 1: 1}))
+    image = image_of(true, {100: 0, 1: 1}, np.array([[3, 3, 3, 1]]), {3: 0, 1: 1})
 
-    assert findings.ignored == (3,) and kinds(findings) == {"loose_borders": 1}
+    assert image.matching.ignored == (3,) and kinds(image) == {"loose_borders": 1}
 
 
 def test_second_fragment_of_a_poorly_cut_object_is_a_duplicate() -> None:
@@ -171,45 +176,30 @@ def test_every_wrong_and_every_missed_segment_has_exactly_one_mistake(data: st.D
     true = {int(i) if i < 5 else 105: data.draw(labels) for i in np.unique(true_map) if i}
     true_map = np.where(true_map == 5, 105, true_map)  # a crowd
     predicted = {int(i): data.draw(labels) for i in np.unique(predicted_map) if i}
-    scene = scene_of(true_map, true, predicted_map, predicted)
+    image = image_of(true_map, true, predicted_map, predicted)
 
-    findings = find_mistakes(scene)
+    real = [mistake for mistake in find_mistakes(image) if mistake.kind != "loose_borders"]
 
-    segments = [{"id": i, "category_id": c, "iscrowd": int(i >= 100)} for i, c in true.items()]
-    matches = match_segments(
-        Overlaps(true_map, predicted_map), segments, [{"id": i, "category_id": c} for i, c in predicted.items()]
-    )
-    real = [mistake for mistake in findings.mistakes if mistake.kind != "loose_borders"]
-    wrong = Counter(i for m in real for i in m.predicted_ids if i not in findings.ignored)
+    wrong = Counter(i for m in real for i in m.predicted_ids if i not in image.matching.ignored)
     lost = Counter(i for m in real for i in m.true_ids)
-    assert sorted(iou for _, iou in findings.matches.values()) == sorted(iou for _, iou in matches.true_positives)
-    assert Counter(predicted[i] for i in wrong.elements()) == Counter(matches.false_positives)
-    assert Counter(true[i] for i in lost.elements()) == Counter(matches.false_negatives)
-    assert max([*wrong.values(), *lost.values(), 1]) == 1
+    assert wrong == Counter(image.matching.wrong)
+    assert lost == Counter(image.matching.missed)
 
 
 @settings(max_examples=100, deadline=None)
 @given(data=st.data(), size=st.integers(2, 6))
-def test_all_cures_together_leave_nothing_wrong_and_each_one_costs_nothing(data: st.DataObject, size: int) -> None:
+def test_all_fixes_together_leave_nothing_wrong_and_each_one_costs_nothing(data: st.DataObject, size: int) -> None:
     numbers = st.lists(st.integers(0, 4), min_size=size * size, max_size=size * size)
     true_map, predicted_map = (np.array(data.draw(numbers)).reshape(size, size) for _ in range(2))
     labels = st.integers(0, CLASSES - 1)
     true, predicted = ({int(i): data.draw(labels) for i in np.unique(m) if i} for m in (true_map, predicted_map))
-    tally = MistakeTally(CLASSES)
-    tally.add(find_mistakes(scene_of(true_map, true, predicted_map, predicted)), predicted)
+    tally = tally_of(image_of(true_map, true, predicted_map, predicted))
     quality = quality_of(true_map, true, predicted_map, predicted)
 
     gains = {kind: tally.gain(quality, kind, [True, True, False]) for kind in KINDS}
     together = quality
     for kind in KINDS:
-        cured, before = tally.cured(quality, kind), quality
-        change = PanopticQuality(CLASSES)
-        for name in ("true_positives", "false_positives", "false_negatives"):
-            setattr(change, name, getattr(cured, name) - getattr(before, name))
-        both = PanopticQuality(CLASSES)
-        both.merge(together)
-        both.merge(change)
-        together = both
+        together = together.changed(tally.fixed(quality, kind).totals - quality.totals)
 
     assert not together.false_positives.any() and not together.false_negatives.any()
     assert together.true_positives.sum() == len(true)

@@ -14,9 +14,9 @@ from detr_d2.cli import main
 from detr_d2.data import categories_of
 from detr_d2.data.categories import Category
 from detr_d2.evaluation.report import write_reports
+from detr_d2.evaluation.report.counts import Reliability
 from detr_d2.evaluation.report.next_steps import next_steps
-from detr_d2.evaluation.report.reliability import Reliability
-from detr_d2.evaluation.report.training_counts import training_segments
+from detr_d2.evaluation.report.run_config import training_segments
 
 
 @pytest.fixture
@@ -30,8 +30,7 @@ def numbers(content: dict[str, Any]) -> dict[str, Any]:
     calm["All"] |= {"PQ": 80.0, "SQ": 85.0, "N": 6, "PQ_interval": [79.0, 81.0]}
     calm["reliability"]["All"] |= {"overconfidence": 0.02}
     calm["truth"]["void_share"] = 0.01
-    calm["sizes"]["small"]["true_segments"] = 0
-    calm["dropping"] = {"area": None, "score": None}
+    calm["sizes"]["small"] |= {"true_segments": 0, "found": 0, "wrong": 0}
     return calm
 
 
@@ -107,13 +106,22 @@ def test_scores_that_mislead_are_told(numbers: dict[str, Any], excess: float, wo
     assert titles(numbers) == [f"The scores are {word}"]
 
 
-def test_dropping_is_advised_with_what_it_would_give(numbers: dict[str, Any]) -> None:
-    numbers["dropping"]["area"] = {"below": 200, "gain": 3.4, "wrong": 52, "right": 3}
-    numbers["dropping"]["score"] = {"below": 0.9, "gain": 0.1, "wrong": 5, "right": 3}
+def test_dropping_is_advised_where_small_segments_mostly_are_wrong(numbers: dict[str, Any]) -> None:
+    numbers["sizes"]["small"] |= {"wrong": 52, "found": 3}
 
     (step,) = next_steps(numbers)
 
-    assert step["gain"] == 3.4 and "MIN_SEGMENT_AREA to about 200" in step["why"]
+    assert "52 wrong predicted segments" in step["why"] and "MIN_SEGMENT_AREA" in step["why"]
+    numbers["sizes"]["small"]["found"] = 30
+    assert titles(numbers) == []
+
+
+def test_threshold_is_to_be_higher_where_much_is_made_up_and_little_missed(numbers: dict[str, Any]) -> None:
+    _kind(numbers, "made_up")["count"] = 60
+    assert titles(numbers) == ["Try a higher score threshold"]
+
+    _kind(numbers, "missed")["count"] = 21
+    assert titles(numbers) == []
 
 
 def test_threshold_is_to_be_lower_where_much_is_missed_and_little_made_up(numbers: dict[str, Any]) -> None:

@@ -16,9 +16,9 @@ from made_runs import made_pictures, write_run
 from detr_d2.cli import main
 from detr_d2.data.categories import Category
 from detr_d2.errors import DatasetError, MissingFileError
+from detr_d2.evaluation.evaluation_folder import evaluation_folders
 from detr_d2.evaluation.panoptic_quality import PanopticQuality
 from detr_d2.evaluation.report import write_run_report
-from detr_d2.evaluation.report.command import evaluation_folders
 from detr_d2.evaluation.report.mistakes import KINDS
 from detr_d2.evaluation.results import quality_as_json
 

@@ -6,12 +6,14 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from detr_d2.cli import main
-from detr_d2.errors import ConfigError, MissingFileError
+from detr_d2.errors import ConfigError, DatasetError, MissingFileError
+from detr_d2.training.plot.metrics import read_metrics
 from detr_d2.training.plot.page import write_runs_page
 from detr_d2.training.plot.runs import MAX_POINTS, Run, panels_of, read_runs
 
@@ -153,3 +155,54 @@ def test_page_reads_values_and_switches_runs_off_in_a_browser(runs, tmp_path):
     assert '<body class="without-1">' in elements
     reading = elements.split('<ul class="reading"')[1].split("</ul>")[0]
     assert "a/stage: 1 at 99" in reading and "a/stage, validation: " in reading and "b/stage" not in reading
+
+
+def write_metrics(path: Path, *records: dict[str, Any] | str) -> Path:
+    lines = [record if isinstance(record, str) else json.dumps(record) for record in records]
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_metrics_leave_out_partial_lines_and_what_is_no_number(tmp_path: Path) -> None:
+    file = write_metrics(
+        tmp_path / "metrics.json",
+        {"iteration": 19, "total_loss": 3.0, "lr": 0.1},
+        {"iteration": 39, "total_loss": float("nan"), "lr": float("inf"), "note": "text"},
+        "[1, 2]",
+        {"total_loss": 5.0},
+        {"iteration": 59, "total_loss": 2.0},
+        '{"iteration": 79, "total_lo',
+    )
+
+    assert read_metrics(file) == {"total_loss": {19: 3.0, 59: 2.0}, "lr": {19: 0.1}}
+    assert read_metrics(tmp_path) == read_metrics(file), "the folder will do"
+
+
+def test_metrics_of_a_restarted_run_are_the_last_ones(tmp_path: Path) -> None:
+    file = write_metrics(
+        tmp_path / "metrics.json",
+        {"iteration": 19, "total_loss": 3.0},
+        {"iteration": 39, "total_loss": 2.0},
+        {"iteration": 39, "panoptic_seg/PQ": 50.0},
+        {"iteration": 59, "total_loss": 1.0},
+        {"iteration": 39, "total_loss": 2.5},
+    )
+
+    assert read_metrics(file) == {"total_loss": {19: 3.0, 39: 2.5}}
+
+
+def test_metrics_of_one_iteration_may_come_in_two_lines(tmp_path: Path) -> None:
+    file = write_metrics(
+        tmp_path / "metrics.json",
+        {"iteration": 60, "panoptic_seg/PQ": 50.0},
+        {"iteration": 59, "total_loss": 1.0},
+    )
+
+    assert read_metrics(file) == {"panoptic_seg/PQ": {60: 50.0}, "total_loss": {59: 1.0}}
+
+
+def test_metrics_that_are_absent_or_empty_are_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError, match=r"metrics\.json isn't there"):
+        read_metrics(tmp_path)
+    with pytest.raises(DatasetError, match="holds no metrics"):
+        read_metrics(write_metrics(tmp_path / "metrics.json", "nothing"))

@@ -1,4 +1,4 @@
-"""Whether one evaluation is better than another on the same pictures: ``detr-d2 compare``."""
+"""Whether one evaluation is better than another on the same images: ``detr-d2 compare``."""
 
 from __future__ import annotations
 

@@ -12,10 +12,8 @@ from tabulate import tabulate
 from detr_d2.arguments import whole_number
 from detr_d2.errors import DatasetError
 from detr_d2.evaluation.comparison.comparing import compare_evaluations
-from detr_d2.evaluation.comparison.content import changed_classes, comparison_as_json
-from detr_d2.evaluation.comparison.page import write_comparison_page
-from detr_d2.evaluation.report.command import evaluation_folders
-from detr_d2.evaluation.report.source import EvaluationFolder
+from detr_d2.evaluation.comparison.page import changed_classes, comparison_as_json, write_comparison_page
+from detr_d2.evaluation.evaluation_folder import EvaluationFolder, evaluation_folders
 from detr_d2.files import check_outputs, write_json
 from detr_d2.wording import counted
 
@@ -47,10 +45,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--pictures", type=whole_number(0, 999_999), default=12, metavar="N", help="shown of each kind (default: 12)"
     )
     parser.add_argument(
-        "--resamples", type=whole_number(0, 999_999), default=1000, metavar="N", help="draws (default: 1000)"
+        "--resamples",
+        type=whole_number(0, 999_999),
+        default=1000,
+        metavar="N",
+        help="bootstrap resamples (default: 1000)",
     )
     parser.add_argument(
-        "--seed", type=whole_number(0, 2**32 - 1), default=0, metavar="N", help="of the draws (default: 0)"
+        "--seed", type=whole_number(0, 2**32 - 1), default=0, metavar="N", help="of the resamples (default: 0)"
     )
 
 
@@ -100,8 +102,8 @@ def _text(content: dict[str, Any]) -> str:
     left_out = ""
     if content["left_out"]:
         left_out = f", {counted(content['left_out'], 'that only one has is', 'that only one has are')} left out"
-    draws = counted(content["resamples"], "draw")
-    parts.append(f"{counted(content['pictures'], 'picture')}, {draws}{left_out}.")
+    resamples = counted(content["resamples"], "bootstrap resample")
+    parts.append(f"{counted(content['pictures'], 'picture')}, {resamples}{left_out}.")
     return "\n\n".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""Two evaluations of the same pictures: sums side by side, and how each picture changed."""
+"""Two evaluations of the same images: sums side by side, and how each image changed."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from typing import Any
 
 from detr_d2.data.categories import Category
 from detr_d2.errors import DatasetError
-from detr_d2.evaluation.bootstrap import Differences, PictureSums, paired_differences
-from detr_d2.evaluation.panoptic_quality import Matches, PanopticQuality, match_segments
+from detr_d2.evaluation.bootstrap import Differences, paired_differences
+from detr_d2.evaluation.evaluation_folder import EvaluationFolder
+from detr_d2.evaluation.matching import Count
+from detr_d2.evaluation.panoptic_quality import PanopticQuality, image_quality
 from detr_d2.evaluation.records import EvaluationRecord
-from detr_d2.evaluation.report.source import EvaluationFolder
 from detr_d2.evaluation.results import group_labels
 from detr_d2.wording import counted
 
-#: Pictures that are named in a message.
+#: Images that are named in a message.
 _NAMED = 5
 
 
 @dataclass(frozen=True)
-class PictureChange:
-    """Quality of one picture in both evaluations, as parts of 1: the mean over the classes it has or is said to have.
+class ImageChange:
+    """Quality of one image in both evaluations, as parts of 1: the mean over the classes it has or is said to have.
 
     Args:
         image_id: of the dataset.
@@ -43,46 +44,41 @@ class PictureChange:
 
 @dataclass
 class Comparison:
-    """Two evaluations of the same pictures.
+    """Two evaluations of the same images.
 
     Args:
         categories: by contiguous class.
-        before, after: quality in the first and in the second evaluation.
-        sums_before, sums_after: of each picture, in the same order.
-        changes: of each picture that has something to judge in both.
-        left_out: pictures that only one of them has.
+        before, after: quality in the first and in the second evaluation, of the same images in the same order.
+        changes: of each image that has something to judge in both.
+        left_out: images that only one of them has.
     """
 
     categories: Sequence[Category]
     before: PanopticQuality
     after: PanopticQuality
-    sums_before: PictureSums
-    sums_after: PictureSums
-    changes: list[PictureChange] = field(default_factory=list)
+    changes: list[ImageChange] = field(default_factory=list)
     left_out: int = 0
 
     def differences(self, resamples: int = 1000, seed: int = 0) -> Differences:
         """Intervals of the differences; see :func:`detr_d2.evaluation.bootstrap.paired_differences`."""
         groups = group_labels([category.is_thing for category in self.categories])
-        return paired_differences(self.sums_before, self.sums_after, groups, resamples, seed)
+        return paired_differences(self.before, self.after, groups, resamples, seed)
 
 
 def compare_evaluations(first: EvaluationFolder, second: EvaluationFolder, only_common: bool = False) -> Comparison:
-    """Put two evaluations side by side, picture by picture.
+    """Put two evaluations side by side, image by image.
 
     Args:
         first, second: their folders.
-        only_common: leave out pictures that only one of them has.
+        only_common: leave out images that only one of them has.
 
     Raises:
-        DatasetError: classes or truth differ, or pictures without ``only_common``; or no picture is common.
+        DatasetError: classes or truth differ, or images without ``only_common``; or no image is common.
     """
     _require_same_classes(first, second)
     count = len(first.categories)
-    known = {record.image_id: (_matches(record), _truth_of(record)) for record in first.records()}
-    found = Comparison(
-        first.categories, PanopticQuality(count), PanopticQuality(count), PictureSums(count), PictureSums(count)
-    )
+    known = {record.image_id: (_counts(record), _truth_of(record)) for record in first.records()}
+    found = Comparison(first.categories, PanopticQuality(count), PanopticQuality(count))
     only_second, other_truth = [], []
     for record in second.records():
         before, truth = known.pop(record.image_id, (None, None))
@@ -91,7 +87,7 @@ def compare_evaluations(first: EvaluationFolder, second: EvaluationFolder, only_
         elif truth != _truth_of(record):
             other_truth.append(record.image_id)
         else:
-            _add(found, record, before, _matches(record))
+            _add(found, record, before, _counts(record))
     found.left_out = len(known) + len(only_second)
     if other_truth:
         pictures = counted(len(other_truth), "picture has", "pictures have")
@@ -106,31 +102,21 @@ def compare_evaluations(first: EvaluationFolder, second: EvaluationFolder, only_
             f"{second.path} ({_names(only_second)}). Evaluate both with the same pictures, or compare what is common "
             "with --common."
         )
-    if not len(found.sums_after):
+    if not len(found.after):
         raise DatasetError(f"{first.path} and {second.path} have no picture in common.")
     return found
 
 
-def _add(found: Comparison, record: EvaluationRecord, before: Matches, after: Matches) -> None:
+def _add(found: Comparison, record: EvaluationRecord, before: list[Count], after: list[Count]) -> None:
     found.before.add(before)
     found.after.add(after)
-    found.sums_before.add(before)
-    found.sums_after.add(after)
-    qualities = picture_quality(before, len(found.categories)), picture_quality(after, len(found.categories))
+    qualities = image_quality(before), image_quality(after)
     if not any(map(math.isnan, qualities)):
-        found.changes.append(PictureChange(record.image_id, record.file_name, *qualities))
+        found.changes.append(ImageChange(record.image_id, record.file_name, *qualities))
 
 
-def picture_quality(matches: Matches, num_classes: int) -> float:
-    """PQ of one picture, as a part of 1; NaN where there is nothing to judge."""
-    quality = PanopticQuality(num_classes)
-    quality.add(matches)
-    labels = {label for label, _ in matches.true_positives} | {*matches.false_positives, *matches.false_negatives}
-    return quality.average(sorted(labels)).pq
-
-
-def _matches(record: EvaluationRecord) -> Matches:
-    return match_segments(record.pixels, record.true_segments, record.predicted_segments)
+def _counts(record: EvaluationRecord) -> list[Count]:
+    return list(record.compared.counts().values())
 
 
 def _truth_of(record: EvaluationRecord) -> tuple[tuple[int, ...], ...]:

@@ -54,7 +54,7 @@ def kind_advice(kind: str, settings: Mapping[str, float | None]) -> tuple[str, s
 
     Args:
         kind: see :mod:`detr_d2.evaluation.report.mistakes`.
-        settings: of the run; see :func:`detr_d2.evaluation.report.settings.run_settings`.
+        settings: of the run; see :func:`detr_d2.evaluation.report.run_config.run_settings`.
     """
     if kind not in _ADVICE:
         return None

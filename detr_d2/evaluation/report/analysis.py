@@ -1,4 +1,4 @@
-"""Everything that the report says about the pictures, gathered in one pass over the evaluation's records."""
+"""Everything that the report says about the images, gathered in one pass over the evaluation's records."""
 
 from __future__ import annotations
 
@@ -8,22 +8,18 @@ from typing import Any
 
 from detr_d2.data.categories import Category
 from detr_d2.evaluation.bootstrap import Intervals, bootstrap_intervals
-from detr_d2.evaluation.measure_results import measures_as_json
+from detr_d2.evaluation.matching import ComparedImage
 from detr_d2.evaluation.measures import PanopticMeasures
-from detr_d2.evaluation.records import EvaluationRecord
-from detr_d2.evaluation.report.counts import TruthCounts
-from detr_d2.evaluation.report.cures import Gain, MistakeTally, finite
-from detr_d2.evaluation.report.dropping import AREAS, SCORES, PredictedSegments
-from detr_d2.evaluation.report.mistakes import KINDS, Findings, find_mistakes
-from detr_d2.evaluation.report.ranking import Examples, PictureResult, picture_result
-from detr_d2.evaluation.report.reliability import Reliability
-from detr_d2.evaluation.report.scene import Scene
-from detr_d2.evaluation.report.source import scene_of, scores_of
-from detr_d2.evaluation.results import group_labels
+from detr_d2.evaluation.records import EvaluationRecord, finite
+from detr_d2.evaluation.report.counts import Reliability, TruthCounts
+from detr_d2.evaluation.report.fixes import Gain, MistakeTally
+from detr_d2.evaluation.report.mistakes import KINDS, find_mistakes
+from detr_d2.evaluation.report.ranking import Examples, ImageRank, image_rank
+from detr_d2.evaluation.results import group_labels, measures_as_json
 
 
 class Analysis:
-    """Sums over pictures, and the little that is kept of each.
+    """Sums over images, and the little that is kept of each.
 
     Args:
         categories: by contiguous class.
@@ -37,46 +33,44 @@ class Analysis:
         self.tally = MistakeTally(num_classes)
         self.counts = TruthCounts(num_classes)
         self.reliability = {"All": Reliability(), "Things": Reliability(), "Stuff": Reliability()}
-        self.predicted = PredictedSegments()
         self.examples = Examples()
-        self.results: list[PictureResult] = []
-        #: For each class, the mistakes in each picture (its row) that has some.
+        self.results: list[ImageRank] = []
+        #: For each class, the mistakes in each image (its row) that has some.
         self.rows_of_class: list[Counter[int]] = [Counter() for _ in categories]
         self.empty_predictions = 0
 
     def add(self, row: int, record: EvaluationRecord) -> None:
-        """Add a picture; ``row`` is its place among the records."""
-        scene = scene_of(record)
-        findings = find_mistakes(scene)
+        """Add an image; ``row`` is its place among the records."""
+        image = record.compared
+        mistakes = find_mistakes(image)
         self.measures.add(record)
-        self.tally.add(findings, dict(scene.predicted_class))
-        self.counts.add(scene)
-        self.examples.add(row, findings, scene)
-        self.empty_predictions += not scene.predicted_class
-        self.predicted.add(findings, scene, scores_of(record))
-        self._add_scores(findings, scene, scores_of(record))
-        for mistake in findings.mistakes:
+        self.tally.add(mistakes, image)
+        self.counts.add(image)
+        self.examples.add(row, image, mistakes)
+        self.empty_predictions += not image.predicted_class
+        self._add_scores(image, record.scores)
+        for mistake in mistakes:
             if mistake.kind != "loose_borders":
                 for change in mistake.changes:
                     self.rows_of_class[change.label][row] += 1
-        result = picture_result(row, findings, scene)
+        result = image_rank(row, image, mistakes)
         if result is not None:
             self.results.append(result)
 
-    def _add_scores(self, findings: Findings, scene: Scene, scores: dict[int, float | None]) -> None:
+    def _add_scores(self, image: ComparedImage, scores: dict[int, float | None]) -> None:
         for predicted_id, score in scores.items():
-            if score is not None and predicted_id not in findings.ignored:
-                segment = [(score, predicted_id in findings.matches)]
-                kind = "Things" if self.is_thing[scene.predicted_class[predicted_id]] else "Stuff"
+            if score is not None and predicted_id not in image.matching.ignored:
+                segment = [(score, predicted_id in image.matching.matches)]
+                kind = "Things" if self.is_thing[image.predicted_class[predicted_id]] else "Stuff"
                 self.reliability["All"].add(segment)
                 self.reliability[kind].add(segment)
 
     def intervals(self, resamples: int, seed: int) -> Intervals | None:
-        """Bootstrap intervals; None where there is no picture or none are wanted."""
-        sums = self.measures.sums
-        if not resamples or not len(sums):
+        """Bootstrap intervals; None where there is no image or none are wanted."""
+        quality = self.measures.quality
+        if not resamples or not len(quality):
             return None
-        return bootstrap_intervals(sums, group_labels(self.is_thing), resamples, seed)
+        return bootstrap_intervals(quality, group_labels(self.is_thing), resamples, seed)
 
     def as_json(self, resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
         """The numbers, in percent where they are qualities; None where there is nothing to judge.
@@ -91,17 +85,14 @@ class Analysis:
         for label, entry in enumerate(content["classes"]):
             entry |= self._of_class(label, gains)
         for size, of_size in self.measures.of_size.items():
-            content["sizes"][size]["true_segments"] = int((of_size.true_positives + of_size.false_negatives).sum())
+            _, found, wrong, missed = of_size.totals.sum(axis=1).astype(int).tolist()
+            content["sizes"][size] |= {"true_segments": found + missed, "found": found, "wrong": wrong}
         about = None if intervals is None else {**content["intervals"], "seed": seed}
         return content | {
             "intervals": about,
             "mistakes": [self._of_kind(kind, gains[kind]) for kind in KINDS],
             "ignored_on_void": int(self.tally.ignored.sum()),
             "confusions": self._confusions(),
-            "dropping": {
-                "area": self.predicted.best(quality, "areas", AREAS),
-                "score": self.predicted.best(quality, "scores", SCORES),
-            },
             "reliability": {name: reliability.as_json() for name, reliability in self.reliability.items()},
             "truth": self.counts.as_json(),
             "empty_predictions": self.empty_predictions,
@@ -138,7 +129,7 @@ class Analysis:
 
 
 def analyse(records: Iterable[EvaluationRecord], categories: Sequence[Category]) -> Analysis:
-    """Looks at every picture."""
+    """Looks at every image."""
     analysis = Analysis(categories)
     for row, record in enumerate(records):
         analysis.add(row, record)

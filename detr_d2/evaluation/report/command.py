@@ -6,8 +6,7 @@ import argparse
 from pathlib import Path
 
 from detr_d2.arguments import whole_number
-from detr_d2.errors import MissingFileError
-from detr_d2.evaluation.records import RECORDS_FILE
+from detr_d2.evaluation.evaluation_folder import evaluation_folders
 from detr_d2.evaluation.report.writing import PICTURES, write_run_report
 
 _EPILOG = """\
@@ -44,10 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=whole_number(0, 9_999_999),
         default=1000,
         metavar="N",
-        help="draws for the intervals (default: %(default)s)",
+        help="bootstrap resamples for the intervals (default: %(default)s)",
     )
     parser.add_argument(
-        "--seed", type=whole_number(0, 9_999_999), default=0, metavar="N", help="of the draws (default: 0)"
+        "--seed", type=whole_number(0, 9_999_999), default=0, metavar="N", help="of the resamples (default: 0)"
     )
 
 
@@ -58,22 +57,3 @@ def run(args: argparse.Namespace) -> int:
         output = args.output / folder.name if args.output and len(folders) > 1 else args.output
         print(write_run_report(folder, output, args.pictures, args.resamples, args.seed))
     return 0
-
-
-def evaluation_folders(run: Path) -> list[Path]:
-    """The folders with an evaluation's records: ``run`` itself, or those of its datasets.
-
-    Raises:
-        MissingFileError: there is none.
-    """
-    if (run / RECORDS_FILE).is_file():
-        return [run]
-    for pattern in (f"inference/*/{RECORDS_FILE}", f"*/{RECORDS_FILE}"):
-        found = sorted(path.parent for path in run.glob(pattern))
-        if found:
-            return found
-    raise MissingFileError(
-        f"no evaluation is in {run}: neither {run / RECORDS_FILE} nor {run / 'inference' / '*' / RECORDS_FILE} is "
-        "there. Evaluate with 'train_net.py --eval-only' and name its OUTPUT_DIR; models of boxes only (stage 1) leave "
-        "none."
-    )

@@ -1,17 +1,19 @@
-"""What the pictures of an evaluation hold: segments, pictures and pixels of each class."""
+"""What the images of an evaluation hold, and how often predicted segments are right, by their score."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from detr_d2.evaluation.matching import ComparedImage
 from detr_d2.evaluation.overlaps import VOID
-from detr_d2.evaluation.report.scene import Scene
 
 
 class TruthCounts:
-    """Counts the true segments, picture by picture.
+    """Counts the true segments, image by image.
 
     Args:
         num_classes: contiguous class ids are 0 ... num_classes - 1.
@@ -26,20 +28,21 @@ class TruthCounts:
         self.areas: list[int] = []
         self.segments_of_picture: list[int] = []
 
-    def add(self, scene: Scene) -> None:
-        """Add a picture."""
+    def add(self, image: ComparedImage) -> None:
+        """Add an image."""
+        areas = image.overlaps.true_areas
         self.pictures += 1
-        self.pixels += sum(scene.true_areas.values())
-        self.void_pixels += scene.true_areas.get(VOID, 0)
-        self.crowds += len(scene.crowd_class)
-        self.segments_of_picture.append(len(scene.true_class))
-        self.areas += [scene.true_areas[i] for i in scene.true_class]
-        for true_id, label in scene.true_class.items():
+        self.pixels += sum(areas.values())
+        self.void_pixels += areas.get(VOID, 0)
+        self.crowds += len(image.crowd_class)
+        self.segments_of_picture.append(len(image.true_class))
+        self.areas += [areas[i] for i in image.true_class]
+        for true_id, label in image.true_class.items():
             self.class_segments[label] += 1
-            self.class_pixels[label] += scene.true_areas[true_id]
-        for label in scene.crowd_class.values():
+            self.class_pixels[label] += areas[true_id]
+        for label in image.crowd_class.values():
             self.class_crowds[label] += 1
-        for label in set(scene.true_class.values()):
+        for label in set(image.true_class.values()):
             self.class_pictures[label] += 1
 
     def as_json(self) -> dict[str, Any]:
@@ -67,3 +70,52 @@ class TruthCounts:
 def quantiles(values: list[int]) -> list[float] | None:
     """Least, lower quarter, middle, upper quarter and largest; None of nothing."""
     return [float(value) for value in np.quantile(values, [0, 0.25, 0.5, 0.75, 1])] if values else None
+
+
+#: Bins of a score between 0 and 1; narrow ones, as segments below the score threshold are never seen.
+BINS = 20
+
+
+@dataclass
+class Reliability:
+    """How often predicted segments are right, by their score; those that panoptic quality ignores don't count."""
+
+    count: np.ndarray = field(default_factory=lambda: np.zeros(BINS, np.int64))
+    right: np.ndarray = field(default_factory=lambda: np.zeros(BINS, np.int64))
+    score: np.ndarray = field(default_factory=lambda: np.zeros(BINS))
+
+    def add(self, segments: Iterable[tuple[float, bool]]) -> None:
+        """Add predicted segments: the score, in 0 ... 1, and whether it is a match."""
+        for score, is_right in segments:
+            place = min(int(score * BINS), BINS - 1)
+            self.count[place] += 1
+            self.right[place] += is_right
+            self.score[place] += score
+
+    def ece(self) -> float:
+        """Expected calibration error: mean distance of score and share of right ones, in parts of 1; NaN if empty."""
+        total = int(self.count.sum())
+        return float(np.abs(self.right - self.score).sum() / total) if total else float("nan")
+
+    def overconfidence(self) -> float:
+        """Mean score less the share of right ones; NaN if empty."""
+        total = int(self.count.sum())
+        return float((self.score.sum() - self.right.sum()) / total) if total else float("nan")
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything, in parts of 1; bins that hold nothing are left out."""
+        bins = [
+            {
+                **{"from": place / BINS, "to": (place + 1) / BINS, "segments": int(self.count[place])},
+                "score": float(self.score[place] / self.count[place]),
+                "right": float(self.right[place] / self.count[place]),
+            }
+            for place in np.flatnonzero(self.count).tolist()
+        ]
+        known = bool(self.count.any())
+        return {
+            "segments": int(self.count.sum()),
+            "ece": self.ece() if known else None,
+            "overconfidence": self.overconfidence() if known else None,
+            "bins": bins,
+        }

@@ -1,4 +1,4 @@
-"""The pictures of a report: the worst, the best, and examples of each kind of mistake."""
+"""The images of a report: the worst, the best, and examples of each kind of mistake."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from typing import Any
 
 import numpy as np
 
+from detr_d2.evaluation.evaluation_folder import EvaluationFolder
 from detr_d2.evaluation.report.analysis import Analysis
-from detr_d2.evaluation.report.mistakes import KINDS, find_mistakes
+from detr_d2.evaluation.report.mistakes import KINDS
 from detr_d2.evaluation.report.painting import address_of
-from detr_d2.evaluation.report.ranking import Example, PictureResult, worst_and_best
-from detr_d2.evaluation.report.source import EvaluationFolder, files_of, scene_of, scores_of
-from detr_d2.evaluation.report.views import PictureViews
+from detr_d2.evaluation.report.ranking import Example, ImageRank, worst_and_best
+from detr_d2.evaluation.report.views import ImageViews
 
 #: Examples of each kind of mistake.
 EXAMPLES = 6
-#: Pictures that are named for each class.
+#: Images that are named for each class.
 CLASS_PICTURES = 3
 _CROP_MARGIN = 0.35
 _LEAST_CROP = 120
 
 
 class Gallery:
-    """Chooses pictures and draws them.
+    """Chooses images and draws them.
 
     Args:
         folder: of the evaluation.
         analysis: of its records.
-        count: so many of the worst and of the best pictures; 0 draws nothing.
+        count: so many of the worst and of the best images; 0 draws nothing.
     """
 
     def __init__(self, folder: EvaluationFolder, analysis: Analysis, count: int) -> None:
@@ -42,17 +42,17 @@ class Gallery:
         rows |= {row for pairs in self._of_class for row, _ in pairs}
         rows |= {example.row for examples in self.examples.values() for example in examples}
         self._records = {row: record for row, record in enumerate(folder.records()) if row in rows}
-        self._views: dict[int, PictureViews] = {}
+        self._views: dict[int, ImageViews] = {}
 
     def named(self) -> dict[str, list[dict[str, Any]]]:
-        """The chosen pictures for ``report.json``: names and qualities, no pixels."""
+        """The chosen images for ``report.json``: names and qualities, no pixels."""
         return {
             title: [self._about(result) for result in results]
             for title, results in (("worst", self.worst), ("best", self.best))
         }
 
     def worst_of_classes(self) -> list[list[dict[str, Any]]]:
-        """For each class the pictures with the most mistakes of that class."""
+        """For each class the images with the most mistakes of that class."""
         return [[self._name(row) | {"mistakes": mistakes} for row, mistakes in pairs] for pairs in self._of_class]
 
     def drawn_pictures(self) -> dict[str, list[dict[str, Any]]]:
@@ -78,7 +78,7 @@ class Gallery:
             found[kind] = self.analysis.examples.of_kind(kind, labels, EXAMPLES)
         return found
 
-    def _about(self, result: PictureResult) -> dict[str, Any]:
+    def _about(self, result: ImageRank) -> dict[str, Any]:
         return {
             **self._name(result.row),
             "pq": 100 * result.pq,
@@ -106,18 +106,16 @@ class Gallery:
             "caption": f"{views.name_of(example.mistake)} · {name}",
         }
 
-    def _views_of(self, row: int) -> PictureViews:
+    def _views_of(self, row: int) -> ImageViews:
         if row not in self._views:
             record = self._records[row]
-            scene = scene_of(record)
-            files = files_of(record, self.folder.preview(record.image_id))
-            findings = find_mistakes(scene)
-            self._views[row] = PictureViews(files, scene, findings, scores_of(record), self.folder.categories)
+            preview = self.folder.preview(record.image_id)
+            self._views[row] = ImageViews(record, preview, self.folder.categories)
         return self._views[row]
 
 
 def crop_window(mask: np.ndarray) -> tuple[slice, slice]:
-    """The square around a mask (H, W) bool, with some margin and inside of the picture; all of it for an empty mask."""
+    """The square around a mask (H, W) bool, with some margin and inside of the image; all of it for an empty mask."""
     if not mask.any():
         return slice(None), slice(None)
     ends = []

@@ -15,12 +15,14 @@ Content = Mapping[str, Any]
 LEAST_GAIN, MOST_KINDS = 0.5, 4
 #: Below this SQ people would cut better.
 POOR_SQ = 75.0
-#: A class in fewer pictures than this can't be judged; an interval wider than this (points of PQ) says little.
+#: A class in fewer images than this can't be judged; an interval wider than this (points of PQ) says little.
 FEW_PICTURES, WIDE_INTERVAL = 10, 6.0
 #: A class with fewer training segments than this, and less than half the mean PQ, probably needs more of them.
 FEW_IN_TRAINING = 100
 #: Scores that are further than this from the share of right ones mislead.
 WRONG_SCORES = 0.1
+#: So many mistakes that need no training to go, and three times as many as it would cost, get an advice.
+MANY = 20
 _NAMED = 4
 
 
@@ -154,29 +156,25 @@ def _times_seen(entry: Mapping[str, Any]) -> str:
 
 
 def _dropping(content: Content) -> list[Step]:
-    steps = []
-    area, score = content["dropping"]["area"], content["dropping"]["score"]
-    if area and area["gain"] >= LEAST_GAIN:
-        wrong = counted(area["wrong"], "wrong predicted segment is", "wrong predicted segments are")
-        why = (
-            f"{wrong} smaller than {area['below']} pixels, and {counted(area['right'], 'right one')}. Set "
-            f"MODEL.DETR.MIN_SEGMENT_AREA to about {area['below']} and evaluate again; no training is needed."
-        )
-        steps.append(Step("Drop small segments", why, area["gain"], "kind-duplicate"))
-    if score and score["gain"] >= LEAST_GAIN:
-        wrong = counted(score["wrong"], "wrong predicted segment has", "wrong predicted segments have")
-        why = (
-            f"{wrong} a score below {score['below']:.2f}, and {counted(score['right'], 'right one')}. {SWEEP} "
-            "(MODEL.DETR.SCORE_THRESHOLD); no training is needed."
-        )
-        steps.append(Step("Raise the score threshold", why, score["gain"], "scores"))
-    return steps
+    """Segments that are too many and small need no training to go."""
+    small = content["sizes"]["small"]
+    wrong, found = small.get("wrong", 0), small.get("found", 0)
+    if wrong < MANY or wrong < 3 * found:
+        return []
+    why = (
+        f"{wrong} wrong predicted segments are smaller than 32 × 32 pixels, and {counted(found, 'right one')}. Try a "
+        "larger MODEL.DETR.MIN_SEGMENT_AREA and evaluate again; no training is needed."
+    )
+    return [Step("Drop small segments", why, None, "sizes")]
 
 
 def _threshold(content: Content) -> list[Step]:
     missed = _entry(content, "missed")["count"]
     made_up = sum(_entry(content, kind)["count"] for kind in ("made_up", "duplicate", "on_void"))
-    if missed < 20 or missed < 3 * made_up or _finds_nothing(content) or not _can_be_lower(content):
+    if made_up >= MANY and made_up >= 3 * missed:
+        why = f"{made_up} segments too many are predicted, only {missed} are missed. {SWEEP}, without training."
+        return [Step("Try a higher score threshold", why, None, "scores")]
+    if missed < MANY or missed < 3 * made_up or _finds_nothing(content) or not _can_be_lower(content):
         return []
     why = f"{missed} segments are missed, only {made_up} too many are predicted. {SWEEP}, without training."
     return [Step("Try a lower score threshold", why, None, "mistakes")]

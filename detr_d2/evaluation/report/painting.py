@@ -13,7 +13,7 @@ from detr_d2.visualization import place_labels, text_font
 from detr_d2.visualization.figure_text import drawn_name
 
 Color = tuple[int, int, int]
-#: The long side of a picture in the page, in pixels.
+#: The long side of an image in the page, in pixels.
 LONG_SIDE = 640
 _ALPHA = 0.55
 _FONT_PIXELS = 14
@@ -22,7 +22,7 @@ _STRIDE = 4
 
 
 def view_size(height: int, width: int, long_side: int = LONG_SIDE) -> tuple[int, int]:
-    """Height and width at which a picture is shown: large ones shrunk, small ones enlarged by a whole factor."""
+    """Height and width at which an image is shown: large ones shrunk, small ones enlarged by a whole factor."""
     longest = max(height, width)
     scale = long_side / longest if longest > long_side else long_side // longest
     return max(round(height * scale), 1), max(round(width * scale), 1)
@@ -83,7 +83,7 @@ def greyed(photo: np.ndarray) -> np.ndarray:
 
 
 def address_of(picture: np.ndarray, quality: int = 68) -> str:
-    """A picture (H, W, 3) uint8 as an address with its own bytes in it, as WebP."""
+    """An image (H, W, 3) uint8 as an address with its own bytes in it, as WebP."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "WEBP", quality=quality, method=1)
     return data_uri(buffer.getvalue(), "image/webp")

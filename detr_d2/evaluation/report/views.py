@@ -1,10 +1,9 @@
-"""One picture as the report shows it: photo, truth, prediction, and what is wrong."""
+"""One image as the report shows it: photo, truth, prediction, and what is wrong."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,9 +11,9 @@ from detr_d2.data.categories import Category
 from detr_d2.data.segments import read_panoptic_png
 from detr_d2.errors import UserError
 from detr_d2.evaluation.overlaps import VOID
+from detr_d2.evaluation.records import EvaluationRecord
 from detr_d2.evaluation.report import painting
-from detr_d2.evaluation.report.mistakes import Findings, Mistake
-from detr_d2.evaluation.report.scene import Scene
+from detr_d2.evaluation.report.mistakes import Mistake, find_mistakes
 from detr_d2.labels.image_reading import read_whole_image, reading_error
 
 logger = logging.getLogger(__name__)
@@ -34,61 +33,37 @@ _NAMES = {
 }
 
 
-@dataclass(frozen=True)
-class PictureFiles:
-    """Where the parts of a picture are.
+class ImageViews:
+    """Draws the views of one image.
 
     Args:
-        photo: path of the photo.
-        truth: path of the panoptic PNG.
-        height, width: of the photo.
-        preview: (h, w) integers, the prediction at a size of its own: 0 is void, else 1 + place in ``predicted_ids``;
-            None where it wasn't kept.
-        predicted_ids: the predicted segments' ids, in the preview's order.
-    """
-
-    photo: str
-    truth: str
-    height: int
-    width: int
-    preview: np.ndarray | None
-    predicted_ids: Sequence[int]
-
-
-class PictureViews:
-    """Draws the views of one picture.
-
-    Args:
-        files: of the picture; of those that can't be read nothing is drawn.
-        scene: its segments.
-        findings: its mistakes.
-        scores: of the predicted segments, by id.
+        record: of its evaluation; of files that can't be read nothing is drawn.
+        preview: (h, w) integers, the prediction at a size of its own: 0 is void, else 1 + the place of a segment; None
+            where it wasn't kept. One of another prediction isn't shown.
         categories: by contiguous class.
     """
 
     def __init__(
         self,
-        files: PictureFiles,
-        scene: Scene,
-        findings: Findings,
-        scores: Mapping[int, float | None],
+        record: EvaluationRecord,
+        preview: np.ndarray | None,
         categories: Sequence[Category],
     ) -> None:
-        self.scene, self.findings, self.scores, self.categories = scene, findings, scores, categories
-        self.size = painting.view_size(files.height, files.width)
-        self.photo = self._photo(files)
-        self.true_map = self._true_map(files)
-        self.predicted_map = self._predicted_map(files)
+        self.image, self.scores, self.categories = record.compared, record.scores, categories
+        self.size = painting.view_size(record.height, record.width)
+        self.photo = self._photo(record.file_name)
+        self.true_map = self._true_map(record.pan_seg_file_name)
+        self.predicted_map = self._predicted_map(record, preview)
 
     def all(self) -> list[tuple[str, np.ndarray]]:
-        """Name and picture (H, W, 3) uint8 of each view that can be drawn: photo, truth, prediction, mistakes."""
+        """Name and image (H, W, 3) uint8 of each view that can be drawn: photo, truth, prediction, mistakes."""
         views = [("photo", self.photo)]
         if self.true_map is not None:
-            views.append(("truth", self._segments(self.true_map, self.scene.true_class, {})))
+            views.append(("truth", self._segments(self.true_map, self.image.true_class, {})))
         if self.predicted_map is not None:
-            views.append(("prediction", self._segments(self.predicted_map, self.scene.predicted_class, self.scores)))
+            views.append(("prediction", self._segments(self.predicted_map, self.image.predicted_class, self.scores)))
         if self.true_map is not None and self.predicted_map is not None:
-            mistakes = [mistake for mistake in self.findings.mistakes if mistake.kind != "loose_borders"]
+            mistakes = [mistake for mistake in find_mistakes(self.image) if mistake.kind != "loose_borders"]
             views.append(("mistakes", self.mistakes(mistakes)))
         return views
 
@@ -120,8 +95,8 @@ class PictureViews:
 
     def name_of(self, mistake: Mistake) -> str:
         """A mistake in a few words."""
-        true = [self._class_name(self.scene.true_class[i]) for i in mistake.true_ids[:1]]
-        predicted = [self._class_name(self.scene.predicted_class[i]) for i in mistake.predicted_ids[:1]]
+        true = [self._class_name(self.image.true_class[i]) for i in mistake.true_ids[:1]]
+        predicted = [self._class_name(self.image.predicted_class[i]) for i in mistake.predicted_ids[:1]]
         return _NAMES[mistake.kind].format(true="".join(true), predicted="".join(predicted))
 
     def _class_name(self, label: int) -> str:
@@ -138,23 +113,23 @@ class PictureViews:
         ]
         return painting.named(drawn, texts, [masks[i] for i in order])
 
-    def _photo(self, files: PictureFiles) -> np.ndarray:
+    def _photo(self, path: str) -> np.ndarray:
         try:
-            return painting.resized(read_whole_image(files.photo, "RGB"), self.size)
+            return painting.resized(read_whole_image(path, "RGB"), self.size)
         except Exception as error:  # decoders raise whatever they like on broken files
-            reason = reading_error(files.photo, error)
-            logger.warning("The photo %s can't be read (%s); the report shows a grey ground.", files.photo, reason)
+            reason = reading_error(path, error)
+            logger.warning("The photo %s can't be read (%s); the report shows a grey ground.", path, reason)
             return np.full((*self.size, 3), _GROUND, dtype=np.uint8)
 
-    def _true_map(self, files: PictureFiles) -> np.ndarray | None:
+    def _true_map(self, path: str) -> np.ndarray | None:
         try:
-            return painting.resized_map(read_panoptic_png(files.truth), self.size)
+            return painting.resized_map(read_panoptic_png(path), self.size)
         except (OSError, UserError) as error:
-            logger.warning("The truth %s can't be read (%s); the report leaves it out.", files.truth, error)
+            logger.warning("The truth %s can't be read (%s); the report leaves it out.", path, error)
             return None
 
-    def _predicted_map(self, files: PictureFiles) -> np.ndarray | None:
-        if files.preview is None:
+    def _predicted_map(self, record: EvaluationRecord, preview: np.ndarray | None) -> np.ndarray | None:
+        ids = np.array([VOID, *(segment["id"] for segment in record.predicted)], dtype=np.int64)
+        if preview is None or preview.ndim != 2 or not preview.size or preview.min() < 0 or preview.max() >= len(ids):
             return None
-        ids = np.array([VOID, *files.predicted_ids], dtype=np.int64)
-        return ids[painting.resized_map(files.preview, self.size)]
+        return ids[painting.resized_map(preview, self.size)]

@@ -1,4 +1,4 @@
-"""Which thresholds suit a model: many are tried on each picture after one forward pass; ``detr-d2 sweep``."""
+"""Which thresholds suit a model: many are tried on each image after one forward pass; ``detr-d2 sweep``."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from detr_d2.data import Category
 from detr_d2.evaluation.bootstrap import Differences, paired_differences
-from detr_d2.evaluation.results import group_labels, group_means
+from detr_d2.evaluation.results import group_labels, group_means, percent
 from detr_d2.evaluation.sweep.sweeping import Setting, SweepResult
 
 #: A class with fewer true segments has the threshold of all: its own would be chance.
@@ -22,7 +22,7 @@ class Choice:
 
     Args:
         current, best: the setting that the model has, and the one with the highest PQ.
-        differences: of the best one less the current one, over pictures.
+        differences: of the best one less the current one, over images.
         class_scores: a score threshold for each class, at the best overlap threshold.
         class_quality: PQ of each class at its own threshold (others at theirs may change it a little); NaN: absent.
         true_segments: of each class.
@@ -50,7 +50,7 @@ def choose(result: SweepResult, is_thing: Sequence[bool], current: Setting, resa
     places = range(len(result.settings))
     best = max(places, key=lambda i: (_or_least(means[i]), -_distance(result.settings[i], current)))
     before = result.settings.index(current)
-    differences = paired_differences(result.sums[before], result.sums[best], groups, resamples)
+    differences = paired_differences(result.quality[before], result.quality[best], groups, resamples)
     scores, qualities = _class_scores(result, result.settings[best], current)
     counts = result.quality[best]
     true = (counts.true_positives + counts.false_negatives).tolist()
@@ -61,21 +61,21 @@ def choice_as_json(result: SweepResult, choice: Choice, categories: Sequence[Cat
     """Everything in percent; null where there is nothing to judge."""
     is_thing = [category.is_thing for category in categories]
     settings = [
-        {**setting._asdict(), **{name: _percent(mean.pq) for name, mean in group_means(quality, is_thing).items()}}
+        {**setting._asdict(), **{name: percent(mean.pq) for name, mean in group_means(quality, is_thing).items()}}
         for setting, quality in zip(result.settings, result.quality)
     ]
     before = result.quality[result.settings.index(choice.current)]
     classes = [
         {
             **{"name": category.name, "true_segments": choice.true_segments[label]},
-            **{"score": choice.class_scores[label], "PQ": _percent(choice.class_quality[label])},
-            "PQ_before": _percent(before.of_class(label).pq),
+            **{"score": choice.class_scores[label], "PQ": percent(choice.class_quality[label])},
+            "PQ_before": percent(before.of_class(label).pq),
         }
         for label, category in enumerate(categories)
     ]
     gain = 100 * choice.differences.groups["All"][0]
     return {
-        **{"pictures": len(result.sums[0]), "settings": settings, "current": choice.current._asdict()},
+        **{"pictures": len(result.quality[0]), "settings": settings, "current": choice.current._asdict()},
         **{"best": choice.best._asdict(), "gain_interval": None if any(map(math.isnan, gain)) else gain.tolist()},
         "classes": classes,
     }
@@ -92,7 +92,7 @@ def _class_scores(result: SweepResult, best: Setting, current: Setting) -> tuple
     tried = [i for i, setting in enumerate(result.settings) if setting.overlap == best.overlap]
     scores, qualities = [], []
     overall = result.quality[result.settings.index(best)]
-    for label in range(len(overall.iou)):
+    for label in range(overall.num_classes):
         place = result.settings.index(best)
         if overall.true_positives[label] + overall.false_negatives[label] >= LEAST_SEGMENTS:
             place = max(
@@ -110,7 +110,3 @@ def _distance(setting: Setting, other: Setting) -> float:
 
 def _or_least(value: float) -> float:
     return -1.0 if math.isnan(value) else value
-
-
-def _percent(value: float) -> float | None:
-    return None if math.isnan(value) else 100 * value

@@ -1,4 +1,4 @@
-"""One forward pass an image, and panoptic maps for many thresholds from it."""
+"""One forward pass for each image, and panoptic maps for many thresholds from it."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from detr_d2.data import read_panoptic_png
 from detr_d2.errors import DatasetError
-from detr_d2.evaluation.bootstrap import PictureSums
 from detr_d2.evaluation.ground_truth import find_faults
-from detr_d2.evaluation.panoptic_quality import Matches, PanopticQuality, compare_maps, match_segments
+from detr_d2.evaluation.ground_truth_maps import GROUND_TRUTH
+from detr_d2.evaluation.matching import Count, compare_maps
+from detr_d2.evaluation.overlaps import RunMap
+from detr_d2.evaluation.panoptic_quality import PanopticQuality
 from detr_d2.meta_arch import DetrPanoptic
 from detr_d2.modeling import Sizes, kept_queries, panoptic_map
 
@@ -33,12 +33,11 @@ class SweepResult:
 
     Args:
         settings: all that were tried.
-        quality, sums: of each, in the same order.
+        quality: of each, in the same order.
     """
 
     settings: list[Setting]
     quality: list[PanopticQuality]
-    sums: list[PictureSums]
 
 
 class Candidates(NamedTuple):
@@ -47,7 +46,7 @@ class Candidates(NamedTuple):
     Args:
         masks: (N, h, w) logits of the queries above the lowest threshold.
         scores, classes: (N,).
-        sizes: of the image.
+        sizes: of the batch's tensor, of the image in it, and of the original image.
     """
 
     masks: Tensor
@@ -77,7 +76,7 @@ def sweep_thresholds(
         DatasetError: the ground truth contradicts itself, or an image isn't the dataset's.
     """
     tried, count = list(settings), len(model.categories)
-    result = SweepResult(tried, [PanopticQuality(count) for _ in tried], [PictureSums(count) for _ in tried])
+    result = SweepResult(tried, [PanopticQuality(count) for _ in tried])
     records = {record["image_id"]: record for record in dataset_dicts}
     lowest = min(setting.score for setting in tried)
     for batch in tqdm(batches, unit="batch", disable=None):
@@ -85,10 +84,8 @@ def sweep_thresholds(
             if item["image_id"] not in records:
                 raise DatasetError(f"the image id {item['image_id']!r} isn't one of the dataset's.")
             record = records[item["image_id"]]
-            found = _image_matches(model, candidates, record, tried)
-            for index, matches in enumerate(found):
-                result.quality[index].add(matches)
-                result.sums[index].add(matches)
+            for quality, counts in zip(result.quality, _image_counts(model, candidates, record, tried), strict=True):
+                quality.add(counts)
     return result
 
 
@@ -100,32 +97,32 @@ def find_candidates(model: DetrPanoptic, batch: list[dict[str, Any]], threshold:
         yield Candidates(model.query_masks(outputs, torch.full_like(kept, i), kept), scores, classes, size)
 
 
-def _image_matches(
+def _image_counts(
     model: DetrPanoptic, candidates: Candidates, record: dict[str, Any], settings: Sequence[Setting]
-) -> Iterator[Matches]:
+) -> Iterator[list[Count]]:
     """What an image adds for each setting; settings that keep the same queries share a map."""
-    gt_map = read_panoptic_png(record["pan_seg_file_name"])
-    faults = find_faults(record, gt_map)
+    gt_map = GROUND_TRUTH.read(record["pan_seg_file_name"])
+    faults = find_faults(record, gt_map.areas(), gt_map.shape)
     if faults:
         shown = "\n".join(f"  {fault}" for fault in faults)
         raise DatasetError(f"the ground truth contradicts itself, so that no number would mean anything:\n{shown}")
-    known: dict[tuple[int, float], Matches] = {}
+    known: dict[tuple[int, float], list[Count]] = {}
     for setting in settings:
         chosen = candidates.scores > setting.score
         key = int(chosen.sum()), setting.overlap  # the best so many: equal numbers are equal sets
         if key not in known:
-            known[key] = _matches(model, candidates, chosen, setting.overlap, gt_map, record)
+            known[key] = _counts(model, candidates, chosen, setting.overlap, gt_map, record)
         yield known[key]
 
 
-def _matches(
+def _counts(
     model: DetrPanoptic,
     candidates: Candidates,
     chosen: Tensor,
     overlap: float,
-    gt_map: np.ndarray,
+    gt_map: RunMap,
     record: dict[str, Any],
-) -> Matches:
+) -> list[Count]:
     ids, segments = panoptic_map(
         candidates.masks[chosen],
         candidates.scores[chosen],
@@ -135,5 +132,5 @@ def _matches(
         model.postprocess.min_segment_area,
         overlap,
     )
-    overlaps = compare_maps(gt_map, ids.cpu().numpy(), segments, len(model.categories))
-    return match_segments(overlaps, record["segments_info"], segments)
+    image = compare_maps(gt_map, record["segments_info"], ids.cpu().numpy(), segments, len(model.categories))
+    return list(image.counts().values())

@@ -1,4 +1,7 @@
-"""Folders and zips as lists of files by name; a zip that could do harm is refused, and none is unpacked to disk."""
+"""Folders and zips as lists of files by name, and the images among them.
+
+A zip that could do harm is refused, and none is unpacked to disk.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,10 @@ import os
 import stat
 import struct
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from detr_d2.errors import DatasetError, MissingFileError
 from detr_d2.files import SpecialFileError, open_regular
@@ -24,7 +28,8 @@ _SMALL = 16 * 2**20
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 #: What fsck keeps at the top of a disk, for root alone.
 _OF_DISK = "lost+found"
-_CURE = "Nothing was read. Export it again, or take the file from somebody you trust."
+_MASK_FOLDERS = {"SegmentationClass", "SegmentationObject", "panoptic", "masks"}
+_ADVICE = "Nothing was read. Export it again, or take the file from somebody you trust."
 
 
 @dataclass(frozen=True)
@@ -93,10 +98,10 @@ def folder_tree(folder: Path) -> FileTree:
 def _leads_nowhere(path: Path) -> bool:
     """Whether it is a link to what isn't there; those called as images are looked at when their turn comes."""
     is_hidden = path.name.startswith(".")
-    return not is_hidden and not has_suffix_of_picture(path.name) and path.is_symlink() and not os.path.exists(path)
+    return not is_hidden and not has_image_suffix(path.name) and path.is_symlink() and not os.path.exists(path)
 
 
-def has_suffix_of_picture(key: str) -> bool:
+def has_image_suffix(key: str) -> bool:
     """Whether a file is called as images are."""
     return PurePosixPath(key).suffix.lower() in IMAGE_SUFFIXES
 
@@ -121,7 +126,7 @@ def zip_tree(path: Path) -> FileTree:
     except DatasetError:
         raise
     except Exception as error:  # BadZipFile, and whatever else zipfile and its decoders raise on random bytes
-        raise DatasetError(f"{path} can't be read as a zip: {str(error)[:200]}. {_CURE}") from error
+        raise DatasetError(f"{path} can't be read as a zip: {str(error)[:200]}. {_ADVICE}") from error
     files: dict[str, FileRef] = {}
     for member in members:
         wrong = _harm(member)
@@ -129,13 +134,13 @@ def zip_tree(path: Path) -> FileTree:
         if wrong is None and name in files:
             wrong = "is there twice"
         if wrong:
-            raise DatasetError(f"{path}: {_shown(member.filename)} {wrong}. {_CURE}")
+            raise DatasetError(f"{path}: {_shown(member.filename)} {wrong}. {_ADVICE}")
         is_hidden = any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
         if not member.is_dir() and not is_hidden:
             files[name] = FileRef(path, member.filename)
     packed, size = sum(member.compress_size for member in members), path.stat().st_size
     if packed > size:
-        raise DatasetError(f"{path}: its members say that they are {packed} bytes, in a file of {size}. {_CURE}")
+        raise DatasetError(f"{path}: its members say that they are {packed} bytes, in a file of {size}. {_ADVICE}")
     return FileTree(path, files)
 
 
@@ -171,17 +176,16 @@ def _refuse_many(path: Path) -> None:
             size -= len(block)
             count += block.count(b"PK\x01\x02")
         if count > MOST_FILES:
-            raise DatasetError(f"{path} has more than {MOST_FILES} members. {_CURE}")
+            raise DatasetError(f"{path} has more than {MOST_FILES} members. {_ADVICE}")
 
 
-def _directory(file: object, length: int) -> tuple[int, int]:
+def _directory(file: IO[bytes], length: int) -> tuple[int, int]:
     """Where a zip's list of members begins, and its bytes; 0, 0 where there is none.
 
     Source: PKWARE's "APPNOTE.TXT", sections 4.3.14 to 4.3.16.
     """
-    assert hasattr(file, "seek") and hasattr(file, "read")
     file.seek(max(0, length - 2**16 - 100))
-    tail: bytes = file.read()
+    tail = file.read()
     end = tail.rfind(b"PK\x05\x06")
     if end < 0 or len(tail) < end + 20:
         return 0, 0
@@ -191,3 +195,77 @@ def _directory(file: object, length: int) -> tuple[int, int]:
         size = max(size, struct.unpack_from("<Q", tail, large + 40)[0]) if size == 0xFFFFFFFF else size
     size = min(size, length)
     return max(0, length - len(tail) + end - size), size
+
+
+class ImageFinder:
+    """Finds images by the names that the labels give them.
+
+    Args:
+        tree: the folder or zip.
+        base: folder in it that the export is in.
+        folders: below ``base``, where images are looked for, the likely ones first.
+        everywhere: take an image elsewhere below ``base`` if it is the only one of its name; and of a zip without
+            images, those beside it: in ``images/``, in a folder of the zip's name, or just there.
+    """
+
+    def __init__(self, tree: FileTree, base: str, folders: Sequence[str], everywhere: bool = True) -> None:
+        self._tree, self._base, self._folders, self._everywhere = tree, base, folders, everywhere
+        self._by_name: dict[str, list[str]] | None = None
+        self._beside = _folders_beside(tree) if everywhere else []
+
+    def __call__(self, name: str) -> FileRef | None:
+        """The file of an image: where it should be, or the only one of that name, whatever its folder and case.
+
+        Args:
+            name: safe; see :func:`is_safe_name`.
+        """
+        return self._at(name) or self._elsewhere(name, PurePosixPath(name).name.lower())
+
+    def by_stem(self, stem: str) -> FileRef | None:
+        """As above for a name without its suffix."""
+        for suffix in IMAGE_SUFFIXES:
+            if found := self._at(stem + suffix) or self._at(stem + suffix.upper()):
+                return found
+        return self._elsewhere(stem, PurePosixPath(stem).name.lower() + "/")
+
+    def _at(self, name: str) -> FileRef | None:
+        found = self._tree.first(joined(self._base, folder, name) for folder in self._folders)
+        if found is None and self._beside:
+            found = next((FileRef(folder / name) for folder in self._beside if (folder / name).is_file()), None)
+        return found
+
+    def _elsewhere(self, name: str, key: str) -> FileRef | None:
+        """The only image of a name; names with folders aren't looked for, they say where theirs is."""
+        if not self._everywhere or "/" in name:
+            return None
+        if self._by_name is None:
+            self._by_name = {}
+            for path in self._images():
+                self._by_name.setdefault(path.name.lower(), []).append(path.as_posix())
+                self._by_name.setdefault(path.stem.lower() + "/", []).append(path.as_posix())
+        found = self._by_name.get(key, [])
+        return self._tree.files[found[0]] if len(found) == 1 else None
+
+    def _images(self) -> Iterator[PurePosixPath]:
+        for key in self._tree.under(self._base):
+            path = PurePosixPath(key)
+            folders = path.parent.relative_to(self._base).parts if self._base else path.parent.parts
+            if path.suffix.lower() in IMAGE_SUFFIXES and not _MASK_FOLDERS.intersection(folders):
+                yield path
+
+
+def _folders_beside(tree: FileTree) -> list[Path]:
+    """Where the images of a zip without images may lie."""
+    if tree.path.is_dir() or any(has_image_suffix(key) and not _is_mask(key) for key in tree.files):
+        return []
+    above, name = tree.path.parent, tree.path.stem
+    return [above / name / "images", above / name, above / "images", above]
+
+
+def _is_mask(key: str) -> bool:
+    return bool(_MASK_FOLDERS.intersection(PurePosixPath(key).parent.parts))
+
+
+def joined(*parts: str) -> str:
+    """Names of folders and a file, those that aren't empty, with ``/``."""
+    return PurePosixPath(*(part for part in parts if part)).as_posix()

@@ -1,4 +1,4 @@
-"""What every reader does: collecting pictures, labels and notes of one export, with memory that stays small."""
+"""What every reader does: collecting images, labels and notes of one export, with memory that stays small."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import pickle
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
 from detr_d2.errors import DatasetError
 
 from ..image_size import size_problem
-from ..records import ClassRecord, Export, ExportKind, FileRef, Label, LabelSource, Note, PictureRecord
-from .archives import is_safe_name
-from .finding import PictureFinder
+from ..records import ClassRecord, Export, ExportKind, FileRef, ImageRecord, Label, LabelSource, Note
+from .archives import ImageFinder, is_safe_name
 
+#: So many notes of each kind are kept; of the others only how many there are.
 _MOST_NOTES = 5_000
 
 
 @dataclass(frozen=True)
 class PackedLabels:
-    """Labels in a tenth of the memory; a :class:`~detr_d2.labels.records.LabelSource`.
+    """Labels in a tenth of the memory; a source of labels.
 
     Args:
         content: what :meth:`of` made.
@@ -40,39 +40,6 @@ class PackedLabels:
         return labels
 
 
-class Notes:
-    """What a reader left out or changed: of each kind the first some thousand, and how many more there were.
-
-    Args:
-        file: the export's.
-    """
-
-    def __init__(self, file: FileRef) -> None:
-        self._file = str(file)
-        self._notes: list[Note] = []
-        self._counts: Counter[str] = Counter()
-
-    def add(self, code: str, message: str, picture: str = "", class_name: str = "", label_id: int = 0) -> None:
-        """One more; see :class:`~detr_d2.labels.records.Note`."""
-        self._counts[code] += 1
-        if self._counts[code] <= _MOST_NOTES:
-            self._notes.append(Note(code, message, self._file, picture, class_name, label_id))
-
-    def all(self) -> tuple[Note, ...]:
-        """Those that were kept, in order, and one for each kind of which there were more."""
-        more = {code: count - _MOST_NOTES for code, count in self._counts.items() if count > _MOST_NOTES}
-        return (*self._notes, *(Note(code, f"and {count} more like this.", self._file) for code, count in more.items()))
-
-
-@dataclass
-class _Entry:
-    image: FileRef
-    width: int
-    height: int
-    image_id: int | str | None
-    labels: list[LabelSource] = field(default_factory=list)
-
-
 class ExportBuilder:
     """Collects one export.
 
@@ -80,24 +47,31 @@ class ExportBuilder:
         name: see :class:`~detr_d2.labels.records.Export`, as are the next two.
         kind: its format.
         file: the JSON, XML or labelmap.
-        finder: of its pictures.
+        finder: of its images.
     """
 
-    def __init__(self, name: str, kind: ExportKind, file: FileRef, finder: PictureFinder) -> None:
-        self.notes = Notes(file)
-        self.name, self.kind, self.file, self._finder = name, kind, file, finder
-        self._entries: dict[str, _Entry] = {}
+    def __init__(self, name: str, kind: ExportKind, file: FileRef, finder: ImageFinder) -> None:
+        self._name, self._kind, self._file, self._finder = name, kind, file, finder
+        self._records: dict[str, list[ImageRecord]] = {}
         self._missing = 0
+        self._notes: list[Note] = []
+        self._counts: Counter[str] = Counter()
 
-    def picture_file(self, name: str, otherwise: str = "") -> FileRef | None:
-        """The file of a picture by a name that the export gives it; None, and a note, where there is none.
+    def note(self, code: str, message: str, image: str = "", class_name: str = "", label_id: int = 0) -> None:
+        """Something that was left out or changed; see :class:`~detr_d2.labels.records.Note`."""
+        self._counts[code] += 1
+        if self._counts[code] <= _MOST_NOTES:
+            self._notes.append(Note(code, message, str(self._file), image, class_name, label_id))
+
+    def image_file(self, name: str, otherwise: str = "") -> FileRef | None:
+        """The file of an image by a name that the export gives it; None, and a note, where there is none.
 
         Args:
             name: the likely one.
             otherwise: another one.
         """
         if not is_safe_name(name):
-            self.notes.add("path-escape", f"{name[:200]!r} leads out of the export; left out.", name[:200])
+            self.note("path-escape", f"{name[:200]!r} leads out of the export; left out.", name[:200])
             return None
         found = self._finder(plain_name(name)) or (self._finder(plain_name(otherwise)) if otherwise else None)
         if found is None:
@@ -115,18 +89,18 @@ class ExportBuilder:
         if problem is None:
             return entry["width"], entry["height"]
         code, message = problem
-        self.notes.add(code, f"{message} The image's own size counts.", name)
+        self.note(code, f"{message} The image's own size counts.", name)
         return 0, 0
 
     def missing(self, name: str) -> None:
-        """A picture isn't there."""
+        """An image isn't there."""
         self._missing += 1
-        self.notes.add("picture-missing", f"{name} isn't in the export; its labels are left out.", name)
+        self.note("picture-missing", f"{name} isn't in the export; its labels are left out.", name)
 
     def add(
         self, name: str, image: FileRef, size: tuple[int, int], labels: LabelSource, image_id: int | str | None = None
     ) -> None:
-        """A picture with its labels; those of two entries of one name become one's, if their sizes agree.
+        """An image with its labels; those of two entries of one name become one's, if their sizes agree.
 
         Args:
             name: safe, unique or not.
@@ -136,49 +110,42 @@ class ExportBuilder:
             image_id: for messages.
         """
         name = plain_name(name)
-        before = self._entries.setdefault(name, _Entry(image, *size, image_id))
-        if (before.width, before.height) != size:
-            message = f"image {image_id} has the name of image {before.image_id} and another size; left out."
-            self.notes.add("picture-duplicate", message, name)
-            return
-        if before.labels:
-            message = f"image {image_id} has the name of image {before.image_id}; their labels were put together."
-            self.notes.add("picture-merged", message, name)
-        before.labels.append(labels)
+        same = self._records.setdefault(name, [])
+        if same:
+            repeats = f"image {image_id} has the name of image {same[0].image_id}"
+            if (same[0].width, same[0].height) != size:
+                self.note("picture-duplicate", f"{repeats} and another size; left out.", name)
+                return
+            self.note("picture-merged", f"{repeats}; their labels were put together.", name)
+        same.append(ImageRecord(image, name, *size, labels, image_id))
 
     def finish(self, classes: Sequence[ClassRecord], is_cvat: bool) -> Export:
         """The export.
 
         Raises:
-            DatasetError: none of its pictures is there.
+            DatasetError: none of its images is there.
         """
-        if self._missing and not self._entries:
+        if self._missing and not self._records:
             raise DatasetError(
-                f"{self.file} has labels for {self._missing} pictures, and none of them is beside it. Export again "
-                "with 'Save images' switched on, or put the pictures into a folder 'images' beside the labels."
+                f"{self._file} has labels for {self._missing} images, and none of them is beside it. Export again "
+                "with 'Save images' switched on, or put the images into a folder 'images' beside the labels."
             )
-        return Export(
-            self.name, self.kind, self.file, tuple(classes), tuple(self._pictures()), self.notes.all(), is_cvat
-        )
+        images = tuple(self._merged())
+        more = {code: count - _MOST_NOTES for code, count in self._counts.items() if count > _MOST_NOTES}
+        notes = [*self._notes, *(Note(code, f"and {n} more like this.", str(self._file)) for code, n in more.items())]
+        return Export(self._name, self._kind, self._file, tuple(classes), images, tuple(notes), is_cvat)
 
-    def _pictures(self) -> Iterator[PictureRecord]:
-        for name, entry in self._entries.items():
-            labels = entry.labels[0]
-            if len(entry.labels) > 1:
-                labels = PackedLabels.of(
-                    self._without_repeats(name, [label for one in entry.labels for label in one()])
-                )
-            yield PictureRecord(entry.image, name, entry.width, entry.height, labels, entry.image_id)
-
-    def _without_repeats(self, name: str, labels: Sequence[Label]) -> list[Label]:
-        first: dict[tuple[str, object], Label] = {}
-        for label in labels:
-            if first.setdefault((label.class_name, label.shape), label) is not label:
-                message = "the same label is there twice; one was left out."
-                self.notes.add("label-duplicate", message, name, label.class_name, label.id)
-        return list(first.values())
+    def _merged(self) -> Iterator[ImageRecord]:
+        """One record of each image; a label that is there twice is one."""
+        for name, (record, *others) in self._records.items():
+            first: dict[tuple[str, object], Label] = {}
+            for label in (label for one in (record, *others) for label in one.read_labels()) if others else ():
+                if first.setdefault((label.class_name, label.shape), label) is not label:
+                    message = "the same label is there twice; one was left out."
+                    self.note("label-duplicate", message, name, label.class_name, label.id)
+            yield replace(record, labels=PackedLabels.of([*first.values()])) if others else record
 
 
 def plain_name(name: str) -> str:
-    """A picture's name with ``/`` between its folders, without ``./``."""
+    """An image's name with ``/`` between its folders, without ``./``."""
     return PurePosixPath(name.replace("\\", "/")).as_posix()

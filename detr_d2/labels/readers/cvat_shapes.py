@@ -8,20 +8,8 @@ from xml.etree.ElementTree import Element
 
 from ..image_size import MOST_PIXELS
 from ..polygons import MOST_COORDINATE, is_polygon
-from ..records import Bitmap, Box, Ellipse, Polygons, Shape
-
-
-class BadShape(ValueError):
-    """A shape that can't be drawn.
-
-    Args:
-        code: a short word with hyphens.
-        message: why, as the end of a sentence.
-    """
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
+from ..records import Box, Ellipse, Polygons, Runs, Shape
+from .shapes import BadShape
 
 
 def shape_of(element: Element, width: int, height: int) -> Shape:
@@ -29,7 +17,7 @@ def shape_of(element: Element, width: int, height: int) -> Shape:
 
     Args:
         element: of the XML.
-        width, height: of its picture, in pixels; 0 where they aren't known.
+        width, height: of its image, in pixels; 0 where they aren't known.
 
     Raises:
         BadShape: it can't be drawn.
@@ -78,7 +66,7 @@ def _mask(element: Element, width: int, height: int) -> Shape:
     if not 0 < columns * rows <= MOST_PIXELS or columns < 1 or any(n % 1 for n in (left, top, columns, rows)):
         raise BadShape("rle-size", f"is said to be {columns:g}x{rows:g} pixels")
     if width and not (0 <= left <= width - columns and 0 <= top <= height - rows):
-        raise BadShape("rle-size", f"of {columns:g}x{rows:g} pixels at ({left:g}, {top:g}) leaves its picture")
+        raise BadShape("rle-size", f"of {columns:g}x{rows:g} pixels at ({left:g}, {top:g}) leaves its image")
     try:
         counts = tuple(map(int, element.get("rle", "").split(",")))
     except ValueError:
@@ -87,7 +75,7 @@ def _mask(element: Element, width: int, height: int) -> Shape:
         raise BadShape("rle-counts", f"has run lengths that don't fill its {columns:g}x{rows:g} pixels")
     if not any(counts[1::2]):
         raise BadShape("mask-empty", "has no pixel")
-    return Bitmap(int(left), int(top), (int(rows), int(columns)), counts)
+    return Runs((int(rows), int(columns)), counts, int(left), int(top), by_rows=True)
 
 
 #: The shapes that cover pixels, by their name in the XML.

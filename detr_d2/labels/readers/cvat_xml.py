@@ -1,4 +1,4 @@
-""" "CVAT for images 1.1": an XML with the shapes of each picture.
+""" "CVAT for images 1.1": an XML with the shapes of each image.
 
 Source: CVAT's "XML annotation format" document and its exports: masks are runs row by row inside a box, pixels off
 first; rectangles and ellipses are turned clockwise around their centre; ``group_id`` joins shapes to one object.
@@ -19,9 +19,10 @@ from detr_d2.errors import DatasetError
 
 from ..polygons import solid_parts
 from ..records import ClassRecord, Export, FileRef, Label, Polygons
+from .archives import ImageFinder, joined
 from .building import ExportBuilder, PackedLabels
-from .cvat_shapes import SHAPES, BadShape, shape_of
-from .finding import PictureFinder, joined
+from .cvat_shapes import SHAPES, shape_of
+from .shapes import BadShape
 
 ROOT, FILE_NAME = "annotations", "annotations.xml"
 _DEEPEST = 32
@@ -29,16 +30,16 @@ _UNDRAWN = ("polyline", "points", "skeleton", "cuboid", "tag")
 _CROWD_ATTRIBUTES = ("is_crowd", "iscrowd")
 
 
-def read_cvat_xml(file: FileRef, name: str, finder: PictureFinder) -> Export:
+def read_cvat_xml(file: FileRef, name: str, finder: ImageFinder) -> Export:
     """An export from its XML, which is never in memory as a whole.
 
     Args:
         file: the XML.
         name: of the export.
-        finder: of its pictures.
+        finder: of its images.
 
     Raises:
-        DatasetError: it isn't XML, or not CVAT's for images; it declares entities; or no picture is there.
+        DatasetError: it isn't XML, or not CVAT's for images; it declares entities; or no image is there.
     """
     reader = _Reader(file, name, finder)
     for element in _elements(_events(file), file):
@@ -105,9 +106,9 @@ def _refuse_foreign(path: list[Element], file: FileRef) -> None:
 class _Reader:
     """Takes one element after another."""
 
-    def __init__(self, file: FileRef, name: str, finder: PictureFinder) -> None:
+    def __init__(self, file: FileRef, name: str, finder: ImageFinder) -> None:
         self._builder = ExportBuilder(name, "cvat-xml", file, finder)
-        self._notes = self._builder.notes
+        self._note = self._builder.note
         self._file, self._count = file, 0
         self._classes: dict[str, ClassRecord] = {}
         self._attributes: dict[str, int] = {}
@@ -124,7 +125,7 @@ class _Reader:
         """All of it."""
         for attribute, count in self._attributes.items():
             message = f"the attribute {attribute!r} of {count} labels isn't used."
-            self._notes.add("attribute-unused", message)
+            self._note("attribute-unused", message)
         return self._builder.finish(list(self._classes.values()), is_cvat=True)
 
     def _take_meta(self, meta: Element) -> None:
@@ -135,37 +136,37 @@ class _Reader:
                 self._classes.setdefault(name, ClassRecord(name, None, _color(label.findtext("color", ""))))
 
     def _take_image(self, image: Element) -> None:
-        picture = image.get("name", "")
+        name = image.get("name", "")
         subset = image.get("subset", "")
-        if not picture:
-            self._notes.add("json-key", f"image {image.get('id')} has no name; left out.")
+        if not name:
+            self._note("json-key", f"image {image.get('id')} has no name; left out.")
             return
-        in_subset = joined(subset, picture) if subset else picture
-        found = self._builder.picture_file(in_subset, picture)
+        in_subset = joined(subset, name) if subset else name
+        found = self._builder.image_file(in_subset, name)
         if found is None:
             return
-        width, height = self._builder.size_of(_sides(image), picture)
-        labels = _with_holes([label for shape in image if (label := self._label(shape, picture, width, height))])
-        name = picture if self._names.setdefault(picture, subset) == subset else in_subset
-        self._builder.add(name, found, (width, height), PackedLabels.of(labels), _whole(image.get("id")))
+        width, height = self._builder.size_of(_sides(image), name)
+        labels = _with_holes([label for shape in image if (label := self._label(shape, name, width, height))])
+        unique = name if self._names.setdefault(name, subset) == subset else in_subset
+        self._builder.add(unique, found, (width, height), PackedLabels.of(labels), _whole(image.get("id")))
 
-    def _label(self, shape: Element, picture: str, width: int, height: int) -> Label | None:
+    def _label(self, shape: Element, image: str, width: int, height: int) -> Label | None:
         """The label of a shape; None, and a note, if it can't be drawn."""
         self._count += 1
         class_name = shape.get("label", "")
         if shape.tag in _UNDRAWN:
-            self._notes.add("shape-undrawn", f"a {shape.tag} covers no pixels; left out.", picture, class_name)
+            self._note("shape-undrawn", f"a {shape.tag} covers no pixels; left out.", image, class_name)
             return None
         if shape.tag not in SHAPES:
-            self._notes.add("shape-unknown", f"<{shape.tag[:50]}> isn't known; left out.", picture, class_name)
+            self._note("shape-unknown", f"<{shape.tag[:50]}> isn't known; left out.", image, class_name)
             return None
         if not class_name:
-            self._notes.add("category-unknown", f"a {shape.tag} has no label; left out.", picture)
+            self._note("category-unknown", f"a {shape.tag} has no label; left out.", image)
             return None
         try:
             drawn = shape_of(shape, width, height)
         except BadShape as error:
-            self._notes.add(error.code, f"a {shape.tag} {error}; left out.", picture, class_name, self._count)
+            self._note(error.code, f"a {shape.tag} {error}; left out.", image, class_name, self._count)
             return None
         self._classes.setdefault(class_name, ClassRecord(class_name))
         return Label(
@@ -198,17 +199,17 @@ def _color(text: str) -> tuple[int, int, int] | None:
 def _with_holes(labels: list[Label]) -> list[Label]:
     """Polygons inside polygons of one group, which are holes of its object, put to those that they are in."""
     rings: dict[tuple[str, int, bool], list[int]] = {}
-    for place, label in enumerate(labels):
+    for index, label in enumerate(labels):
         if label.group and isinstance(label.shape, Polygons):
-            rings.setdefault((label.class_name, label.group, label.is_crowd), []).append(place)
+            rings.setdefault((label.class_name, label.group, label.is_crowd), []).append(index)
     found: list[Label | None] = list(labels)
-    for places in rings.values():
-        outlines = [labels[place].shape.polygons[0] for place in places]  # type: ignore[union-attr]
+    for indices in rings.values():
+        outlines = [labels[index].shape.polygons[0] for index in indices]  # type: ignore[union-attr]
         for outer, holes in solid_parts(outlines):
             shape = Polygons((outlines[outer], *(outlines[hole] for hole in holes)))
-            found[places[outer]] = replace(labels[places[outer]], shape=shape)
+            found[indices[outer]] = replace(labels[indices[outer]], shape=shape)
             for hole in holes:
-                found[places[hole]] = None
+                found[indices[hole]] = None
     return [label for label in found if label]
 
 

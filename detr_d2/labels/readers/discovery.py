@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Literal, TypeVar
@@ -13,22 +13,22 @@ from detr_d2.errors import DatasetError, MissingFileError, UserError
 from detr_d2.files import refuse_special
 
 from ..records import Export, Note
-from .archives import FileTree, folder_tree, has_suffix_of_picture, zip_tree
-from .coco_instances import read_coco_instances
-from .coco_panoptic import read_coco_panoptic
+from .archives import FileTree, ImageFinder, folder_tree, has_image_suffix, joined, zip_tree
+from .coco import read_coco
+from .coco_values import load_json
 from .cvat_masks import CLASSES, LABEL_MAP, read_cvat_masks
 from .cvat_xml import is_cvat_xml, read_cvat_xml
-from .finding import PictureFinder, joined
-from .json_source import load_json
 
 AnyPath = TypeVar("AnyPath", bound=PurePath)
+Answer = TypeVar("Answer")
+Kind = Literal["cvat", "coco"]
 
 logger = logging.getLogger(__name__)
 
 _KNOWN = ("coco.json", "annotations.json", "_annotations.coco.json")
 _OTHER_TASKS = ("captions_", "person_keypoints_", "stuff_", "image_info_", "labels_")
 _NOT_COCO = "lacks images or annotations, so it isn't COCO's"
-#: A folder with more JSONs or XMLs than this has one for each picture, as other programs write them.
+#: A folder with more JSONs or XMLs than this has one for each image, as other programs write them.
 _MOST_BESIDE = 20
 _HOLDS = (
     "exports of CVAT ('COCO 1.0', 'CVAT for images 1.1', 'Segmentation mask 1.1'; zips or folders), COCO instances or "
@@ -54,10 +54,10 @@ class Found:
 
     @property
     def base(self) -> str:
-        """The folder of the export in its tree: the nearest one above the labels that has pictures."""
+        """The folder of the export in its tree: the nearest one above the labels that has images."""
         above = PurePosixPath(self.key).parent
         base = above.parent if above.name == "annotations" else above
-        while base.name and not any(map(has_suffix_of_picture, self._under(base))):
+        while base.name and not any(map(has_image_suffix, self._under(base))):
             base = base.parent
         return "" if base == PurePosixPath(".") else base.as_posix()
 
@@ -78,7 +78,7 @@ class Refused:
     message: str
 
 
-def read_exports(paths: Sequence[Path], kind: Literal["cvat", "coco"]) -> list[Export]:
+def read_exports(paths: Sequence[Path], kind: Kind) -> list[Export]:
     """All exports that some folders, zips or files hold; zips are read where they lie.
 
     Args:
@@ -86,7 +86,7 @@ def read_exports(paths: Sequence[Path], kind: Literal["cvat", "coco"]) -> list[E
         kind: where the user says that they come from; what each one is, is found out.
 
     Returns:
-        The exports by name, which is unique, and each with at least one picture.
+        The exports by name, which is unique, and each with at least one image.
 
     Raises:
         MissingFileError: a path isn't there.
@@ -97,28 +97,26 @@ def read_exports(paths: Sequence[Path], kind: Literal["cvat", "coco"]) -> list[E
     return exports
 
 
-def try_exports(paths: Sequence[Path], kind: Literal["cvat", "coco"]) -> tuple[list[Export], list[UserError]]:
+def try_exports(paths: Sequence[Path], kind: Kind) -> tuple[list[Export], list[UserError]]:
     """As :func:`read_exports`, but what is wrong with paths and exports is returned beside those that can be read."""
-    found: list[Found] = []
     errors: list[UserError] = []
-    for path in paths:
+
+    def tried(function: Callable[..., Answer], *arguments: object) -> Answer | None:
         try:
-            for one in find_exports(path):
-                if isinstance(one, Refused):
-                    errors.append(DatasetError(one.message))
-                else:
-                    found.append(one)
-        except (UserError, OSError) as error:
-            errors.append(_as_user_error(error))
-    exports = []
-    for one in _named_apart(found):
-        try:
-            export = read_found(one, kind)
-        except (UserError, OSError) as error:
-            errors.append(_as_user_error(error))
-            continue
-        if export is not None:
-            exports.append(export)
+            return function(*arguments)
+        except UserError as error:
+            errors.append(error)
+        except OSError as error:
+            errors.append(DatasetError(f"{error.filename} can't be read: {error.strerror or error}."))
+        return None
+
+    found: list[Found] = []
+    for one in (one for path in paths for one in tried(find_exports, path) or ()):
+        if isinstance(one, Refused):
+            errors.append(DatasetError(one.message))
+        else:
+            found.append(one)
+    exports = [export for one in _named_apart(found) if (export := tried(read_found, one, kind)) is not None]
     if paths and not exports and not errors:
         errors.append(DatasetError(f"{', '.join(map(str, paths))}: no export found; there must be {_HOLDS}."))
     return exports, errors
@@ -130,12 +128,6 @@ def refuse_unreadable(errors: Sequence[UserError]) -> None:
         raise errors[0]
     if errors:
         raise DatasetError("\n".join(map(str, errors)))
-
-
-def _as_user_error(error: UserError | OSError) -> UserError:
-    if isinstance(error, UserError):
-        return error
-    return DatasetError(f"{error.filename} can't be read: {error.strerror or error}.")
 
 
 def find_exports(path: Path) -> list[Found | Refused]:
@@ -157,8 +149,8 @@ def find_exports(path: Path) -> list[Found | Refused]:
         found = list(_in_zip(path))
     elif path.suffix.lower() in (".json", ".xml") or path.name == LABEL_MAP:
         above = path.parent.parent
-        has_pictures_above = path.parent.name == "annotations" or (above / "images").is_dir()
-        tree = folder_tree(above if has_pictures_above else path.parent)
+        has_images_above = path.parent.name == "annotations" or (above / "images").is_dir()
+        tree = folder_tree(above if has_images_above else path.parent)
         found = [Found(tree, path.relative_to(tree.path).as_posix(), path.stem)]
     else:
         raise DatasetError(f"{path} is no export; give {_HOLDS}.")
@@ -198,46 +190,40 @@ def _in_zip(path: Path) -> Iterator[Found | Refused]:
 
 def _in_tree(tree: FileTree) -> Iterator[Found]:
     """The exports of a folder or zip, without those in zips in it."""
-    by_folder: dict[PurePosixPath, list[str]] = {}
-    for key in tree.under(""):
-        if PurePosixPath(key).suffix.lower() in (".json", ".xml") or PurePosixPath(key).name == LABEL_MAP:
-            by_folder.setdefault(PurePosixPath(key).parent, []).append(key)
-    for folder, keys in sorted(by_folder.items()):
-        count = Counter(PurePosixPath(key).suffix.lower() for key in keys)
-        for key in _without_doubles(keys):
-            path = PurePosixPath(key)
-            is_alone = count[path.suffix.lower()] <= _MOST_BESIDE
-            if path.name == LABEL_MAP:
-                is_export = bool(tree.under(joined(str(folder), CLASSES)))
-                if not is_export:
-                    logger.warning(
-                        "%s has no masks in a folder %s beside it; it wasn't read.", tree.files[key], CLASSES
-                    )
-            elif path.suffix.lower() == ".xml":
-                is_export = is_alone and is_cvat_xml(tree.files[key])
-            else:
-                is_export = _is_named_as_coco(path) or (is_alone and not path.name.startswith(_OTHER_TASKS))
-            if is_export:
-                yield Found(tree, key, _name(tree, key))
+    by_folder: dict[PurePosixPath, list[PurePosixPath]] = {}
+    for path in map(PurePosixPath, tree.under("")):
+        if path.suffix.lower() in (".json", ".xml") or path.name == LABEL_MAP:
+            by_folder.setdefault(path.parent, []).append(path)
+    for _, paths in sorted(by_folder.items()):
+        counts = Counter(path.suffix.lower() for path in paths)
+        for path in paths:
+            if _is_export(tree, path, counts[path.suffix.lower()] <= _MOST_BESIDE):
+                yield Found(tree, path.as_posix(), _name(tree, path))
+
+
+def _is_export(tree: FileTree, path: PurePosixPath, is_alone: bool) -> bool:
+    """Whether a JSON, XML or labelmap is one; ``is_alone``: few of its kind lie beside it."""
+    if path.name == LABEL_MAP:
+        has_masks = bool(tree.under(joined(str(path.parent), CLASSES)))
+        if not has_masks:
+            logger.warning("%s has no masks in a folder %s beside it; it wasn't read.", tree.files[str(path)], CLASSES)
+        return has_masks
+    if path.suffix.lower() == ".xml":
+        return is_alone and is_cvat_xml(tree.files[str(path)])
+    panoptic = path.with_name(path.name.replace("instances_", "panoptic_", 1))
+    if panoptic != path and str(panoptic) in tree.files:
+        logger.info("%s isn't read, as a panoptic JSON beside it knows more of the same images.", path)
+        return False
+    return _is_named_as_coco(path) or (is_alone and not path.name.startswith(_OTHER_TASKS))
 
 
 def _is_named_as_coco(path: PurePosixPath) -> bool:
     return path.name.lower() in _KNOWN or path.name.startswith(("instances_", "panoptic_"))
 
 
-def _without_doubles(keys: Sequence[str]) -> Iterator[str]:
-    """Without instances of which there is a panoptic JSON, as it knows more of the same pictures."""
-    for key in keys:
-        path = PurePosixPath(key)
-        if joined(str(path.parent), path.name.replace("instances_", "panoptic_", 1)) in set(keys) - {key}:
-            logger.info("%s isn't read, as there is a panoptic JSON beside it.", key)
-            continue
-        yield key
-
-
-def _name(tree: FileTree, key: str) -> str:
+def _name(tree: FileTree, labels: PurePosixPath) -> str:
     """Of the folder or zip that an export is in."""
-    above = folder_of_export(PurePosixPath(key))
+    above = folder_of_export(labels)
     return above.name or (tree.path.stem if tree.path.is_file() else tree.path.resolve().name)
 
 
@@ -273,7 +259,7 @@ def _subset(key: str) -> str:
     return "" if subset == stem else subset
 
 
-def read_found(found: Found, kind: Literal["cvat", "coco"]) -> Export | None:
+def read_found(found: Found, kind: Kind) -> Export | None:
     """The export; None, and a warning, for a JSON that isn't COCO's. For its errors see :func:`read_exports`."""
     export = _read(found, kind)
     if export is None or not found.twin:
@@ -286,7 +272,7 @@ def _read(found: Found, kind: str) -> Export | None:
     tree, key, base = found.tree, found.key, found.base
     file, subset = tree.files[key], _subset(key)
     folders = [*(joined("images", subset), subset)[: 2 * bool(subset)], "images", "", "JPEGImages"]
-    finder = PictureFinder(tree, base, folders)
+    finder = ImageFinder(tree, base, folders)
     if PurePosixPath(key).name == LABEL_MAP:
         above = PurePosixPath(key).parent
         return read_cvat_masks(tree, "" if above == PurePosixPath(".") else above.as_posix(), found.name)
@@ -297,18 +283,19 @@ def _read(found: Found, kind: str) -> Export | None:
         logger.warning("%s %s; it wasn't read.", file, _NOT_COCO)
         return None
     annotations = content.get("annotations")
-    if isinstance(annotations, list) and any(isinstance(one, dict) and "segments_info" in one for one in annotations):
-        return read_coco_panoptic(content, file, found.name, finder, _png_finder(tree, base, key))
-    return read_coco_instances(content, file, found.name, finder, kind == "cvat")
+    entries = annotations if isinstance(annotations, list) else ()
+    is_panoptic = any(isinstance(one, dict) and "segments_info" in one for one in entries)
+    pngs = _png_finder(tree, base, key) if is_panoptic else None
+    return read_coco(content, file, found.name, finder, kind == "cvat", pngs)
 
 
-def _png_finder(tree: FileTree, base: str, key: str) -> PictureFinder:
+def _png_finder(tree: FileTree, base: str, key: str) -> ImageFinder:
     """Finds panoptic PNGs: in a folder called as their JSON or ``panoptic``, or in a zip called as their JSON."""
     path = PurePosixPath(key)
     packed = path.with_suffix(".zip").as_posix()
     if packed in tree.files and tree.path.is_dir():
-        return PictureFinder(zip_tree(tree.path / packed), "", [path.stem, ""], everywhere=False)
+        return ImageFinder(zip_tree(tree.path / packed), "", [path.stem, ""], everywhere=False)
     beside = path.parent.as_posix()
     names = (path.stem, "panoptic", "masks", "")
     folders = [joined(above, name) for above in ("", PurePosixPath(beside).name) for name in names]
-    return PictureFinder(tree, base, folders, everywhere=False)
+    return ImageFinder(tree, base, folders, everywhere=False)

@@ -1,4 +1,4 @@
-"""Shapes as people draw them, as the pixels of a picture."""
+"""Shapes as people draw them, as the pixels of an image; and the shapes of what stands in an image of numbers."""
 
 from __future__ import annotations
 
@@ -6,24 +6,41 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from scipy import ndimage
 
 from detr_d2.errors import DatasetError
 
 from ..image_size import MOST_PIXELS
 from ..polygons import MOST_COORDINATE, is_polygon, polygons_mask
-from ..records import Bitmap, Box, Ellipse, Polygons, Runs, Shape
+from ..records import Box, Ellipse, Polygons, Runs, Shape
 from ..run_lengths import decompressed
+
+#: In images of fewer pixels, sorting is faster than a table of all ids.
+_SMALL = 2**19
+
+
+class BadShape(ValueError):
+    """A shape that can't be drawn.
+
+    Args:
+        code: a short word with hyphens.
+        message: why, as the end of a sentence.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 def shape_mask(shape: Shape, height: int, width: int, fills_holes: bool = False) -> np.ndarray:
-    """The pixels that a shape covers in a picture of the size that was labelled.
+    """The pixels that a shape covers in an image of the size that was labelled.
 
     Polygons and boxes are filled as pycocotools does, ellipses where a pixel's centre is inside; which polygons are
     holes, :mod:`detr_d2.labels.polygons` says.
 
     Args:
-        shape: in pixels; what lies outside the picture is left out.
-        height, width: of the picture, in pixels.
+        shape: in pixels; what lies outside the image is left out.
+        height, width: of the image, in pixels.
         fills_holes: holes of polygons belong to the object.
 
     Returns:
@@ -33,16 +50,14 @@ def shape_mask(shape: Shape, height: int, width: int, fills_holes: bool = False)
         DatasetError: the shape contradicts itself or the size.
     """
     if min(height, width) < 1 or height * width > MOST_PIXELS:
-        raise DatasetError(f"a picture of {width}x{height} pixels can't be labelled.")
+        raise DatasetError(f"an image of {width}x{height} pixels can't be labelled.")
     if isinstance(shape, Polygons):
         return _drawn(shape.polygons, height, width, fills_holes)
     if isinstance(shape, Runs):
         return _unrolled(shape, height, width)
     if isinstance(shape, Box):
         return _drawn((box_corners(shape),), height, width, fills_holes)
-    if isinstance(shape, Ellipse):
-        return _inside_ellipse(shape, height, width)
-    return _pasted(shape, height, width)
+    return _inside_ellipse(shape, height, width)
 
 
 def box_corners(box: Box) -> tuple[float, ...]:
@@ -66,24 +81,22 @@ def _drawn(polygons: Sequence[Sequence[float]], height: int, width: int, fills_h
 
 
 def _unrolled(runs: Runs, height: int, width: int) -> np.ndarray:
-    if tuple(runs.size) != (height, width):
-        raise DatasetError(f"its mask is {runs.size[1]}x{runs.size[0]} pixels, the picture {width}x{height}.")
+    rows, columns = runs.size
+    if not runs.by_rows and (rows, columns) != (height, width):
+        raise DatasetError(f"its mask is {columns}x{rows} pixels, the image {width}x{height}.")
+    if min(rows, columns) < 0 or rows * columns > MOST_PIXELS:
+        raise DatasetError(f"a mask of {columns}x{rows} pixels can't be drawn.")
     counts = decompressed(runs.counts.decode("latin-1")) if isinstance(runs.counts, bytes) else runs.counts
     if counts is None:
         raise DatasetError("its run lengths aren't COCO's compressed form.")
-    return _spread(counts, width, height).T
-
-
-def _pasted(bitmap: Bitmap, height: int, width: int) -> np.ndarray:
-    rows, columns = bitmap.size
-    if min(rows, columns) < 0 or rows * columns > MOST_PIXELS:
-        raise DatasetError(f"a mask of {columns}x{rows} pixels can't be drawn.")
-    window = _spread(bitmap.counts, rows, columns)
+    if not runs.by_rows:
+        return _spread(counts, columns, rows).T
+    window = _spread(counts, rows, columns)
     mask = np.zeros((height, width), bool)
-    top, left = max(bitmap.top, 0), max(bitmap.left, 0)
-    bottom, right = min(bitmap.top + rows, height), min(bitmap.left + columns, width)
+    top, left = max(runs.top, 0), max(runs.left, 0)
+    bottom, right = min(runs.top + rows, height), min(runs.left + columns, width)
     if top < bottom and left < right:
-        near = window[top - bitmap.top : bottom - bitmap.top, left - bitmap.left : right - bitmap.left]
+        near = window[top - runs.top : bottom - runs.top, left - runs.left : right - runs.left]
         mask[top:bottom, left:right] = near
     return mask
 
@@ -113,3 +126,41 @@ def _inside_ellipse(ellipse: Ellipse, height: int, width: int) -> np.ndarray:
     along, across = (x * cosine + y * sine) / ellipse.radius_x, (y * cosine - x * sine) / ellipse.radius_y
     mask[top:bottom, left:right] = along**2 + across**2 <= 1
     return mask
+
+
+def numbered(ids: np.ndarray) -> tuple[list[int], np.ndarray]:
+    """What stands in an array, ascending, and the index of each pixel's in that.
+
+    Args:
+        ids: (H, W), whole numbers from 0 to below 2**24.
+    """
+    if ids.size < _SMALL:
+        found, numbers = np.unique(ids, return_inverse=True)
+        return found.tolist(), numbers.reshape(ids.shape).astype(np.int32)
+    is_there = np.zeros(2**24, bool)
+    is_there[ids] = True
+    values = np.flatnonzero(is_there)
+    indices = np.zeros(2**24, np.int32)
+    indices[values] = np.arange(len(values), dtype=np.int32)
+    return values.tolist(), indices[ids]
+
+
+def runs_of(numbers: np.ndarray, count: int) -> list[Runs | None]:
+    """Where each of 1 to ``count`` is, without a pass over the image for each.
+
+    Args:
+        numbers: (H, W), whole numbers from 0 to ``count``.
+        count: of the numbers.
+    """
+    found: list[Runs | None] = []
+    for number, window in enumerate(ndimage.find_objects(numbers, count), 1):
+        if window is None:
+            found.append(None)
+            continue
+        rows, columns = window
+        pixels = numbers[window].ravel() == number
+        edges = np.flatnonzero(np.diff(pixels, prepend=False))
+        counts = np.diff(edges, prepend=0, append=pixels.size).tolist()
+        size = (rows.stop - rows.start, columns.stop - columns.start)
+        found.append(Runs(size, tuple(counts), columns.start, rows.start, by_rows=True))
+    return found

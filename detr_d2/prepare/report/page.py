@@ -73,12 +73,18 @@ def _source_shares(kept: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     counts: Counter[str] = Counter()
     for entry in kept:
         counts.update(entry.get("sources", {}))
-    total = sum(counts.values())
     if set(counts) <= {"human"}:
         return []
+    order = list(SOURCES)
+    return _shares({key: counts[key] for key in sorted(counts, key=lambda key: (*order, key).index(key))})
+
+
+def _shares(counts: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Each source with its name, its number of segments and their share in percent."""
+    total = sum(counts.values())
     return [
-        {"key": key, "name": SOURCES.get(key, key), "count": counts[key], "share": 100 * counts[key] / total}
-        for key in sorted(counts, key=lambda key: (list(SOURCES).index(key) if key in SOURCES else 99, key))
+        {"key": key, "name": SOURCES.get(key, key), "count": count, "share": 100 * count / total}
+        for key, count in counts.items()
     ]
 
 
@@ -86,33 +92,27 @@ def _class_row(
     entry: Mapping[str, Any], number: int, kept: Sequence[Mapping[str, Any]], report: Mapping[str, Any]
 ) -> dict[str, Any]:
     """A class as the table and its gallery show it."""
-    others = [name for name in entry["matched_from"] if name != entry["name"]]
-    total = sum(one["pixels"] for one in kept)
-    most = max(one["pixels"] for one in kept)
-    total_sources = sum(entry.get("sources", {}).values())
+    pixels = [one["pixels"] for one in kept]
     return {
         **entry,
         "anchor": f"class-{number}",
-        "others": others,
+        "others": [name for name in entry["matched_from"] if name != entry["name"]],
         "lost": sum(entry["dropped"].values()),
-        "share": 100 * entry["pixels"] / total,
-        "bar": 100 * entry["pixels"] / most,
+        "share": 100 * entry["pixels"] / sum(pixels),
+        "bar": 100 * entry["pixels"] / max(pixels),
         "spread": _spread(entry["areas"], _size_axis(kept)),
         "side": math.sqrt(entry["areas"][2]) if entry["areas"] else None,
         "warning": _warning(entry, report),
-        "from": [
-            {"key": key, "name": SOURCES.get(key, key), "share": 100 * count / total_sources, "count": count}
-            for key, count in entry.get("sources", {}).items()
-        ],
+        "from": _shares(entry.get("sources", {})),
     }
 
 
 def _warning(entry: Mapping[str, Any], report: Mapping[str, Any]) -> str:
     """What is thin about a class, in a few words; or nothing."""
-    pictures = entry["pictures"]
-    if not pictures["train"]:
+    images = entry["pictures"]
+    if not images["train"]:
         return "no training"
-    if not pictures["val"] and report["pictures"]["val"]:
+    if not images["val"] and report["pictures"]["val"]:
         return "no validation"
     return "few" if entry["is_thing"] and entry["kept"] < _FEW else ""
 
@@ -150,7 +150,7 @@ def _drop_table(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _together_map(report: Mapping[str, Any]) -> dict[str, Any]:
-    """The classes that are in pictures together: of the pictures with a row's class, the share with a column's."""
+    """The classes that are in images together: of the images with a row's class, the share with a column's."""
     names, counts = report["cooccurrence"]["names"], report["cooccurrence"]["counts"]
     shown = [number for number in range(len(names)) if counts[number][number]]
     side = max(8, min(26, _MAP_SIDE // max(len(shown), 1)))
@@ -159,8 +159,8 @@ def _together_map(report: Mapping[str, Any]) -> dict[str, Any]:
         for column, second in enumerate(shown):
             together, alone = counts[first][second], counts[first][first]
             if together and first != second:
-                told = f"{names[first]} and {names[second]}: {together} of {alone} pictures"
-                cells.append((column * side, row * side, round(together / alone, 2), told))
+                title = f"{names[first]} and {names[second]}: {together} of {alone} images"
+                cells.append((column * side, row * side, round(together / alone, 2), title))
     return {
         "names": [names[number] for number in shown],
         "side": side,

@@ -1,27 +1,35 @@
-"""The rest of a picture, which people didn't label: void, one class, masks from elsewhere, or what a model says."""
+"""The rest of an image, which people didn't label: void, one class, masks from elsewhere, or what a model says."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from detr_d2.errors import ConfigError
 
-from .policy import Region, StuffPolicy
-from .rest import MiscStuff, NoStuff
-from .settings import MODEL_MARGIN, StuffSettings
+from ..options import MODEL_MARGIN, StuffSettings
+from .answers import Labeller
+from .functions import find_function
+from .masks import MaskStuff
+from .model import ModelStuff
+from .policy import MiscStuff, NoStuff, Region, StuffPolicy
 
 __all__ = ["Region", "StuffPolicy", "StuffSettings", "build_policy"]
 
 _WAYS = "none, misc, 'masks DIR', 'model WEIGHTS' or 'model module:function'"
 
 
-def build_policy(words: Sequence[str], settings: StuffSettings | None = None) -> StuffPolicy:
+def build_policy(
+    words: Sequence[str],
+    settings: StuffSettings | None = None,
+    find_labeller: Callable[[str, StuffSettings], Labeller] = find_function,
+) -> StuffPolicy:
     """The policy that ``--stuff`` names.
 
     Args:
         words: ``["none"]``, ``["misc"]``, ``["masks", DIR]``, ``["model", WEIGHTS]`` with what ``MODEL.WEIGHTS`` takes,
             or ``["model", "module:function"]``, see :mod:`detr_d2.prepare.stuff.functions`.
         settings: the choices beside it.
+        find_labeller: gives the model of a name; by default only functions are known, and the command knows weights.
 
     Raises:
         ConfigError: there is no such way, or a word is missing or too many.
@@ -41,9 +49,6 @@ def build_policy(words: Sequence[str], settings: StuffSettings | None = None) ->
     if way == "misc":
         return MiscStuff(settings.margin or 0)
     if way == "masks":
-        from .masks import MaskStuff
-
         return MaskStuff(rest[0], settings)
-    from .model import ModelStuff
-
-    return ModelStuff(rest[0], MODEL_MARGIN if settings.margin is None else settings.margin, settings)
+    margin = MODEL_MARGIN if settings.margin is None else settings.margin
+    return ModelStuff(find_labeller(rest[0], settings), margin, settings)

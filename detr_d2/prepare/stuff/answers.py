@@ -1,13 +1,14 @@
-"""What a model said of a picture, and a folder of it: one small PNG a picture, found again by the picture's pixels."""
+"""What a model says of an image, and a folder of it: one small PNG an image, found again by the image's pixels."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from PIL import Image, PngImagePlugin
@@ -38,12 +39,27 @@ class Answer:
     """A panoptic map.
 
     Args:
-        places: (H, W) uint16, 1 + the place of a segment, or 0 for void.
-        segments: in the order of their places.
+        numbers: (H, W) uint16, 1 + the index of a segment, or 0 for void.
+        segments: in the order of their indices.
     """
 
-    places: np.ndarray
+    numbers: np.ndarray
     segments: tuple[AnsweredSegment, ...]
+
+
+class Labeller(Protocol):
+    """A model for stuff.
+
+    Attributes:
+        stuff_names: of all stuff that it may see.
+        identity: a word that changes whenever its answers may.
+    """
+
+    stuff_names: tuple[str, ...]
+    identity: str
+
+    def open(self) -> Callable[[np.ndarray], Answer]:
+        """Loads the model; what comes back labels one image, (H, W, 3) uint8 RGB."""
 
 
 class AnswerFolder:
@@ -57,7 +73,7 @@ class AnswerFolder:
         self.folder = folder
 
     def path_of(self, pixels: np.ndarray) -> Path:
-        """Where the answer to a picture, (H, W, 3) uint8, is or would be."""
+        """Where the answer to an image, (H, W, 3) uint8, is or would be."""
         digest = hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=16, person=b"stuff")
         digest.update(repr(pixels.shape).encode())
         return self.folder / f"{digest.hexdigest()}.png"
@@ -65,7 +81,7 @@ class AnswerFolder:
     def put(self, path: Path, answer: Answer) -> None:
         """Keep an answer at its :meth:`path_of`."""
         fits = len(answer.segments) < 256
-        image = Image.fromarray(answer.places.astype(np.uint8 if fits else np.uint16))
+        image = Image.fromarray(answer.numbers.astype(np.uint8 if fits else np.uint16))
         texts = PngImagePlugin.PngInfo()
         texts.add_text(_KEY, json.dumps([asdict(segment) for segment in answer.segments]))
         buffer = io.BytesIO()
@@ -91,15 +107,23 @@ class AnswerFolder:
             ) from error
 
 
-def answer_of(ids: np.ndarray, numbers: Sequence[int], segments: Sequence[AnsweredSegment]) -> Answer:
-    """Ids of any size as places; ids that no segment has are void, and so is a second segment of one id.
+def answer_of(ids: np.ndarray, segment_ids: Sequence[int], segments: Sequence[AnsweredSegment]) -> Answer:
+    """Ids of any size as numbers of segments; ids that no segment has are void, and so is a second segment of one id.
 
     Args:
         ids: (H, W) whole numbers.
-        numbers: the id of each segment.
+        segment_ids: of each segment.
         segments: in the same order.
     """
     values, inverse = np.unique(ids, return_inverse=True)
-    place_of = {int(number): place + 1 for place, number in reversed(list(enumerate(numbers)))}
-    places = np.array([place_of.get(int(value), 0) for value in values], np.uint16)
-    return Answer(places[inverse.reshape(ids.shape)], tuple(segments))
+    number_of = {int(one): index + 1 for index, one in reversed(list(enumerate(segment_ids)))}
+    numbers = np.array([number_of.get(int(value), 0) for value in values], np.uint16)
+    return Answer(numbers[inverse.reshape(ids.shape)], tuple(segments))
+
+
+def digest_of(parts: Iterable[bytes]) -> str:
+    """A short word that changes with any of the parts."""
+    digest = hashlib.blake2b(digest_size=10)
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little") + part)
+    return digest.hexdigest()

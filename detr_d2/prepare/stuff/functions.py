@@ -14,12 +14,12 @@ answers depend on, such as weights, in an attribute ``files``.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import os
+import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -31,10 +31,30 @@ from detr_d2.data.categories import coco_categories
 from detr_d2.errors import ConfigError, UserError
 from detr_d2.files import refuse_special
 
-from .answers import Answer, AnsweredSegment, answer_of
+from ..options import StuffSettings
+from .answers import Answer, AnsweredSegment, answer_of, digest_of
 
 _PACKAGE = Path(__file__).resolve().parents[3]
 _INSTALLED = {"site-packages", "dist-packages"}
+_NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+
+
+def is_function(what: str) -> bool:
+    """Whether a name is ``module:function``, and no file."""
+    return _NAME.fullmatch(what) is not None and not os.path.exists(what)
+
+
+def find_function(what: str, settings: StuffSettings) -> FunctionLabeller:
+    """The function that ``--stuff model`` names.
+
+    Raises:
+        ConfigError: it isn't there, or needs no overrides.
+    """
+    if not is_function(what):
+        raise ConfigError(f"--stuff model {what}: a function is named module:function.")
+    if settings.overrides:
+        raise ConfigError(f"--stuff model {what} is a function; {' '.join(settings.overrides)} would change a config.")
+    return FunctionLabeller(what)
 
 
 class FunctionLabeller:
@@ -49,7 +69,7 @@ class FunctionLabeller:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._function = _find_function(name)
+        self._function = _imported_function(name)
         self.stuff_names = tuple(getattr(self._function, "stuff_classes", ()))
         sources = [file.read_bytes() for file in _source_files(sys.modules[name.partition(":")[0]])]
         self.identity = digest_of([name.encode(), *sources, *self._states()])
@@ -70,7 +90,7 @@ class FunctionLabeller:
             yield f"{path}:{state.st_size}:{state.st_mtime_ns}".encode("utf-8", "surrogatepass")
 
     def open(self) -> Callable[[np.ndarray], Answer]:
-        """See :class:`~detr_d2.prepare.stuff.labellers.Labeller`."""
+        """See :class:`~detr_d2.prepare.stuff.answers.Labeller`."""
         coco = {category.id: category for category in coco_categories()}
 
         def label(pixels: np.ndarray) -> Answer:
@@ -112,7 +132,7 @@ class FunctionLabeller:
         )
 
 
-def _find_function(name: str) -> Callable[[np.ndarray], Any]:
+def _imported_function(name: str) -> Callable[[np.ndarray], Any]:
     module, _, attribute = name.partition(":")
     before = list(sys.path)
     sys.path.insert(0, os.getcwd())  # as 'python -m' has it; the command itself is a script elsewhere
@@ -179,11 +199,3 @@ def _source_files(module: ModuleType) -> list[Path]:
         if is_beside and not path.is_relative_to(_PACKAGE) and path.is_file():
             found.add(path)
     return sorted(found)
-
-
-def digest_of(parts: Iterable[bytes]) -> str:
-    """A short word that changes with any of the parts."""
-    digest = hashlib.blake2b(digest_size=10)
-    for part in parts:
-        digest.update(len(part).to_bytes(8, "little") + part)
-    return digest.hexdigest()

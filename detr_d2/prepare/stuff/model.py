@@ -1,4 +1,4 @@
-"""A panoptic model labels what people didn't."""
+"""A model labels what people didn't."""
 
 from __future__ import annotations
 
@@ -10,45 +10,42 @@ from pathlib import Path
 import numpy as np
 
 from detr_d2.errors import ConfigError, DatasetError, MissingFileError
-from detr_d2.labels.records import Note, PictureRecord
+from detr_d2.labels.records import ImageRecord
 
+from ..options import StuffSettings
 from ..pixels import read_pixels
-from .answers import Answer, AnswerFolder
+from .answers import Answer, AnswerFolder, Labeller
 from .class_mapping import ClassMapping
-from .labellers import Labeller, find_labeller
-from .margin import beyond_margin
-from .policy import Progress, Region
-from .settings import StuffSettings
+from .policy import Progress, Region, StuffPolicy, beyond_margin, mean_score
 
 logger = logging.getLogger(__name__)
 
 
-class ModelStuff:
+class ModelStuff(StuffPolicy):
     """Stuff as a model sees it: in the dataset's classes, above a score, and away from people's labels.
 
-    The model runs once, in :meth:`prepare`, over the pictures that it hasn't seen; what it said is kept as it said it,
+    The model runs once, in :meth:`prepare`, over the images that it hasn't seen; its answers are kept as they were,
     so that mapping and margin can change without asking it again.
 
     Args:
-        what: what ``MODEL.WEIGHTS`` takes, or ``module:function``.
+        labeller: the model.
         margin: pixels around people's labels that become void.
         settings: the other choices.
 
     Raises:
-        ConfigError, MissingFileError, WeightsError: there is no such model.
+        ConfigError: a file is in the place of the folder of answers.
     """
 
     needs_pixels = True
 
-    def __init__(self, what: str, margin: int, settings: StuffSettings) -> None:
-        self._labeller: Labeller | None = find_labeller(what, settings.score, settings.overrides)
-        self._identity = self._labeller.identity
+    def __init__(self, labeller: Labeller, margin: int, settings: StuffSettings) -> None:
+        self._labeller: Labeller | None = labeller
+        self._identity = labeller.identity
         self._mapping = ClassMapping(settings.classes, settings.things)
         self._score, self._margin = settings.score, margin
         self._cache = _refuse_file(settings.cache)
         self._answers: AnswerFolder | None = None
-        self.categories = self._mapping.records(self._labeller.stuff_names)
-        self.notes: tuple[Note, ...] = ()
+        self.categories = self._mapping.records(labeller.stuff_names)
 
     def __repr__(self) -> str:
         return f"ModelStuff({self._identity}, {self._mapping}, score={self._score}, margin={self._margin})"
@@ -56,13 +53,13 @@ class ModelStuff:
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_labeller": None}  # workers read answers only
 
-    def prepare(self, pictures: Sequence[PictureRecord], work_folder: Path, progress: Progress) -> None:
-        """Ask the model about each picture that has no answer yet; unreadable ones are left to the caller."""
+    def prepare(self, images: Sequence[ImageRecord], work_folder: Path, progress: Progress) -> None:
+        """Ask the model about each image that has no answer yet; unreadable ones are left to the caller."""
         assert self._labeller is not None
         self._answers = AnswerFolder((self._cache or work_folder) / self._identity)
         label = None
         known = 0
-        shown = progress(pictures, len(pictures), "Labelling the rest")
+        shown = progress(images, len(images), "Labelling the rest")
         for name, pixels in _read_ahead(shown):
             path = self._answers.path_of(pixels)
             if path.is_file():
@@ -77,7 +74,7 @@ class ModelStuff:
             self._answers.put(path, answer)
         self._labeller = None
         if known:
-            logger.info("The model had seen %d of %d pictures in an earlier run.", known, len(pictures))
+            logger.info("The model had seen %d of %d images in an earlier run.", known, len(images))
 
     def _check_names(self, answer: Answer) -> None:
         known = {record.name for record in self.categories}
@@ -89,29 +86,26 @@ class ModelStuff:
                     f"stuff_classes, for example label.stuff_classes = [{segment.name!r}]."
                 )
 
-    def files_of(self, name: str) -> Sequence[Path]:
-        """None: what the model says depends on the picture's pixels and on the model alone."""
-        return ()
-
     def __call__(self, pixels: np.ndarray | None, free: np.ndarray, name: str) -> list[Region]:
         """The model's segments, those of one class as one region with their mean score."""
         if self._answers is None or pixels is None:
-            raise ValueError("prepare() comes first, and the policy needs the picture.")
+            raise ValueError("prepare() comes first, and the policy needs the image.")
         answer = self._answers.get(self._answers.path_of(pixels))
-        if answer.places.shape != free.shape:
+        if answer.numbers.shape != free.shape:
             raise DatasetError(f"the model's answer for {name} is of another size; delete it and run again.")
         allowed = beyond_margin(free, self._margin)
-        areas = np.bincount(answer.places[allowed], minlength=len(answer.segments) + 1)[1:]
+        areas = np.bincount(answer.numbers[allowed], minlength=len(answer.segments) + 1)[1:]
         members: dict[str, list[int]] = {}
-        for place, segment in enumerate(answer.segments):
+        for index, segment in enumerate(answer.segments):
             found = self._mapping.name_of(segment.name, segment.is_thing)
             sure = segment.score is None or segment.score >= self._score
-            if found and sure and areas[place]:
-                members.setdefault(found, []).append(place)
-        return [
-            Region(found, allowed & _lookup(places, answer), "model", _mean_score(places, answer, areas))
-            for found, places in members.items()
-        ]
+            if found and sure and areas[index]:
+                members.setdefault(found, []).append(index)
+        regions = []
+        for found, indices in members.items():
+            score = mean_score((int(areas[index]), answer.segments[index].score) for index in indices)
+            regions.append(Region(found, allowed & _lookup(indices, answer), "model", score))
+        return regions
 
 
 def _refuse_file(cache: Path | None) -> Path | None:
@@ -122,33 +116,26 @@ def _refuse_file(cache: Path | None) -> Path | None:
     return folder
 
 
-def _lookup(places: Sequence[int], answer: Answer) -> np.ndarray:
+def _lookup(indices: Sequence[int], answer: Answer) -> np.ndarray:
     is_member = np.zeros(len(answer.segments) + 1, bool)
-    is_member[np.asarray(places) + 1] = True
-    return np.asarray(is_member[answer.places])
+    is_member[np.asarray(indices) + 1] = True
+    return np.asarray(is_member[answer.numbers])
 
 
-def _mean_score(places: Sequence[int], answer: Answer, areas: np.ndarray) -> float | None:
-    """By pixels, over the segments that have a score."""
-    scored = [(int(areas[place]), score) for place in places if (score := answer.segments[place].score) is not None]
-    total = sum(area for area, _ in scored)
-    return round(sum(area * score for area, score in scored) / total, 4) if total else None
-
-
-def _read_ahead(pictures: Iterable[PictureRecord], most: int = 4) -> Iterator[tuple[str, np.ndarray]]:
+def _read_ahead(images: Iterable[ImageRecord], most: int = 4) -> Iterator[tuple[str, np.ndarray]]:
     """Names and pixels of the images that can be read, decoded while the model is at work on earlier ones."""
     with ThreadPoolExecutor(1) as pool:
         waiting = []
-        for picture in pictures:
-            waiting.append(pool.submit(_pixels_if_readable, picture))
+        for image in images:
+            waiting.append(pool.submit(_pixels_if_readable, image))
             if len(waiting) >= most:
                 yield from waiting.pop(0).result()
         for future in waiting:
             yield from future.result()
 
 
-def _pixels_if_readable(picture: PictureRecord) -> list[tuple[str, np.ndarray]]:
+def _pixels_if_readable(image: ImageRecord) -> list[tuple[str, np.ndarray]]:
     try:
-        return [(picture.name, read_pixels(picture))]
+        return [(image.name, read_pixels(image))]
     except (DatasetError, MissingFileError):
         return []  # it is reported when its own turn comes

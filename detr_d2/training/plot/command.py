@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Reads the runs and writes the picture or the page.
+    """Reads the runs and writes the image or the page.
 
     Raises:
         ConfigError: the file is to be neither PNG nor HTML, a negative ``--smooth``, or two runs of one name.

@@ -1,4 +1,4 @@
-"""Runs in one picture."""
+"""Runs in one image."""
 
 from __future__ import annotations
 

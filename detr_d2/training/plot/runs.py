@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from detr_d2.errors import ConfigError, DatasetError
-from detr_d2.visualization.curves import metrics_file, read_metrics
+from detr_d2.training.plot.metrics import metrics_file, read_metrics
 
 #: A line has no more points than this: more are averaged, neighbours together.
 MAX_POINTS = 400

@@ -1,0 +1,209 @@
+"""Rules of a file's ``categories``: one id and one name for each, and things told from stuff."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeGuard
+
+from ..similar_names import is_text
+from .ids import ID_DUPLICATE
+from .json_files import JSON_KEY
+from .rule import CATEGORIES, Done, Finding, Fix, Place, setting
+from .values import as_flag, as_whole, free_ids, is_whole, numbered, shown
+
+_QUIRK = re.compile(r"^\s|\s$|[()\[\]{}<>%/\\\"'\x00-\x1f]|[\s_-]{2,}")
+
+CATEGORY_ID = CATEGORIES.error(
+    "category-id",
+    "write a whole number, as categories has it",
+    '`7.0` and `"7"` become 7; other ids of categories are new ones; labels that fit none are left out',
+)
+CATEGORY_UNKNOWN = CATEGORIES.error("category-unknown", "add the category to categories, or correct the id", "left out")
+CATEGORY_NAME = CATEGORIES.error(
+    "category-name",
+    "give each category a name of its own, as text",
+    "`class_<id>`; two of the same name become one",
+)
+ISTHING = CATEGORIES.error(
+    "isthing",
+    "write 1 for a thing (countable) and 0 for stuff",
+    "as it was meant; else as the name is known (COCO's and construction's); else 1",
+)
+CATEGORY_GAP = CATEGORIES.warning(
+    "category-gap",
+    "nothing to do here: ids are mapped; programs that count classes by the highest id go wrong",
+    "stays",
+)
+CATEGORY_NAME_QUIRK = CATEGORIES.warning(
+    "category-name-quirk",
+    "rename it, so that it is the same in every export",
+    "the plain name, if no other category has it",
+)
+CATEGORY_NAME_ALIKE = CATEGORIES.warning("category-name-alike", "merge the two, or name them apart", "stays")
+
+
+def normalised_name(name: str) -> str:
+    """A class name without case, brackets and what stands in them, and with one ``_`` between words.
+
+    ``'Wheel-Loader '`` and ``'wheel_loader'`` are the same, ``'concrete_pump_(50%)'`` is ``'concrete_pump'``.
+    """
+    without = re.sub(r"\([^()]*\)|\[[^\[\]]*\]", " ", name)
+    return "_".join(re.findall(r"[^\W_]+", (without if without.strip(" _-") else name).lower()))
+
+
+def is_quirky(name: str) -> bool:
+    """Whether a class name has what labelling programs add: outer spaces, brackets, doubled spaces and dashes."""
+    return bool(_QUIRK.search(name))
+
+
+class Categories:
+    """The categories of a file, looked at one after another.
+
+    Args:
+        entries: of ``categories``; what isn't an object is passed by.
+        file: their JSON.
+        with_isthing: a panoptic file, where each category must say whether it is a thing.
+        is_thing_of: 1 or 0 for names that are known, in their plain form; for fixes.
+    """
+
+    def __init__(
+        self, entries: list[Any], file: str, with_isthing: bool, is_thing_of: Mapping[str, int] | None = None
+    ) -> None:
+        self._file, self._with_isthing, self._is_thing_of = file, with_isthing, is_thing_of or {}
+        self.is_empty = not entries
+        self.entries: list[dict[str, Any]] = []
+        #: Id to be written by the id that the file has; several where categories of one name became one.
+        self.ids: dict[int | str, int] = {}
+        #: Ids that mean several categories: nobody knows what is labelled with them.
+        self.unclear: set[int] = set()
+        self._first: dict[int, tuple[int, Any]] = {}
+        self._first_of_name: dict[str, tuple[int, dict[str, Any]]] = {}
+        self._free_ids = free_ids(entry for _, entry in numbered(entries))
+        names = [entry.get("name") for _, entry in numbered(entries)]
+        self._plain_names = Counter(normalised_name(name) for name in set(filter(_is_name, names)))
+
+    @property
+    def names(self) -> dict[int, Any]:
+        """Names by id."""
+        return {entry["id"]: entry.get("name") for entry in self.entries}
+
+    def id_of(self, value: Any) -> int | None:
+        """The id to be written for what a label has for its category; None where there is none."""
+        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+            return None
+        if isinstance(value, str) and value in self.ids:
+            return self.ids[value]
+        number = as_whole(value)
+        return self.ids.get(number) if number is not None else None
+
+    def rules(self, entry: dict[str, Any], number: int) -> Iterator[Finding]:
+        """Findings about one category."""
+        place = Place(self._file, text=f"categories[{number}] ({shown(entry.get('name'))})")
+        if not is_whole(entry.get("id")):
+            yield place.found(CATEGORY_ID, f"has id={shown(entry.get('id'))}.", self._numbering(entry))
+        if is_whole(entry.get("id")) and entry["id"] in self._first:
+            first, name = self._first[entry["id"]]
+            message = f"has the id {shown(entry['id'])} of categories[{first}]."
+            yield place.found(ID_DUPLICATE, message, self._parting(entry, name))
+        yield from self._name_rules(entry, number, Place(self._file, text=f"categories[{number}]"))
+        is_thing = entry.get("isthing")
+        if (self._with_isthing or "isthing" in entry) and not (is_whole(is_thing) and is_thing in (0, 1)):
+            found = f"isthing={shown(is_thing)}" if "isthing" in entry else "no isthing"
+            yield place.found(ISTHING, f"has {found}.", self._deciding(entry))
+
+    def add(self, entry: dict[str, Any], number: int) -> None:
+        """Keep a category that has been looked at."""
+        if is_whole(entry.get("id")) and entry["id"] not in self._first:
+            self._first[entry["id"]] = number, entry.get("name")
+            self.ids[entry["id"]] = entry["id"]
+            self.entries.append(entry)
+
+    def final_rules(self) -> Iterator[Finding]:
+        """Findings about all together: none at all, ids that leave some out."""
+        if self.is_empty:
+            message = "'categories' is empty; without them there is nothing to learn."
+            yield Place(self._file).found(JSON_KEY, message)
+        ids = sorted(self._first)
+        missing = ids[-1] - ids[0] + 1 - len(ids) if ids else 0
+        if missing:
+            spanned = f"from {shown(ids[0])} to {shown(ids[-1])}"
+            message = f"the {len(ids)} category ids {spanned} leave {shown(missing)} out."
+            yield Place(self._file).found(CATEGORY_GAP, message)
+
+    def _name_rules(self, entry: dict[str, Any], number: int, place: Place) -> Iterator[Finding]:
+        name = entry.get("name")
+        if not _is_name(name):
+            why = ", which isn't text" if isinstance(name, str) and name.strip() else ""
+            text = f"class_{entry.get('id')}"
+            yield place.found(CATEGORY_NAME, f"has name={shown(name)}{why}.", setting(entry, "name", text))
+            if not _is_name(name := entry.get("name")):
+                return
+        first, earlier = self._first_of_name.setdefault(name, (number, entry))
+        if first != number:
+            message = f"has the name {shown(name)} of categories[{first}]."
+            yield place.found(CATEGORY_NAME, message, self._joining(entry, earlier))
+            return
+        plain = normalised_name(name)
+        if is_quirky(name) and plain:
+            fix = setting(entry, "name", plain) if self._plain_names[plain] == 1 else None
+            yield place.found(CATEGORY_NAME_QUIRK, f"is called {shown(name)}; plainly: {shown(plain)}.", fix)
+        alike, _ = self._first_of_name.setdefault(f"\0{plain}", (number, entry))  # no name that was read starts so
+        if alike != number:
+            near = Place(self._file, text=f"categories[{number}], {shown(name)},")
+            yield near.found(CATEGORY_NAME_ALIKE, f"is called almost as categories[{alike}].")
+
+    def _numbering(self, entry_: dict[str, Any]) -> Fix:
+        """Gives a category the id that was meant, or a new one."""
+
+        def apply() -> Done:
+            value = entry_.get("id")
+            whole = as_whole(value)
+            done = setting(entry_, "id", next(self._free_ids) if whole is None else whole)()
+            if isinstance(value, str):
+                self.ids[value] = entry_["id"]
+            return done
+
+        return apply
+
+    def _parting(self, entry: dict[str, Any], name: Any) -> Fix:
+        """A category with the id of an earlier one: a repetition, or nobody knows which one labels mean."""
+
+        def apply() -> Done:
+            if entry.get("name") == name:
+                return Done("removed", f"repeats {shown(name)}", is_gone=True)
+            self.unclear.add(entry["id"])
+            text = f"the id {entry['id']} means {shown(name)} too; what is labelled with it is left out"
+            return Done("removed", text, is_gone=True)
+
+        return apply
+
+    def _joining(self, entry: dict[str, Any], earlier: dict[str, Any]) -> Fix:
+        """A category with the name of an earlier one becomes that one."""
+
+        def apply() -> Done:
+            self.ids[entry["id"]] = earlier["id"]
+            self._first[entry["id"]] = self._first[earlier["id"]]
+            text = f"is one with the category {earlier['id']} of the same name, {shown(entry['name'])}"
+            return Done("mended", text, is_gone=True)
+
+        return apply
+
+    def _deciding(self, entry_: dict[str, Any]) -> Fix:
+        """Says whether a category is a thing: as it was meant, as its name is known, or so."""
+
+        def apply() -> Done:
+            flag, why = as_flag(entry_.get("isthing")), "as it was meant"
+            if flag is None:
+                known = self._is_thing_of.get(normalised_name(entry_["name"]))
+                flag = 1 if known is None else known
+                why = "as the name isn't known: look at it" if known is None else "as the name is known"
+            text = setting(entry_, "isthing", flag)().text
+            return Done("mended", f"{text}, {why}")
+
+        return apply
+
+
+def _is_name(value: Any) -> TypeGuard[str]:
+    return isinstance(value, str) and bool(value.strip()) and is_text(value)

@@ -1,0 +1,284 @@
+"""The way through one COCO file: categories, images, and which labels are on each, as far as the JSON says it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..file_places import is_folder
+from ..image_size import size_problem
+from .boxes import area_rules, area_sum_rules, box_rules
+from .categories import Categories
+from .ids import ID_DUPLICATE
+from .images import ImageId, Images, ListedImage, size_rules
+from .json_files import FOLDER_MISSING, FOLDER_UNKNOWN, PARTS, list_rules, objects_of
+from .labels import (
+    AnnotationIds,
+    category_of_rules,
+    crowd_only_rules,
+    crowd_rules,
+    image_of_rules,
+    unlabelled_rules,
+)
+from .masks import mask_rules
+from .names import IMAGE_MISSING, PNG_MISSING, FileNames
+from .pngs import geometry_rules, is_usable, segment_id_rules
+from .rule import Finding, Place, Walk
+from .values import is_id, numbered, shallow
+
+Entry = dict[str, Any]
+
+
+@dataclass
+class ImageLabels:
+    """What is labelled on one image.
+
+    Args:
+        labels: annotations of COCO instances, or segments of a panoptic JSON.
+        annotation: of a panoptic JSON: the entry that has the name of the PNG; None for instances.
+        count: labels that the file has, those left out included.
+    """
+
+    labels: list[Entry] = field(default_factory=list)
+    annotation: Entry | None = None
+    count: int = 0
+
+
+@dataclass
+class Document:
+    """One COCO file that has been walked through.
+
+    Args:
+        file: the JSON.
+        is_panoptic: COCO panoptic, else COCO instances.
+        categories, images: its parts.
+        labels: by id of the image.
+        image_names, png_names: find the files.
+    """
+
+    file: str
+    is_panoptic: bool
+    categories: Categories
+    images: Images
+    image_names: FileNames
+    png_names: FileNames
+    labels: dict[ImageId, ImageLabels] = field(default_factory=dict)
+
+    def listed(self, image_id: ImageId) -> ListedImage:
+        """An image as the JSON has it now."""
+        entry = self.images.entries[image_id]
+        width, height = (0, 0) if size_problem(entry) else (entry["width"], entry["height"])
+        return ListedImage(image_id, width, height, self.image_names.path(entry.get("file_name")))
+
+
+def walk_document(
+    content: Entry,
+    file: str,
+    images_folder: str | None,
+    panoptic_root: str | None,
+    is_thing_of: Callable[[], Mapping[str, int]] | None = None,
+) -> Walk[Document | None]:
+    """What is wrong in a JSON by itself, and in the names that it gives.
+
+    Args:
+        content: of the file; nothing of it is changed.
+        file: its path.
+        images_folder, panoptic_root: of its files, or None where they aren't known.
+        is_thing_of: 1 or 0 for known names of categories. Given, what is found is fixed: entries are copies, and what
+            needs pixels is left to :func:`~.image.walk_image`; else that is told as far as the JSON says it.
+
+    Returns:
+        What is in it, or None where nothing can be made of it.
+    """
+    for key in PARTS:
+        if not (yield list_rules(content, key, Place(file))):
+            return None
+    annotations = objects_of(content, "annotations")
+    is_panoptic = is_panoptic_file(annotations, panoptic_root)
+    if not (yield _folder_rules(images_folder, "pictures", file)):
+        return None
+    if is_panoptic and not (yield _folder_rules(panoptic_root, "panoptic PNGs", file)):
+        return None
+    walker = _Walker(content, file, is_panoptic, is_thing_of)
+    if not (yield from walker.walk_categories()):
+        return None
+    yield from walker.walk_images(images_folder)
+    document = walker.document(panoptic_root if is_panoptic else None)
+    labels: list[Entry] = []
+    if is_panoptic:
+        yield from walker.walk_panoptic(document, labels)
+    else:
+        yield from walker.walk_instances(document, labels)
+    if not walker.fixes and isinstance(content.get("annotations"), list):
+        yield crowd_only_rules(labels, document.categories.names, file)
+        yield unlabelled_rules(document.images.entries, document.labels, file)
+    return document
+
+
+def is_panoptic_file(annotations: list[Any], panoptic_root: str | None) -> bool:
+    """Whether a JSON is COCO panoptic, by its ``annotations`` and its folders."""
+    return any("segments_info" in entry for _, entry in numbered(annotations)) or (
+        panoptic_root is not None and not any("bbox" in entry for _, entry in numbered(annotations))
+    )
+
+
+def _folder_rules(folder: str | None, what: str, file: str) -> Iterator[Finding]:
+    if folder is None:
+        yield Place(file).found(FOLDER_UNKNOWN, f"the folder of its {what} isn't known; none was looked at.")
+    elif not is_folder(folder):
+        yield Place(folder).found(FOLDER_MISSING, f"isn't there; it should hold the {what} of {file}.")
+
+
+class _Walker:
+    """Goes through the parts of one file, in turn; see :func:`walk_document`."""
+
+    def __init__(
+        self, content: Entry, file: str, is_panoptic: bool, is_thing_of: Callable[[], Mapping[str, int]] | None
+    ) -> None:
+        self._file, self._is_panoptic = file, is_panoptic
+        self.fixes = is_thing_of is not None
+        self._copy: Callable[[Entry], Entry] = shallow if self.fixes else lambda entry: entry
+        self._has_categories = isinstance(content.get("categories"), list)
+        self._entries, self._annotations, categories = (objects_of(content, key) for key in PARTS)
+        self.categories = Categories(categories, file, is_panoptic, is_thing_of() if is_thing_of else None)
+        self._category_entries = categories
+
+    def walk_categories(self) -> Walk[bool]:
+        """Categories; False where there is none."""
+        for number, original in numbered(self._category_entries):
+            entry = self._copy(original)
+            if (yield self.categories.rules(entry, number)):
+                self.categories.add(entry, number)
+        return not self._has_categories or (yield self.categories.final_rules())
+
+    def walk_images(self, folder: str | None) -> Walk[None]:
+        """Entries of ``images``."""
+        names = [entry.get("file_name") for _, entry in numbered(self._entries)] if self.fixes else ()
+        stems = _stems_of(self._annotations) if self.fixes and self._is_panoptic else {}
+        self.image_names = FileNames(folder, IMAGE_MISSING, names)
+        self.images = Images(self._file, self.image_names, stems)
+        for number, original in numbered(self._entries):
+            entry = self._copy(original)
+            if not (yield self.images.rules(entry, number)):
+                self.images.leave_out(entry.get("id"))
+            elif self.images.add(entry) and not self.fixes:
+                yield size_rules(entry, Place(self._file, entry["id"], None, f"images[{number}]"))
+
+    def document(self, panoptic_root: str | None) -> Document:
+        """What labels are put into."""
+        names = [entry.get("file_name") for _, entry in numbered(self._annotations)] if self.fixes else ()
+        png_names = FileNames(panoptic_root, PNG_MISSING, names)
+        return Document(self._file, self._is_panoptic, self.categories, self.images, self.image_names, png_names)
+
+    def walk_instances(self, document_: Document, labels_: list[Entry]) -> Walk[None]:
+        """Annotations of COCO instances; all are put into ``labels_``."""
+        ids = AnnotationIds(self._annotations)
+        found = document_.labels
+        if self.fixes:
+            found.update((image_id, ImageLabels()) for image_id in self.images.entries)
+        sizes = {image_id: document_.listed(image_id).size for image_id in self.images.entries}
+        for number, original in numbered(self._annotations):
+            if self._is_gone(original):
+                continue
+            label = self._copy(original)
+            place = Place(self._file, original.get("image_id"), original.get("id"), f"annotations[{number}]")
+            size = sizes.get(original["image_id"], (0, 0)) if is_id(original.get("image_id")) else (0, 0)
+            kept = yield self._annotation_rules(label, ids, size, place)
+            labels_.append(label)
+            if kept:
+                ids.add(label, original)
+            image_id = self._image_of(label)
+            if image_id is not None:
+                group = found.setdefault(image_id, ImageLabels())
+                group.count += 1
+                if kept:
+                    group.labels.append(self._settled(label, image_id))
+
+    def _annotation_rules(
+        self, label: Entry, ids: AnnotationIds, size: tuple[int, int], place: Place
+    ) -> Iterator[Finding]:
+        yield from image_of_rules(label, self.images, place)
+        yield from ids.rules(label, place)
+        yield from category_of_rules(label, self.categories, place)
+        yield from crowd_rules(label, place)
+        if not self.fixes:
+            yield from box_rules(label, size, place)
+            yield from area_rules(label, place)
+            yield from mask_rules(label, size, place)
+
+    def walk_panoptic(self, document_: Document, labels_: list[Entry]) -> Walk[None]:
+        """Annotations of COCO panoptic; all segments with ids of their own are put into ``labels_``."""
+        found = document_.labels
+        for number, original in numbered(self._annotations):
+            if self._is_gone(original):
+                continue
+            entry = self._copy(original)
+            place = Place(self._file, original.get("image_id"), None, f"annotations[{number}]")
+            if not (yield image_of_rules(entry, self.images, place)):
+                continue
+            image_id = self._image_of(entry)
+            if image_id is not None and image_id in found:
+                yield [place.found(ID_DUPLICATE, "is of a picture that has its annotation already.")]
+                continue
+            is_right = yield document_.png_names.rules(entry, place)
+            is_right = (yield list_rules(entry, "segments_info", place)) and is_right
+            group = ImageLabels(annotation=entry if is_right else None, count=1)
+            size = document_.listed(image_id).size if image_id is not None else (0, 0)
+            if is_right:
+                yield from self._walk_segments(entry, group, size, place)
+            if image_id is not None:
+                found[image_id] = group
+            labels_ += group.labels
+
+    def _walk_segments(self, entry: Entry, group_: ImageLabels, size: tuple[int, int], place: Place) -> Walk[None]:
+        segments = objects_of(entry, "segments_info")
+        group_.count = len(segments)
+        taken: set[int] = set()
+        for number, segment in numbered(segments):
+            here = Place(place.file, place.image_id, segment.get("id"), f"{place.text}.segments_info[{number}]")
+            kept = yield self._segment_rules(segment, taken, size, here)
+            if self.fixes:
+                if kept:
+                    group_.labels.append(self._settled(segment))
+            elif is_usable(segment.get("id")) and segment["id"] not in taken:
+                taken.add(segment["id"])
+                group_.labels.append(segment)
+        if not self.fixes:
+            yield area_sum_rules(group_.labels, size, place)
+
+    def _segment_rules(self, segment: Entry, taken: set[int], size: tuple[int, int], place: Place) -> Iterator[Finding]:
+        if not self.fixes:
+            yield from segment_id_rules(segment, taken, place)
+        yield from category_of_rules(segment, self.categories, place)
+        yield from crowd_rules(segment, place)
+        if not self.fixes:
+            yield from geometry_rules(segment, size, place, None)
+
+    def _is_gone(self, original: Entry) -> bool:
+        """Whether a label is left out with its image, which has been told."""
+        value = original.get("image_id")
+        return self.fixes and self.images.id_of(value) is None and self.images.was_left_out(value)
+
+    def _image_of(self, label: Entry) -> ImageId | None:
+        value = label.get("image_id")
+        return self.images.id_of(value) if self.images.is_listed(value) else None
+
+    def _settled(self, label_: Entry, image_id: ImageId | None = None) -> Entry:
+        """A label of what its image and category have become."""
+        if self.fixes:
+            label_["category_id"] = self.categories.ids[label_["category_id"]]
+            if image_id is not None:
+                label_["image_id"] = image_id
+        return label_
+
+
+def _stems_of(entries: list[Any]) -> dict[ImageId, str]:
+    """Name without ending of the PNG of each image of a panoptic JSON, by the id that the JSON has."""
+    found: dict[ImageId, str] = {}
+    for _, entry in numbered(entries):
+        image_id, name = entry.get("image_id"), entry.get("file_name")
+        if isinstance(name, str) and is_id(image_id):
+            found.setdefault(image_id, os.path.splitext(name)[0])
+    return found

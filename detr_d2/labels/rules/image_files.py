@@ -1,0 +1,259 @@
+"""Rules of image files: what is wrong with their pixels, sizes and EXIF tags, and the files that are right instead."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Set
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ..file_places import copy_file, opened, size_of
+from ..image_decoding import (
+    INFO_OF_EXIF,
+    TURNED_SIDEWAYS,
+    is_deep,
+    load_eight_bits,
+    open_image,
+    orientation_of,
+    turned,
+    unreadable_reason,
+)
+from ..image_size import MOST_PIXELS
+from .rule import IMAGES, Done, Finding, Fix, Place, Rule
+from .values import shown
+
+#: width, height
+Size = tuple[int, int]
+
+PLAIN_MODES = ("RGB", "L")
+#: Sizes whose sides' ratios differ by no more than this are of one image, made smaller or larger.
+_SAME_RATIO = 0.01
+_WRITTEN = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+#: What Pillow keeps of an image, and would write again.
+_FORGOTTEN = (*INFO_OF_EXIF, "transparency")
+
+IMAGE_BROKEN = IMAGES.error(
+    "picture-broken", "restore the picture from its origin, or remove it", "left out with its labels"
+)
+IMAGE_LARGE = IMAGES.error(
+    "picture-large", "make it smaller: it is beyond what Pillow takes for safe to open", "left out with its labels"
+)
+IMAGE_SIZE = IMAGES.error(
+    "picture-size",
+    "correct width and height, or take the picture that was labelled",
+    "the size of run lengths and PNGs decides; else the picture is resized, if the sides' ratio is right; "
+    "else left out",
+    needs_pixels=True,
+)
+IMAGE_TURNED = IMAGES.error(
+    "picture-turned",
+    "label the upright picture, or save it without the EXIF orientation that turns it",
+    "saved without the tag",
+    needs_pixels=True,
+)
+IMAGE_ORIENTATION = IMAGES.warning(
+    "picture-orientation",
+    "make sure that the labels fit the upright picture, then save it upright, without the tag",
+    "stays",
+)
+IMAGE_DEPTH = IMAGES.warning(
+    "picture-depth",
+    "save it with 8 bits a channel; the highest 8 that are used count here, maybe not elsewhere",
+    "the highest 8 bits that are used",
+    needs_pixels=True,
+)
+IMAGE_MODE = IMAGES.warning(
+    "picture-mode",
+    "save it as RGB; it is converted each time, transparency and inks are lost",
+    "RGB",
+    needs_pixels=True,
+)
+
+
+class Unreadable(Exception):
+    """A file can't be read; ``args`` are the rule that it breaks and a sentence."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How an image becomes that of a copy; nothing of it: it is copied byte by byte.
+
+    Args:
+        as_stored: the EXIF tag that turns it goes.
+        resized: the size that it gets, that of its labels.
+        plain: it becomes RGB of 8 bits a channel.
+    """
+
+    as_stored: bool = False
+    resized: Size | None = None
+    plain: bool = False
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether the file stays as it is."""
+        return not (self.as_stored or self.resized or self.plain)
+
+
+@dataclass
+class ImageFile:
+    """An image file that was read to its last pixel.
+
+    Args:
+        path: where it is.
+        size: before an EXIF tag turns it.
+        orientation: that tag, or None.
+        mode: Pillow's.
+        is_deep: a channel has more than 8 bits.
+        image: as Pillow opened it.
+        pixels: of 8 bits a channel.
+        plan: what it is to become.
+    """
+
+    path: str
+    size: Size
+    orientation: int | None
+    mode: str
+    is_deep: bool
+    image: Image.Image
+    pixels: Image.Image
+    plan: Plan = field(default_factory=Plan)
+
+    @property
+    def shown_size(self) -> Size:
+        """width, height as it is shown, once the plan is carried out."""
+        if self.plan.resized:
+            return self.plan.resized
+        is_turned = self.orientation in TURNED_SIDEWAYS and not self.plan.as_stored
+        return self.size[::-1] if is_turned else self.size
+
+
+def read_image_file(path: str) -> ImageFile:
+    """Read an image to its last pixel.
+
+    Raises:
+        Unreadable: it can't be read.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of sizes and of odd EXIF data; both are looked at below
+            with opened(path) as file, open_image(file) as image:
+                size, mode, has_more_bits = image.size, image.mode, is_deep(image)
+                if size[0] * size[1] > MOST_PIXELS:
+                    raise Unreadable(IMAGE_LARGE, f"has {size[0]}x{size[1]} pixels.")
+                pixels = load_eight_bits(image)  # before EXIF is asked for: see orientation_of
+                return ImageFile(path, size, orientation_of(image), mode, has_more_bits, image, pixels)
+    except Unreadable:
+        raise
+    except Image.DecompressionBombError as error:
+        raise Unreadable(IMAGE_LARGE, f"{error}") from error
+    except Exception as error:  # decoders raise whatever they like on broken files
+        raise unreadable(IMAGE_BROKEN, path, error) from error
+
+
+def unreadable(rule: Rule, path: str, error: Exception) -> Unreadable:
+    """What a decoder raised, as what is wrong with a file."""
+    return Unreadable(rule, f"can't be read: {unreadable_reason(error, size_of(path))}.")
+
+
+def image_file_rules(
+    file: ImageFile, image_id: Any, entry: dict[str, Any] | None, masks: Set[Size] = frozenset()
+) -> Iterator[Finding]:
+    """Findings about an image file that can be read.
+
+    Args:
+        file: its plan is what is fixed.
+        image_id: in the JSON.
+        entry: its ``width`` and ``height`` are right by themselves, and fixed; None where the JSON says none.
+        masks: sizes of the masks on it, if they have some: when all agree, they tell which size is right.
+    """
+    place = Place(file.path, image_id)
+    said = (entry["width"], entry["height"]) if entry is not None else None
+    if said is not None and said != file.shown_size:
+        yield _size_finding(file, place, entry or {}, said, masks)
+    elif file.orientation not in (None, 1):
+        yield place.found(IMAGE_ORIENTATION, f"is turned by its EXIF tag (orientation {file.orientation}).")
+    if file.is_deep:
+        message = f"has more than 8 bits a channel (mode {file.mode})."
+        yield place.found(IMAGE_DEPTH, message, _planning(file, _PLAIN.format(shown(file.mode)), plain=True))
+    elif file.mode not in PLAIN_MODES:
+        message = f"has the mode {file.mode}."
+        yield place.found(IMAGE_MODE, message, _planning(file, _PLAIN.format(shown(file.mode)), plain=True))
+
+
+_PLAIN = "saved as RGB, 8 bits a channel (it was {})"
+
+
+def _size_finding(file: ImageFile, place: Place, entry_: dict[str, Any], said: Size, masks: Set[Size]) -> Finding:
+    """What is right where the JSON and the file differ: masks are of a size, too, and decide."""
+    upright, stored = file.shown_size, file.size
+    sizes = f"is {upright[0]}x{upright[1]} pixels upright; the JSON says {said[0]}x{said[1]}"
+    evidence = next(iter(masks)) if len(masks) == 1 else None
+    text = f"{said[0]}x{said[1]} pixels, as its labels are"
+
+    def resize_entry() -> Done:
+        entry_["width"], entry_["height"] = upright
+        return Done("mended", f"width and height are {upright[0]} and {upright[1]} now, as it is")
+
+    fix: Fix | None = None
+    if evidence == upright:
+        fix = resize_entry
+    elif said == stored:
+        fix = _planning(file, f"saved without the EXIF tag that turns it: {text}", as_stored=True)
+    elif evidence in (None, said) and same_ratio(said, upright):
+        fix = _planning(file, f"resized from {upright[0]}x{upright[1]} to {text}", resized=said)
+    if said == stored:
+        tag = f"as before its EXIF tag {file.orientation} turns it"
+        return place.found(IMAGE_TURNED, f"{sizes}, {tag}.", fix)
+    return place.found(IMAGE_SIZE, f"{sizes}.", fix)
+
+
+def _planning(file_: ImageFile, text: str, **changes: Any) -> Fix:
+    def apply() -> Done:
+        file_.plan = Plan(**{**vars(file_.plan), **changes})
+        return Done("mended", text)
+
+    return apply
+
+
+def same_ratio(first: Size, second: Size) -> bool:
+    """Whether images of these sizes can be one, made smaller or larger."""
+    ratio = first[0] * second[1] / (first[1] * second[0])
+    return abs(ratio - 1) <= _SAME_RATIO
+
+
+def write_image_file(file: ImageFile, target: Path) -> Path:
+    """The image as its plan has it.
+
+    Args:
+        file: the original.
+        target: where to; another ending where this kind of image can't be written.
+
+    Returns:
+        Where it is.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    plan, kind = file.plan, file.image.format
+    if plan.is_copy:
+        copy_file(file.path, target)
+        return target
+    changed = file.pixels if plan.as_stored else turned(file.pixels, file.orientation)
+    for key in _FORGOTTEN:
+        changed.info.pop(key, None)
+    if kind == "JPEG" and not (plan.resized or plan.plain):
+        file.image.save(target, "JPEG", quality="keep")  # the same tables: as good as lossless
+        return target
+    if kind not in _WRITTEN:
+        kind = "JPEG" if kind == "MPO" else "PNG"
+        target = target if kind == "JPEG" else target.with_name(f"{target.name}.png")
+    changed = changed.convert("RGB") if plan.plain else changed
+    if plan.resized:
+        changed = changed.resize(plan.resized, Image.Resampling.LANCZOS)
+    options: dict[str, Any] = {"quality": 95} if kind in ("JPEG", "WEBP") else {}
+    changed.save(target, kind, **options)
+    return target

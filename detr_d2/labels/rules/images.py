@@ -1,0 +1,178 @@
+"""Rules of a file's ``images``: one entry for each file, one id for each entry, and which labels belong to which."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..image_size import size_problem
+from .ids import ID_DUPLICATE, ID_TYPE
+from .image_files import IMAGE_LARGE
+from .json_files import JSON_KEY, JSON_TYPE
+from .names import FileNames
+from .rule import IMAGES, Done, Finding, Fix, Place, setting
+from .values import as_whole, is_id, same, shown
+
+#: What ``images`` has for an id.
+ImageId = int | str
+#: width, height
+Size = tuple[int, int]
+
+IMAGE_UNLABELLED = IMAGES.warning(
+    "picture-unlabelled", "label them, or remove them from images", "stays; left out, if it loses its last label"
+)
+_SIZE_RULES = {rule.code: rule for rule in (JSON_KEY, JSON_TYPE, IMAGE_LARGE)}
+
+
+@dataclass(frozen=True)
+class ListedImage:
+    """An image as the JSON has it.
+
+    Args:
+        image_id: its id.
+        width, height: in pixels; 0 and 0 where the JSON doesn't say them rightly.
+        path: of its file; None where that isn't known.
+    """
+
+    image_id: ImageId
+    width: int
+    height: int
+    path: str | None
+
+    @property
+    def size(self) -> Size:
+        """width, height"""
+        return self.width, self.height
+
+
+def size_rules(entry: dict[str, Any], place: Place, known: Size | None = None) -> Iterator[Finding]:
+    """Findings about ``width`` and ``height``.
+
+    Args:
+        entry: of ``images``.
+        place: of the entry.
+        known: the size of the image's file, or of the masks on it; for the fix.
+    """
+    problem = size_problem(entry)
+    if problem:
+
+        def apply() -> Done:
+            assert known is not None
+            entry["width"], entry["height"] = known
+            return Done("mended", f"width and height are {known[0]} and {known[1]} now")
+
+        yield place.found(_SIZE_RULES[problem[0]], problem[1], apply if known else None)
+
+
+class Images:
+    """The images of a file, looked at one after another.
+
+    Args:
+        file: their JSON.
+        names: looks for their files.
+        stems: names without ending of the PNGs that belong to an id, of a panoptic file: they tell which image of
+            several with one id is meant.
+    """
+
+    def __init__(self, file: str, names: FileNames, stems: Mapping[ImageId, str] | None = None) -> None:
+        self._file, self._names, self._stems = file, names, stems or {}
+        self.entries: dict[ImageId, dict[str, Any]] = {}
+        self._merged: dict[ImageId, ImageId] = {}
+        self._gone: set[ImageId] = set()
+
+    def rules(self, entry: dict[str, Any], number: int) -> Iterator[Finding]:
+        """Findings about the id and the name of one entry."""
+        place = Place(self._file, text=f"images[{number}]")
+        if not is_id(entry.get("id")):
+            whole = as_whole(entry.get("id"))
+            fix = setting(entry, "id", whole) if whole is not None else None
+            yield replace(place, image_id=whole).found(ID_TYPE, f"has id={shown(entry.get('id'))}.", fix)
+            if not is_id(entry.get("id")):
+                return
+        image_id = entry["id"]
+        place = replace(place, image_id=image_id)
+        if image_id in self.entries or image_id in self._gone:
+            yield place.found(ID_DUPLICATE, "has the id of an earlier picture.", self._choosing(entry))
+            if image_id in self.entries:
+                return
+        yield from self._names.rules(entry, place, lambda other: self._merging(entry, other))
+
+    def add(self, entry: dict[str, Any]) -> bool:
+        """Keep an entry that has been looked at; False where its id can't be used."""
+        if not is_id(entry.get("id")) or entry["id"] in self.entries:
+            return False
+        self.entries[entry["id"]] = entry
+        return True
+
+    def leave_out(self, image_id: Any) -> None:
+        """Labels of this id are of an image that is left out."""
+        if is_id(image_id) and image_id not in self.entries and image_id not in self._merged:
+            self._gone.add(image_id)
+
+    def id_of(self, value: Any) -> ImageId | None:
+        """The id to be written for what a label has for its image; None: there is none, or it has been left out."""
+        for candidate in _readings(value):
+            image_id = self._merged.get(candidate, candidate)
+            if image_id in self.entries:
+                return image_id
+        return None
+
+    def was_left_out(self, value: Any) -> bool:
+        """Whether the image of a label was there, and is left out for a fault of its own."""
+        return any(candidate in self._gone for candidate in _readings(value))
+
+    def is_listed(self, value: Any) -> bool:
+        """Whether a label's image is there by just this id."""
+        return is_id(value) and (value in self.entries or value in self._merged)
+
+    def _choosing(self, entry: dict[str, Any]) -> Fix:
+        """Of several entries with one id the one that a PNG is named like; else nobody knows whose the labels are."""
+
+        def apply() -> Done:
+            image_id, name = entry["id"], entry.get("file_name")
+            earlier = self.entries.get(image_id)
+            stem = self._stems.get(image_id)
+            if earlier is not None and earlier.get("file_name") == name:
+                return Done("mended", f"{shown(name)} was listed before", is_gone=True)
+            if earlier is not None and _stem_of(earlier) == stem:
+                name = earlier["file_name"]
+                return Done("removed", f"the labels of this id are those of {shown(name)}", is_gone=True)
+            self.entries.pop(image_id, None)
+            if _stem_of(entry) == stem:
+                self._gone.discard(image_id)
+                return Done("removed", f"the labels of this id are those of {shown(name)}; other pictures are left out")
+            self._gone.add(image_id)
+            return Done("removed", "nobody knows whose the labels of this id are; all are left out", is_gone=True)
+
+        return apply
+
+    def _merging(self, entry: dict[str, Any], other: Any) -> Fix:
+        """An entry of the same file as that of another id becomes one with it, if both say the same of it."""
+
+        def apply() -> Done:
+            name, earlier = shown(entry["file_name"]), self.entries.get(other, {})
+            sizes = [(each.get("width"), each.get("height")) for each in (entry, earlier)]
+            if earlier and same(*sizes):
+                self._merged[entry["id"]] = other
+                text = f"{name} is image id {shown(other)} too; the labels of both are together now"
+                return Done("mended", text, is_gone=True)
+            text = f"{name} is image id {shown(other)} too, otherwise; left out with its labels"
+            return Done("removed", text, is_gone=True)
+
+        return apply
+
+
+def _stem_of(entry: dict[str, Any]) -> str:
+    return os.path.splitext(str(entry.get("file_name")))[0]
+
+
+def _readings(value: Any) -> Iterator[ImageId]:
+    """What an image id may mean: itself first."""
+    if is_id(value):
+        yield value
+    whole = as_whole(value) if not isinstance(value, bool) else None
+    if whole is not None:
+        yield whole
+        yield str(whole)

@@ -1,0 +1,176 @@
+"""Rules of the file names that a JSON gives: escapes, collisions, files that aren't there."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from ..file_places import NOT_THERE, is_file, is_folder, names_in, why_no_file
+from ..image_decoding import IMAGE_SUFFIXES
+from .json_files import JSON_KEY
+from .rule import IMAGES, NAMES, PNGS, Finding, Fix, Place, Rule, setting
+from .values import shown
+
+_DRIVE_OR_ADDRESS = re.compile(r"[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+
+IMAGE_MISSING = IMAGES.error(
+    "picture-missing",
+    "restore the picture, or remove its entry",
+    "another spelling if that is there; else left out with its labels",
+)
+IMAGE_SUFFIX = IMAGES.warning(
+    "picture-suffix",
+    "call it by what it is: prepare and demo.py look for .jpg, .png, .webp, .bmp, .tif and .gif",
+    "stays",
+)
+PNG_MISSING = PNGS.error(
+    "png-missing",
+    "restore the PNG, or remove the annotation",
+    "another spelling if that is there; else left out with its picture",
+)
+PATH_ESCAPE = NAMES.error(
+    "path-escape",
+    "write a path below the folder of the pictures: no '..', no absolute path, no drive, no address",
+    "the file of that name in the folder, if there is one; else left out",
+)
+PATH_DUPLICATE = NAMES.error(
+    "path-duplicate",
+    "keep one entry for each file and put all its labels there",
+    "one entry; left out, where sizes differ",
+)
+PATH_COLLISION = NAMES.warning(
+    "path-collision",
+    "rename: the names are the same once folders are merged, or on systems that ignore case",
+    "stays",
+)
+
+
+def escape_of(name: str) -> str | None:
+    """Why a file name may not be used below a folder, or None."""
+    parts = re.split(r"[/\\]", name)
+    if name[:1] in ("/", "\\", "~") or _DRIVE_OR_ADDRESS.match(name):
+        return "is absolute"
+    if ".." in parts:
+        return "leads out of its folder"
+    if "\\" in name:
+        return "has a backslash, which only Windows takes for a folder"
+    if _CONTROL.search(name):
+        return "has characters that aren't text"
+    return None
+
+
+class FileNames:
+    """The file names of one kind in one JSON, looked at one after another.
+
+    Args:
+        folder: that the names start at; None, or one that isn't there: not known, and nothing is looked for.
+        missing: rule that a file that isn't there breaks.
+        named: all names that the JSON gives, none of which is put in place of a wrong one.
+    """
+
+    def __init__(self, folder: str | None, missing: Rule, named: Iterable[Any] = ()) -> None:
+        self.folder = folder if folder and is_folder(folder) else None
+        self._missing = missing
+        self._claimed = {
+            os.path.normpath(name) for name in named if isinstance(name, str) and name and not escape_of(name)
+        }
+        self._first_of_name: dict[str, Any] = {}
+        self._first_of_folded: dict[str, Any] = {}
+        self._first_of_base: dict[str, Any] = {}
+        self._has_named_base = False
+        self._listings: dict[str, dict[str, str]] = {}
+
+    def rules(
+        self, entry: dict[str, Any], place: Place, merge: Callable[[Any], Fix] | None = None
+    ) -> Iterator[Finding]:
+        """Findings about ``file_name``.
+
+        Args:
+            entry: of an image, or of a PNG.
+            place: of the entry.
+            merge: makes what fixes an entry of the same file as that of an earlier image id.
+        """
+        name = entry.get("file_name")
+        if not isinstance(name, str) or not name:
+            yield place.found(JSON_KEY, f"has file_name={shown(name)}.")
+            return
+        reason = escape_of(name)
+        if reason:
+            message = f"has file_name={shown(name)}, which {reason}."
+            yield place.found(PATH_ESCAPE, message, self._renaming(entry, self._below(name)))
+            if entry["file_name"] is name:
+                return
+            name = entry["file_name"]
+        yield from self._collisions(name, place, merge)
+        if self._missing is IMAGE_MISSING and os.path.splitext(name)[1].lower() not in IMAGE_SUFFIXES:
+            yield place.found(IMAGE_SUFFIX, f"has file_name={shown(name)}, which isn't called as images are.")
+        path = self.path(name)
+        why = why_no_file(path) if path is not None else None
+        if path is not None and why:
+            other = self._spelled(name) if why == NOT_THERE else None
+            near = f"; {shown(os.path.basename(other))} is" if other else ""
+            at = Place(path, place.image_id)
+            yield at.found(self._missing, f"{why}{near}.", self._renaming(entry, other))
+
+    def path(self, name: Any) -> str | None:
+        """Where the file is; None for names that aren't allowed, and where the folder isn't known."""
+        if self.folder is None or not isinstance(name, str) or not name or escape_of(name):
+            return None
+        return os.path.join(self.folder, *name.split("/"))
+
+    def _collisions(self, name: str, place: Place, merge: Callable[[Any], Fix] | None) -> Iterator[Finding]:
+        plain = os.path.normpath(name)
+        other = self._first_of_name.setdefault(plain, place.image_id)
+        if other is not place.image_id:
+            fix = merge(other) if merge is not None else None
+            yield place.found(PATH_DUPLICATE, f"has {shown(name)}, the file of image id {shown(other)} too.", fix)
+            return
+        same = self._first_of_folded.setdefault(plain.casefold(), plain)
+        first = self._first_of_base.setdefault(os.path.basename(plain).casefold(), plain)
+        if same != plain:
+            yield place.found(PATH_COLLISION, f"has {shown(name)} beside {shown(same)}.")
+        elif first != plain and not self._has_named_base:
+            self._has_named_base = True  # names in folders of their own are well here; once is enough
+            message = f"has {shown(name)} beside {shown(first)}, the first such pair in this file."
+            yield place.found(PATH_COLLISION, message)
+
+    def _renaming(self, entry: dict[str, Any], name: str | None) -> Fix | None:
+        """What gives an entry the name that was meant, if no other entry has it."""
+        if name is None or os.path.normpath(name) in self._claimed:
+            return None
+        self._claimed.add(os.path.normpath(name))
+        return setting(entry, "file_name", name)
+
+    def _below(self, name: str) -> str | None:
+        """The file of a name that leads elsewhere, with as many of its folders as fit; None where there is none."""
+        parts = [part for part in re.split(r"[/\\]", name) if part not in ("", ".", "..") and not part.endswith(":")]
+        for first in range(len(parts)):
+            candidate = "/".join(parts[first:])
+            path = self.path(candidate)
+            if path is None:
+                is_meant = escape_of(candidate) is None and first == len(parts) - 1  # the folder isn't known
+                found = candidate if is_meant else None
+            else:
+                found = candidate if is_file(path) else self._spelled(candidate)
+            if found is not None:
+                return found
+        return None
+
+    def _spelled(self, name: str) -> str | None:
+        """A file of the same name in other letters, or None."""
+        path = self.path(name)
+        if path is None:
+            return None
+        folder, base = os.path.split(path)
+        if folder not in self._listings:
+            try:
+                self._listings[folder] = {each.casefold(): each for each in names_in(folder)}
+            except OSError:
+                self._listings[folder] = {}
+        other = self._listings[folder].get(base.casefold())
+        if other is None or not is_file(os.path.join(folder, other)):
+            return None
+        return "/".join([*name.split("/")[:-1], other])

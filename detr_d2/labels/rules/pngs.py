@@ -1,0 +1,264 @@
+"""Rules of panoptic PNGs and their segments: in RGB, of the image's size, with the ids that the JSON lists."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from scipy.ndimage import find_objects
+
+from ..file_places import copy_file, opened
+from ..image_decoding import is_deep, open_image
+from ..image_size import MOST_PIXELS
+from ..panoptic_ids import MAX_SEGMENT_ID, colors_of_ids, ids_of_colors
+from .boxes import Extent, Size, area_rules, box_rules
+from .ids import ID_DUPLICATE, ID_RANGE, ID_TYPE
+from .image_files import IMAGE_LARGE, Unreadable, same_ratio, unreadable
+from .rule import PNGS, Done, Finding, Fix, Place, setting
+from .values import as_whole, is_whole, shown
+
+#: More ids than this in one image are no segments; training refuses them too.
+MOST_SEGMENTS = 2**16 - 1
+
+#: By id, what the pixels of a segment say.
+Extents = Mapping[int, Extent]
+
+PNG_BROKEN = PNGS.error("png-broken", "export the PNG again", "left out with its picture")
+PNG_MODE = PNGS.error(
+    "png-mode",
+    "export as a PNG in RGB: red + 256 green + 65536 blue is the id; JPEG, palette or grey isn't",
+    "RGB, if its colours, its greys or its palette's numbers are just the JSON's ids; else left out with its picture",
+    needs_pixels=True,
+)
+PNG_SIZE = PNGS.error(
+    "png-size",
+    "export the PNG again in the size of the picture",
+    "resized without mixing ids, if the sides' ratio is the picture's; else left out with it",
+    needs_pixels=True,
+)
+PNG_UNLISTED = PNGS.error(
+    "png-unlisted",
+    "take PNG and JSON from one export: the PNG has an id that the JSON lacks",
+    "void",
+    needs_pixels=True,
+)
+PNG_ABSENT = PNGS.error(
+    "png-absent",
+    "take PNG and JSON from one export: the JSON has an id that no pixel of the PNG has",
+    "the segment is left out",
+)
+PNG_ALPHA = PNGS.warning(
+    "png-alpha",
+    "write it without transparency; it is ignored here, and may have changed the ids",
+    "RGB",
+    needs_pixels=True,
+)
+PNG_VOID = PNGS.warning("png-void", "label the picture, or remove it: every pixel is void", "stays")
+
+
+@dataclass
+class Png:
+    """A panoptic PNG.
+
+    Args:
+        path: of the original.
+        mode: Pillow's, and what else is to be said of it.
+        ids: (H, W) int32, 0 is void; None where the file has none.
+        has_alpha: and transparency, which means nothing.
+        is_changed: it has to be written anew.
+    """
+
+    path: str
+    mode: str
+    ids: np.ndarray | None
+    has_alpha: bool = False
+    is_changed: bool = False
+    _voided: list[int] = field(default_factory=list)
+
+    @property
+    def size(self) -> Size:
+        """width, height; of a PNG with ids."""
+        assert self.ids is not None
+        return self.ids.shape[1], self.ids.shape[0]
+
+    def void(self, segment_id: int) -> None:
+        """The pixels of an id are void once the PNG is written."""
+        self._voided.append(segment_id)
+        self.is_changed = True
+
+    def write(self, target: Path) -> None:
+        """The PNG of a copy: the original's bytes if nothing changed.
+
+        Raises:
+            OSError: it can't be written.
+        """
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not self.is_changed:
+            copy_file(self.path, target)
+            return
+        ids = self.ids
+        assert ids is not None
+        if self._voided:
+            ids = np.where(np.isin(ids, self._voided), 0, ids)
+        Image.fromarray(colors_of_ids(ids)).save(target, "PNG")
+
+
+def read_png(path: str) -> Png:
+    """The ids of a PNG in RGB; of other files just what they are.
+
+    Raises:
+        Unreadable: it can't be read.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with opened(path) as file, open_image(file) as image:
+                bits = " and 16 bits a channel" if is_deep(image) else ""
+                mode = f"{image.format} of mode {image.mode}{bits}"
+                if image.mode not in ("RGB", "RGBA") or image.format == "JPEG" or bits:
+                    return Png(path, mode, None)
+                if image.width * image.height > MOST_PIXELS:
+                    raise Unreadable(IMAGE_LARGE, f"has {image.width}x{image.height} pixels.")
+                has_alpha = image.mode == "RGBA"
+                image.load()
+                return Png(path, mode, ids_of_colors(np.asarray(image)[:, :, :3]), has_alpha)
+    except Unreadable:
+        raise
+    except Exception as error:  # decoders raise whatever they like on broken files
+        raise unreadable(PNG_BROKEN, path, error) from error
+
+
+def png_file_rules(png: Png, image_id: Any, listed: Sequence[Any]) -> Iterator[Finding]:
+    """Findings about a PNG by itself; ``listed`` are the ids that the JSON lists."""
+    place, ids = Place(png.path, image_id), png.ids
+    if ids is None:
+        found = _ids_meant(png.path, {whole for value in listed if (whole := as_whole(value)) is not None})
+        yield place.found(PNG_MODE, f"is a {png.mode}.", _rewriting(png, lambda: found) if found is not None else None)
+    elif png.has_alpha:
+        yield place.found(PNG_ALPHA, "has an alpha channel.", _rewriting(png, lambda: ids))
+
+
+def png_size_rules(png: Png, size: Size, image_id: Any) -> Iterator[Finding]:
+    """A PNG of another size than its image."""
+    if not size[0] or png.size == size:
+        return
+    (width, height), found, ids = size, png.size, png.ids
+    assert ids is not None
+
+    def resized() -> np.ndarray:
+        rows = (np.arange(height) * found[1] / height).astype(np.int64)
+        columns = (np.arange(width) * found[0] / width).astype(np.int64)
+        return ids[rows][:, columns]
+
+    fix = _rewriting(png, resized) if same_ratio(size, found) else None
+    message = f"is {found[0]}x{found[1]} pixels; the JSON says {width}x{height}."
+    yield Place(png.path, image_id).found(PNG_SIZE, message, fix)
+
+
+def _rewriting(png_: Png, ids: Callable[[], np.ndarray]) -> Fix:
+    def apply() -> Done:
+        png_.ids, png_.is_changed = ids(), True
+        return Done("mended", "saved as an RGB PNG of the picture's size")
+
+    return apply
+
+
+def _ids_meant(path: str, wanted: set[int]) -> np.ndarray | None:
+    """In grey or with a palette the ids are still there where they are just the ones that the JSON lists."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with opened(path) as file, open_image(file) as image:
+                if image.width * image.height > MOST_PIXELS:
+                    return None
+                image.load()
+                forms = [ids_of_colors(np.asarray(image.convert("RGB")))]
+                if image.mode in ("P", "L", "I", "I;16"):
+                    forms.append(np.asarray(image).astype(np.int32))
+    except Exception:  # decoders raise whatever they like on broken files
+        return None
+    return next((ids for ids in forms if wanted and set(np.unique(ids).tolist()) - {0} == wanted), None)
+
+
+def extents_of(ids: np.ndarray) -> dict[int, Extent] | None:
+    """Pixels and box of every id but void, from (H, W); None for more ids than there are segments."""
+    found, numbers, areas = np.unique(ids, return_inverse=True, return_counts=True)
+    if len(found) > MOST_SEGMENTS:
+        return None
+    measured: dict[int, Extent] = {}
+    for segment_id, area, part in zip(found.tolist(), areas.tolist(), find_objects(numbers.reshape(ids.shape) + 1)):
+        rows, columns = part
+        if segment_id:
+            box = (columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start)
+            measured[segment_id] = Extent("PNG", area, box, [area])
+    return measured
+
+
+def extents_rules(png: Png, image_id: Any, extents: Extents | None, segment_ids: set[int]) -> Iterator[Finding]:
+    """Findings about the ids of a PNG against those that the JSON lists."""
+    place = Place(png.path, image_id)
+    if extents is None:
+        yield place.found(PNG_MODE, f"has more than {MOST_SEGMENTS} ids: it shows something else.")
+        return
+    for segment_id in sorted(extents.keys() - segment_ids):
+        text = f"{extents[segment_id].pixels} pixels of the id {segment_id}, which the JSON doesn't list"
+        here = Place(png.path, image_id, segment_id)
+        yield here.found(PNG_UNLISTED, f"has {text}.", _voiding(png, segment_id, text))
+    if not extents:
+        yield place.found(PNG_VOID, "is void everywhere.")
+
+
+def _voiding(png_: Png, segment_id: int, text: str) -> Fix:
+    def apply() -> Done:
+        png_.void(segment_id)
+        return Done("removed", f"{text}, are void now")
+
+    return apply
+
+
+def segment_id_rules(
+    segment: dict[str, Any], taken: set[int], place: Place, extents: Extents | None = None
+) -> Iterator[Finding]:
+    """Findings about the id of one segment.
+
+    Args:
+        segment: of a panoptic JSON.
+        taken: ids of earlier segments of its image.
+        place: of the segment.
+        extents: what its PNG has, where that is known; for the fix.
+    """
+    value = segment.get("id")
+    if not is_whole(value):
+        yield place.found(ID_TYPE, f"has id={shown(value)}.", _id_fix(segment, taken, extents))
+    elif not 1 <= value <= MAX_SEGMENT_ID:
+        yield place.found(ID_RANGE, f"has id={shown(value)}.", _id_fix(segment, taken, extents))
+    if is_usable(segment.get("id")) and segment["id"] in taken:
+        yield place.found(ID_DUPLICATE, "has the id of an earlier segment of its picture.")
+
+
+def is_usable(segment_id: Any) -> bool:
+    """Whether a PNG can have pixels of an id."""
+    return is_whole(segment_id) and 1 <= segment_id <= MAX_SEGMENT_ID
+
+
+def _id_fix(segment: dict[str, Any], taken: set[int], extents: Extents | None) -> Fix | None:
+    """The id that was meant: as it is written, or that of the pixels with just its box and area."""
+    whole = as_whole(segment.get("id"))
+    if is_usable(whole):
+        return setting(segment, "id", whole)
+    known = (segment.get("area"), segment.get("bbox"))
+    alike = [each for each, extent in (extents or {}).items() if (extent.pixels, list(extent.box)) == known]
+    alike = [each for each in alike if each not in taken]
+    return setting(segment, "id", alike[0]) if len(alike) == 1 else None
+
+
+def geometry_rules(segment: dict[str, Any], size: Size, place: Place, extent: Extent | None) -> Iterator[Finding]:
+    """Findings about the area and the box of a segment by themselves; nothing needs the box: boxes are the PNG's."""
+    yield from area_rules(segment, place, extent, is_counted=True)
+    if "bbox" in segment:
+        yield from box_rules(segment, size, place, extent, may_lack=True)

@@ -1,0 +1,279 @@
+"""Rules of right and wrong labels: each declared once, with its severity, what to do about it and what fixes it.
+
+A module of this package declares its rules beside the functions that find what breaks them. Such a function looks at
+one thing (a category, an image, a label) and yields findings, each with the fix of just that. What :func:`faults` does
+with them is a check; :func:`fix` applies the fixes while the function goes on, which therefore reads anew what it has
+found wrong. An error without a fix costs the thing that it is about; a warning without one stays.
+
+A walk goes through many things: :class:`Listing` and :func:`fix_all` are the two ways to take one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
+
+from .values import shown
+
+Severity = Literal["error", "warning"]
+#: ``mended``: right now; ``removed``: couldn't be fixed, and is left out.
+Action = Literal["mended", "removed"]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A kind of fault.
+
+    Args:
+        code: its name.
+        severity: ``error`` where training would stop or go wrong, ``warning`` where it copes.
+        advice: what the user does about it.
+        fixed: what is made of it by ``--fix``.
+        needs_pixels: to fix it, pixels of an image, a PNG or a mask are looked at.
+    """
+
+    code: str
+    severity: Severity
+    advice: str
+    fixed: str
+    needs_pixels: bool = False
+
+
+class Section:
+    """Rules about one thing, in the order of the documentation.
+
+    Args:
+        title: heading there.
+    """
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.rules: list[Rule] = []
+
+    def error(self, code: str, advice: str, fixed: str, needs_pixels: bool = False) -> Rule:
+        """Declare a rule; broken, training would stop or go wrong."""
+        self.rules.append(Rule(code, "error", advice, fixed, needs_pixels))
+        return self.rules[-1]
+
+    def warning(self, code: str, advice: str, fixed: str, needs_pixels: bool = False) -> Rule:
+        """Declare a rule; broken, training copes."""
+        self.rules.append(Rule(code, "warning", advice, fixed, needs_pixels))
+        return self.rules[-1]
+
+
+SECTIONS = FILES, IDS, CATEGORIES, BOXES, MASKS, CROWDS, PNGS, IMAGES, SPLITS, NAMES = tuple(
+    map(
+        Section,
+        (
+            *("The files themselves", "Ids", "Categories", "Boxes and areas", "Polygons and run lengths", "Crowds"),
+            *("Panoptic PNGs", "Pictures", "Training and validation", "Names of files"),
+        ),
+    )
+)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong, and where.
+
+    Args:
+        code: of its rule.
+        severity: ``error`` or ``warning``.
+        file: the JSON, image or PNG that has it.
+        image_id: of the image it belongs to, or None.
+        segment_id: id of the annotation or of the panoptic segment, or None.
+        message: what is wrong, with the values found.
+        fix: what to do.
+    """
+
+    code: str
+    severity: Severity
+    file: str
+    image_id: int | str | None
+    segment_id: int | str | None
+    message: str
+    fix: str
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing that a fixed copy has otherwise.
+
+    Args:
+        action: mended or removed.
+        code: of the rule that was broken.
+        file: of the original that broke it.
+        image_id, segment_id: of what was changed, or None.
+        done: what was done, and with what.
+    """
+
+    action: Action
+    code: str
+    file: str
+    image_id: int | str | None
+    segment_id: int | str | None
+    done: str
+
+
+class Done(NamedTuple):
+    """What a fix did.
+
+    Args:
+        action: see :data:`Action`.
+        text: what was done.
+        is_gone: the thing that was looked at is to be left out.
+    """
+
+    action: Action
+    text: str
+    is_gone: bool = False
+
+
+Fix = Callable[[], Done]
+Result = TypeVar("Result")
+
+
+class Finding(NamedTuple):
+    """A broken rule.
+
+    Args:
+        rule: which one.
+        place: where.
+        message: what is wrong; goes on where the name of the place ends.
+        fix: changes what was found, and says how; None where nobody knows what was meant, or a person decides.
+    """
+
+    rule: Rule
+    place: Place
+    message: str
+    fix: Fix | None = None
+
+    def fault(self) -> Fault:
+        """As a check lists it."""
+        rule, place = self.rule, self.place
+        ids = _plain_id(place.image_id), _plain_id(place.segment_id)
+        return Fault(rule.code, rule.severity, place.file, *ids, place.sentence(" ", self.message), rule.advice)
+
+    def change(self, done: Done) -> Change:
+        """As a list of changes has it."""
+        ids = _plain_id(self.place.image_id), _plain_id(self.place.segment_id)
+        return Change(done.action, self.rule.code, self.place.file, *ids, self.place.sentence(": ", done.text))
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where something is.
+
+    Args:
+        file: the JSON, image or PNG.
+        image_id: of its image.
+        segment_id: its own.
+        text: names it in a message.
+    """
+
+    file: str
+    image_id: Any = None
+    segment_id: Any = None
+    text: str = ""
+
+    def found(self, rule: Rule, message: str, fix: Fix | None = None) -> Finding:
+        """A finding here."""
+        return Finding(rule, self, message, fix)
+
+    def sentence(self, separator: str, text: str) -> str:
+        """The place's name and what is said of it."""
+        return f"{self.text}{separator}{text}" if self.text else text
+
+
+def faults(findings: Iterable[Finding]) -> Iterator[Fault]:
+    """What is wrong; nothing is changed."""
+    return (finding.fault() for finding in findings)
+
+
+def fix(findings: Iterable[Finding], changes_: list[Change]) -> bool:
+    """Apply the fixes of what is found.
+
+    Args:
+        findings: of one thing, by a function that goes on with what has been fixed.
+        changes_: gets what was done.
+
+    Returns:
+        False where the thing has to be left out.
+    """
+    for finding in findings:
+        if finding.fix is not None:
+            done = finding.fix()
+        elif finding.rule.severity == "error":
+            done = Done("removed", finding.message.rstrip("."), is_gone=True)
+        else:
+            continue
+        changes_.append(finding.change(done))
+        if done.is_gone:
+            return False
+    return True
+
+
+#: A way through things, one after another: yields the findings about each, and is sent whether it stays.
+Walk = Generator[Iterable[Finding], bool, Result]
+
+
+class Listing(Generic[Result]):
+    """The faults that a walk finds, while it goes on as if there were none.
+
+    Args:
+        walk: its ``result`` is there once all faults were taken.
+    """
+
+    result: Result
+
+    def __init__(self, walk: Walk[Result]) -> None:
+        self._walk = walk
+
+    def __iter__(self) -> Iterator[Fault]:
+        try:
+            findings = next(self._walk)
+            while True:
+                for finding in findings:
+                    yield finding.fault()
+                findings = self._walk.send(True)
+        except StopIteration as stop:
+            self.result = stop.value
+
+
+def fix_all(walk: Walk[Result], changes_: list[Change]) -> Result:
+    """Apply the fixes of what a walk finds, and return what it makes of it."""
+    try:
+        findings = next(walk)
+        while True:
+            findings = walk.send(fix(findings, changes_))
+    except StopIteration as stop:
+        result: Result = stop.value
+        return result
+
+
+def setting(entry_: dict[str, Any], key: str, value: Any) -> Fix:
+    """A fix that gives a key another value."""
+
+    def apply() -> Done:
+        text = f"{key} {shown(entry_.get(key))} is {shown(value)} now"
+        entry_[key] = value
+        return Done("mended", text)
+
+    return apply
+
+
+def dropping(entry_: dict[str, Any], key: str, why: str) -> Fix:
+    """A fix that takes a key away; what has it stays."""
+
+    def apply() -> Done:
+        return Done("removed", f"{key} {shown(entry_.pop(key))} is left out: {why}")
+
+    return apply
+
+
+def _plain_id(value: Any) -> int | str | None:
+    """The id, or None for what is neither a whole number nor a word."""
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        return None
+    return value if isinstance(value, int) and abs(value) < 10**40 else shown(value).strip("'\"")

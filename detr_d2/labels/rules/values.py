@@ -1,0 +1,104 @@
+"""Values of somebody's JSON: what they are, and what they were meant to be where that is beyond doubt."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeGuard
+
+_LARGEST = 1e9
+_LONGEST = 80
+_WHOLE = re.compile(r"\s*[+-]?[0-9]{1,18}\s*")
+#: Lists in lists beyond this are left out: no label file needs them, and not every program can write them.
+_DEEPEST = 40
+
+
+def shown(value: Any) -> str:
+    """A value of somebody's file for a message: one line, printable, not long."""
+    if isinstance(value, (list, dict)) and len(value) > 8:
+        return f"{'a list' if isinstance(value, list) else 'an object'} of {len(value)} entries"
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # nested beyond reason, or a number of thousands of digits
+        return f"a {type(value).__name__}"
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+
+
+def is_whole(value: Any) -> TypeGuard[int]:
+    """Whether it is a whole number; truth values aren't."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether it is a number that pixels could be counted with: finite, and below a thousand million."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return math.isfinite(value) and abs(value) < _LARGEST if isinstance(value, float) else abs(value) < _LARGEST
+
+
+def is_id(value: Any) -> TypeGuard[int | str]:
+    """Whether it can be the id of an image: a whole number or a word."""
+    return is_whole(value) or isinstance(value, str)
+
+
+def numbered(entries: list[Any]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Index and object of each entry that is an object."""
+    return ((number, entry) for number, entry in enumerate(entries) if isinstance(entry, dict))
+
+
+def as_whole(value: Any) -> int | None:
+    """The whole number that it is, or is written as: ``7``, ``7.0``, ``"7"``; else None."""
+    if is_whole(value):
+        return value
+    if isinstance(value, float) and math.isfinite(value) and value == int(value):
+        return int(value)
+    if isinstance(value, str) and _WHOLE.fullmatch(value):
+        return int(value)
+    return None
+
+
+def as_flag(value: Any) -> int | None:
+    """0 or 1 where it is one of the two in some form; else None."""
+    if isinstance(value, bool):
+        return int(value)
+    number = as_whole(value)
+    return number if number in (0, 1) else None
+
+
+def free_ids(entries: Iterable[dict[str, Any]]) -> Iterator[int]:
+    """Ids beyond all that are used; the entries are looked at when the first one is asked for."""
+    number = max((number for entry in entries if (number := as_whole(entry.get("id"))) is not None), default=0)
+    while True:
+        number += 1
+        yield number
+
+
+def same(first: Any, second: Any) -> bool:
+    """Whether two values of a JSON are equal; those nested beyond reason aren't."""
+    try:
+        return bool(first == second)
+    except RecursionError:
+        return False
+
+
+def shallow(value: Any, depth: int = 0) -> Any:
+    """A copy of the value with None in place of lists and objects that are nested beyond reason."""
+    if not isinstance(value, (list, dict)):
+        return value
+    if depth >= _DEEPEST:
+        return None
+    if isinstance(value, list):
+        return [shallow(item, depth + 1) for item in value]
+    return {key: shallow(item, depth + 1) for key, item in value.items()}
+
+
+def strict(value: Any) -> Any:
+    """A shallow value as strict JSON can hold it: None in place of NaN and Infinity."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, list):
+        return [strict(item) for item in value]
+    if isinstance(value, dict):
+        return {key: strict(item) for key, item in value.items()}
+    return value
