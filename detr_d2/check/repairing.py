@@ -115,7 +115,7 @@ class Draft:
 
     Args:
         target: where it goes.
-        rest: what stands beside images, annotations and categories.
+        rest: the file's keys in their order; images, annotations and categories have no value yet.
         document: what is in it; fixed, as far as that goes without pixels.
     """
 
