@@ -84,16 +84,10 @@ def draw(found: list[list[str]], arrows: Counter[tuple[str, str]], folder: Path)
     most = max(arrows.values(), default=1)
     for (source, target), count in sorted(arrows.items()):
         (x, y), (to_x, to_y) = places[source], places[target]
-        color = "#c0392b" if (source, target) in HOPS else "#5d6d7e"
-        style = {
-            "arrowstyle": "-|>",
-            "color": color,
-            "alpha": 0.25 + 0.6 * count / most,
-            "lw": 0.6 + 2.4 * count / most,
-        }
-        axes.annotate(
-            "", (to_x, to_y + 0.27), (x, y - 0.27), arrowprops={**style, "connectionstyle": "arc3,rad=0.12"}, zorder=1
-        )
+        is_hop = (source, target) in HOPS
+        look = {"color": "#c0392b", "lw": 2.0} if is_hop else {"color": "#aab4bd", "lw": 0.8 + 2.4 * count / most}
+        style = {"arrowstyle": "-|>", "connectionstyle": "arc3,rad=0.12", **look}
+        axes.annotate("", (to_x, to_y + 0.27), (x, y - 0.27), arrowprops=style, zorder=1)
     for room, (x, y) in places.items():
         box = FancyBboxPatch((x - 0.82, y - 0.25), 1.64, 0.5, "round,pad=0.02", fc="#eaf2f8", ec="#1b4f72", zorder=2)
         axes.add_patch(box)
