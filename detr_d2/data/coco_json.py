@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 from typing import Any
 
 from detr_d2.labels.json_reading import list_of, text, whole_number
 from detr_d2.labels.panoptic_ids import MAX_SEGMENT_ID
+from detr_d2.labels.rules.values import is_number, shown
 
 from ..errors import DatasetError, MissingFileError
 from .categories import Category, distinct_colors
@@ -154,12 +154,8 @@ def instances_dicts(
 
 def _box(entry: dict[str, Any], place: str) -> list[float]:
     box = entry.get("bbox")
-    if (
-        not isinstance(box, list)
-        or len(box) != 4
-        or not all(isinstance(side, (int, float)) and math.isfinite(side) for side in box)
-    ):
-        raise DatasetError(f"{place} has bbox={box!r}; it must be [x, y, width, height], four finite numbers.")
+    if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
+        raise DatasetError(f"{place} has bbox={shown(box)}; it must be [x, y, width, height], four finite numbers.")
     return [float(side) for side in box]
 
 

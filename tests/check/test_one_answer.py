@@ -1,0 +1,91 @@
+"""Datasets broken in each of the ways: training and prepare answer as check does, and nothing is dropped in silence."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from detr_d2.check.before_training import check_before_training
+from detr_d2.cli import main
+from detr_d2.data import register
+from detr_d2.errors import DatasetError, MissingFileError
+from tests.check import broken_files, broken_json
+from tests.check.breaking import Break, segments_of
+
+from detectron2.data import DatasetCatalog
+
+CASES = [*broken_json.WAYS.cases, *broken_files.WAYS.cases]
+#: Names of registered datasets aren't given twice.
+NUMBERS = itertools.count()
+#: Of two labels on the same pixels one is hidden, which the report says of each class.
+HIDING = {"overlap", "id-duplicate"}
+
+
+@pytest.fixture
+def name() -> str:
+    """Of a dataset that nobody has registered."""
+    return f"broken{next(NUMBERS)}"
+
+
+def segments(folder: Path) -> int:
+    """How many there are in a prepared dataset, but for the rest, which nobody labelled."""
+    contents = [json.loads(path.read_text()) for path in folder.glob("panoptic_*.json")]
+    rest = {one["id"] for content in contents for one in content["categories"] if one["name"] == "misc"}
+    found = [one for content in contents for entry in content["annotations"] for one in entry["segments_info"]]
+    return sum(one["category_id"] not in rest for one in found)
+
+
+@pytest.mark.parametrize(("broken", "code", "named", "panoptic"), CASES)
+def test_training_refuses_what_check_calls_an_error_and_takes_the_rest(
+    build: Any, tmp_path: Path, tiny_config: Any, name: str, broken: Break, code: str, named: Any, panoptic: bool
+) -> None:
+    built = build(tmp_path, 5, panoptic)
+    image = built.content["images"][0]
+    broken(built, image, segments_of(built, image)[0])
+    is_wrong = any(fault.severity == "error" for fault in built.faults())
+    images, root = built.folder / "images", built.folder / "panoptic"
+    if panoptic:
+        register(name, images, panoptic_json=built.json_file, panoptic_root=root)
+    else:
+        register(name, images, instances_json=built.json_file)
+    cfg = tiny_config("DATASETS.TRAIN", (name,), "DATASETS.TEST", (), "DATASETS.CHECK", "full")
+
+    if is_wrong:
+        with pytest.raises((DatasetError, MissingFileError)):
+            check_before_training(cfg)
+            DatasetCatalog.get(name)
+        with suppress(DatasetError, MissingFileError):  # it may leave to the check what it doesn't read
+            DatasetCatalog.get(name)
+    else:
+        check_before_training(cfg)
+        assert len(DatasetCatalog.get(name)) > 0
+
+
+@pytest.mark.parametrize(("broken", "code", "named", "panoptic"), CASES)
+def test_what_prepare_makes_has_no_error_and_it_says_what_it_left_out(
+    build: Any, tmp_path: Path, name: str, broken: Break, code: str, named: Any, panoptic: bool
+) -> None:
+    (tmp_path / "in").mkdir()
+    built = build(tmp_path / "in", 5, panoptic)
+    image = built.content["images"][0]
+    broken(built, image, segments_of(built, image)[0])
+    built.faults()
+    labels = built.content["annotations"]
+    if panoptic:
+        labels = [one for entry in labels if isinstance(entry, dict) for one in entry["segments_info"]]
+    made = tmp_path / name
+
+    try:
+        assert main(["prepare", "--cvat", str(built.folder), "--stuff", "misc", "--out", str(made)]) == 0
+    except DatasetError as refused:
+        assert str(refused) and [path.name for path in tmp_path.iterdir()] == ["in"]
+    else:
+        assert main(["check", str(made)]) == 0
+        report = json.loads((made / "report.json").read_text())
+        if segments(made) < len(labels) and code not in HIDING:
+            assert report["notes"] or report["pictures"]["skipped"]
