@@ -14,6 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+import detr_d2
 from detr_d2.arguments import number, whole_number
 from detr_d2.errors import ConfigError, printable
 from detr_d2.labels.readers import refuse_unreadable, try_exports
@@ -169,6 +170,7 @@ def _exports(args: argparse.Namespace) -> list[Export]:
 
 
 def _find_labeller(what: str, settings: StuffSettings) -> Labeller:
+    detr_d2.register_all()  # a function, too, may count on it
     from .labellers import find_labeller  # loads torch and Detectron2, which only a model needs
 
     return find_labeller(what, settings)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 import torch
 
-import detr_d2
 from detr_d2.checkpoint import config_of, read_weights
 from detr_d2.data.catalogs import categories_of
 from detr_d2.errors import WeightsError
@@ -28,9 +27,7 @@ def find_labeller(what: str, settings: StuffSettings) -> Labeller:
         ConfigError: there is no such module or function, or it needs no overrides.
         MissingFileError: there is no such file.
         WeightsError: the weights have no mask head, or classes without names.
-        BackendError: there is no detectron2 that would do.
     """
-    detr_d2.register_all()  # a function, too, may count on it
     if is_function(what):
         return find_function(what, settings)
     return WeightsLabeller(what, settings.score, settings.overrides)

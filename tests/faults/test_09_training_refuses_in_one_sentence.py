@@ -65,7 +65,7 @@ def train(command: Callable[..., list[str]], project_folder: Path, tmp_path: Pat
 
 def spoken(stderr: str) -> list[str]:
     """The lines of stderr without torch's own remarks about the machine."""
-    return [line for line in stderr.strip().splitlines() if not re.match(r"W\d{4} .* torch/", line)]
+    return [line for line in stderr.strip().splitlines() if not re.match(r"W\d{4} .*\btorch/", line)]
 
 
 def assert_refused(result: subprocess.CompletedProcess[str], *expected: str) -> None:
