@@ -63,9 +63,15 @@ def _commit() -> str | None:
     folder = Path(detr_d2.__file__).resolve().parent.parent
     if not (folder / ".git").exists():
         return None
-    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    # Nothing is written, not even a lock, which a full disk would leave there for good; "describe --dirty" writes.
+    git = ["git", "--no-optional-locks", "-C", str(folder)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+        commit = _output(*git, "rev-parse", "--short=12", "HEAD")
+        changed = _output(*git, "status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip() or None
+    return f"{commit}-dirty" if changed else commit
+
+
+def _output(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
