@@ -8,7 +8,7 @@ from typing import Any, TextIO
 
 from detr_d2.labels.rules import RULES, Change
 from detr_d2.labels.rules.rule import Action
-from detr_d2.labels.rules.values import shown
+from detr_d2.labels.values import shown
 
 from .report import Column, plain_path, text_table
 

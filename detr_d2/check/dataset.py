@@ -16,8 +16,8 @@ from detr_d2.labels.rules.images import ListedImage
 from detr_d2.labels.rules.json_files import EXPORT_BROKEN, JSON_EMPTY, JSON_OTHER, PARTS, ReadJson, read_json_file
 from detr_d2.labels.rules.rule import Fault, Finding, Listing, Place, faults
 from detr_d2.labels.rules.splits import Split, find_leaks
-from detr_d2.labels.rules.values import shown
 from detr_d2.labels.similar_names import is_text
+from detr_d2.labels.values import shown
 from detr_d2.parallel import in_processes
 
 from .exports import check_export, look_at_export_image

@@ -11,7 +11,7 @@ from detr_d2.files import SpecialFileError
 from detr_d2.labels.readers import shape_mask
 from detr_d2.labels.readers.building import PackedLabels
 from detr_d2.labels.readers.discovery import Found, read_found
-from detr_d2.labels.records import Label, Note, PictureRecord, Polygons
+from detr_d2.labels.records import ImageRecord, Label, Note, Polygons
 from detr_d2.labels.rules import RULES
 from detr_d2.labels.rules.categories import Categories
 from detr_d2.labels.rules.image import ImageTask, walk_image
@@ -43,7 +43,7 @@ class ExportTask:
         file: the export's.
     """
 
-    record: PictureRecord
+    record: ImageRecord
     file: str
 
 
@@ -76,20 +76,20 @@ def check_export(found: Found) -> CheckedExport:
         return CheckedExport([place.found(JSON_OTHER, "isn't COCO's; it wasn't checked.").fault()], [], {})
     images = [
         {"id": number if record.image_id is None else record.image_id, "file_name": record.name}
-        for number, record in enumerate(export.pictures)
+        for number, record in enumerate(export.images)
     ]
     entries = [{"id": number, "name": entry.name} for number, entry in enumerate(export.classes, 1)]
     nothing = PackedLabels.of(())
-    unlabelled = [record.name for record in export.pictures if record.labels == nothing]
+    unlabelled = [record.name for record in export.images if record.labels == nothing]
     findings = [*filter(None, (_of_note(note, place.file) for note in export.notes))]
     findings += _listing_rules(images, entries, place.file)
     if unlabelled:
         shown = ", ".join(unlabelled[:5]) + (", ..." if len(unlabelled) > 5 else "")
-        message = f"{len(unlabelled)} of {len(export.pictures)} pictures have no label: {shown}."
+        message = f"{len(unlabelled)} of {len(export.images)} pictures have no label: {shown}."
         findings.append(place.found(IMAGE_UNLABELLED, message))
-    tasks = [ExportTask(record, place.file) for record in export.pictures]
+    tasks = [ExportTask(record, place.file) for record in export.images]
     content = {"images": images, "categories": entries}
-    return CheckedExport(list(faults(findings)), tasks, content, len(export.pictures) - len(unlabelled))
+    return CheckedExport(list(faults(findings)), tasks, content, len(export.images) - len(unlabelled))
 
 
 def _listing_rules(images: list[dict[str, Any]], entries: list[dict[str, Any]], file: str) -> Iterator[Finding]:
@@ -109,7 +109,7 @@ def _of_note(note: Note, file: str) -> Finding | None:
     if code is None:
         return None
     about = f"{note.class_name}: " if note.class_name else ""
-    place = Place(file, note.picture or None, note.label_id or None)
+    place = Place(file, note.image or None, note.label_id or None)
     return place.found(RULES.get(code, EXPORT_BROKEN), about + note.message)
 
 
@@ -137,7 +137,7 @@ def look_at_export_image(task: ExportTask) -> list[Fault]:
     return [*faults(findings), *Listing(walk_image(ImageTask(listed, task.file, entries)))]
 
 
-def _segmentation(label: Label, record: PictureRecord) -> Any:
+def _segmentation(label: Label, record: ImageRecord) -> Any:
     """As COCO has it."""
     if isinstance(label.shape, Polygons):
         return [list(polygon) for polygon in label.shape.polygons]

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from detr_d2.data.registration import entry_of
+from detr_d2.data.registration_config import write_entries
 
 from .sources import Source, Sources
 
@@ -108,5 +107,4 @@ def write_register(folder: Path, dataset: Sources, targets: Sequence[Target]) ->
         if entry.instances_json in placed:
             mapping["instances_json"] = placed[entry.instances_json].json_file
         described.append({key: value for key, value in mapping.items() if value})
-    text = yaml.safe_dump(described, sort_keys=False, allow_unicode=True)
-    (folder / "register.yaml").write_text(text, encoding="utf-8")
+    write_entries(folder, described)

@@ -14,7 +14,7 @@ from detr_d2.labels.rules.json_files import JSON_EMPTY, PARTS, objects_of, read_
 from detr_d2.labels.rules.names import IMAGE_MISSING
 from detr_d2.labels.rules.rule import Change, Fault, Finding, Rule
 from detr_d2.labels.rules.splits import SPLIT_LEAK, find_leaks
-from detr_d2.labels.rules.values import is_id, numbered
+from detr_d2.labels.values import is_id, numbered
 
 from .changes import ChangeLog
 from .dataset import dataset_faults, splits_of

@@ -11,7 +11,7 @@ from detr_d2.labels.rules.ids import ID_SHARED
 from detr_d2.labels.rules.json_files import objects_of
 from detr_d2.labels.rules.names import PATH_COLLISION
 from detr_d2.labels.rules.rule import Finding, Place
-from detr_d2.labels.rules.values import is_id, numbered, shown
+from detr_d2.labels.values import is_id, numbered, shown
 
 
 class Merging:

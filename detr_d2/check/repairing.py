@@ -17,7 +17,7 @@ from detr_d2.labels.rules.image_files import Plan, write_image_file
 from detr_d2.labels.rules.json_files import JSON_OTHER, PARTS, read_json_file
 from detr_d2.labels.rules.labels import crowd_only_rules
 from detr_d2.labels.rules.rule import Change, fix, fix_all
-from detr_d2.labels.rules.values import shallow, strict
+from detr_d2.labels.values import shallow, strict
 
 from .dataset import is_of_coco
 from .layout import Target

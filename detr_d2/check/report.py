@@ -14,7 +14,7 @@ from tabulate import tabulate
 
 from detr_d2.files import write_whole
 from detr_d2.labels.rules import RULES, Fault
-from detr_d2.labels.rules.values import shown
+from detr_d2.labels.values import shown
 
 #: Characters of a table where there is no terminal to ask, and at least.
 _USUAL_WIDTH, _LEAST_WIDTH = 160, 110

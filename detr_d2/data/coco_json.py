@@ -8,7 +8,7 @@ from typing import Any
 
 from detr_d2.labels.json_reading import list_of, text, whole_number
 from detr_d2.labels.panoptic_ids import MAX_SEGMENT_ID
-from detr_d2.labels.rules.values import is_number, shown
+from detr_d2.labels.values import is_number, shown
 
 from ..errors import DatasetError, MissingFileError
 from .categories import Category, distinct_colors

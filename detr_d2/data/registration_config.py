@@ -83,7 +83,7 @@ def write_register(folder: Path, name: str, splits: Iterable[str]) -> None:
         name: of the dataset; a split's own is ``<name>_<split>``.
         splits: such as ``train`` and ``val``.
     """
-    entries = [
+    entries: list[dict[str, Any]] = [
         {
             "name": f"{name}_{split}",
             "images": "images",
@@ -93,6 +93,11 @@ def write_register(folder: Path, name: str, splits: Iterable[str]) -> None:
         }
         for split in splits
     ]
+    write_entries(folder, entries)
+
+
+def write_entries(folder: Path, entries: list[dict[str, Any]]) -> None:
+    """Write a ``register.yaml`` of these entries."""
     text = yaml.safe_dump(entries, sort_keys=False, allow_unicode=True)
     (folder / "register.yaml").write_text(text, encoding="utf-8")
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
 from detr_d2.data.categories import Category
-from detr_d2.data.coco_json import MAX_SEGMENT_ID, read_categories
+from detr_d2.data.coco_json import read_categories
 from detr_d2.errors import MissingFileError
 from detr_d2.evaluation.faults import CURE_TWICE, CURE_VOID, Fault
 from detr_d2.labels.json_reading import json_type, list_of, read_json
+from detr_d2.labels.panoptic_ids import MAX_SEGMENT_ID
 
 CURE_ENTRY = "give every entry an image_id, the file_name of its PNG and a list segments_info"
 CURE_CATEGORY = "use the category ids of the ground truth's categories"

@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from detr_d2.data.coco_json import MAX_SEGMENT_ID
 from detr_d2.evaluation.boundaries import INSIDE
 from detr_d2.evaluation.overlaps import VOID
 from detr_d2.labels.json_reading import json_type
+from detr_d2.labels.panoptic_ids import MAX_SEGMENT_ID
 
 #: Sides of images and sums of pixels fit into 32 bits and 63.
 _MOST = 2**31 - 1

@@ -2,7 +2,8 @@
 
 Names are the same where their normal names are, whatever their capitals, spaces and dashes: ``Dump truck - (10t)`` is
 ``dump_truck_10t``. Where a list of classes is given and lacks that, what stands in brackets is left out:
-:func:`find_name` finds ``dump_truck`` in it. Nothing else matches names.
+:func:`find_name` finds ``dump_truck`` in it. What ``check --fix`` renames has a rule of its own still,
+:func:`detr_d2.labels.rules.categories.normalised_name`, which always leaves brackets out.
 """
 
 from __future__ import annotations

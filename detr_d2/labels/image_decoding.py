@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import dataclass
 from typing import IO, Any
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from .image_size import MOST_PIXELS
+
 #: How files of images are called: what ``prepare`` looks for, ``demo.py`` takes from folders, and ``check`` accepts.
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 #: Pillow's names of what may be in them. Its other readers stay out: one starts another program (EPS).
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+#: Pillow's modes that a network is given as they are.
+PLAIN_MODES = ("RGB", "L")
 #: EXIF orientations that exchange width and height.
 TURNED_SIDEWAYS = (5, 6, 7, 8)
 
@@ -71,6 +76,43 @@ def load_eight_bits(image: Image.Image) -> Image.Image:
     if deep_colour and file is not None:
         return _shifted_colour(image, file, deep_colour[1] == "LA")
     return image.convert(_PREMULTIPLIED[image.mode]) if image.mode in _PREMULTIPLIED else image
+
+
+class TooManyPixels(ValueError):
+    """An image is larger than :data:`~detr_d2.labels.image_size.MOST_PIXELS`; the text says how large."""
+
+
+@dataclass(frozen=True)
+class LoadedImage:
+    """An image that was read to its last pixel.
+
+    Args:
+        size: width, height, before an EXIF tag turns it.
+        mode: Pillow's, as in the file.
+        is_deep: a channel has more than 8 bits there.
+        pixels: of 8 bits a channel.
+        orientation: EXIF's tag, or None.
+    """
+
+    size: tuple[int, int]
+    mode: str
+    is_deep: bool
+    pixels: Image.Image
+    orientation: int | None
+
+
+def load_image(image: Image.Image) -> LoadedImage:
+    """Read an image that Pillow has opened.
+
+    Raises:
+        TooManyPixels: it isn't read.
+        Exception: whatever Pillow raises on files that are broken or cut off.
+    """
+    (width, height), mode, has_more_bits = image.size, image.mode, is_deep(image)
+    if width * height > MOST_PIXELS:
+        raise TooManyPixels(f"{width}x{height} pixels")
+    pixels = load_eight_bits(image)  # before EXIF is asked for: see orientation_of
+    return LoadedImage((width, height), mode, has_more_bits, pixels, orientation_of(image))
 
 
 def orientation_of(image: Image.Image) -> int | None:

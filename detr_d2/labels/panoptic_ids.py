@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import numpy as np
 
+Color = tuple[int, int, int]
 #: The largest id that three bytes of colour hold.
 MAX_SEGMENT_ID = 256**3 - 1
 
 
+def id_of_color(color: Color) -> int:
+    """The id that a colour stands for."""
+    red, green, blue = color
+    return red + 256 * green + 65536 * blue
+
+
+def color_of_id(number: int) -> Color:
+    """The colour that stands for an id."""
+    return number % 256, number // 256 % 256, number // 65536
+
+
 def ids_of_colors(colors: np.ndarray) -> np.ndarray:
     """Ids (H, W) int32 of (H, W, 3) red, green, blue."""
-    channels = colors.astype(np.int32)
-    return channels[:, :, 0] + 256 * channels[:, :, 1] + 65536 * channels[:, :, 2]
+    ids = colors[..., 2].astype(np.int32)
+    for channel in (1, 0):  # in place, as images of labels may be large
+        ids <<= 8
+        ids |= colors[..., channel]
+    return ids
 
 
 def colors_of_ids(ids: np.ndarray) -> np.ndarray:

@@ -16,22 +16,11 @@ from PIL import Image
 from detr_d2.errors import DatasetError
 
 from .image_size import MOST_PIXELS
+from .panoptic_ids import ids_of_colors
 from .records import FileRef
 
-Color = tuple[int, int, int]
 _UP = 2
 """The filter that writes a row as what differs from the one above, which for segments is next to nothing."""
-
-
-def id_of_color(color: Color) -> int:
-    """The id that a colour stands for."""
-    red, green, blue = color
-    return red + 256 * green + 65536 * blue
-
-
-def color_of_id(number: int) -> Color:
-    """The colour that stands for an id."""
-    return number % 256, number // 256 % 256, number // 65536
 
 
 def read_ids(file: FileRef, index_modes: Sequence[str] = ()) -> tuple[np.ndarray, bool]:
@@ -57,17 +46,13 @@ def read_ids(file: FileRef, index_modes: Sequence[str] = ()) -> tuple[np.ndarray
                 raise DatasetError(f"{file} is a JPEG, which changes the values that labels are. Export it as a PNG.")
             if image.mode in index_modes:
                 return np.asarray(image).astype(np.int32), True
-            channels = np.asarray(image.convert("RGB"))
+            colors = np.asarray(image.convert("RGB"))
     except DatasetError:
         raise
     except Exception as error:  # decoders raise whatever they like on broken files
         reason = " ".join(str(error).split())[:200]
         raise DatasetError(f"{file} can't be read: {reason}. Export it again, or restore it.") from error
-    ids = channels[..., 2].astype(np.int32)
-    for channel in (1, 0):
-        ids <<= 8
-        ids |= channels[..., channel]
-    return ids, False
+    return ids_of_colors(colors), False
 
 
 def encode_ids(numbers: np.ndarray, ids: Sequence[int]) -> bytes:

@@ -214,11 +214,6 @@ class Note:
     class_name: str = ""
     label_id: int = 0
 
-    @property
-    def picture(self) -> str:
-        """The former name of :attr:`image`."""
-        return self.image
-
 
 ExportKind: TypeAlias = Literal["coco-instances", "coco-panoptic", "cvat-xml", "cvat-masks"]
 
@@ -246,12 +241,3 @@ class Export:
     notes: tuple[Note, ...] = ()
     is_cvat: bool = True
     source: Literal["human", "coco"] = "human"
-
-    @property
-    def pictures(self) -> tuple[ImageRecord, ...]:
-        """The former name of :attr:`images`."""
-        return self.images
-
-
-#: The former name.
-PictureRecord = ImageRecord

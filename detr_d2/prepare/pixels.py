@@ -12,18 +12,16 @@ from PIL import Image
 from detr_d2.errors import DatasetError, MissingFileError
 from detr_d2.labels.image_decoding import (
     INFO_OF_EXIF,
+    PLAIN_MODES,
     TURNED_SIDEWAYS,
-    is_deep,
-    load_eight_bits,
+    TooManyPixels,
+    load_image,
     open_image,
-    orientation_of,
     turned,
     unreadable_reason,
 )
-from detr_d2.labels.image_size import MOST_PIXELS
 from detr_d2.labels.records import ImageRecord
 
-_PLAIN_MODES = ("RGB", "L")
 _COPIED_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF")
 
 
@@ -90,6 +88,8 @@ def decode(record: ImageRecord) -> Decoded:
                 return _decode_opened(image, content, record)
     except UnusableImage:
         raise
+    except TooManyPixels as error:
+        raise UnusableImage("picture-large", f"{record.image} has {error}; too many.") from error
     except Image.DecompressionBombError as error:
         raise UnusableImage("picture-large", f"{record.image} is too large: {error}") from error
     except Exception as error:  # decoders raise whatever they like on broken files
@@ -98,21 +98,18 @@ def decode(record: ImageRecord) -> Decoded:
 
 
 def _decode_opened(image: Image.Image, content: bytes, record: ImageRecord) -> Decoded:
-    if image.width * image.height > MOST_PIXELS:
-        raise UnusableImage("picture-large", f"{record.image} has {image.width}x{image.height} pixels; too many.")
-    kind, mode, frames = image.format or "", image.mode, getattr(image, "n_frames", 1)
-    is_of_eight_bits = not is_deep(image)
-    loaded = load_eight_bits(image)  # before EXIF is asked for, see orientation_of
-    orientation = orientation_of(image) or 1
-    is_turned, notes = _turning(image.size, orientation, record)
-    upright = turned(loaded, orientation) if is_turned else loaded
-    plain = upright if upright.mode in _PLAIN_MODES else upright.convert("RGB")
+    kind, frames = image.format or "", getattr(image, "n_frames", 1)
+    read = load_image(image)
+    orientation = read.orientation or 1
+    is_turned, notes = _turning(read.size, orientation, record)
+    upright = turned(read.pixels, orientation) if is_turned else read.pixels
+    plain = upright if upright.mode in PLAIN_MODES else upright.convert("RGB")
     for key in INFO_OF_EXIF:
         plain.info.pop(key, None)
-    is_of_plain_mode = mode in _PLAIN_MODES and is_of_eight_bits
+    is_of_plain_mode = read.mode in PLAIN_MODES and not read.is_deep
     if not is_of_plain_mode:
-        bits = "" if is_of_eight_bits else " and more than 8 bits a channel"
-        notes += (("picture-mode", f"of mode {mode}{bits}, saved as {plain.mode} with 8 bits a channel."),)
+        bits = " and more than 8 bits a channel" if read.is_deep else ""
+        notes += (("picture-mode", f"of mode {read.mode}{bits}, saved as {plain.mode} with 8 bits a channel."),)
     is_single = frames == 1 or kind == "MPO"
     is_plain = is_of_plain_mode and orientation == 1 and kind in _COPIED_FORMATS and is_single
     if not is_single:

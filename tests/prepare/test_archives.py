@@ -143,7 +143,7 @@ def test_zip_with_broken_bytes_is_read_or_refused(data, tmp_path):
     except DatasetError as error:
         assert "broken.zip" in str(error)
     else:
-        for record in exports[0].pictures:
+        for record in exports[0].images:
             assert record.image.member
     assert os.listdir(tmp_path) == ["broken.zip"]
 

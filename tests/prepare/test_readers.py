@@ -114,7 +114,7 @@ def test_picture_elsewhere_is_found_by_its_name_if_there_is_one(tmp_path):
     files["photos/day 1/1.JPG"] = files.pop("images/default/1.jpg")
     write_folder(tmp_path, files)
 
-    assert len(read_exports([tmp_path], "cvat")[0].pictures) == 1
+    assert len(read_exports([tmp_path], "cvat")[0].images) == 1
 
     write_folder(tmp_path, {"photos/day 2/1.jpg": picture(seed=1)})
     with pytest.raises(DatasetError, match="none of them"):

@@ -98,7 +98,7 @@ def test_shape_that_cannot_be_drawn_is_noted(shape, code, tmp_path):
     labels, export = read_shapes(tmp_path, shape + POLYGON)
 
     assert len(labels) == 1 and [note.code for note in export.notes] == [code]
-    assert export.notes[0].picture == "1.jpg"
+    assert export.notes[0].image == "1.jpg"
 
 
 def test_pictures_of_a_project_are_found_by_their_subset(tmp_path):

@@ -53,7 +53,7 @@ def read_all(folder: Any, name: str) -> None:
     except DatasetError as error:
         assert name in str(error) or "no export" in str(error)
         return
-    for record in exports[0].pictures:
+    for record in exports[0].images:
         try:
             labels = record.labels if isinstance(record.labels, tuple) else record.labels()
         except DatasetError:

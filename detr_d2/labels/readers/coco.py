@@ -11,6 +11,7 @@ from detr_d2.errors import DatasetError
 from detr_d2.wording import counted
 
 from ..json_reading import list_of
+from ..panoptic_ids import MAX_SEGMENT_ID
 from ..panoptic_png import read_ids
 from ..polygons import is_polygon
 from ..records import Box, ClassRecord, Export, FileRef, Label, Polygons
@@ -158,7 +159,7 @@ class _AnnotationReader:
         segments: dict[int, tuple[str, bool]] = {}
         for info in infos:
             segment_id = id_of(info.get("id")) if isinstance(info, dict) else None
-            if not isinstance(segment_id, int) or not 0 < segment_id < 256**3:
+            if not isinstance(segment_id, int) or not 1 <= segment_id <= MAX_SEGMENT_ID:
                 self._note("id-range", f"a segment has the id {str(segment_id)[:50]}; left out.", image)
             elif category := self._category(info, image, segment_id):
                 if segment_id in segments:

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..values import is_number, is_whole, shown
 from .rule import BOXES, Finding, Fix, Place, dropping, setting
-from .values import is_number, is_whole, shown
 
 #: width, height
 Size = tuple[int, int]

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
 from ..similar_names import is_text
+from ..values import as_flag, as_whole, free_ids, is_whole, numbered, shown
 from .ids import ID_DUPLICATE
 from .json_files import JSON_KEY
 from .rule import CATEGORIES, Done, Finding, Fix, Place, setting
-from .values import as_flag, as_whole, free_ids, is_whole, numbered, shown
 
 _QUIRK = re.compile(r"^\s|\s$|[()\[\]{}<>%/\\\"'\x00-\x1f]|[\s_-]{2,}")
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..file_places import is_folder
 from ..image_size import size_problem
+from ..values import is_id, numbered, shallow
 from .boxes import area_rules, area_sum_rules, box_rules
 from .categories import Categories
 from .ids import ID_DUPLICATE
@@ -26,7 +27,6 @@ from .masks import mask_rules
 from .names import IMAGE_MISSING, PNG_MISSING, FileNames
 from .pngs import geometry_rules, is_usable, segment_id_rules
 from .rule import Finding, Place, Walk
-from .values import is_id, numbered, shallow
 
 Entry = dict[str, Any]
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..file_places import is_file
+from ..values import as_whole, is_whole, shown
 from .boxes import extent_rules
 from .image_files import ImageFile, Unreadable, image_file_rules, read_image_file
 from .images import IMAGE_UNLABELLED, ListedImage, Size, size_rules
@@ -26,7 +27,6 @@ from .pngs import (
     segment_id_rules,
 )
 from .rule import Done, Finding, Place, Walk
-from .values import as_whole, is_whole, shown
 
 Entry = dict[str, Any]
 

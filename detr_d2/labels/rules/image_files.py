@@ -13,22 +13,20 @@ from PIL import Image
 from ..file_places import copy_file, opened, size_of
 from ..image_decoding import (
     INFO_OF_EXIF,
+    PLAIN_MODES,
     TURNED_SIDEWAYS,
-    is_deep,
-    load_eight_bits,
+    TooManyPixels,
+    load_image,
     open_image,
-    orientation_of,
     turned,
     unreadable_reason,
 )
-from ..image_size import MOST_PIXELS
+from ..values import shown
 from .rule import IMAGES, Done, Finding, Fix, Place, Rule
-from .values import shown
 
 #: width, height
 Size = tuple[int, int]
 
-PLAIN_MODES = ("RGB", "L")
 #: Sizes whose sides' ratios differ by no more than this are of one image, made smaller or larger.
 _SAME_RATIO = 0.01
 _WRITTEN = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
@@ -140,13 +138,10 @@ def read_image_file(path: str) -> ImageFile:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of sizes and of odd EXIF data; both are looked at below
             with opened(path) as file, open_image(file) as image:
-                size, mode, has_more_bits = image.size, image.mode, is_deep(image)
-                if size[0] * size[1] > MOST_PIXELS:
-                    raise Unreadable(IMAGE_LARGE, f"has {size[0]}x{size[1]} pixels.")
-                pixels = load_eight_bits(image)  # before EXIF is asked for: see orientation_of
-                return ImageFile(path, size, orientation_of(image), mode, has_more_bits, image, pixels)
-    except Unreadable:
-        raise
+                read = load_image(image)
+                return ImageFile(path, read.size, read.orientation, read.mode, read.is_deep, image, read.pixels)
+    except TooManyPixels as error:
+        raise Unreadable(IMAGE_LARGE, f"has {error}.") from error
     except Image.DecompressionBombError as error:
         raise Unreadable(IMAGE_LARGE, f"{error}") from error
     except Exception as error:  # decoders raise whatever they like on broken files

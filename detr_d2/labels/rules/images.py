@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..image_size import size_problem
+from ..values import as_whole, is_id, same, shown
 from .ids import ID_DUPLICATE, ID_TYPE
 from .image_files import IMAGE_LARGE
 from .json_files import JSON_KEY, JSON_TYPE
 from .names import FileNames
 from .rule import IMAGES, Done, Finding, Fix, Place, setting
-from .values import as_whole, is_id, same, shown
 
 #: What ``images`` has for an id.
 ImageId = int | str

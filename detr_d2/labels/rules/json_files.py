@@ -16,9 +16,9 @@ from detr_d2.errors import DatasetError
 from ..file_places import opened
 from ..json_reading import json_type
 from ..memory import memory_free
+from ..values import shallow, shown
 from .json_text import NONE, Halves, find_halves, without_halves
 from .rule import FILES, Done, Finding, Fix, Place, Rule
-from .values import shallow, shown
 
 #: Lists of objects that a COCO file has.
 PARTS = ("images", "annotations", "categories")

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from ..values import as_flag, as_whole, free_ids, is_whole, numbered, same, shown
 from .categories import CATEGORY_ID, CATEGORY_UNKNOWN, Categories
 from .ids import ID_DUPLICATE, ID_TYPE, IMAGE_UNKNOWN
 from .images import IMAGE_UNLABELLED, Images
 from .rule import CROWDS, Done, Finding, Fix, Place, setting
-from .values import as_flag, as_whole, free_ids, is_whole, numbered, same, shown
 
 CROWD_VALUE = CROWDS.error(
     "crowd-value",

@@ -11,9 +11,9 @@ from pycocotools import mask as coco_mask
 
 from ..polygons import polygons_runs
 from ..run_lengths import decompressed
+from ..values import is_number, is_whole, shown
 from .boxes import EDGE, Size
 from .rule import MASKS, Done, Finding, Place
-from .values import is_number, is_whole, shown
 
 MASK_TYPE = MASKS.error(
     "mask-type",

@@ -9,9 +9,9 @@ from typing import Any
 
 from ..file_places import NOT_THERE, is_file, is_folder, names_in, why_no_file
 from ..image_decoding import IMAGE_SUFFIXES
+from ..values import shown
 from .json_files import JSON_KEY
 from .rule import IMAGES, NAMES, PNGS, Finding, Fix, Place, Rule, setting
-from .values import shown
 
 _DRIVE_OR_ADDRESS = re.compile(r"[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")

@@ -10,6 +10,7 @@ import shapely
 from pycocotools import mask as coco_mask
 
 from ..polygons import has_holes, polygons_runs
+from ..values import is_number, shown
 from .boxes import Box, Extent, Size, area_rules, box_rules, extent_rules
 from .labels import is_crowd
 from .masks import (
@@ -23,7 +24,6 @@ from .masks import (
     without_mask,
 )
 from .rule import MASKS, Done, Finding, Place
-from .values import is_number, shown
 
 #: Two objects overlap when they share more than this of the smaller one, and so many pixels.
 OVERLAP_SHARE, OVERLAP_PIXELS = 0.01, 4

@@ -16,11 +16,11 @@ from ..file_places import copy_file, opened
 from ..image_decoding import is_deep, open_image
 from ..image_size import MOST_PIXELS
 from ..panoptic_ids import MAX_SEGMENT_ID, colors_of_ids, ids_of_colors
+from ..values import as_whole, is_whole, shown
 from .boxes import Extent, Size, area_rules, box_rules
 from .ids import ID_DUPLICATE, ID_RANGE, ID_TYPE
 from .image_files import IMAGE_LARGE, Unreadable, same_ratio, unreadable
 from .rule import PNGS, Done, Finding, Fix, Place, setting
-from .values import as_whole, is_whole, shown
 
 #: More ids than this in one image are no segments; training refuses them too.
 MOST_SEGMENTS = 2**16 - 1

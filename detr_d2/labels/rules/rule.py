@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
-from .values import shown
+from ..values import shown
 
 Severity = Literal["error", "warning"]
 #: ``mended``: right now; ``removed``: couldn't be fixed, and is left out.

@@ -19,9 +19,9 @@ from detr_d2.parallel import in_processes
 from ..image_decoding import load_eight_bits, open_image
 from ..image_size import MOST_PIXELS
 from ..near_duplicates import image_hash
+from ..values import shown
 from .images import ListedImage
 from .rule import SPLITS, Finding, Place, Rule
-from .values import shown
 
 SPLIT_LEAK = SPLITS.error(
     "split-leak",
