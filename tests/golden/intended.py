@@ -9,4 +9,13 @@ REASONS: dict[str, str] = {
 }
 
 #: Codes that are called otherwise now: the old name to the new one.
-RENAMED_CODES: dict[str, str] = {}
+RENAMED_CODES: dict[str, str] = {
+    "mended": "fixed",
+    **{
+        f"picture-{what}": f"image-{what}"
+        for what in (
+            *("broken", "depth", "large", "missing", "mode", "orientation", "size", "suffix", "turned", "unlabelled"),
+            *("duplicate", "frames", "merged"),
+        )
+    },
+}
