@@ -92,12 +92,12 @@ def test_registering_reads_no_file(name: str, tmp_path: Path) -> None:
 
 def test_dicts_are_complete_and_their_categories_contiguous(name: str, yard: Path) -> None:
     register(name, **arguments(yard))
-    ground_truth = json.loads((yard / "panoptic_train.json").read_text())
+    labels = json.loads((yard / "panoptic_train.json").read_text())
 
     dicts = get_detection_dataset_dicts([name])
 
-    assert [Path(entry["file_name"]).name for entry in dicts] == [image["file_name"] for image in ground_truth["images"]]
-    for entry, annotation in zip(dicts, ground_truth["annotations"]):
+    assert [Path(entry["file_name"]).name for entry in dicts] == [image["file_name"] for image in labels["images"]]
+    for entry, annotation in zip(dicts, labels["annotations"]):
         assert (entry["width"], entry["height"], entry["image_id"]) == (96, 80, annotation["image_id"])
         assert os.path.isfile(entry["pan_seg_file_name"])
         for mine, theirs in zip(entry["segments_info"], annotation["segments_info"]):
