@@ -105,8 +105,8 @@ def _listing_rules(images: list[dict[str, Any]], entries: list[dict[str, Any]], 
 
 
 def _of_note(note: Note, file: str) -> Finding | None:
-    code = note.code.replace("picture-", "image-")
-    code = _CODES.get(code, code)
+    name = note.code.replace("picture-", "image-")
+    code = _CODES.get(name, name)
     if code is None:
         return None
     about = f"{note.class_name}: " if note.class_name else ""
