@@ -39,7 +39,7 @@ COMMANDS = {
         "detr_d2.checkpoint.convert_command", "write another program's weights as a checkpoint of this one", True
     ),
     "env": Command("detr_d2.environment", "show versions, the detectron2 in use, devices and datasets"),
-    "explain": Command("detr_d2.explain.command", "show how a model comes to its result for an image", True),
+    "explain": Command("detr_d2.prediction.explain.command", "show how a model comes to its result for an image", True),
     "export": Command("detr_d2.export.command", "write a trained model as ONNX, or as a torch.export program", True),
     "plot": Command("detr_d2.training.plot.command", "draw losses, quality and learning rate of trainings"),
     "pq": Command("detr_d2.evaluation.pq_command", "panoptic quality of predictions of any system, in files"),

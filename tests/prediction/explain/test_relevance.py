@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from detr_d2.explain import record, relevance
-from detr_d2.explain.class_relevance import head_mean, over_memory, through_encoder
+from detr_d2.prediction.explain import record, relevance
+from detr_d2.prediction.explain.class_relevance import head_mean, over_memory, through_encoder
 
 
 def _normalised(matrix: Tensor) -> Tensor:

@@ -79,6 +79,7 @@ def panels(
     for axis in axes:
         axis.set_xticks([])
         axis.set_yticks([])
+        axis.set_box_aspect(aspect)
     for axis in axes[count:]:
         axis.set_axis_off()
     return figure, axes[:count]

@@ -33,6 +33,7 @@ class ExplainedQuery:
         class_index: contiguous id.
         score: the class's probability.
         box: x0, y0, x1, y1 in pixels of the image at network size.
+        segment: id in the panoptic map, 0 where the query has no part in it.
         attention: (h, w) of the chosen decoder layer, the mean of its heads; sums to 1.
         relevance: (h, w), see ``relevance``; without a unit.
         region: (H, W) bool: its own mask, or its box where there is no mask head.
@@ -45,6 +46,7 @@ class ExplainedQuery:
     class_index: int
     score: float
     box: tuple[float, float, float, float]
+    segment: int
     attention: Tensor
     relevance: Tensor
     region: np.ndarray
@@ -75,14 +77,12 @@ class Won(NamedTuple):
         mask: pixels whose logit is above 0.
         won: pixels of the map that this query's logit decided.
         lost: pixels of ``mask`` that went to others.
-        segment: id in the map, 0 where the query has no part in it.
         decided: (H, W) bool, what ``won`` counts.
     """
 
     mask: int
     won: int
     lost: int
-    segment: int
     decided: np.ndarray
 
 
@@ -134,31 +134,37 @@ def explain(
         most: explain so many of the kept queries, those with the highest scores.
     """
     recording = record(model, [{"image": network_image}])
-    logits = recording.outputs["pred_logits"][0].detach()
     layer = len(recording.decoder_cross) - 1 if layer is None else layer
-    kept, scores, classes = model.postprocess.segments(logits)
-    above = len(kept) > 0
-    if not above:
-        best, best_class = logits.float().softmax(-1)[:, :-1].max(-1)
-        kept = best.topk(min(_AT_LEAST, len(best))).indices
-        scores, classes = best[kept], best_class[kept]
-    masks = None if model.mask_head is None else record_masks(model, recording.outputs, 0, kept)
-    panoptic = None
-    if masks is not None:
-        sizes = recording.sizes[0]
-        chosen = (masks.logits, scores, classes) if above else (masks.logits[:0], scores[:0], classes[:0])
-        found, segments = model.postprocess.panoptic(*chosen, sizes)
-        panoptic = np.asarray(found.cpu()), segments
-    order = scores.argsort(descending=True, stable=True)[:most]
+    (kept, scores, classes), above_threshold = _kept(model, recording.outputs["pred_logits"][0].detach())
+    masks, panoptic, segment_of = None, None, dict[int, int]()
+    if model.mask_head is not None:
+        masks = record_masks(model, recording.outputs, 0, kept)
+        used = len(kept) if above_threshold else 0
+        ids, segments = model.postprocess.panoptic(
+            masks.logits[:used], scores[:used], classes[:used], recording.sizes[0]
+        )
+        panoptic = np.asarray(ids.cpu()), segments
+        segment_of = {number: segment["id"] for segment in segments for number in segment["queries"]}
+    order = scores.argsort(descending=True, stable=True)[:most].tolist()
     queries = [
-        _explained(model, recording, layer, int(kept[i]), float(scores[i]), int(classes[i]), _mask(masks, i))
+        _explained(
+            *(model, recording, layer, int(kept[i]), float(scores[i]), int(classes[i]), segment_of.get(i, 0)),
+            mask_logits=None if masks is None else masks.logits[i],
+        )
         for i in order
     ]
-    return Explanation(
-        *(model, image, recording, queries, layer, above),
-        masks=None if masks is None else _only(masks, order),
-        panoptic=panoptic,
-    )
+    masks = None if masks is None else _only(masks, order)
+    return Explanation(model, image, recording, queries, layer, above_threshold, masks, panoptic)
+
+
+def _kept(model: DetrPanoptic, logits: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], bool]:
+    """query_index, scores and classes (N,) of the queries to explain, and whether the model keeps them itself."""
+    kept = model.postprocess.segments(logits)
+    if len(kept[0]):
+        return kept, True
+    scores, classes = logits.float().softmax(-1)[:, :-1].max(-1)
+    best = scores.topk(min(_AT_LEAST, len(scores))).indices
+    return (best, scores[best], classes[best]), False
 
 
 def _explained(
@@ -168,6 +174,7 @@ def _explained(
     query: int,
     score: float,
     class_index: int,
+    segment: int,
     mask_logits: Tensor | None,
 ) -> ExplainedQuery:
     sizes = recording.sizes[0]
@@ -182,7 +189,7 @@ def _explained(
     attention = recording.decoder_cross[layer].detach()[0, :, query].mean(0).view(recording.grid)
     relevant = relevance(recording, 0, query, class_index)
     return ExplainedQuery(
-        *(query, model.categories[class_index], class_index, score, box, attention, relevant),
+        *(query, model.categories[class_index], class_index, score, box, segment, attention, relevant),
         region=np.asarray(region.cpu()),
         attention_share=heat_share(attention, region),
         relevance_share=heat_share(relevant, region),
@@ -225,11 +232,7 @@ def inner_point(query: ExplainedQuery) -> tuple[float, float]:
     return float(columns[nearest]), float(rows[nearest])
 
 
-def _mask(masks: MaskRecording | None, number: Tensor) -> Tensor | None:
-    return None if masks is None else masks.logits[number]
-
-
-def _only(masks: MaskRecording, order: Tensor) -> MaskRecording:
+def _only(masks: MaskRecording, order: list[int]) -> MaskRecording:
     return MaskRecording(masks.attention[order], [step[order] for step in masks.steps], masks.logits[order])
 
 
@@ -243,24 +246,14 @@ def won_and_lost(explanation: Explanation) -> list[Won]:
     """
     if explanation.masks is None or explanation.panoptic is None:
         raise ValueError("the model predicts boxes only: there is no panoptic map.")
-    ids, segments = explanation.panoptic
+    ids, _ = explanation.panoptic
     logits = upsample_masks(explanation.masks.logits, explanation.sizes).cpu().numpy()
-    owners = [_segment_of(query, segments) for query in explanation.queries]
     found = []
-    for number, (query, segment) in enumerate(zip(explanation.queries, owners, strict=True)):
-        members = [i for i, other in enumerate(owners) if other == segment]
+    for number, query in enumerate(explanation.queries):
+        members = [i for i, other in enumerate(explanation.queries) if other.segment == query.segment]
         decided = np.zeros(ids.shape, bool)
-        if segment:
-            decided = (ids == segment) & (logits[number] >= logits[members].max(0))
+        if query.segment:
+            decided = (ids == query.segment) & (logits[number] >= logits[members].max(0))
         lost = query.region & ~decided
-        found.append(Won(int(query.region.sum()), int(decided.sum()), int(lost.sum()), segment, decided))
+        found.append(Won(int(query.region.sum()), int(decided.sum()), int(lost.sum()), decided))
     return found
-
-
-def _segment_of(query: ExplainedQuery, segments: Sequence[dict[str, Any]]) -> int:
-    """The id of the segment that a query has a part in: of its class and, for a thing, of its score."""
-    for segment in segments:
-        same_class = segment["category_id"] == query.class_index
-        if same_class and (not segment["isthing"] or segment["score"] == query.score):
-            return int(segment["id"])
-    return 0

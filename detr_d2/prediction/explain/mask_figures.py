@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.colors import CenteredNorm, to_rgb
 
 from detr_d2.modeling import upsample_masks
+from detr_d2.pages.rendering import shown_number
 from detr_d2.visualization.figure_text import figure_text
 
 from .canvas import HEAT, Drawn, draw_box, draw_outline, finish, panels, query_color, show, show_heat
@@ -19,6 +20,7 @@ from .recording import MaskRecording
 JOINS = ("projected features", "", "res4", "res3", "res2")
 #: Signs of logits: below 0 outside of the mask, above 0 inside.
 _SIGNED = "RdBu_r"
+_LOST = to_rgb("#d62728")
 
 
 def heads_figure(explanation: Explanation, number: int) -> Drawn:
@@ -95,29 +97,24 @@ def argmax_figure(explanation: Explanation, fates: Sequence[Won]) -> Drawn:
     """Of every query its logits, and which pixels of its mask it won and lost."""
     masks, image = _masks(explanation), explanation.image
     logits = upsample_masks(masks.logits, explanation.sizes).cpu().numpy()
-    columns = min(8, max(len(fates), 4))
-    figure, axes = panels(2 * columns * -(-len(fates) // columns), image.shape[0] / image.shape[1], columns, 13.5, 1.6)
+    rows = -(-len(fates) // 8)
+    columns = max(-(-len(fates) // rows), 4)
+    figure, axes = panels(2 * columns * rows, image.shape[0] / image.shape[1], columns, 13.5, 1.6)
     for axis in axes:
         axis.set_axis_off()
     grey = 0.45 + 0.45 * image.astype(np.float32).mean(2, keepdims=True) / 255
-    for number in range(len(fates)):
-        query, fate = explanation.queries[number], fates[number]
+    for number, (query, fate) in enumerate(zip(explanation.queries, fates, strict=True)):
         row, column = divmod(number, columns)
         upper, lower = axes[2 * row * columns + column], axes[(2 * row + 1) * columns + column]
-        for axis in (upper, lower):
-            axis.set_axis_on()
+        upper.set_axis_on()
+        lower.set_axis_on()
         bound = max(float(np.abs(logits[number]).max()), 1e-6)
         show(upper, logits[number], figure_text(f"{query.index}: {query.name}"), cmap=_SIGNED, vmin=-bound, vmax=bound)
         painted = np.repeat(grey, 3, axis=2)
-        painted[fate.decided] = 0.25 * painted[fate.decided] + 0.75 * np.array(query_color(number))
-        lost = query.region & ~fate.decided
-        painted[lost] = 0.25 * painted[lost] + 0.75 * np.array(to_rgb("#d62728"))
+        for mask, color in ((fate.decided, query_color(number)), (query.region & ~fate.decided, _LOST)):
+            painted[mask] = 0.25 * painted[mask] + 0.75 * np.array(color)
         part = 100 * fate.lost / fate.mask if fate.mask else 0.0
-        show(
-            lower,
-            painted,
-            "left out" if not fate.segment else f"{fate.won:,} px won, {part:.0f} % lost".replace(",", "\u2009"),
-        )
+        show(lower, painted, f"{shown_number(fate.won)} px won, {part:.0f} % lost" if query.segment else "left out")
     alt = "For every kept query its mask logits, and below them which pixels it won and which it lost to another query."
     caption = (
         "Above: logits, red above 0 (the binary mask), blue below. Below: pixels that the query won in its own colour, "

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from detr_d2.explain import explain
-from detr_d2.explain.explaining import Explanation, won_and_lost
-from detr_d2.explain.maps import heat_share, principal_colors, token_at
-from detr_d2.explain.matching import match_result
-from detr_d2.explain.query_places import collect_boxes, kinds_of, places_figure
 from detr_d2.modeling import Sizes
+from detr_d2.prediction.explain import explain
+from detr_d2.prediction.explain.explaining import Explanation, won_and_lost
+from detr_d2.prediction.explain.maps import heat_share, principal_colors, token_at
+from detr_d2.prediction.explain.matching import match_result
+from detr_d2.prediction.explain.query_places import collect_boxes, kinds_of, places_figure
 
 SIZE = (96, 128)
 
@@ -106,7 +106,7 @@ def test_without_a_kept_query_the_best_are_shown_and_it_is_said(make_model):
 
     assert not found.above_threshold and len(found.queries) == 3
     assert found.panoptic is not None and not found.panoptic[1]
-    assert all(fate.segment == 0 and fate.won == 0 for fate in won_and_lost(found))
+    assert not any(query.segment for query in found.queries) and not any(fate.won for fate in won_and_lost(found))
     assert match_result(found).names == []
 
 

@@ -9,20 +9,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from detr_d2.arguments import add_opts, number, whole_number
-from detr_d2.checkpoint import load_model
 from detr_d2.data import dataset_metadata
-from detr_d2.data.augmentation import ResizeShortestEdge
 from detr_d2.errors import USER_ERROR_EXIT_CODE, ConfigError, MissingFileError
-from detr_d2.meta_arch import DetrPanoptic
-from detr_d2.picture_files import PictureError, find_pictures, numbered_names, read_picture
+from detr_d2.files import numbered_names
 from detr_d2.progress import progress
+from detr_d2.wording import counted
 
-from detectron2.config import CfgNode
-
+from ..image_files import find_images
+from ..images import ImageError, read_image
+from ..predictor import Predictor
 from .canvas import Drawn
 from .explaining import explain
 from .page import write_explanation
@@ -84,8 +82,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Explain the images and say where the pages are."""
-    found = find_pictures([entry for entry in args.images if not Path(entry).is_dir()])
-    folders = find_pictures([entry for entry in args.images if Path(entry).is_dir()])
+    found = find_images([entry for entry in args.images if not Path(entry).is_dir()])
+    folders = find_images([entry for entry in args.images if Path(entry).is_dir()])
     complaints = [*found.complaints, *folders.complaints]
     for complaint in complaints:
         print(f"skipped: {complaint}", file=sys.stderr)
@@ -94,70 +92,55 @@ def run(args: argparse.Namespace) -> int:
         raise MissingFileError(f"{' '.join(args.images)} names no image; see above.")
     if args.out.exists() and not args.out.is_dir():
         raise ConfigError(f"--out {args.out} is a file; name a folder.")
-    model, cfg = load_model(args.checkpoint, _overrides(args))
-    layer = _layer_index(model, args.layer)
+    predictor = Predictor(args.checkpoint, score_threshold=args.score_threshold, max_size=args.max_size, opts=args.opts)
+    layer = _layer_index(predictor, args.layer)
     skipped: list[str] = []
-    places = _places(model, cfg, folders.paths, skipped) if folders.paths else None
-    metadata = dataset_metadata(cfg.DATASETS.TEST[0])
+    places = _places(predictor, folders.paths, skipped) if folders.paths else None
     for path, name in zip(explained, numbered_names([path.stem for path in explained]), strict=True):
         try:
-            original = read_picture(path)
-        except PictureError as error:
+            original = read_image(path)
+        except ImageError as error:
             skipped.append(str(error))
             continue
-        points = [_scaled(point, original, cfg, path) for point in args.point]
-        explanation = explain(model, *network_image(original, cfg), layer=layer, most=args.most)
+        tensor, shown = network_image(predictor, original)
+        points = [_scaled(point, original, shown, path) for point in args.point]
+        explanation = explain(predictor.model, tensor, shown, layer=layer, most=args.most)
+        metadata = dataset_metadata(predictor.cfg.DATASETS.TEST[0])
         page = write_explanation(explanation, metadata, args.out / name, points, places)
-        print(f"{page}: {len(explanation.queries)} queries of {path}")
-    for complaint in skipped:
+        print(f"{page}: {counted(len(explanation.queries), 'query', 'queries')} of {path}", flush=True)
+    for complaint in dict.fromkeys(skipped):
         print(f"skipped: {complaint}", file=sys.stderr)
     return USER_ERROR_EXIT_CODE if skipped or complaints else 0
 
 
-def network_image(image_bgr: np.ndarray, cfg: CfgNode) -> tuple[Tensor, np.ndarray]:
-    """An image as the model takes it, (3, H, W) float32 in 0..255, and the same as (H, W, 3) uint8 RGB.
+def network_image(predictor: Predictor, image: np.ndarray) -> tuple[Tensor, np.ndarray]:
+    """An image as the model takes it, (3, H, W), and the same to be looked at, (H, W, 3) uint8 RGB.
 
     Args:
-        image_bgr: (H', W', 3) uint8.
-        cfg: the model's config.
+        predictor: that knows the model's size and order of channels.
+        image: (H', W', 3) uint8 RGB.
     """
-    resize = ResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST)
-    resized = resize.get_transform(image_bgr).apply_image(image_bgr)
-    rgb = np.ascontiguousarray(resized[:, :, ::-1])
-    given = rgb if cfg.INPUT.FORMAT == "RGB" else resized
-    return torch.as_tensor(np.ascontiguousarray(given.transpose(2, 0, 1)).astype(np.float32)), rgb
+    given: Tensor = predictor.model_input(image)["image"]
+    shown = given.permute(1, 2, 0).numpy()
+    return given, np.ascontiguousarray(shown if predictor.cfg.INPUT.FORMAT == "RGB" else shown[:, :, ::-1])
 
 
-def _places(model: DetrPanoptic, cfg: CfgNode, paths: Sequence[Path], skipped: list[str]) -> Drawn | None:
+def _places(predictor: Predictor, paths: Sequence[Path], skipped: list[str]) -> Drawn | None:
     """The queries over a folder; None where none of its images can be read."""
 
     def images() -> Iterator[Tensor]:
         for path in progress(paths, len(paths), "image"):
             try:
-                yield network_image(read_picture(path), cfg)[0]
-            except PictureError as error:
+                yield network_image(predictor, read_image(path))[0]
+            except ImageError as error:
                 skipped.append(str(error))
 
-    boxes = collect_boxes(model, images())
+    boxes = collect_boxes(predictor.model, images())
     return places_figure(boxes) if len(boxes) else None
 
 
-def _overrides(args: argparse.Namespace) -> list[str]:
-    overrides = list(args.opts)
-    if args.score_threshold is not None:
-        overrides += [
-            "MODEL.DETR.SCORE_THRESHOLD",
-            str(args.score_threshold),
-            "MODEL.DETR.CLASS_SCORE_THRESHOLDS",
-            "()",
-        ]
-    if args.max_size is not None:
-        overrides += ["INPUT.MAX_SIZE_TEST", str(args.max_size)]
-    return overrides
-
-
-def _layer_index(model: DetrPanoptic, layer: int | None) -> int | None:
-    layers = len(model.detr.transformer.decoder.layers)
+def _layer_index(predictor: Predictor, layer: int | None) -> int | None:
+    layers = len(predictor.model.detr.transformer.decoder.layers)
     if layer is not None and layer > layers:
         raise ConfigError(f"--layer {layer}: this model has {layers} decoder layers; allowed are 1 to {layers}.")
     return None if layer is None else layer - 1
@@ -171,14 +154,12 @@ def _point(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def _scaled(point: tuple[int, int], image: np.ndarray, cfg: CfgNode, path: Path) -> tuple[float, float]:
-    """A point of the original image at network size."""
+def _scaled(point: tuple[int, int], image: np.ndarray, shown: np.ndarray, path: Path) -> tuple[float, float]:
+    """The middle of a pixel of the original image, in pixels of the image at network size."""
     height, width = image.shape[:2]
     if point[0] >= width or point[1] >= height:
         raise ConfigError(
             f"--point {point[0]},{point[1]} lies outside of {path}, which is {width} pixels wide and {height} high; "
             f"allowed are 0 to {width - 1} and 0 to {height - 1}."
         )
-    resize = ResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST] * 2, cfg.INPUT.MAX_SIZE_TEST).get_transform(image)
-    x, y = resize.apply_coords(np.array([[point[0] + 0.5, point[1] + 0.5]]))[0]
-    return float(x), float(y)
+    return (point[0] + 0.5) * shown.shape[1] / width, (point[1] + 0.5) * shown.shape[0] / height

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import detr_d2  # noqa: F401
-from detr_d2.explain import Recording, record
 from detr_d2.meta_arch import DetrPanoptic
+from detr_d2.prediction.explain import Recording, record
 
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model

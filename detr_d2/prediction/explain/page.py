@@ -14,7 +14,7 @@ from detr_d2.visualization import draw_panoptic, enlargement
 
 from . import detector_figures, mask_figures
 from .canvas import Drawn
-from .explaining import ExplainedQuery, Explanation, inner_point, query_at, won_and_lost
+from .explaining import ExplainedQuery, Explanation, Won, inner_point, query_at, won_and_lost
 from .maps import heat_share, token_at
 from .matching import match_result, matching_figure
 from .shapes import forward_steps
@@ -132,8 +132,9 @@ def _row(query: ExplainedQuery) -> dict[str, Any]:
     }
 
 
-def _fate(query: ExplainedQuery, fate: Any) -> dict[str, Any]:
-    return {"query": query.index, "name": query.category.name, "color": query.category.color, **fate._asdict()}
+def _fate(query: ExplainedQuery, fate: Won) -> dict[str, Any]:
+    own = {"query": query.index, "name": query.category.name, "color": query.category.color, "segment": query.segment}
+    return own | {"mask": fate.mask, "won": fate.won, "lost": fate.lost}
 
 
 def _looks(explanation: Explanation, points: Sequence[tuple[float, float]]) -> list[dict[str, Any]]:
