@@ -17,10 +17,10 @@ from detr_d2.files import write_text
 from detectron2.checkpoint import DetectionCheckpointer
 
 from .fitting import fit, refuse_absent
-from .places import LAST_CHECKPOINT, find_model_weights, last_checkpoint
+from .formats import write_checkpoint
+from .paths import LAST_CHECKPOINT, find_model_weights, last_checkpoint
 from .reading import RECORD, WeightsFile, read_weights
 from .state_dict import model_record
-from .writing import write_checkpoint
 
 logger = logging.getLogger(__name__)
 

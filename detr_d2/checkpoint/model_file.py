@@ -20,9 +20,8 @@ from detr_d2.model_zoo import get_config_file
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
-from .categories import to_record
+from .categories import WEIGHT, HeadClass, head_classes, normalised, to_record
 from .checkpointer import DetrCheckpointer
-from .class_heads import WEIGHT, HeadClass, head_classes, normalised
 from .reading import WeightsFile, read_weights
 from .recipe import apply_recipe_, deduced_recipe
 
