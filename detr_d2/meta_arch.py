@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from detr_d2.checkpoint import guard_loading, model_categories, model_recipe
-from detr_d2.config_agreement import check_model
+from detr_d2.config import check_model
 from detr_d2.data import Category
 from detr_d2.divergence import explaining_divergence, refuse_non_finite
 from detr_d2.modeling import AttentionMaps, Detr, MaskHead, PostProcess, SetCriterion, Sizes, Target, predict_masks

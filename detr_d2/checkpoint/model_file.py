@@ -9,13 +9,10 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 
-from detr_d2.config import check_device, load_config, override_
-from detr_d2.config_agreement import check_architecture
-from detr_d2.config_values import check_values
+from detr_d2.config import check_architecture, check_device, check_values, get_config_file, load_config, override_
 from detr_d2.data import Category, coco_categories
 from detr_d2.data.registration import DatasetEntry, register_entry
 from detr_d2.errors import ConfigError, WeightsError
-from detr_d2.model_zoo import get_config_file
 
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model

@@ -22,7 +22,8 @@ import yaml
 from PIL import Image
 
 from detr_d2 import load_config
-from detr_d2.config_values import ALLOWED, check_values
+from detr_d2.config import check_values
+from detr_d2.config.values import ALLOWED
 from detr_d2.errors import ConfigError, DivergenceError, UserError
 
 import detectron2
