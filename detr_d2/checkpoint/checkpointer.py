@@ -10,9 +10,9 @@ from typing import Any
 from tabulate import tabulate
 from torch import nn
 
-from detr_d2.divergence import LESS_DIVERGENCE, non_finite
 from detr_d2.errors import DivergenceError, UserError, WeightsError
 from detr_d2.files import write_text
+from detr_d2.training_step import LESS_DIVERGENCE, non_finite
 
 from detectron2.checkpoint import DetectionCheckpointer
 

@@ -278,7 +278,7 @@ def test_a_diverging_training_names_iteration_losses_and_images(train):
 
 
 def test_a_loss_that_is_not_finite_is_named(tiny_config):
-    from detr_d2.divergence import refuse_non_finite
+    from detr_d2.training_step import refuse_non_finite
 
     from detectron2.utils.events import EventStorage
 
