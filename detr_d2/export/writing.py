@@ -163,7 +163,7 @@ def _write_torch(
     torch.export.save(program, path, extra_files={f"{METADATA_KEY}.json": description})
 
 
-#: Format to what writes it: the traced graph, names of its outputs, its description, the file, and a report of each step.
+#: Format to what writes it: the traced graph, names of its outputs, its description, the file, and what reports steps.
 FORMATS: dict[str, Callable[[ExportedProgram, list[str], str, Path, Report], None]] = {
     "onnx": _write_onnx,
     "torch": _write_torch,
