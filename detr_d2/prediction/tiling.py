@@ -13,8 +13,8 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from detr_d2.data.segments import number_segments
 from detr_d2.errors import ConfigError
-from detr_d2.visualization.strokes import number_segments
 
 Segmented = tuple[np.ndarray, Sequence[Mapping[str, Any]]]
 """A map of ids (H, W), 0 is void, and its segments: id, isthing, category_id, and score where it is known."""
@@ -129,6 +129,7 @@ def stitch(grid: Grid, results: Iterable[Segmented]) -> tuple[np.ndarray, list[d
 
     Raises:
         ValueError: a result has another size than its tile, or there are more or fewer results than tiles.
+        DatasetError: a map has ids that its segments don't have.
     """
     stitched = np.zeros(grid.size, np.int32)
     parts: list[dict[str, Any]] = []
@@ -139,7 +140,7 @@ def stitch(grid: Grid, results: Iterable[Segmented]) -> tuple[np.ndarray, list[d
         tile = _numbered(row, column, ids, segments, len(parts) + 1)
         own = tile.numbers[row.own_within, column.own_within]
         areas = np.bincount(own.ravel(), minlength=len(segments) + 1)[1:].tolist()
-        stitched[row.own, column.own] = np.where(own > 0, own + len(parts), 0)
+        stitched[row.own, column.own] = np.where(own > 0, own + np.int32(len(parts)), 0)
         parts += [{**segment, "area": area} for segment, area in zip(segments, areas)]
         if left is not None and left.row is row:
             same.append(_same_things(left, tile))
@@ -153,7 +154,7 @@ def _numbered(row: Span, column: Span, ids: np.ndarray, segments: Sequence[Mappi
     size = (row.stop - row.start, column.stop - column.start)
     if ids.shape != size:
         raise ValueError(f"a tile's map has the shape {ids.shape}; its tile is {size}.")
-    numbers = number_segments(ids, [int(segment["id"]) for segment in segments]).astype(np.int32)
+    numbers = number_segments(ids, [int(segment["id"]) for segment in segments], "a tile")
     return _Tile(row, column, numbers, first, segments)
 
 
@@ -168,7 +169,8 @@ def _same_things(one: _Tile, other: _Tile) -> np.ndarray:
     """(N, 2) the pairs of segments, as places among all, that are one thing in two tiles that share pixels."""
     mine, theirs = _shared(one, other), _shared(other, one)
     shape = (len(one.segments) + 1, len(other.segments) + 1)
-    together = np.bincount(mine.ravel() * shape[1] + theirs.ravel(), minlength=shape[0] * shape[1]).reshape(shape)
+    pairs = mine.ravel() * np.int64(shape[1]) + theirs.ravel()
+    together = np.bincount(pairs, minlength=shape[0] * shape[1]).reshape(shape)
     union = together.sum(1, keepdims=True) + together.sum(0, keepdims=True) - together
     iou = together[1:, 1:] / np.maximum(union[1:, 1:], 1)
     classes, other_classes = (
@@ -176,8 +178,8 @@ def _same_things(one: _Tile, other: _Tile) -> np.ndarray:
         for tile in (one, other)
     )
     is_same_class = (classes[:, None] == other_classes[None]) & (classes >= 0)[:, None]
-    pairs = np.argwhere((iou > SAME_THING_IOU) & is_same_class)
-    return pairs + (one.first - 1, other.first - 1)
+    same = np.argwhere((iou > SAME_THING_IOU) & is_same_class)
+    return same + (one.first - 1, other.first - 1)
 
 
 def _shared(tile: _Tile, other: _Tile) -> np.ndarray:
