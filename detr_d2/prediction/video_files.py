@@ -90,13 +90,18 @@ def open_video(path: Path) -> Iterator[Video]:
     check_package()
     import av
 
-    with open_regular(path) as file:
-        try:
-            container = av.open(file, "r")
-        except av.error.FFmpegError as error:
-            raise VideoError(f"{path}: can't be read as a video: {_reason(error, path)}.") from error
-        with container:
-            yield _opened(container, str(path), path)
+    open_regular(path).close()  # so that what isn't there, or is a pipe, is refused as everywhere
+    try:
+        container = av.open(_address(path), "r")
+    except av.error.FFmpegError as error:
+        raise VideoError(f"{path}: can't be read as a video: {_reason(error, path)}.") from error
+    with container:
+        yield _opened(container, str(path), path)
+
+
+def _address(path: Path) -> str:
+    """A file's name as FFmpeg takes it, to which ``a:b`` would be the protocol ``a``."""
+    return f"file:{path}"
 
 
 @contextmanager
@@ -246,7 +251,7 @@ def _sound(path: Path | None) -> Iterator[_Sound]:
     if path is None:
         yield _Sound([], iter(()))
         return
-    with av.open(str(path)) as container:
+    with av.open(_address(path)) as container:
         streams = list(container.streams.audio)
         packets = container.demux(streams) if streams else iter(())
         yield _Sound(streams, (packet for packet in packets if packet.pts is not None and packet.dts is not None))
