@@ -65,6 +65,8 @@ INSTALL_REQUIRES = [
     "tensorboard>=2.12,<3",
 ]
 
+VIDEO = ["av>=14"]
+
 EXPORT = ["onnx>=1.16,<2", "onnxscript>=0.2,<1", "onnxruntime>=1.17,<2"]
 
 EXTRAS_REQUIRE = {
@@ -73,8 +75,10 @@ EXTRAS_REQUIRE = {
         *("pytest>=7.4", "pytest-xdist>=3.5", "hypothesis>=6.80", "setuptools>=64", "wheel"),
         *("transformers>=5,<6", "timm>=1,<2"),
         *EXPORT,
+        *VIDEO,
     ],
     "export": EXPORT,
+    "video": VIDEO,
     "dev": ["ruff>=0.6", "mypy>=1.8", "import-linter>=2.0", "types-PyYAML", "types-tabulate", "types-tqdm"],
 }
 
