@@ -42,7 +42,7 @@ def heat_share(heat: Tensor, mask: Tensor) -> HeatShare:
         heat: (h, w), 0 or more.
         mask: (H, W) bool.
     """
-    parts = F.adaptive_avg_pool2d(mask[None, None].float(), heat.shape)[0, 0]
+    parts = F.adaptive_avg_pool2d(mask[None, None].float(), (heat.shape[0], heat.shape[1]))[0, 0]
     total = float(heat.sum())
     inside = float((heat * parts).sum()) / total if total > 0 else 0.0
     return HeatShare(inside, float(parts.mean()), float(parts.max()))
@@ -110,7 +110,8 @@ def attention_of(
     with recorded_attention(transformer.decoder) as weights:
         tokens = memory.flatten(2).transpose(1, 2)
         transformer.decoder(torch.zeros_like(learned), tokens, position, learned, padding_mask.flatten(1))
-    found = weights[transformer.decoder.layers[-1].multihead_attn][0, :, queries].mean(0).sum(0)
+    last: Any = transformer.decoder.layers[-1]
+    found = weights[last.multihead_attn][0, :, queries].mean(0).sum(0)
     smooth = over_image(found.view(memory.shape[-2:]), sizes)
     return relative(F.interpolate(smooth[None, None], size=sizes.output, mode="bilinear", align_corners=False)[0, 0])
 

@@ -78,7 +78,8 @@ def record(model: DetrPanoptic, batched_inputs: BatchedInputs) -> Recording:
     if model.training:
         raise ValueError("record() needs a model in evaluation mode; call model.eval() first.")
     transformer = model.detr.transformer
-    encoder, decoder = list(transformer.encoder.layers), list(transformer.decoder.layers)
+    encoder: list[Any] = list(transformer.encoder.layers)
+    decoder: list[Any] = list(transformer.decoder.layers)
     with _without_gradients(model), torch.enable_grad(), recorded_attention(model) as weights:
         entry = model.detr.input_proj.register_forward_hook(lambda module, args, output: output.requires_grad_(True))
         try:
@@ -131,8 +132,9 @@ def recorded_attention(model: nn.Module) -> Iterator[dict[nn.Module, Tensor]]:
     """Within it, the weights (B, N, T, S) of each ``nn.MultiheadAttention`` that runs, by module."""
     weights: dict[nn.Module, Tensor] = {}
 
-    def look_on(module: Any, args: tuple[Tensor, ...], options: dict[str, Any], output: Any) -> tuple[Tensor, None]:
-        weights[module], attended = attend(module, *args, key_padding_mask=options.get("key_padding_mask"))
+    def look_on(module: Any, args: Any, options: dict[str, Any], output: Any) -> tuple[Tensor, None]:
+        query, key, value = args
+        weights[module], attended = attend(module, query, key, value, options.get("key_padding_mask"))
         return attended, None
 
     attentions = [module for module in model.modules() if isinstance(module, nn.MultiheadAttention)]
