@@ -1,4 +1,4 @@
-"""Masks as polygons: along the edges of pixels, so that a polygon that is drawn as pycocotools does is the mask again."""
+"""Masks as polygons along the edges of pixels: drawn as pycocotools draws, they are the masks again."""
 
 from __future__ import annotations
 
