@@ -11,6 +11,8 @@ PIP_ARGS ?=
 QUICKSTART_ARGS ?=
 # More arguments for pytest, e.g. PYTEST_ARGS='-k matcher'.
 PYTEST_ARGS ?=
+# In how many processes the tests run, each with one thread; 0: in this one, in the order of the files.
+TEST_PROCESSES ?= 2
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check $(PIP_ARGS)
@@ -27,7 +29,7 @@ help:  ## list the targets
 	@echo "make TARGET, where TARGET is one of:"
 	@grep -E '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## (.*)$$/  \1@\2/' \
 		| while IFS=@ read -r target text; do printf '%-14s%s\n' "$$target" "$$text"; done
-	@echo "Variables: PYTHON, PIP_ARGS, QUICKSTART_ARGS, PYTEST_ARGS; the Makefile explains them."
+	@echo "Variables: PYTHON, PIP_ARGS, QUICKSTART_ARGS, PYTEST_ARGS, TEST_PROCESSES; the Makefile explains them."
 
 install: $(INSTALLED)  ## make .venv and install detr_d2 and what it needs
 
@@ -35,7 +37,7 @@ quickstart: $(INSTALLED)  ## make data, train boxes, then masks, evaluate, draw 
 	@$(BIN)/python tools/quickstart.py --output runs/quickstart $(QUICKSTART_ARGS)
 
 test: $(INSTALLED_TEST)  ## run all tests
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist worksteal $(PYTEST_ARGS)
 
 lint: $(INSTALLED_DEV)  ## check style (ruff), types (mypy) and which room imports which (import-linter)
 	@$(BIN)/ruff check .

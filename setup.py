@@ -70,7 +70,8 @@ EXPORT = ["onnx>=1.16,<2", "onnxscript>=0.2,<1", "onnxruntime>=1.17,<2"]
 EXTRAS_REQUIRE = {
     # panopticapi-lite, too, is needed for the tests; it asks for an old numpy, so 'make test' installs it by --no-deps.
     "test": [
-        *("pytest>=7.4", "hypothesis>=6.80", "setuptools>=64", "wheel", "transformers>=5,<6", "timm>=1,<2"),
+        *("pytest>=7.4", "pytest-xdist>=3.5", "hypothesis>=6.80", "setuptools>=64", "wheel"),
+        *("transformers>=5,<6", "timm>=1,<2"),
         *EXPORT,
     ],
     "export": EXPORT,

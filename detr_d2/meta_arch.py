@@ -141,7 +141,7 @@ class DetrPanoptic(nn.Module):
         Returns:
             In training a dict of weighted losses, all of them finite. At inference one dict an image: "instances"
             (boxes, scores, classes and masks of things, in the original image) and "panoptic_seg" (a map of segment
-            ids, 0 is void, and a list of segments with id, isthing, category_id, score and area).
+            ids, 0 is void, and a list of segments with id, isthing, category_id, score, area and queries).
 
         Raises:
             DivergenceError: losses, or the predictions that they are computed of, aren't finite.
@@ -236,7 +236,9 @@ class DetrPanoptic(nn.Module):
         if self.instance_on:
             result["instances"].pred_masks = instance_masks(masks_of(shown), sizes)
         if self.panoptic_on:
-            result["panoptic_seg"] = self.postprocess.panoptic(masks_of(kept), scores, classes, sizes)
+            ids, segments = self.postprocess.panoptic(masks_of(kept), scores, classes, sizes)
+            segments = [{**segment, "queries": kept[segment["queries"]].tolist()} for segment in segments]
+            result["panoptic_seg"] = ids, segments
         return result, masks_of(matched)
 
     @torch.no_grad()

@@ -39,10 +39,12 @@ class PanopticQuality:
 
     Args:
         num_classes: contiguous class ids are 0 ... num_classes - 1.
+        keep_images: keep what each image adds; without it no memory grows, and only the totals are known.
     """
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, num_classes: int, keep_images: bool = True) -> None:
         self.num_classes = num_classes
+        self.keep_images = keep_images
         self.totals = np.zeros((4, num_classes))
         self._images: list[np.ndarray] = []  # (S, 5) each: what Count has
 
@@ -96,7 +98,8 @@ class PanopticQuality:
         rows = np.array(list(counts), np.float64).reshape(-1, len(Count._fields))
         # One after the other, as the last digit depends on the order.
         np.add.at(self.totals.T, rows[:, 0].astype(np.int64), rows[:, 1:])
-        self._images.append(rows)
+        if self.keep_images:
+            self._images.append(rows)
 
     def merge(self, other: PanopticQuality) -> None:
         """Add the images of another part of the dataset behind these."""

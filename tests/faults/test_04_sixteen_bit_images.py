@@ -14,7 +14,7 @@ from PIL import Image
 from detr_d2 import cli
 from detr_d2.data import Category, DetrPanopticDatasetMapper
 from detr_d2.evaluation.report import write_run_report
-from detr_d2.picture_files import read_picture
+from detr_d2.prediction.images import read_image
 from tests.faults.label_files import faults_of, png_of_16_bits, tiff_of_16_bits, write_dataset
 from tests.report.made_runs import made_pictures, write_run
 
@@ -67,7 +67,7 @@ def by_training(folder: Path, name: str) -> np.ndarray:
 
 
 def by_prediction(folder: Path, name: str) -> np.ndarray:
-    return read_picture(folder / "images" / name)[:, :, ::-1]
+    return read_image(folder / "images" / name)
 
 
 def by_prepare(folder: Path, name: str) -> np.ndarray:

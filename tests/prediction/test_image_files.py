@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from detr_d2.errors import ConfigError
-from detr_d2.picture_files import PictureError, find_pictures, read_picture, result_paths
+from detr_d2.prediction.image_files import find_images, result_paths
+from detr_d2.prediction.images import ImageError, read_image
 
 
 def make(*paths: Path) -> list[Path]:
@@ -24,9 +25,7 @@ def test_pictures_of_files_folders_and_patterns_are_found_once(tmp_path: Path) -
     (tmp_path / "x" / "notes.txt").write_text("no picture")
     make(tmp_path / "x" / ".hidden.jpg")
 
-    found = find_pictures(
-        [str(a), str(tmp_path / "x"), str(tmp_path / "x" / "*"), str(tmp_path / "x" / "**" / "*.tif")]
-    )
+    found = find_images([str(a), str(tmp_path / "x"), str(tmp_path / "x" / "*"), str(tmp_path / "x" / "**" / "*.tif")])
 
     assert found.paths == [a, b, c]
     assert found.complaints == []
@@ -35,17 +34,17 @@ def test_pictures_of_files_folders_and_patterns_are_found_once(tmp_path: Path) -
 def test_file_named_like_a_pattern_is_found(tmp_path: Path) -> None:
     (strange,) = make(tmp_path / "shot [1].jpg")
 
-    assert find_pictures([str(strange)]).paths == [strange]
+    assert find_images([str(strange)]).paths == [strange]
 
 
 def test_inputs_that_stand_for_nothing_are_named(tmp_path: Path) -> None:
-    found = find_pictures([str(tmp_path / "no.jpg"), str(tmp_path), str(tmp_path / "*.jpg")])
+    found = find_images([str(tmp_path / "no.jpg"), str(tmp_path), str(tmp_path / "*.jpg")])
 
     assert found.paths == []
     assert [complaint.split(": ")[1].split(" (")[0].split(";")[0] for complaint in found.complaints] == [
         "there is no such file or folder",
-        "no picture in this folder",
-        "no picture matches this pattern",
+        "no image in this folder",
+        "no image matches this pattern",
     ]
 
 
@@ -53,26 +52,26 @@ def test_home_folder_may_be_written_as_a_tilde(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("HOME", str(tmp_path))
     (picture,) = make(tmp_path / "a.png")
 
-    assert find_pictures(["~/a.png"]).paths == [picture]
+    assert find_images(["~/a.png"]).paths == [picture]
 
 
-def test_picture_is_turned_as_exif_says_and_in_bgr(tmp_path: Path) -> None:
+def test_picture_is_turned_as_exif_says_and_in_rgb(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was held upright
     Image.new("RGB", (6, 4), (10, 20, 30)).save(tmp_path / "a.png", exif=exif)
 
-    picture = read_picture(tmp_path / "a.png")
+    picture = read_image(tmp_path / "a.png")
 
     assert picture.shape == (6, 4, 3)
     assert picture.dtype == np.uint8
-    assert picture[0, 0].tolist() == [30, 20, 10]
+    assert picture[0, 0].tolist() == [10, 20, 30]
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1"])
 def test_pictures_of_all_modes_have_three_channels(tmp_path: Path, mode: str) -> None:
     Image.new(mode, (6, 4)).save(tmp_path / "a.tif")
 
-    assert read_picture(tmp_path / "a.tif").shape == (4, 6, 3)
+    assert read_image(tmp_path / "a.tif").shape == (4, 6, 3)
 
 
 def test_unreadable_pictures_are_named_with_the_reason(tmp_path: Path) -> None:
@@ -88,8 +87,8 @@ def test_unreadable_pictures_are_named_with_the_reason(tmp_path: Path) -> None:
         "gone.jpg": "No such",
     }
     for name, reason in reasons.items():
-        with pytest.raises(PictureError, match=f"{name}: can't be read as a picture: .*{reason}"):
-            read_picture(tmp_path / name)
+        with pytest.raises(ImageError, match=f"{name}: can't be read as an image: .*{reason}"):
+            read_image(tmp_path / name)
 
 
 def test_results_keep_their_pictures_names_and_are_jpg_or_png(tmp_path: Path) -> None:
@@ -122,14 +121,14 @@ def test_results_of_clashing_prefixes_are_numbered(tmp_path: Path) -> None:
 
 def test_one_picture_may_have_a_file_for_its_result(tmp_path: Path) -> None:
     assert result_paths([Path("a.jpg")], tmp_path / "drawn.png") == [tmp_path / "drawn.png"]
-    with pytest.raises(ConfigError, match="one file for 2 pictures"):
+    with pytest.raises(ConfigError, match="one file for 2 images"):
         result_paths([Path("a.jpg"), Path("b.jpg")], tmp_path / "drawn.png")
 
 
 def test_results_never_replace_a_picture(tmp_path: Path) -> None:
     pictures = make(tmp_path / "a.png", tmp_path / "b.png")
 
-    with pytest.raises(ConfigError, match=r"a\.png is one of the pictures"):
+    with pytest.raises(ConfigError, match=r"a\.png is one of the images"):
         result_paths(pictures, tmp_path)
 
 
