@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -73,7 +73,7 @@ class Predictor:
             MissingFileError, WeightsError, ConfigError: see :class:`~detr_d2.prediction.DetrPredictor`.
         """
         predictor = cls.__new__(cls)
-        predictor._use(DetrPredictor(cfg).model, cfg, classes, instances)
+        predictor._use(cast("DetrPanoptic", DetrPredictor(cfg).model), cfg, classes, instances)
         return predictor
 
     def _use(self, model: DetrPanoptic, cfg: CfgNode, classes: Collection[str], instances: bool) -> None:
