@@ -118,7 +118,7 @@ def serving(server: CvatServer) -> Iterator[CvatServer]:
     class Handler(BaseHTTPRequestHandler):
         def _answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            content = server.answer(self.command, urlsplit(self.path).path, body)
+            content = server.answer(self.command, urlsplit(self.path).path.rstrip("/"), body)
             self.send_response(200)
             self.send_header("Content-Type", "application/zip" if content[:2] == b"PK" else "application/vnd.cvat+json")
             self.send_header("Content-Length", str(len(content)))
