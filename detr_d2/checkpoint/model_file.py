@@ -124,7 +124,7 @@ def _register_categories(categories: list[Category]) -> str:
             panoptic_root="",
             instances_json="",
             categories=tuple(categories),
-            cure="These are the categories of a checkpoint; they have no pictures.",
+            advice="These are the categories of a checkpoint; they have no pictures.",
         )
     )
     return name
