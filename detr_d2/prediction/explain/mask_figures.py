@@ -123,7 +123,7 @@ def argmax_figure(explanation: Explanation, fates: Sequence[Won]) -> Drawn:
     return finish(figure, "06_argmax", alt, caption)
 
 
-def result_figure(explanation: Explanation, overlay: np.ndarray) -> Drawn:
+def overlay_figure(explanation: Explanation, overlay: np.ndarray) -> Drawn:
     """The image beside what the model sees in it.
 
     Args:

@@ -45,7 +45,7 @@ def write_explanation(
         The page.
     """
     points = list(points) or default_points(explanation)
-    figures = {"result": _result_figure(explanation, metadata)}
+    figures = {"result": result_figure(explanation, metadata)}
     figures |= _detector_figures(explanation, points)
     if places is not None:
         figures["places"] = places
@@ -103,11 +103,12 @@ def _detector_figures(explanation: Explanation, points: Sequence[tuple[float, fl
     return figures
 
 
-def _result_figure(explanation: Explanation, metadata: Any) -> Drawn:
+def result_figure(explanation: Explanation, metadata: Any) -> Drawn:
+    """The image beside what the model sees in it: panoptic map or boxes."""
     if explanation.panoptic is None:
         return detector_figures.boxes_figure(explanation)
     overlay = draw_panoptic(explanation.image, *explanation.panoptic, metadata, enlargement(*explanation.sizes.image))
-    return mask_figures.result_figure(explanation, overlay)
+    return mask_figures.overlay_figure(explanation, overlay)
 
 
 def _shown(drawn: Drawn, long_side: int) -> dict[str, str]:
