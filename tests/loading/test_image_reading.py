@@ -25,7 +25,7 @@ def test_pixels_are_those_that_detectron2_reads(
 ) -> None:
     exif = Image.Exif()
     exif[274] = orientation
-    path = str(tmp_path / f"picture{suffix}")
+    path = str(tmp_path / f"image{suffix}")
     Image.fromarray(NOISE[:20, :30]).convert(mode).save(path, exif=exif)
 
     np.testing.assert_array_equal(read_whole_image(path, image_format), read_image(path, format=image_format))
@@ -34,10 +34,10 @@ def test_pixels_are_those_that_detectron2_reads(
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".bmp", ".tif"])
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.5, 0.9, 0.99])
 @pytest.mark.parametrize("with_exif", [False, True])
-def test_picture_that_is_cut_off_is_an_error(tmp_path: Path, suffix: str, share: float, with_exif: bool) -> None:
+def test_image_that_is_cut_off_is_an_error(tmp_path: Path, suffix: str, share: float, with_exif: bool) -> None:
     exif = Image.Exif()
     exif[274] = 6
-    path = tmp_path / f"picture{suffix}"
+    path = tmp_path / f"image{suffix}"
     Image.fromarray(NOISE).save(path, **({"exif": exif} if with_exif and suffix != ".bmp" else {}))
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
@@ -47,14 +47,14 @@ def test_picture_that_is_cut_off_is_an_error(tmp_path: Path, suffix: str, share:
 
 
 def test_damaged_exif_data_are_passed_over(tmp_path: Path) -> None:
-    path = tmp_path / "picture.jpg"
+    path = tmp_path / "image.jpg"
     Image.fromarray(NOISE).save(path, exif=b"Exif\x00\x00MM\x00\x2a\xff\xff\xff\xff")
 
     assert read_whole_image(str(path), "RGB").shape == (200, 300, 3)
 
 
 @pytest.mark.parametrize("is_train", [False, True])
-def test_cut_off_picture_is_named_by_the_mapper(tmp_path: Path, is_train: bool) -> None:
+def test_cut_off_image_is_named_by_the_mapper(tmp_path: Path, is_train: bool) -> None:
     path = tmp_path / "photo.png"
     Image.fromarray(NOISE).save(path)
     path.write_bytes(path.read_bytes()[:60_000])  # Detectron2 reads it, its lower part black
