@@ -9,7 +9,6 @@ from pathlib import Path
 
 from PIL import Image
 
-from detr_d2.data import dataset_metadata
 from detr_d2.errors import run_command
 from detr_d2.files import write_whole
 from detr_d2.prediction import Predictor
@@ -20,12 +19,11 @@ from detr_d2.prediction.explain.canvas import Drawn
 from detr_d2.prediction.explain.command import network_image
 from detr_d2.prediction.explain.explaining import Explanation, won_and_lost
 from detr_d2.prediction.explain.matching import match_result, matching_figure
-from detr_d2.prediction.explain.page import default_points, result_figure
 from detr_d2.prediction.explain.query_places import collect_boxes, places_figure
 from detr_d2.prediction.images import read_image
 
 QUICKSTART = Path("runs/quickstart")
-WIDTH, COLORS = 1000, 64  # so that all of them together stay small in the repository
+WIDTH, COLORS = 880, 256  # so that all of them together stay small in the repository
 
 
 def main() -> int:
@@ -40,24 +38,19 @@ def main() -> int:
     explanation = explain(predictor.model, *network_image(predictor, read_image(args.image)))
     paths = sorted(args.images.rglob("*.jpg"))[:200]
     boxes = collect_boxes(predictor.model, (network_image(predictor, read_image(path))[0] for path in paths))
-    metadata = dataset_metadata(predictor.cfg.DATASETS.TEST[0])
-    for name, drawn in (figures(explanation, metadata, args.object) | {"places": places_figure(boxes)}).items():
+    for name, drawn in (figures(explanation, args.object) | {"places": places_figure(boxes)}).items():
         path = args.out / f"explain_{name}.png"
         print(f"{save(drawn, path)}: {path.stat().st_size // 1024} KiB. {drawn.alt}")
     return 0
 
 
-def figures(explanation: Explanation, metadata: object, class_name: str) -> dict[str, Drawn]:
+def figures(explanation: Explanation, class_name: str) -> dict[str, Drawn]:
     """Those that the document shows; of the first query of a class where they are of one query."""
     number = next(n for n, query in enumerate(explanation.queries) if query.category.name == class_name)
     return {
-        "result": result_figure(explanation, metadata),
         "backbone": detector.backbone_figure(explanation),
-        "encoder": detector.encoder_figure(explanation, default_points(explanation)),
-        "extremities": detector.extremities_figure(explanation),
         "query": detector.query_figure(explanation, number),
         "active": detector.active_figure(explanation),
-        "heads": mask.heads_figure(explanation, number),
         "steps": mask.fpn_figure(explanation, number),
         "argmax": mask.argmax_figure(explanation, won_and_lost(explanation)),
         "matching": matching_figure(match_result(explanation)),
@@ -68,7 +61,7 @@ def save(drawn: Drawn, path: Path) -> Path:
     """A figure of few colours and moderate width, as PNG."""
     image = Image.fromarray(drawn.image)
     image = image.resize((WIDTH, round(image.height * WIDTH / image.width)), Image.Resampling.LANCZOS)
-    few = image.quantize(COLORS, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    few = image.quantize(COLORS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     return write_whole(path, lambda file: few.save(file, "PNG", optimize=True))
 
 

@@ -14,13 +14,13 @@ from torch import Tensor
 from detr_d2.arguments import add_opts, number, whole_number
 from detr_d2.data import dataset_metadata
 from detr_d2.errors import USER_ERROR_EXIT_CODE, ConfigError, MissingFileError
-from detr_d2.files import numbered_names
 from detr_d2.progress import progress
 from detr_d2.wording import counted
 
-from ..image_files import find_images
-from ..images import ImageError, read_image
+from ..image_files import FoundImage, find_inputs
+from ..images import ImageError
 from ..predictor import Predictor
+from ..running import read_found
 from .canvas import Drawn
 from .explaining import explain
 from .page import write_explanation
@@ -32,8 +32,9 @@ examples:
   detr-d2 explain detr-r50-panoptic street.jpg --point 320,200 --point 80,410 --layer 4 --opts MODEL.DEVICE cpu
   detr-d2 explain model_final.pth site.jpg photos/ --out explain   # and where each query finds things in all of photos/
 
-Each image gets a folder in --out with explain.html, which needs no other file, and every figure as a PNG. A folder of
-images adds where each query's boxes lie over all of them; with a folder alone its first image is explained.
+Each image gets a folder in --out with explain.html, which needs no other file, and every figure as a PNG. A folder, a
+zip or a list of images adds where each query's boxes lie over all of them; with a folder alone its first image is
+explained.
 docs/explain.md tells the whole way, from the encoded image to the argmax.
 """
 _POINT = re.compile(r"(\d{1,6}),(\d{1,6})")
@@ -82,12 +83,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Explain the images and say where the pages are."""
-    found = find_images([entry for entry in args.images if not Path(entry).is_dir()])
-    folders = find_images([entry for entry in args.images if Path(entry).is_dir()])
+    many = [entry for entry in args.images if Path(entry).is_dir() or entry.lower().endswith((".zip", ".txt"))]
+    found = find_inputs([entry for entry in args.images if entry not in many])
+    out = args.out.resolve()
+    # Figures of an earlier run are no photos; but --out may also be the folder around the photos.
+    folders = find_inputs(many, [] if any(Path(entry).resolve().is_relative_to(out) for entry in many) else [out])
     complaints = [*found.complaints, *folders.complaints]
+    complaints += [f"{path}: a video; 'detr-d2 predict' takes it." for path in [*found.videos, *folders.videos]]
     for complaint in complaints:
         print(f"skipped: {complaint}", file=sys.stderr)
-    explained = found.paths or folders.paths[:1]
+    explained = found.images or folders.images[:1]
     if not explained:
         raise MissingFileError(f"{' '.join(args.images)} names no image; see above.")
     if args.out.exists() and not args.out.is_dir():
@@ -95,19 +100,19 @@ def run(args: argparse.Namespace) -> int:
     predictor = Predictor(args.checkpoint, score_threshold=args.score_threshold, max_size=args.max_size, opts=args.opts)
     layer = _layer_index(predictor, args.layer)
     skipped: list[str] = []
-    places = _places(predictor, folders.paths, skipped) if folders.paths else None
-    for path, name in zip(explained, numbered_names([path.stem for path in explained]), strict=True):
+    places = _places(predictor, folders.images, skipped) if folders.images else None
+    for image in explained:
         try:
-            original = read_image(path)
+            original, _ = read_found(image)
         except ImageError as error:
             skipped.append(str(error))
             continue
         tensor, shown = network_image(predictor, original)
-        points = [_scaled(point, original, shown, path) for point in args.point]
+        points = [_scaled(point, original, shown, str(image)) for point in args.point]
         explanation = explain(predictor.model, tensor, shown, layer=layer, most=args.most)
         metadata = dataset_metadata(predictor.cfg.DATASETS.TEST[0])
-        page = write_explanation(explanation, metadata, args.out / name, points, places)
-        print(f"{page}: {counted(len(explanation.queries), 'query', 'queries')} of {path}", flush=True)
+        page = write_explanation(explanation, metadata, args.out / image.stem, points, places)
+        print(f"{page}: {counted(len(explanation.queries), 'query', 'queries')} of {image}", flush=True)
     for complaint in dict.fromkeys(skipped):
         print(f"skipped: {complaint}", file=sys.stderr)
     return USER_ERROR_EXIT_CODE if skipped or complaints else 0
@@ -125,17 +130,17 @@ def network_image(predictor: Predictor, image: np.ndarray) -> tuple[Tensor, np.n
     return given, np.ascontiguousarray(shown if predictor.cfg.INPUT.FORMAT == "RGB" else shown[:, :, ::-1])
 
 
-def _places(predictor: Predictor, paths: Sequence[Path], skipped: list[str]) -> Drawn | None:
+def _places(predictor: Predictor, images: Sequence[FoundImage], skipped: list[str]) -> Drawn | None:
     """The queries over a folder; None where none of its images can be read."""
 
-    def images() -> Iterator[Tensor]:
-        for path in progress(paths, len(paths), "image"):
+    def tensors() -> Iterator[Tensor]:
+        for image in progress(images, len(images), "image"):
             try:
-                yield network_image(predictor, read_image(path))[0]
+                yield network_image(predictor, read_found(image)[0])[0]
             except ImageError as error:
                 skipped.append(str(error))
 
-    boxes = collect_boxes(predictor.model, images())
+    boxes = collect_boxes(predictor.model, tensors())
     return places_figure(boxes) if len(boxes) else None
 
 
@@ -154,12 +159,12 @@ def _point(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def _scaled(point: tuple[int, int], image: np.ndarray, shown: np.ndarray, path: Path) -> tuple[float, float]:
+def _scaled(point: tuple[int, int], image: np.ndarray, shown: np.ndarray, name: str) -> tuple[float, float]:
     """The middle of a pixel of the original image, in pixels of the image at network size."""
     height, width = image.shape[:2]
     if point[0] >= width or point[1] >= height:
         raise ConfigError(
-            f"--point {point[0]},{point[1]} lies outside of {path}, which is {width} pixels wide and {height} high; "
+            f"--point {point[0]},{point[1]} lies outside of {name}, which is {width} pixels wide and {height} high; "
             f"allowed are 0 to {width - 1} and 0 to {height - 1}."
         )
     return (point[0] + 0.5) * shown.shape[1] / width, (point[1] + 0.5) * shown.shape[0] / height
