@@ -1,4 +1,4 @@
-"""What is no checkpoint, is damaged or is another network's: one message that names file, key, shapes and cure."""
+"""What is no checkpoint, is damaged or is another network's: one message that names file, key, shapes and fix."""
 
 from __future__ import annotations
 

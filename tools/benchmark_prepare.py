@@ -1,7 +1,7 @@
 #!/usr/bin/env python
-"""``detr-d2 prepare`` on made pictures: pictures a second, and beside panopticapi's converters on the same input.
+"""``detr-d2 prepare`` on made images: images a second, and beside panopticapi's converters on the same input.
 
-The whole command reads, checks and copies the pictures as well, looks for near-duplicates, splits and writes a report.
+The whole command reads, checks and copies the images as well, looks for near-duplicates, splits and writes a report.
 Labels alone is what both do: from polygons to PNGs and to run lengths of instances, on one core of one process, in
 turns. panopticapi needs two converters for that, detection to panoptic and back. Their inner functions are called, as
 the scripts around them stop with today's numpy, whose whole numbers the json module refuses.
@@ -49,13 +49,13 @@ examples:
 def main() -> int:
     parser = get_parser(__doc__, EXAMPLES)
     parser.set_defaults(threads=1, repeats=3)
-    parser.add_argument("--pictures", type=int, default=1000, metavar="N", help="(default: 1000)")
+    parser.add_argument("--images", type=int, default=1000, metavar="N", help="(default: 1000)")
     parser.add_argument("--size", type=int, nargs=2, default=(480, 640), metavar=("H", "W"), help="default: 480 640")
-    parser.add_argument("--things", type=int, default=5, metavar="N", help="in a picture (default: 5)")
+    parser.add_argument("--things", type=int, default=5, metavar="N", help="in an image (default: 5)")
     parser.add_argument("--workers", type=int, default=default_workers(), metavar="N", help="(default: %(default)s)")
     parser.add_argument("--reference", type=Path, metavar="DIR", help="a checkout of cocodataset/panopticapi")
     args = parser.parse_args()
-    count, size = (4, (48, 64)) if args.short else (args.pictures, tuple(args.size))
+    count, size = (4, (48, 64)) if args.short else (args.images, tuple(args.size))
     if args.reference and not (args.reference / "converters").is_dir():
         raise MissingFileError(f"{args.reference}/converters isn't there; give a checkout of cocodataset/panopticapi.")
     with tempfile.TemporaryDirectory() as folder:
@@ -65,7 +65,7 @@ def main() -> int:
         if args.reference:
             rows += labels_alone(place, count, args)
     title = (
-        f"{count} pictures of {size[1]}×{size[0]} with {args.things} things each, {args.workers} processes, best of "
+        f"{count} images of {size[1]}×{size[0]} with {args.things} things each, {args.workers} processes, best of "
         f"{args.repeats}. {machine(args.threads)}."
     )
     deliver("benchmark_prepare", f"{title}\n\n{table(rows)}", {"machine": machine(args.threads), "rows": rows}, args)
@@ -73,11 +73,11 @@ def main() -> int:
 
 
 def make_export(folder: Path, count: int, size: tuple[int, int], things: int) -> None:
-    """An export in CVAT's "COCO 1.0" layout: noisy pictures, and in each a row of outlines that don't overlap."""
+    """An export in CVAT's "COCO 1.0" layout: noisy images, and in each a row of outlines that don't overlap."""
     (folder / "images").mkdir(parents=True)
     (folder / "annotations").mkdir()
     images, annotations = [], []
-    for number in tqdm(range(1, count + 1), desc="making", unit="picture", disable=None):
+    for number in tqdm(range(1, count + 1), desc="making", unit="image", disable=None):
         chance = np.random.default_rng(number)
         name = f"{number:05d}.jpg"
         _photo(chance, size).save(folder / "images" / name, quality=90)
@@ -98,8 +98,8 @@ def make_export(folder: Path, count: int, size: tuple[int, int], things: int) ->
     categories = [{"id": thing + 1, "name": f"thing {chr(97 + thing)}", "supercategory": ""} for thing in range(things)]
     content = {"images": images, "annotations": annotations, "categories": categories}
     (folder / "annotations" / "instances_default.json").write_text(json.dumps(content), encoding="utf-8")
-    told = [{**one, "isthing": 1, "color": [40 * one["id"], 90, 200 - 30 * one["id"]]} for one in categories]
-    (folder.parent.parent / "categories.json").write_text(json.dumps(told), encoding="utf-8")
+    content = [{**one, "isthing": 1, "color": [40 * one["id"], 90, 200 - 30 * one["id"]]} for one in categories]
+    (folder.parent.parent / "categories.json").write_text(json.dumps(content), encoding="utf-8")
 
 
 def _photo(chance: np.random.Generator, size: tuple[int, int]) -> Image.Image:
@@ -142,8 +142,8 @@ def _best(words: list[str], repeats: int) -> tuple[float, float]:
 def _row(name: str, count: int, wall: float, processor: float) -> dict[str, Any]:
     return {
         "what": name,
-        "pictures/s": significant(count / wall),
-        "processor ms/picture": significant(1000 * processor / count),
+        "images/s": significant(count / wall),
+        "processor ms/image": significant(1000 * processor / count),
         "minutes for 10,000": significant(wall / count * 10_000 / 60),
     }
 

@@ -41,7 +41,7 @@ example:
 """
 
 WIDTH, HEIGHT = 320, 256
-#: The scene, and what the model is made to say of its stuff; it is less sure of plants.
+#: The scene, and what the model is made to say of its stuff; plants have lower scores.
 SCENE = 116
 AS_COCO = {
     "sky": "sky-other-merged",
@@ -55,10 +55,10 @@ LEAK = 3
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture: what was chosen, and what it makes of the labels."""
+    """One image: what was chosen, and what it makes of the labels."""
 
     title: str
-    picture: np.ndarray
+    image: np.ndarray
 
 
 def model_of_scene(scene: Scene):  # type: ignore[no-untyped-def]
@@ -118,7 +118,7 @@ class Drawer:
         return self.prepared(export, build_policy(words, stuff), **options)
 
     def prepared(self, export: Export, policy: StuffPolicy, **options: Any) -> np.ndarray:
-        """The scene as a dataset of one picture has it."""
+        """The scene as a dataset of one image has it."""
         self._count += 1
         folder = prepare([export], policy, PrepareOptions(self._folder / f"way_{self._count}", val=0, **options)).folder
         content = json.loads((folder / "panoptic_train.json").read_text(encoding="utf-8"))
@@ -143,7 +143,7 @@ class Drawer:
 
 
 def panels(folder: Path) -> dict[str, list[Panel]]:
-    """All pictures, by row."""
+    """All images, by row."""
     scene = make_scene(SCENE, width=WIDTH, height=HEIGHT)
     drawer = Drawer(scene, folder)
     places = things_of(scene)
@@ -167,7 +167,7 @@ def panels(folder: Path) -> dict[str, list[Panel]]:
             for policy in ("small-on-top", "z-order", "file-order", "last")
         ],
         "stuff": [
-            Panel("the picture", photo),
+            Panel("the image", photo),
             Panel("--stuff none", drawer.draw(few)),
             Panel("--stuff misc", drawer.draw(few, words=["misc"])),
             Panel("--stuff masks DIR", drawer.draw(few, words=["masks", str(masks)])),
@@ -197,8 +197,8 @@ def mixed_panel(drawer: Drawer, scene: Scene, folder: Path, things: CocoThings) 
     record = ImageRecord(FileRef(folder / "1.png"), "1.png", WIDTH, HEIGHT, labels)
     export = Export("coco", "coco-panoptic", FileRef(Path("panoptic.json")), classes, (record,), is_cvat=False)
     (mixed,) = mix_in([export], 1, things=things)
-    picture = drawer.prepared(mixed, build_policy(["none"]))
-    return Panel(f"--coco-things {things}", picture)
+    image = drawer.prepared(mixed, build_policy(["none"]))
+    return Panel(f"--coco-things {things}", image)
 
 
 def _visible(scene: Scene, place: int) -> Runs:
@@ -215,7 +215,7 @@ def compose(rows: dict[str, list[Panel]]) -> bytes:
         for axis in line:
             axis.axis("off")
         for axis, panel in zip(line, row):
-            axis.imshow(panel.picture, interpolation="lanczos")
+            axis.imshow(panel.image, interpolation="lanczos")
             axis.set_title(panel.title, fontsize=12, family="monospace" if "--" in panel.title else None)
     figure.tight_layout(pad=0.6)
     buffer = io.BytesIO()
@@ -231,7 +231,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--output", type=Path, required=True, metavar="PNG", help="the picture to write")
+    parser.add_argument("--output", type=Path, required=True, metavar="PNG", help="the image to write")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         content = compose(panels(Path(folder)))

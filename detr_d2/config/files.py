@@ -24,7 +24,7 @@ _UNLIKE_YAML = "it is no yaml that a person would write"
 
 
 def read_yaml(path: str | os.PathLike[str]) -> Any:
-    """What a yaml file holds: dicts, lists, texts, numbers, truth values and None.
+    """What a yaml file holds: dicts, lists, texts, numbers, True, False and None.
 
     Raises:
         MissingFileError: it isn't there.
