@@ -133,8 +133,8 @@ def implementations(pairs: list[Pair], folder: Path) -> Runs:
     gt, found = write_files(pairs, folder)
     names = [f"{number}.png" for number in range(len(pairs))]
     maps = {
-        str(path.with_suffix("") / name): pair[place]
-        for path, place in ((gt, 0), (found, 2))
+        str(path.with_suffix("") / name): pair[index]
+        for path, index in ((gt, 0), (found, 2))
         for name, pair in zip(names, pairs)
     }
     colors = {name: colors_of(ids) for name, ids in maps.items()}

@@ -59,11 +59,11 @@ def main() -> int:
     if args.reference and not (args.reference / "converters").is_dir():
         raise MissingFileError(f"{args.reference}/converters isn't there; give a checkout of cocodataset/panopticapi.")
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        make_export(place / "cvat" / "made", count, size, args.things)
-        rows = [whole_command(place, count, args)]
+        root = Path(folder)
+        make_export(root / "cvat" / "made", count, size, args.things)
+        rows = [whole_command(root, count, args)]
         if args.reference:
-            rows += labels_alone(place, count, args)
+            rows += labels_alone(root, count, args)
     title = (
         f"{count} images of {size[1]}×{size[0]} with {args.things} things each, {args.workers} processes, best of "
         f"{args.repeats}. {machine(args.threads)}."
@@ -117,10 +117,10 @@ def _outline(
     return (thing + 0.5) * cell + radius * np.cos(turn), size[0] * chance.uniform(0.45, 0.55) + radius * np.sin(turn)
 
 
-def whole_command(place: Path, count: int, args: Any) -> dict[str, Any]:
+def whole_command(root: Path, count: int, args: Any) -> dict[str, Any]:
     """``detr-d2 prepare`` from start to end, as users call it."""
-    out = place / "dataset"
-    words = ["-m", "detr_d2", "prepare", "--cvat", str(place / "cvat"), "--out", str(out), "--stuff", "misc"]
+    out = root / "dataset"
+    words = ["-m", "detr_d2", "prepare", "--cvat", str(root / "cvat"), "--out", str(out), "--stuff", "misc"]
     wall, processor = _best([sys.executable, *words, "--workers", str(args.workers)], args.repeats)
     return _row("detr-d2 prepare, all of it", count, wall, processor)
 
@@ -153,13 +153,13 @@ def significant(value: float, digits: int = 3) -> float:
     return float(f"{value:.{digits}g}")
 
 
-def labels_alone(place: Path, count: int, args: Any) -> list[dict[str, Any]]:
+def labels_alone(root: Path, count: int, args: Any) -> list[dict[str, Any]]:
     """Polygons to PNGs and instances, on one core, ours and theirs in turns."""
-    folder = place / "alone"
+    folder = root / "alone"
     folder.mkdir(exist_ok=True)
 
     def ours() -> None:
-        (export,) = read_exports([place / "cvat"], "cvat")
+        (export,) = read_exports([root / "cvat"], "cvat")
         table_of_classes = build_class_table([export], [])
         rules = LabelRules(table_of_classes, CrowdRule(), "small-on-top", 16)
         for record in export.images:
@@ -169,7 +169,7 @@ def labels_alone(place: Path, count: int, args: Any) -> list[dict[str, Any]]:
             (folder / f"{Path(record.name).stem}.png").write_bytes(png)
 
     seconds = seconds_interleaved(
-        {"ours": ours, "theirs": _their_functions(place, folder, args)}, args.repeats, time.process_time
+        {"ours": ours, "theirs": _their_functions(root, folder, args)}, args.repeats, time.process_time
     )
     times = significant(seconds["theirs"] / seconds["ours"])
     return [
@@ -178,13 +178,13 @@ def labels_alone(place: Path, count: int, args: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _their_functions(place: Path, folder: Path, args: Any) -> Any:
+def _their_functions(root: Path, folder: Path, args: Any) -> Any:
     from pycocotools.coco import COCO
 
     sys.path[:0] = [str(args.reference.resolve() / "converters"), str(args.reference.resolve())]
     forth, back = (importlib.import_module(name) for name in CONVERTERS)
-    categories = {one["id"]: one for one in json.loads((place / "categories.json").read_text(encoding="utf-8"))}
-    source = str(place / "cvat" / "made" / "annotations" / "instances_default.json")
+    categories = {one["id"]: one for one in json.loads((root / "categories.json").read_text(encoding="utf-8"))}
+    source = str(root / "cvat" / "made" / "annotations" / "instances_default.json")
 
     def theirs() -> None:
         with contextlib.redirect_stdout(io.StringIO()):

@@ -68,14 +68,14 @@ def measure(
     found: list[list[dict[str, float]]] = [[] for _ in strides]
     for record in tqdm(list(records), unit="image", disable=None):
         first: tuple[dict[str, float], torch.Tensor] | None = None
-        for place, mapper in enumerate(mappers):
+        for index, mapper in enumerate(mappers):
             start = time.process_time()
             item = mapper(record)
             loaded = time.process_time()
             losses, gradient = _losses(model, item)
             stepped = time.process_time()
             first = first or (losses, gradient)
-            found[place].append(
+            found[index].append(
                 {
                     **{f"{name}, mean": value for name, value in losses.items()},
                     **{f"{name}, difference in %": 100 * (losses[name] / first[0][name] - 1) for name in losses},

@@ -135,8 +135,8 @@ def _elsewhere(file: WeightsFile, keys: list[str], theirs: dict[str, Any], ours:
     shown["MODEL.DETR.DIM_FEEDFORWARD"] = "detr.transformer.decoder.layers.0.linear1.weight"
     shown["MODEL.RESNETS.STEM_OUT_CHANNELS"] = "detr.backbone.stem.conv1.weight"
     name = next((shown[key] for key in keys if key in shown and shown[key] in file.weights), None)
-    place = "" if name is None else f" ({name} is {tuple(file.weights[name].shape)} there)"
-    return f"name other weights{place}."
+    shape = "" if name is None else f" ({name} is {tuple(file.weights[name].shape)} there)"
+    return f"name other weights{shape}."
 
 
 def _adapted(
@@ -153,8 +153,8 @@ def _adapted(
         values = fresh[QUERIES].detach().clone()
         values[: len(queries)] = queries[:wanted].to(values)
         weights[QUERIES] = values
-        news = f"{wanted - len(queries)} start anew" if wanted > len(queries) else "the others are left out"
-        logger.info("Queries: the first %d of the file's %d; %s.", min(wanted, len(queries)), len(queries), news)
+        others = f"{wanted - len(queries)} start anew" if wanted > len(queries) else "the others are left out"
+        logger.info("Queries: the first %d of the file's %d; %s.", min(wanted, len(queries)), len(queries), others)
     return weights
 
 
