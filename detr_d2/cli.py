@@ -30,7 +30,7 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "browse": Command("detr_d2.browse.command", "write a page with a dataset's pictures and their truth", True),
+    "browse": Command("detr_d2.browse.command", "write a page with a dataset's images and their labels", True),
     "check": Command("detr_d2.check.command", "name everything that is wrong with a dataset"),
     "compare": Command(
         "detr_d2.evaluation.comparison.command", "is one evaluation better than another, or is it chance?"
