@@ -22,6 +22,7 @@ from detr_d2.labels.records import Export
 from detr_d2.parallel import default_workers
 
 from .coco_mix import mix_in
+from .only_changed import only_changed
 from .options import (
     COCO_THINGS,
     CROWDS,
@@ -41,6 +42,7 @@ examples:
   detr-d2 prepare --cvat exports/ --out datasets/site                    # the rest of each image is void
   detr-d2 prepare --cvat job_1.zip job_2.zip --stuff misc --out datasets/site
   detr-d2 prepare --cvat exports/ --stuff model detr-r50-panoptic --out datasets/site
+  detr-d2 prepare --cvat corrected.zip --only-changed predicted/ --out datasets/corrected
   detr-d2 prepare --cvat exports/ --coco coco/ --coco-images 1000 --categories construction --out datasets/site
 
 OUT gets images/, panoptic/, panoptic_train.json, panoptic_val.json, instances_train.json, instances_val.json,
@@ -91,6 +93,8 @@ def _add_sources(add: Callable[..., Any]) -> None:
     paths = {"type": Path, "nargs": "+", "action": "extend", "default": [], "metavar": "PATH"}
     add("--cvat", **paths, help="exports of CVAT: COCO 1.0, CVAT for images 1.1, Segmentation mask 1.1")
     add("--coco", **paths, help="COCO instances or COCO panoptic from elsewhere, with its own classes")
+    base = "only images whose labels aren't those of BASE: what 'detr-d2 predict' wrote and people corrected in CVAT"
+    add("--only-changed", type=Path, metavar="BASE", help=base)
     mix = "mix in N images of --coco, which is COCO panoptic: stuff as --stuff-classes says, void stays void"
     add("--coco-images", type=_FROM_ONE, metavar="N", help=mix)
     things = "what their things become: misc, or keep their names (default: misc)"
@@ -161,12 +165,17 @@ def _exports(args: argparse.Namespace) -> list[Export]:
         raise ConfigError("nothing to read; name exports by --cvat, --coco, or both.")
     if args.coco_images and not args.coco:
         raise ConfigError("--coco-images wants images of COCO; name their folder by --coco.")
-    _refuse_out_among(args.cvat + args.coco, args.out)
+    _refuse_out_among([*args.cvat, *args.coco, *([args.only_changed] if args.only_changed else [])], args.out)
     (exports, wrong), (others, also_wrong) = try_exports(args.cvat, "cvat"), try_exports(args.coco, "coco")
     refuse_unreadable([*wrong, *also_wrong])
+    mixed: list[Export] = []
     if args.coco_images:
-        others = mix_in(others, args.coco_images, args.seed, args.coco_things, args.stuff_classes)
-    return exports + others
+        mixed, others = mix_in(others, args.coco_images, args.seed, args.coco_things, args.stuff_classes), []
+    if args.only_changed:
+        found = only_changed(exports + others, args.only_changed)
+        print(f"--only-changed: {found}")
+        return found.exports + mixed
+    return exports + others + mixed
 
 
 def _find_labeller(what: str, settings: StuffSettings) -> Labeller:

@@ -254,6 +254,18 @@ class ImageFinder:
                 yield path
 
 
+class NameFinder(ImageFinder):
+    """As :class:`ImageFinder` where labels alone are wanted: an image that isn't there is just called by its name."""
+
+    def __call__(self, name: str) -> FileRef:
+        """See :class:`ImageFinder`."""
+        return super().__call__(name) or FileRef(self._tree.path / name)
+
+    def by_stem(self, stem: str) -> FileRef:
+        """See :class:`ImageFinder`."""
+        return super().by_stem(stem) or FileRef(self._tree.path / f"{stem}.jpg")
+
+
 def _folders_beside(tree: FileTree) -> list[Path]:
     """Where the images of a zip without images may lie."""
     if tree.path.is_dir() or any(has_image_suffix(key) and not _is_mask(key) for key in tree.files):

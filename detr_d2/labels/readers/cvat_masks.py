@@ -74,13 +74,14 @@ class ColorMap:
         return [known.get(value, "") for value in in_classes]
 
 
-def read_cvat_masks(tree: FileTree, base: str, name: str) -> Export:
+def read_cvat_masks(tree: FileTree, base: str, name: str, finder_of: type[ImageFinder] = ImageFinder) -> Export:
     """An export from its folder.
 
     Args:
         tree: the folder or zip that it is in.
         base: where ``labelmap.txt`` is.
         name: of the export.
+        finder_of: finds its images.
 
     Raises:
         DatasetError: ``labelmap.txt`` can't be read, or no image is there.
@@ -93,7 +94,7 @@ def read_cvat_masks(tree: FileTree, base: str, name: str) -> Export:
     except ValueError as error:
         raise DatasetError(f"{file}, {error} Export it again.") from error
     names = tuple("" if one.lower() == _BACKGROUND else one for one in classes)
-    finder = ImageFinder(tree, base, ["JPEGImages", "images", "images/default", ""])
+    finder = finder_of(tree, base, ["JPEGImages", "images", "images/default", ""])
     builder = ExportBuilder(name, "cvat-masks", file, finder)
     above = joined(base, CLASSES)
     for path in tree.under(above):

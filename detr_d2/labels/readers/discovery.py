@@ -13,7 +13,7 @@ from detr_d2.errors import DatasetError, MissingFileError, UserError
 from detr_d2.files import refuse_special
 
 from ..records import Export, Note
-from .archives import FileTree, ImageFinder, folder_tree, has_image_suffix, joined, zip_tree
+from .archives import FileTree, ImageFinder, NameFinder, folder_tree, has_image_suffix, joined, zip_tree
 from .coco import read_coco
 from .coco_values import load_json
 from .cvat_masks import CLASSES, LABEL_MAP, read_cvat_masks
@@ -78,12 +78,13 @@ class Refused:
     message: str
 
 
-def read_exports(paths: Sequence[Path], kind: Kind) -> list[Export]:
+def read_exports(paths: Sequence[Path], kind: Kind, needs_images: bool = True) -> list[Export]:
     """All exports that some folders, zips or files hold; zips are read where they lie.
 
     Args:
         paths: folders of one or many exports, zips, or single JSONs and XMLs.
         kind: where the user says that they come from; what each one is, is found out.
+        needs_images: labels of images whose files aren't there are left out.
 
     Returns:
         The exports by name, which is unique, and each with at least one image.
@@ -92,12 +93,12 @@ def read_exports(paths: Sequence[Path], kind: Kind) -> list[Export]:
         MissingFileError: a path isn't there.
         DatasetError: a path holds no export; or exports can't be read, all of which are named.
     """
-    exports, errors = try_exports(paths, kind)
+    exports, errors = try_exports(paths, kind, needs_images)
     refuse_unreadable(errors)
     return exports
 
 
-def try_exports(paths: Sequence[Path], kind: Kind) -> tuple[list[Export], list[UserError]]:
+def try_exports(paths: Sequence[Path], kind: Kind, needs_images: bool = True) -> tuple[list[Export], list[UserError]]:
     """As :func:`read_exports`, but what is wrong with paths and exports is returned beside those that can be read."""
     errors: list[UserError] = []
 
@@ -116,7 +117,8 @@ def try_exports(paths: Sequence[Path], kind: Kind) -> tuple[list[Export], list[U
             errors.append(DatasetError(one.message))
         else:
             found.append(one)
-    exports = [export for one in _named_apart(found) if (export := tried(read_found, one, kind)) is not None]
+    read = (tried(read_found, one, kind, needs_images) for one in _named_apart(found))
+    exports = [export for export in read if export is not None]
     if paths and not exports and not errors:
         errors.append(DatasetError(f"{', '.join(map(str, paths))}: no export found; there must be {_HOLDS}."))
     return exports, errors
@@ -259,23 +261,23 @@ def _subset(key: str) -> str:
     return "" if subset == stem else subset
 
 
-def read_found(found: Found, kind: Kind) -> Export | None:
+def read_found(found: Found, kind: Kind, needs_images: bool = True) -> Export | None:
     """The export; None, and a warning, for a JSON that isn't COCO's. For its errors see :func:`read_exports`."""
-    export = _read(found, kind)
+    export = _read(found, kind, ImageFinder if needs_images else NameFinder)
     if export is None or not found.twin:
         return export
     message = f"{found.twin} beside it has the name of its folder, and isn't read: the folder is what was in it."
     return replace(export, notes=(*export.notes, Note("export-twice", message, str(export.file))))
 
 
-def _read(found: Found, kind: str) -> Export | None:
+def _read(found: Found, kind: str, finder_of: type[ImageFinder]) -> Export | None:
     tree, key, base = found.tree, found.key, found.base
     file, subset = tree.files[key], _subset(key)
     folders = [*(joined("images", subset), subset)[: 2 * bool(subset)], "images", "", "JPEGImages"]
-    finder = ImageFinder(tree, base, folders)
+    finder = finder_of(tree, base, folders)
     if PurePosixPath(key).name == LABEL_MAP:
         above = PurePosixPath(key).parent
-        return read_cvat_masks(tree, "" if above == PurePosixPath(".") else above.as_posix(), found.name)
+        return read_cvat_masks(tree, "" if above == PurePosixPath(".") else above.as_posix(), found.name, finder_of)
     if key.lower().endswith(".xml"):
         return read_cvat_xml(file, found.name, finder)
     content = load_json(file)

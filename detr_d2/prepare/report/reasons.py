@@ -27,6 +27,7 @@ _MEANINGS = {
     "category-unknown": "labels of a class that their file doesn't list",
     "attribute-unused": "attributes of labels, which a dataset has no place for",
     "objects-missing": "images with masks of classes but not of objects; all of a class in one is one object",
+    "labels-unchanged": "exports with images that have the labels of BASE (--only-changed); these are left out",
     "json-key": "entries that lack something",
     "json-type": "images whose width or height is no number of pixels; their own size counts",
     "id-duplicate": "entries with an id that was there before",
