@@ -157,7 +157,7 @@ def test_reports_show_what_the_model_was_given(tmp_path: Path) -> None:
         for picture in pictures:
             eight_bits = (picture.true_map * 20 + 15).astype(np.uint16)
             Image.fromarray(eight_bits << shift).save(picture.file_name)
-        pages.append(write_run_report(run, pictures=3, resamples=100).read_text())
+        pages.append(write_run_report(run, images=3, resamples=100).read_text())
 
     assert pages[0] == pages[1]
 

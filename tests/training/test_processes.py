@@ -21,9 +21,9 @@ import torch
 
 import detr_d2
 from detr_d2.scalars import log_scalars, mean_over_processes
-from detr_d2.training.early_stopping import EarlyStop, EarlyStopping
+from detr_d2.training.model_selection import EarlyStop, EarlyStopping
 from detr_d2.training.evaluation_log import EvaluationLog
-from detr_d2.training.metric import Metric
+from detr_d2.training.model_selection import Metric
 from detr_d2.modeling.criterion import sum_of
 from detr_d2.training.validation_loss import MeanLosses
 from detectron2.engine import launch

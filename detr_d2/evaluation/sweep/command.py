@@ -190,7 +190,7 @@ def _text(result: SweepResult, choice: Choice, categories: Sequence[Category]) -
 
 def _advice(content: dict[str, Any], choice: Choice, of_setting: dict[tuple[float, float], float | None]) -> str:
     best, current = choice.best, choice.current
-    lines = [f"{counted(content['pictures'], 'picture')}. Now: score {current.score:g}, overlap {current.overlap:g}."]
+    lines = [f"{counted(content['images'], 'image')}. Now: score {current.score:g}, overlap {current.overlap:g}."]
     if best == current:
         lines.append("Leave them: nothing else that was tried has a higher PQ.")
     else:
