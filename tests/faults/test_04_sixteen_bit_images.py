@@ -16,7 +16,7 @@ from detr_d2.data import Category, DetrPanopticDatasetMapper
 from detr_d2.evaluation.report import write_run_report
 from detr_d2.picture_files import read_picture
 from tests.faults.label_files import faults_of, png_of_16_bits, tiff_of_16_bits, write_dataset
-from tests.report.made_runs import made_pictures, write_run
+from tests.report.made_runs import made_images, write_run
 
 SIZE = (30, 40)
 RNG = np.random.default_rng(0)
@@ -150,13 +150,13 @@ def test_pages_of_datasets_show_what_the_model_is_given(tmp_path: Path) -> None:
 
 def test_reports_show_what_the_model_was_given(tmp_path: Path) -> None:
     categories = [Category(i, f"class {i}", i < 3, (40 * i, 90, 200 - 30 * i)) for i in range(1, 6)]
-    pictures = [*made_pictures(tmp_path / "data", 3, categories)]
-    run = write_run(tmp_path / "run", pictures, categories)
+    images = [*made_images(tmp_path / "data", 3, categories)]
+    run = write_run(tmp_path / "run", images, categories)
     pages = []
     for shift in (0, 4):
-        for picture in pictures:
-            eight_bits = (picture.true_map * 20 + 15).astype(np.uint16)
-            Image.fromarray(eight_bits << shift).save(picture.file_name)
+        for image in images:
+            eight_bits = (image.true_map * 20 + 15).astype(np.uint16)
+            Image.fromarray(eight_bits << shift).save(image.file_name)
         pages.append(write_run_report(run, images=3, resamples=100).read_text())
 
     assert pages[0] == pages[1]
