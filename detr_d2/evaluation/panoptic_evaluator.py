@@ -41,7 +41,7 @@ from detectron2.utils import comm
 
 logger = logging.getLogger(__name__)
 
-#: More faults of the ground truth than this aren't told apart.
+#: No more faults of the ground truth than this are listed.
 MAX_FAULTS = 10
 _RESULT_FILE = "panoptic_quality.json"
 

@@ -165,7 +165,7 @@ def _refuse_taken(port: int) -> None:
 
 
 def _end_children() -> None:
-    """The terminal has told them, too; who doesn't listen is ended, so that nobody has to wait."""
+    """The terminal has signalled them, too; who doesn't listen is ended, so that nobody has to wait."""
     deadline = time.monotonic() + _SECONDS_TO_END
     children = multiprocessing.active_children()
     for child in children:

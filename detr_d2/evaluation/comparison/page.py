@@ -81,7 +81,7 @@ def verdict(row: dict[str, Any]) -> str:
         return "the same"
     if row["images"] < LEAST_IMAGES:
         return "too few images"
-    return "better" if low > 0 else "worse" if high < 0 else "can't be told"
+    return "better" if low > 0 else "worse" if high < 0 else "not significant"
 
 
 def changed_classes(content: dict[str, Any]) -> list[dict[str, Any]]:

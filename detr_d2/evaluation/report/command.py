@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=whole_number(0, 9_999_999),
         default=IMAGES,
         metavar="N",
-        help="so many of the worst and of the best are shown; 0 for none (default: %(default)s)",
+        help="how many of the worst and of the best are shown; 0 for none (default: %(default)s)",
     )
     parser.add_argument(
         "--resamples",

@@ -135,7 +135,7 @@ def write_run_report(
     Args:
         folder: what the evaluation of one dataset wrote: ``records.jsonl``, ``run.json`` and ``previews.zip``.
         output: where to; None for ``folder``.
-        images: so many of the worst and of the best ones are shown.
+        images: how many of the worst and of the best ones are shown.
         resamples: draws for the intervals; 0 for none.
         seed: of the draws.
 
