@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from detr_d2.checkpoint import DetrCheckpointer
-from detr_d2.config_values import check_values
+from detr_d2.config import check_values
 from detr_d2.data import dataset_metadata
 from detr_d2.training.evaluation_log import AfterEvaluation, EvaluationLog
 

@@ -12,10 +12,8 @@ from torch import nn
 
 from detr_d2.check.before_training import check_before_training
 from detr_d2.checkpoint import model_categories
-from detr_d2.checkpoint.places import find_model_weights, is_address, last_checkpoint
-from detr_d2.config import check_device
-from detr_d2.config_agreement import check_architecture, check_model, check_schedule
-from detr_d2.config_values import check_values
+from detr_d2.checkpoint.paths import find_model_weights, is_address, last_checkpoint
+from detr_d2.config import check_architecture, check_device, check_model, check_schedule, check_values
 from detr_d2.data import DetrPanopticDatasetMapper, dataset_metadata
 from detr_d2.data.train_loader import build_train_mapper
 from detr_d2.errors import ConfigError

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from detr_d2.data import Category
 from detr_d2.labels.image_reading import read_dataset_image
+from detr_d2.visualization.class_style import metadata_of
 from detr_d2.visualization.files import save_image
 from detr_d2.visualization.ground_truth import draw_ground_truth, draw_training_instances
 from detr_d2.visualization.label_layout import text_font
@@ -140,9 +140,7 @@ def put_training_image(
     """
     pixels = image.permute(1, 2, 0).byte().cpu().numpy()
     rgb = np.ascontiguousarray(pixels[:, :, ::-1] if channel_order == "BGR" else pixels)
-    names, colors = [c.name for c in categories], [c.color for c in categories]
-    known = {"thing_classes": names, "stuff_classes": names, "thing_colors": colors, "stuff_colors": colors}
-    metadata, scale = SimpleNamespace(get=known.get), enlargement(*rgb.shape[:2])
+    metadata, scale = metadata_of(categories), enlargement(*rgb.shape[:2])
     gt_half = draw_training_instances(rgb, gt, categories, metadata, scale)
     halves = [gt_half, draw_prediction(rgb, prediction, metadata, scale)]
     get_event_storage().put_image(TITLE, np.ascontiguousarray(np.concatenate(halves, 1).transpose(2, 0, 1)))

@@ -14,7 +14,7 @@ from PIL import Image
 from detr_d2 import cli
 from detr_d2.data import Category, DetrPanopticDatasetMapper
 from detr_d2.evaluation.report import write_run_report
-from detr_d2.picture_files import read_picture
+from detr_d2.prediction.images import read_image
 from tests.faults.label_files import faults_of, png_of_16_bits, tiff_of_16_bits, write_dataset
 from tests.report.made_runs import made_images, write_run
 
@@ -67,7 +67,7 @@ def by_training(folder: Path, name: str) -> np.ndarray:
 
 
 def by_prediction(folder: Path, name: str) -> np.ndarray:
-    return read_picture(folder / "images" / name)[:, :, ::-1]
+    return read_image(folder / "images" / name)
 
 
 def by_prepare(folder: Path, name: str) -> np.ndarray:
@@ -169,7 +169,7 @@ def test_check_names_more_than_eight_bits_which_training_copes_with(kind: str, t
 
     assert cli.main(["check", str(tmp_path / "made" / "labels.json"), "--json", str(tmp_path / "faults.json")]) == 0
 
-    assert faults_of(tmp_path / "faults.json") == [("picture-depth", "warning")]
+    assert faults_of(tmp_path / "faults.json") == [("image-depth", "warning")]
 
 
 def test_an_upright_copy_of_a_turned_image_of_12_bits_is_right(tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ from types import SimpleNamespace
 import torch
 
 import detr_d2
-from detr_d2.scalars import log_scalars, mean_over_processes
 from detr_d2.training.model_selection import EarlyStop, EarlyStopping
+from detr_d2.training_step import log_scalars, mean_over_processes
 from detr_d2.training.evaluation_log import EvaluationLog
 from detr_d2.training.model_selection import Metric
 from detr_d2.modeling.criterion import sum_of
