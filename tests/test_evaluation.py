@@ -190,7 +190,7 @@ def test_contradicting_ground_truth_is_refused_with_all_faults(tmp_path: Path) -
     assert "1.png (image id 11): the JSON has a segment with id 0" in message
     assert "1.png (image id 11): segment 2 is 2 times in the JSON" in message
     assert "2.png (image id 12): is 40 x 60 (height x width), but the JSON says 41 x 60" in message
-    assert "image id 13: the panoptic image " in message and "3.png can't be read" in message
+    assert "image id 13: the panoptic PNG " in message and "3.png can't be read" in message
     assert len(message.splitlines()) == 8
 
 
