@@ -60,8 +60,8 @@ def measure(predictor: Predictor, seed: int, frames: int) -> list[dict[str, Any]
         {
             "video": seed,
             "ids": ids,
-            **{f"VPQ {window}": 100 * means["All"].pq for window, means in quality.vpq.items()},
-            "VPQ, things": 100 * quality.mean("Things"),
+            **{f"VPQ {window}, things": 100 * means["Things"].pq for window, means in quality.vpq.items()},
+            "VPQ, all": 100 * quality.mean(),
             "switches": quality.id_switches,
             "of matches": quality.thing_matches,
             "tracking, ms a frame": 1000 * seconds / frames if ids == "that stay" else 0.0,
