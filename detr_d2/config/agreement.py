@@ -1,4 +1,4 @@
-"""Which keys of a config have to go together; what each may be by itself is in ``config_values.py``."""
+"""Which keys of a config have to go together, and with this machine; what each may be by itself is in ``values.py``."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections.abc import Iterator
 
 import torch
 
-from detr_d2.config_values import check_values
 from detr_d2.errors import ConfigError
 
 from detectron2.config import CfgNode
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
+
+from .values import check_values
 
 
 def check_architecture(cfg: CfgNode) -> None:
@@ -27,6 +28,32 @@ def check_architecture(cfg: CfgNode) -> None:
         raise ConfigError(
             f"MODEL.META_ARCHITECTURE is {name!r}, and this project's is DetrPanoptic. Name one of its configs with "
             "--config-file, such as configs/detr_R50.yaml."
+        )
+
+
+def check_device(cfg: CfgNode) -> None:
+    """Refuses a ``MODEL.DEVICE`` that this machine lacks, before anything is built.
+
+    Raises:
+        ConfigError: the device is no device, or not there.
+    """
+    try:
+        device = torch.device(cfg.MODEL.DEVICE)
+        if device.type != "cuda":
+            torch.zeros(1, device=device).tolist()  # torch knows devices of which this machine or this torch has none
+            return
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ConfigError(
+            f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}, which isn't there; allowed are cpu, cuda, cuda:1 and the like."
+        ) from error
+    if not torch.cuda.is_available():
+        raise ConfigError(
+            f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}, and torch {torch.__version__} finds no GPU here. "
+            "Set MODEL.DEVICE cpu, or mend the driver."
+        )
+    if (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}, and there are {torch.cuda.device_count()} GPUs, counted from 0."
         )
 
 

@@ -22,59 +22,13 @@ from detr_d2.export import METADATA_KEY, DetrGraph, describe_model, export_model
 from detr_d2.meta_arch import DetrPanoptic
 from detr_d2.modeling import kept_queries, predict_masks
 from detr_d2.modeling.box_ops import box_cxcywh_to_xyxy
-
-from detectron2.config import CfgNode
-from detectron2.modeling import build_model
+from tests.made_models import decided
 
 MASKS = ("MODEL.DETR.MASK_ON", True)
 CLASSES = 10
 SIZES = [[(128, 160)], [(97, 131), (120, 77)], [(64, 201), (90, 90), (41, 33)]]
 Threshold = float | Sequence[float]
 Run = Callable[[Tensor, Tensor, Threshold], list[np.ndarray]]
-
-
-def decided(cfg: CfgNode) -> DetrPanoptic:
-    """An untrained model whose queries look at different places, so that scores, classes and masks differ."""
-    torch.manual_seed(0)
-    model = build_model(cfg).eval()
-    with torch.no_grad():
-        torch.nn.init.normal_(model.detr.query_embed.weight, std=2.0)
-        torch.nn.init.normal_(model.detr.class_embed.weight, std=1.0)
-        model.detr.class_embed.bias[-1] = 1.0
-        for layer in model.detr.transformer.decoder.layers:
-            layer.multihead_attn.in_proj_weight *= 4
-        if model.bbox_attention is not None and model.mask_head is not None:
-            model.bbox_attention.q_linear.weight *= 10
-            model.mask_head.lay1.weight[:, model.detr.transformer.d_model :] *= 100
-            for number in (1, 2, 3):
-                getattr(model.mask_head, f"adapter{number}").weight *= 0.003
-    return model
-
-
-@pytest.fixture
-def model(tiny_config: Callable[..., CfgNode]) -> tuple[DetrPanoptic, CfgNode]:
-    cfg = tiny_config(*MASKS)
-    return decided(cfg), cfg
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Each kind of file is written here once for all tests of this module, as exporting takes seconds."""
-    return tmp_path_factory.mktemp("exported")
-
-
-@pytest.fixture
-def onnx_file(model: tuple[DetrPanoptic, CfgNode], folder: Path) -> Path:
-    for package in ("onnx", "onnxscript", "onnxruntime"):
-        pytest.importorskip(package, reason="pip install 'detr_d2[export]'")
-    path = folder / "model.onnx"
-    return path if path.exists() else export_model(*model, path, "onnx")
-
-
-@pytest.fixture
-def torch_file(model: tuple[DetrPanoptic, CfgNode], folder: Path) -> Path:
-    path = folder / "model.pt2"
-    return path if path.exists() else export_model(*model, path, "torch")
 
 
 def onnx_run(path: Path) -> Run:
@@ -151,7 +105,7 @@ def assert_parity(run: Run, model: DetrPanoptic, images: Sequence[Tensor], thres
     np.testing.assert_allclose(found[1] / sides, expected[1] / sides, atol=1e-4, rtol=0)
     np.testing.assert_allclose(found[2], expected[2], atol=1e-4, rtol=0)
     # Attention is multiplied by hundreds above, so the last digits of float32 differ from processor to processor.
-    np.testing.assert_allclose(found[4], expected[4], atol=1e-4, rtol=1e-4)
+    np.testing.assert_allclose(found[4], expected[4], atol=5e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("sizes", SIZES)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from detr_d2.export import METADATA_KEY, describe_model, export_model
+from detr_d2.export import METADATA_KEY, describe_model
 from detr_d2.meta_arch import DetrPanoptic
 from detr_d2.modeling import PostProcess
-from tests.test_export import decided
 
 from detectron2.config import CfgNode
 
@@ -36,25 +34,6 @@ SIZE = (205, 143)  # width and height
 def set_thresholds(model: DetrPanoptic, thresholds: dict[str, Any]) -> None:
     """The model as ``MODEL.DETR`` with these keys would build it."""
     model.postprocess = PostProcess([category.is_thing for category in model.categories], **thresholds)
-
-
-@pytest.fixture
-def model(tiny_config: Callable[..., CfgNode]) -> tuple[DetrPanoptic, CfgNode]:
-    cfg = tiny_config("MODEL.DETR.MASK_ON", True)
-    return decided(cfg), cfg
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("exported_thresholds")
-
-
-@pytest.fixture
-def onnx_file(model: tuple[DetrPanoptic, CfgNode], folder: Path) -> Path:
-    for package in ("onnx", "onnxscript", "onnxruntime"):
-        pytest.importorskip(package, reason="pip install 'detr_d2[export]'")
-    path = folder / "model.onnx"
-    return path if path.exists() else export_model(*model, path, "onnx")
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Which values each key of a config may have: one table, looked at before anything is built or written.
 
-What keys have to be together is in ``config_agreement.py``; whether there is such a device in ``config.py``.
+What keys have to be together, and whether there is such a device, is in ``agreement.py``.
 """
 
 from __future__ import annotations
