@@ -77,7 +77,8 @@ def matching_figure(matched: Matched, most_queries: int = 60, most_targets: int 
         most_queries: columns; where there are more, those shown are the matched ones and others of low costs.
         most_targets: rows, no more than ``most_queries``; where there are more, the first are shown.
     """
-    names, all_costs, query_of = (part[:most_targets] for part in matched)
+    names, query_of = matched.names[:most_targets], matched.query_of[:most_targets]
+    all_costs = matched.costs[:most_targets]
     best = np.argsort(all_costs.min(0), kind="stable")
     chosen = sorted(list(dict.fromkeys([*query_of.tolist(), *best.tolist()]))[:most_queries])
     costs = all_costs[:, chosen]
