@@ -66,13 +66,14 @@ class Preparer:
     def _prepare(self, task: Task) -> ImageResult:
         name, table, min_area = task.record.name, self.rules.table, self.rules.min_area
         decoded = decode(task.record)
-        labels = task.record.read_labels()
+        late: list[Note] = []
+        labels = task.record.read_labels(late)
         size = decoded.image.height, decoded.image.width
         canvas = draw_labels(labels, self.rules, size, task.is_cvat, task.source)
         if task.fills_rest:
             pixels = decoded.pixels() if self.policy.needs_pixels else None
             fill_rest(canvas, self.policy(pixels, ~canvas.is_taken, name), table, min_area)
-        notes = [Note(code, message) for code, message in decoded.notes] + canvas.notes
+        notes = [Note(code, message) for code, message in decoded.notes] + late + canvas.notes
         result = ImageResult(
             name,
             dropped=tuple(canvas.dropped),

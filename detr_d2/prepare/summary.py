@@ -58,7 +58,7 @@ class Summary:
         self.warnings: list[str] = []
         for note in (note for export in exports for note in export.notes):
             self.add_note(note)
-            if note.class_name:
+            if note.is_lost:
                 self._drop(note.class_name, note.code)
 
     def add_note(self, note: Note) -> None:
