@@ -147,7 +147,7 @@ def test_what_cannot_be_used_is_left_out_and_counted_by_reason(made: Callable[..
     (tmp_path / "job" / "0.jpg").write_bytes(b"no picture")
     (tmp_path / "job" / "1.jpg").unlink()
     pictures = [*export.images[:2], replace(export.images[2], width=99), replace(export.images[3], labels=())]
-    notes = (Note("mask-empty", "annotation 9 has no polygon.", "coco.json", "5.jpg", "drum", 9),)
+    notes = (Note("mask-empty", "annotation 9 has no polygon.", "coco.json", "5.jpg", "drum", 9, True),)
     export = replace(export, images=(*pictures, *export.images[4:]), notes=notes)
 
     report = read(made(export, stuff="none") / "report.json")
