@@ -7,18 +7,15 @@ import argparse
 import logging
 import sys
 from pathlib import Path
-from typing import Any
-
-from tqdm import tqdm
 
 from detr_d2.arguments import add_opts, number
 from detr_d2.checkpoint import config_of, read_weights
 from detr_d2.config import load_config
-from detr_d2.data import dataset_metadata, register_from_config
+from detr_d2.data import register_from_config
 from detr_d2.errors import USER_ERROR_EXIT_CODE, ConfigError, MissingFileError, run_command
-from detr_d2.picture_files import PictureError, find_pictures, read_picture, result_paths
-from detr_d2.prediction import DetrPredictor
-from detr_d2.visualization import PanopticVisualizer, enlargement
+from detr_d2.prediction import Predictor
+from detr_d2.prediction.command import predict_files
+from detr_d2.prediction.image_files import find_images, result_paths
 
 from detectron2.config import CfgNode
 from detectron2.utils.logger import setup_logger
@@ -50,7 +47,7 @@ def get_parser() -> argparse.ArgumentParser:
         nargs="+",
         required=True,
         metavar="PATH",
-        help="pictures, folders, patterns such as 'folder/*.jpg'",
+        help="images, folders, patterns such as 'folder/*.jpg'",
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for the results; made if it isn't there")
     parser.add_argument(
@@ -74,38 +71,9 @@ def setup_cfg(args: argparse.Namespace) -> CfgNode:
         raise ConfigError("Nothing says which model to use. Give --weights FILE, or --config-file FILE.")
     if args.confidence_threshold is not None:
         cfg.MODEL.DETR.SCORE_THRESHOLD = args.confidence_threshold
-    cfg.MODEL.DETR.PANOPTIC_ON = True
-    cfg.MODEL.DETR.INSTANCE_ON = not cfg.MODEL.DETR.MASK_ON  # where there is a panoptic map it is what is drawn
     cfg.freeze()
     register_from_config(cfg)
     return cfg
-
-
-def draw_all(cfg: CfgNode, pictures: list[Path], results: list[Path]) -> int:
-    """Predicts, draws and writes picture by picture; returns how many couldn't be read."""
-    predictor = DetrPredictor(cfg)
-    metadata = dataset_metadata([*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN][0])
-    skipped = 0
-    for picture, result in zip(tqdm(pictures, unit="picture", disable=None), results):
-        try:
-            image = read_picture(picture)
-        except PictureError as error:
-            tqdm.write(f"skipped: {error}", file=sys.stderr)
-            skipped += 1
-            continue
-        prediction: dict[str, Any] = predictor(image)
-        visualizer = PanopticVisualizer(image[:, :, ::-1], metadata, enlargement(*image.shape[:2]))
-        if "panoptic_seg" in prediction:
-            drawn = visualizer.draw_panoptic_seg_predictions(*prediction["panoptic_seg"])
-        else:
-            instances = prediction["instances"]
-            sure = instances[instances.scores >= cfg.MODEL.DETR.SCORE_THRESHOLD]
-            drawn = visualizer.draw_instance_predictions(sure)
-        try:
-            drawn.save(result)
-        except OSError as error:
-            raise ConfigError(f"{result} can't be written: {error}. Name another --output, or make room.") from error
-    return skipped
 
 
 def main() -> int:
@@ -113,15 +81,15 @@ def main() -> int:
     setup_logger(name="fvcore")
     setup_logger(name="detr_d2", abbrev_name="detr_d2")
     logging.getLogger("fvcore").setLevel(logging.WARNING)
-    found = find_pictures(args.input)
+    found = find_images(args.input)
     for complaint in found.complaints:
         print(f"skipped: {complaint}", file=sys.stderr)
     if not found.paths:
-        raise MissingFileError(f"--input {' '.join(args.input)} names no picture; see above.")
+        raise MissingFileError(f"--input {' '.join(args.input)} names no image; see above.")
     results = result_paths(found.paths, Path(args.output))
-    unreadable = draw_all(setup_cfg(args), found.paths, results)
+    unreadable = predict_files(Predictor.from_config(setup_cfg(args)), found.paths, results)
     drawn = len(results) - unreadable
-    print(f"{drawn} of {len(results)} pictures drawn: {args.output}")
+    print(f"{drawn} of {len(results)} images drawn: {args.output}")
     return USER_ERROR_EXIT_CODE if unreadable or found.complaints else 0
 
 

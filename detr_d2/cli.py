@@ -42,6 +42,7 @@ COMMANDS = {
     "export": Command("detr_d2.export.command", "write a trained model as ONNX, or as a torch.export program", True),
     "plot": Command("detr_d2.training.plot.command", "draw losses, quality and learning rate of trainings"),
     "pq": Command("detr_d2.evaluation.pq_command", "panoptic quality of predictions of any system, in files"),
+    "predict": Command("detr_d2.prediction.command", "use a model: drawings, counts, files for other programs", True),
     "prepare": Command("detr_d2.prepare.command", "make a panoptic dataset of exports from CVAT, and of COCO"),
     "report": Command("detr_d2.evaluation.report.command", "what an evaluation found and what to do next, on a page"),
     "sweep": Command("detr_d2.evaluation.sweep.command", "say which score and overlap thresholds to set", True),

@@ -9,7 +9,7 @@ import signal
 import stat
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -210,3 +210,21 @@ def current_umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def numbered_names(names: Sequence[str]) -> list[str]:
+    """Names of files, made distinct: the second of a name gets ``_2``, and so on.
+
+    A name that is there already is left to its owner.
+    """
+    taken = {name.casefold() for name in names}
+    used: set[str] = set()
+    distinct = []
+    for name in names:
+        candidate, number = name, 2
+        while candidate.casefold() in used or (candidate != name and candidate.casefold() in taken):
+            candidate = f"{Path(name).stem}_{number}{Path(name).suffix}"
+            number += 1
+        used.add(candidate.casefold())
+        distinct.append(candidate)
+    return distinct

@@ -9,16 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from detr_d2.checkpoint import guard_loading, model_categories, model_recipe
-from detr_d2.config_agreement import check_model
+from detr_d2.config import check_model
 from detr_d2.data import Category
-from detr_d2.divergence import explaining_divergence, refuse_non_finite
 from detr_d2.modeling import AttentionMaps, Detr, MaskHead, PostProcess, SetCriterion, Sizes, Target, predict_masks
 from detr_d2.modeling.criterion import METRICS, Sum, added, batch_means, predictions_of, weighted
 from detr_d2.modeling.matcher import num_targets, query_positions
 from detr_d2.modeling.postprocess import instance_masks
 from detr_d2.network import build_criterion, build_network, build_postprocess, loss_weights
-from detr_d2.scalars import is_due, log_scalars, mean_over_processes
 from detr_d2.structures import BatchedInputs, batch_images, instances_of, target_of
+from detr_d2.training_step import explaining_divergence, is_due, log_scalars, mean_over_processes, refuse_non_finite
 
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
@@ -141,7 +140,7 @@ class DetrPanoptic(nn.Module):
         Returns:
             In training a dict of weighted losses, all of them finite. At inference one dict an image: "instances"
             (boxes, scores, classes and masks of things, in the original image) and "panoptic_seg" (a map of segment
-            ids, 0 is void, and a list of segments with id, isthing, category_id, score and area).
+            ids, 0 is void, and a list of segments with id, isthing, category_id, score, area and queries).
 
         Raises:
             DivergenceError: losses, or the predictions that they are computed of, aren't finite.
@@ -236,7 +235,9 @@ class DetrPanoptic(nn.Module):
         if self.instance_on:
             result["instances"].pred_masks = instance_masks(masks_of(shown), sizes)
         if self.panoptic_on:
-            result["panoptic_seg"] = self.postprocess.panoptic(masks_of(kept), scores, classes, sizes)
+            ids, segments = self.postprocess.panoptic(masks_of(kept), scores, classes, sizes)
+            segments = [{**segment, "queries": kept[segment["queries"]].tolist()} for segment in segments]
+            result["panoptic_seg"] = ids, segments
         return result, masks_of(matched)
 
     @torch.no_grad()

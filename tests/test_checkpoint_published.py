@@ -14,7 +14,7 @@ import torchvision
 
 from detr_d2 import cli
 from detr_d2.checkpoint import DetrCheckpointer, convert_names, load_model, read_weights
-from detr_d2.checkpoint.description import describe
+from detr_d2.checkpoint.weights_command import describe
 from detr_d2.data import coco_categories
 from detr_d2.errors import WeightsError
 
@@ -147,12 +147,12 @@ def test_published_panoptic_file_of_full_size_gives_a_model_of_cocos_133_classes
 def test_published_files_are_recognised_by_content(tmp_path, file, outputs, depth, dilated, counts):
     description = describe(read_weights(_write(published_shapes(outputs, depth), tmp_path / file)))
 
-    assert (description.origin, description.backbone) == ("published DETR", f"ResNet-{depth}")
-    assert description.kind == ("panoptic" if outputs == 251 else "boxes")
-    assert (description.outputs, description.queries, description.hidden_dim) == (outputs, 100, 256)
-    assert (description.encoder_layers, description.decoder_layers) == (6, 6)
-    assert (description.dilated, description.format) == (dilated, "RGB")
-    assert (len(description.things), len(description.stuff)) == counts
+    assert (description["origin"], description["backbone"]) == ("published DETR", f"ResNet-{depth}")
+    assert description["kind"] == ("panoptic" if outputs == 251 else "boxes")
+    assert (description["outputs"], description["queries"], description["hidden_dim"]) == (outputs, 100, 256)
+    assert (description["encoder_layers"], description["decoder_layers"]) == (6, 6)
+    assert (description["dilated"], description["format"]) == (dilated, "RGB")
+    assert (len(description["things"]), len(description["stuff"])) == counts
 
 
 def test_published_panoptic_weights_evaluate_on_coco_without_training(tiny_config, tmp_path):

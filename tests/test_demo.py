@@ -18,8 +18,8 @@ from detr_d2.checkpoint import DetrCheckpointer
 from detr_d2.config import check_device, load_config
 from detr_d2.data import register_from_config
 from detr_d2.errors import ConfigError, MissingFileError, WeightsError, run_command
-from detr_d2.picture_files import read_picture
 from detr_d2.prediction import DetrPredictor
+from detr_d2.prediction.images import read_image
 from detr_d2.yard import write_yard
 
 from detectron2.config import CfgNode
@@ -113,7 +113,7 @@ def test_demo_draws_every_picture(
         assert drawn.size == (480, 400), "enlarged by a whole factor, so that names can be read"
         plain = Image.open(picture).resize(drawn.size)
         assert np.abs(np.asarray(drawn, dtype=int) - np.asarray(plain, dtype=int)).mean() > 5
-    assert f"2 of 2 pictures drawn: {tmp_path / 'out'}" in capsys.readouterr().out
+    assert f"2 of 2 images drawn: {tmp_path / 'out'}" in capsys.readouterr().out
 
 
 def test_demo_needs_no_config_and_no_dataset_beside_the_weights(
@@ -143,9 +143,9 @@ def test_demo_draws_what_can_be_read_and_names_the_rest(
     captured = capsys.readouterr()
     assert code == 2
     assert [path.name for path in (tmp_path / "out").iterdir()] == [trial.pictures[0].name]
-    assert "cut.jpg: can't be read as a picture" in captured.err
+    assert "cut.jpg: can't be read as an image" in captured.err
     assert "gone.jpg: there is no such file" in captured.err
-    assert "1 of 2 pictures drawn" in captured.out
+    assert "1 of 2 images drawn" in captured.out
 
 
 def test_demo_draws_boxes_of_a_model_without_masks(
@@ -201,7 +201,7 @@ def test_demo_without_any_picture_says_so(
     code = run(demo, monkeypatch, trial, [tmp_path / "*.jpg"], tmp_path / "out")
 
     assert code == 2
-    assert "names no picture" in capsys.readouterr().err
+    assert "names no image" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("value", ["1.5", "-0.1", "many"])
@@ -223,7 +223,7 @@ def test_demo_help_has_an_example(demo: ModuleType) -> None:
 def test_predictor_returns_results_of_the_pictures_own_size(trial: Trial) -> None:
     predictor = DetrPredictor(trial.config("MODEL.WEIGHTS", trial.weights))
 
-    result = predictor(read_picture(trial.pictures[0]))
+    result = predictor(read_image(trial.pictures[0])[:, :, ::-1])
 
     assert result["panoptic_seg"][0].shape == (80, 96)
 
@@ -232,7 +232,7 @@ def test_predictor_takes_a_stage_2_config_as_it_is(trial: Trial) -> None:
     frozen = DetrPredictor(trial.config("MODEL.WEIGHTS", trial.weights, "MODEL.DETR.FREEZE_DETECTOR", "True"))
     joint = DetrPredictor(trial.config("MODEL.WEIGHTS", trial.weights))
 
-    picture = read_picture(trial.pictures[0])
+    picture = read_image(trial.pictures[0])[:, :, ::-1]
     torch.testing.assert_close(frozen(picture)["panoptic_seg"][0], joint(picture)["panoptic_seg"][0])
 
 

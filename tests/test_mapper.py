@@ -1,4 +1,4 @@
-"""The mapper: pictures, augmentation, and targets from panoptic PNGs and from boxes."""
+"""The mapper: images, augmentation, and targets from panoptic PNGs and from boxes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from detectron2.data import transforms as T
 from detectron2.structures import BoxMode
 
 SKY, DRUM, CONE = 70_000, 300, 7
-"""Segment ids of the picture that ``sample`` writes."""
+"""Segment ids of the image that ``sample`` writes."""
 
 
 def make_config(**changes: Any) -> CfgNode:
@@ -53,17 +53,17 @@ def write_ids(path: Path, ids: np.ndarray) -> None:
 
 @pytest.fixture
 def sample(tmp_path: Path) -> dict[str, Any]:
-    """A dataset dict of a 30x20 picture: sky above, a drum and a cone below, the rest void."""
+    """A dataset dict of a 30x20 image: sky above, a drum and a cone below, the rest void."""
     ids = np.zeros((20, 30), np.int64)
     ids[:8] = SKY
     ids[10:18, 4:9] = DRUM
     ids[12:20, 20:23] = CONE
     write_ids(tmp_path / "a.png", ids)
     colors = np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8)
-    Image.fromarray(colors).save(tmp_path / "a_picture.png")
+    Image.fromarray(colors).save(tmp_path / "an_image.png")
     segments = [(SKY, 6, 0), (DRUM, 2, 0), (CONE, 3, 0)]
     return {
-        "file_name": str(tmp_path / "a_picture.png"),
+        "file_name": str(tmp_path / "an_image.png"),
         "pan_seg_file_name": str(tmp_path / "a.png"),
         "image_id": 42,
         "width": 30,
@@ -83,7 +83,7 @@ def test_targets_hold_things_and_stuff_with_exact_boxes_and_masks(sample: dict[s
     assert instances.image_size == (20, 30)
 
 
-def test_picture_is_uint8_channels_first_in_the_configs_format(sample: dict[str, Any]) -> None:
+def test_image_is_uint8_channels_first_in_the_configs_format(sample: dict[str, Any]) -> None:
     expected = torch.from_numpy(np.array(Image.open(sample["file_name"]))).permute(2, 0, 1)
 
     rgb, bgr = (make_mapper(INPUT__FORMAT=name)(sample)["image"] for name in ("RGB", "BGR"))
@@ -163,7 +163,7 @@ class Fixed(T.Augmentation):
         return self.transform
 
 
-def test_picture_and_masks_are_flipped_alike(sample: dict[str, Any]) -> None:
+def test_image_and_masks_are_flipped_alike(sample: dict[str, Any]) -> None:
     plain = make_mapper()(sample)
 
     flipped = DetrPanopticDatasetMapper(True, augmentations=[Fixed(T.HFlipTransform(30))])(sample)
@@ -176,14 +176,14 @@ def test_picture_and_masks_are_flipped_alike(sample: dict[str, Any]) -> None:
 def test_unlisted_ids_are_an_error_with_image_and_segment(sample: dict[str, Any]) -> None:
     del sample["segments_info"][1]
 
-    with pytest.raises(DatasetError, match=r"image id 42 .*a_picture\.png.*doesn't list \(300\)"):
+    with pytest.raises(DatasetError, match=r"image id 42 .*an_image\.png.*doesn't list \(300\)"):
         make_mapper()(sample)
 
 
 def test_png_of_another_size_is_an_error_with_both_files_and_sizes(sample: dict[str, Any]) -> None:
     write_ids(Path(sample["pan_seg_file_name"]), np.full((20, 31), SKY))
 
-    with pytest.raises(DatasetError, match=r"a_picture\.png is 30x20 .*a\.png is 31x20"):
+    with pytest.raises(DatasetError, match=r"an_image\.png is 30x20 .*a\.png is 31x20"):
         make_mapper()(sample)
 
 
@@ -195,7 +195,7 @@ def test_json_of_another_size_is_an_error(sample: dict[str, Any]) -> None:
 
 
 def write_turned(path: Path, upright: Image.Image) -> None:
-    """A picture stored lying on its side, with the EXIF tag that says how to turn it."""
+    """An image stored lying on its side, with the EXIF tag that says how to turn it."""
     exif = Image.Exif()
     exif[274] = 6
     upright.transpose(Image.Transpose.ROTATE_90).save(path, exif=exif)
@@ -211,7 +211,7 @@ def test_exif_rotation_is_undone_before_labels_are_compared(sample: dict[str, An
     torch.testing.assert_close(turned["instances"].gt_masks.tensor, expected["instances"].gt_masks.tensor)
 
 
-def test_sizes_of_the_unturned_picture_are_explained(sample: dict[str, Any], tmp_path: Path) -> None:
+def test_sizes_of_the_unturned_image_are_explained(sample: dict[str, Any], tmp_path: Path) -> None:
     write_turned(tmp_path / "turned.png", Image.open(sample["file_name"]))
 
     with pytest.raises(DatasetError, match=r"says 20x30.*EXIF"):
@@ -219,7 +219,7 @@ def test_sizes_of_the_unturned_picture_are_explained(sample: dict[str, Any], tmp
 
 
 @pytest.mark.parametrize("key", ["file_name", "pan_seg_file_name"])
-def test_missing_picture_is_named(sample: dict[str, Any], key: str) -> None:
+def test_missing_image_is_named(sample: dict[str, Any], key: str) -> None:
     Path(sample[key]).unlink()
 
     with pytest.raises(MissingFileError, match=Path(sample[key]).name):
@@ -228,7 +228,7 @@ def test_missing_picture_is_named(sample: dict[str, Any], key: str) -> None:
 
 @pytest.mark.parametrize("key", ["file_name", "pan_seg_file_name"])
 @pytest.mark.parametrize("share", [0, 0.3, 0.6])
-def test_broken_picture_is_named(sample: dict[str, Any], key: str, share: float) -> None:
+def test_broken_image_is_named(sample: dict[str, Any], key: str, share: float) -> None:
     path = Path(sample[key])
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
@@ -238,7 +238,7 @@ def test_broken_picture_is_named(sample: dict[str, Any], key: str, share: float)
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "I;16"])
-def test_panoptic_picture_without_colours_is_refused(sample: dict[str, Any], mode: str) -> None:
+def test_panoptic_png_without_colours_is_refused(sample: dict[str, Any], mode: str) -> None:
     Image.new(mode, (30, 20)).save(sample["pan_seg_file_name"])
 
     with pytest.raises(DatasetError, match=r"a\.png is a PNG of mode"):
@@ -253,7 +253,7 @@ def test_panoptic_jpeg_is_refused(sample: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "CMYK", "P"])
-def test_pictures_of_other_modes_become_rgb(sample: dict[str, Any], tmp_path: Path, mode: str) -> None:
+def test_images_of_other_modes_become_rgb(sample: dict[str, Any], tmp_path: Path, mode: str) -> None:
     path = tmp_path / ("other.jpg" if mode == "CMYK" else "other.png")
     Image.open(sample["file_name"]).convert(mode).save(path)
 
@@ -263,7 +263,7 @@ def test_pictures_of_other_modes_become_rgb(sample: dict[str, Any], tmp_path: Pa
     assert result["image"].dtype == torch.uint8
 
 
-def test_picture_without_segments_has_empty_targets(sample: dict[str, Any]) -> None:
+def test_image_without_segments_has_empty_targets(sample: dict[str, Any]) -> None:
     write_ids(Path(sample["pan_seg_file_name"]), np.zeros((20, 30), np.int64))
     sample["segments_info"] = []
 
@@ -310,7 +310,7 @@ def test_masks_come_from_polygons_where_all_have_them(sample: dict[str, Any]) ->
     assert int(instances.gt_masks.tensor.sum()) == 40
 
 
-def test_polygons_are_cropped_with_the_picture(sample: dict[str, Any]) -> None:
+def test_polygons_are_cropped_with_the_image(sample: dict[str, Any]) -> None:
     pixels = np.zeros((20, 30, 3), np.uint8)
     pixels[10:18, 8:22] = 255
     Image.fromarray(pixels).save(sample["file_name"])
@@ -328,7 +328,7 @@ def test_polygons_are_cropped_with_the_picture(sample: dict[str, Any]) -> None:
         torch.testing.assert_close(result["instances"].gt_masks.tensor[0], result["image"][0] == 255)
 
 
-def test_picture_with_crowds_only_has_empty_targets(sample: dict[str, Any]) -> None:
+def test_image_with_crowds_only_has_empty_targets(sample: dict[str, Any]) -> None:
     entry = box_sample(sample)
     entry["annotations"] = entry["annotations"][1:]
 
@@ -358,7 +358,7 @@ def test_detr_augmentation_gives_its_sizes() -> None:
     assert len({round(height / width, 2) for height, width in shapes}) > 5
 
 
-def test_detr_crop_never_leaves_small_pictures(sample: dict[str, Any]) -> None:
+def test_detr_crop_never_leaves_small_images(sample: dict[str, Any]) -> None:
     changes = {"INPUT__DETR_CROP__ENABLED": True, "INPUT__DETR_CROP__PROB": 1.0, "INPUT__DETR_CROP__RESIZE_SIZES": []}
     mapper = make_mapper(**changes, INPUT__DETR_CROP__MIN_SIZE=10, INPUT__DETR_CROP__MAX_SIZE=25)
 
@@ -389,7 +389,7 @@ number_maps = arrays.arrays(
 
 @given(number_maps, st.lists(st.booleans(), min_size=5, max_size=5))
 @settings(max_examples=60, deadline=None)
-def test_segments_partition_the_picture_and_boxes_fit(numbers: np.ndarray, wanted: list[bool]) -> None:
+def test_segments_partition_the_image_and_boxes_fit(numbers: np.ndarray, wanted: list[bool]) -> None:
     segments = find_segments(numbers, np.array(wanted))
 
     assert segments.areas.tolist() == segments.masks.sum(axis=(1, 2)).tolist()
@@ -406,7 +406,7 @@ def test_segments_partition_the_picture_and_boxes_fit(numbers: np.ndarray, wante
 def test_numbers_are_the_places_of_the_ids(ids: list[int], seed: int) -> None:
     places = np.random.default_rng(seed).integers(0, len(ids) + 1, (9, 11))
 
-    numbers = number_segments(np.array([0, *ids])[places], ids, "a picture")
+    numbers = number_segments(np.array([0, *ids])[places], ids, "an image")
 
     assert (numbers == places).all()
 

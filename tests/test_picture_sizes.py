@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from detr_d2.meta_arch import DetrPanoptic
-from detr_d2.picture_files import read_picture
 from detr_d2.prediction import DetrPredictor
+from detr_d2.prediction.images import read_image
 
 from detectron2.modeling import build_model
 
@@ -78,6 +78,6 @@ def test_files_of_odd_sizes_work_from_end_to_end(model, tiny_config, tmp_path, s
     grey = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
     Image.fromarray(grey).save(tmp_path / "grey.png")
 
-    picture = read_picture(tmp_path / "grey.png")
+    picture = read_image(tmp_path / "grey.png")
 
     _check(DetrPredictor(cfg)(picture), *size)

@@ -92,12 +92,12 @@ def test_registering_reads_no_file(name: str, tmp_path: Path) -> None:
 
 def test_dicts_are_complete_and_their_categories_contiguous(name: str, yard: Path) -> None:
     register(name, **arguments(yard))
-    truth = json.loads((yard / "panoptic_train.json").read_text())
+    labels = json.loads((yard / "panoptic_train.json").read_text())
 
     dicts = get_detection_dataset_dicts([name])
 
-    assert [Path(entry["file_name"]).name for entry in dicts] == [image["file_name"] for image in truth["images"]]
-    for entry, annotation in zip(dicts, truth["annotations"]):
+    assert [Path(entry["file_name"]).name for entry in dicts] == [image["file_name"] for image in labels["images"]]
+    for entry, annotation in zip(dicts, labels["annotations"]):
         assert (entry["width"], entry["height"], entry["image_id"]) == (96, 80, annotation["image_id"])
         assert os.path.isfile(entry["pan_seg_file_name"])
         for mine, theirs in zip(entry["segments_info"], annotation["segments_info"]):
@@ -176,7 +176,7 @@ def test_missing_folder_is_named(name: str, yard: Path, lost: str) -> None:
 
 
 @pytest.mark.parametrize("pattern", ["images/*.jpg", "panoptic/*.png"])
-def test_missing_picture_is_named(name: str, yard: Path, pattern: str) -> None:
+def test_missing_image_is_named(name: str, yard: Path, pattern: str) -> None:
     register(name, **arguments(yard))
     lost = next(path for path in sorted(yard.glob(pattern)) if "train" in path.name)
     lost.unlink()
@@ -242,7 +242,7 @@ def _drop(path: str) -> Callable[[Any], None]:
         (_set("annotations.0.segments_info.1.id", "x"), r"id='x'"),
         (_set("annotations.0.segments_info.1.iscrowd", 3), r"iscrowd=3"),
         (_set("annotations.0.segments_info.1", 3), r"segments_info\[1\] is a number"),
-        (_set("annotations", []), "no annotated picture"),
+        (_set("annotations", []), "no annotated image"),
     ],
 )
 def test_wrong_entry_is_named_with_its_file(name: str, yard: Path, edit: Callable[[Any], Any], message: str) -> None:
@@ -367,7 +367,7 @@ def test_boxes_come_from_coco_instances_alone(name: str, shared_data: Path) -> N
         (_set("annotations.0.bbox", [1, 2, float("nan"), 3]), "nan"),
         (_set("annotations.0.image_id", 99), "image_id=99"),
         (_set("annotations.0.category_id", 1), "category_id=1"),
-        (_set("annotations.0.segmentation", {"size": [3, 4], "counts": "x"}), r"picture's size \[80, 96\]"),
+        (_set("annotations.0.segmentation", {"size": [3, 4], "counts": "x"}), r"image's size \[80, 96\]"),
     ],
 )
 def test_wrong_instance_is_named(name: str, yard: Path, edit: Callable[[Any], Any], message: str) -> None:

@@ -20,10 +20,9 @@ from typing import NamedTuple
 from tabulate import tabulate
 from tqdm import tqdm
 
-from detr_d2.config import load_config
+from detr_d2.config import get_config_file, load_config
 from detr_d2.data import dataset_metadata
 from detr_d2.errors import UserError, run_command
-from detr_d2.model_zoo import get_config_file
 from detr_d2.prediction import DetrPredictor
 from detr_d2.training.plot import draw_runs, read_runs
 from detr_d2.visualization import draw_per_class, save_side_by_side

@@ -29,7 +29,7 @@ def class_rows(records: Iterable[dict[str, Any]], categories: Sequence[Category]
             "name": c.name,
             "color": c.color,
             "is_thing": c.is_thing,
-            "pictures": 0,
+            "images": 0,
             "segments": 0,
             "crowds": 0,
             "pixels": 0,
@@ -40,7 +40,7 @@ def class_rows(records: Iterable[dict[str, Any]], categories: Sequence[Category]
     for record in records:
         segments = segments_of(record)
         for number in {segment["category_id"] for segment in segments}:
-            rows[number]["pictures"] += 1  # type: ignore[operator]
+            rows[number]["images"] += 1  # type: ignore[operator]
         for segment in segments:
             row: dict[str, Any] = rows[segment["category_id"]]
             row["crowds" if segment.get("iscrowd", 0) else "segments"] += 1

@@ -1,4 +1,4 @@
-"""``detr-d2 browse``: a dataset's images with their truth, as a page for the browser."""
+"""``detr-d2 browse``: a dataset's images with their ground truth, as a page for the browser."""
 
 from __future__ import annotations
 
@@ -21,10 +21,9 @@ from detr_d2.config import load_config
 from detr_d2.data import categories_of, register, register_from_config
 from detr_d2.data.registration import dataset_files, image_files
 from detr_d2.errors import DatasetError, UserError
-from detr_d2.files import check_outputs
+from detr_d2.files import check_outputs, numbered_names
 from detr_d2.labels.json_reading import read_json
 from detr_d2.pages import write_page
-from detr_d2.picture_files import numbered_names
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
@@ -38,14 +37,16 @@ examples:
   detr-d2 browse yard_train --augmented --config-file configs/quickstart/detr_yard.yaml
   detr-d2 browse datasets/yard --augmented --opts INPUT.RICAP.ENABLED True INPUT.LSJ.ENABLED True
 
-One page for each dataset that DATASET names: OUT/NAME.html, a file that needs no other. In a picture, the space bar
-switches between truth, picture and what the model is given; the arrow keys go on.
+One page for each dataset that DATASET names: OUT/NAME.html, a file that needs no other. In an image, the space bar
+switches between ground truth, image and what the model is given; the arrow keys go on.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command and its arguments to ``parser``."""
-    parser.description = "Write a page with a dataset's pictures, their truth drawn, and what training makes of them."
+    parser.description = (
+        "Write a page with a dataset's images, their ground truth drawn, and what training makes of them."
+    )
     parser.epilog = _EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
@@ -57,9 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=whole_number(1, 999_999),
         default=40,
         metavar="N",
-        help="so many pictures, spread evenly (default: 40)",
+        help="so many images, spread evenly (default: 40)",
     )
-    parser.add_argument("--class", dest="class_name", metavar="NAME", help="only pictures that show this class")
+    parser.add_argument("--class", dest="class_name", metavar="NAME", help="only images that show this class")
     parser.add_argument("--out", default="browse", metavar="DIR", help="folder of the page (default: browse)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the augmentation (default: 0)")
     parser.add_argument("--config-file", default="", metavar="FILE", help="a config, for its INPUT and its datasets")
@@ -102,7 +103,7 @@ def _registered(source: Source) -> str:
     is_panoptic = isinstance(first, dict) and "segments_info" in first
     if source.images is None or (is_panoptic and source.panoptic_root is None):
         raise DatasetError(
-            f"the pictures of {source.json_file} aren't found beside it; register it with its folders, in a "
+            f"the images of {source.json_file} aren't found beside it; register it with its folders, in a "
             "register.yaml, and name that."
         )
     if is_panoptic:
@@ -127,7 +128,7 @@ def _write(name: str, page: Path, cfg: CfgNode, args: argparse.Namespace) -> Pat
     chosen = choose_records(records, args.limit, wanted)
     scenes: list[dict[str, Any]] = []
     failures: list[str] = []
-    for number in tqdm(chosen, desc=name, unit="picture", file=sys.stderr, disable=None, leave=False):
+    for number in tqdm(chosen, desc=name, unit="image", file=sys.stderr, disable=None, leave=False):
         try:
             scenes.append(gallery.scene(number))
         except UserError as error:
@@ -139,7 +140,7 @@ def _write(name: str, page: Path, cfg: CfgNode, args: argparse.Namespace) -> Pat
         scenes=scenes,
         failures=failures,
         classes=class_rows(records, categories),
-        pictures=len(records),
+        images=len(records),
         augmented=args.augmented,
         class_name=args.class_name,
     )

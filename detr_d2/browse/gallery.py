@@ -1,4 +1,4 @@
-"""One image of a dataset in several views: truth, the bare image, what the model is given."""
+"""One image of a dataset in several views: ground truth, the bare image, what the model is given."""
 
 from __future__ import annotations
 
@@ -54,18 +54,18 @@ class Gallery:
         """An image as the page's template takes it: caption, class names and views.
 
         Raises:
-            MissingFileError, DatasetError: image or truth can't be read.
+            MissingFileError, DatasetError: image or ground truth can't be read.
         """
         record = self._records[number]
-        image = read_dataset_image(record["file_name"], "RGB", f"the picture {record['file_name']}")
+        image = read_dataset_image(record["file_name"], "RGB", f"the image {record['file_name']}")
         names = [self._categories[segment["category_id"]].name for segment in segments_of(record)]
         height, width = image.shape[:2]
-        truth = draw_ground_truth(image, record, self._metadata, _scale(image))
-        views = [("truth", thumbnail(truth, LONG_SIDE)), ("picture", thumbnail(image, LONG_SIDE))]
+        drawn = draw_ground_truth(image, record, self._metadata, _scale(image))
+        views = [("ground truth", thumbnail(drawn, LONG_SIDE)), ("image", thumbnail(image, LONG_SIDE))]
         if self._augment is not None:
             given = [self._augment(self._entries[number]) for _ in range(DRAWS)]
-            drawn = [thumbnail(draw_given(each, self._metadata, self._categories), LONG_SIDE) for each in given]
-            views = [(f"as the model is given it, {i + 1}", view) for i, view in enumerate(drawn)] + views
+            shown = [thumbnail(draw_given(each, self._metadata, self._categories), LONG_SIDE) for each in given]
+            views = [(f"as the model is given it, {i + 1}", view) for i, view in enumerate(shown)] + views
         caption = f"{Path(record['file_name']).name} · image id {record['image_id']} · {width}×{height}"
         return {"caption": caption, "classes": sorted(set(names)), "segments": len(names), "views": views}
 

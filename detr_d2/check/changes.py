@@ -44,12 +44,12 @@ class ChangeLog:
             self._writer.writerow([_cell(value) for value in cells])
 
     def number(self, action: Action) -> int:
-        """How many were mended, or removed."""
+        """How many were fixed, or removed."""
         return sum(count for (of, _), count in self.counts.items() if of == action)
 
     def summary(self) -> str:
         """One line with the numbers."""
-        return f"{self.number('mended')} mended and {self.number('removed')} left out"
+        return f"{self.number('fixed')} fixed and {self.number('removed')} left out"
 
     def removals(self) -> list[Change]:
         """The removals kept; of whole files first."""

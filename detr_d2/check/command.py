@@ -30,7 +30,7 @@ examples:
   detr-d2 check exports/ --fix repaired/        # a copy without errors, and a table of what was changed
 
 Exit code: 1 if something would stop training or make it go wrong, 0 with warnings only, 2 if there is no such dataset.
-With --fix: 0 once the copy is there. docs/data.md explains each fault, and how it is mended.
+With --fix: 0 once the copy is there. docs/data.md explains each fault, and how it is fixed.
 """
 
 
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "dataset", metavar="DATASET", help="a register.yaml, a COCO JSON, a folder, zip or XML from CVAT, or a name"
     )
-    parser.add_argument("--images", metavar="DIR", help="pictures of a JSON (default: looked for beside it)")
+    parser.add_argument("--images", metavar="DIR", help="images of a JSON (default: looked for beside it)")
     parser.add_argument("--panoptic", metavar="DIR", help="PNGs of a panoptic JSON (default: looked for beside it)")
     parser.add_argument("--quick", action="store_true", help="the JSON, and whether files are there, but no pixels")
     parser.add_argument(
@@ -139,5 +139,5 @@ def _root(dataset: str) -> str | None:
 
 
 def _progress(results: Iterable[list[Fault]], count: int) -> Iterable[list[Fault]]:
-    bar: Any = tqdm(results, total=count, desc="pictures", unit="picture", file=sys.stderr, disable=None, leave=False)
+    bar: Any = tqdm(results, total=count, desc="images", unit="image", file=sys.stderr, disable=None, leave=False)
     return bar  # type: ignore[no-any-return]

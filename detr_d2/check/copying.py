@@ -23,7 +23,7 @@ from .repairing import CopiedImage, Draft, Written, copy_image, draft, write_jso
 from .report import Findings
 from .sources import Sources
 
-#: Wraps what becomes of pictures, to show how far the copy is; gets their number as well.
+#: Wraps what becomes of images, to show how far the copy is; gets their number as well.
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 
 CHANGES = "changes.csv"
@@ -39,7 +39,7 @@ def fix_dataset(
 ) -> tuple[ChangeLog, Findings]:
     """Write a copy of a dataset that has no errors left; the original stays as it is.
 
-    What is wrong is fixed where what was meant is beyond doubt; otherwise the label, or the picture with all its
+    What is wrong is fixed where what was meant is beyond doubt; otherwise the label, or the image with all its
     labels, isn't part of the copy. Warnings that only a person can decide about remain. ``out`` is there whole or not
     at all, and holds ``changes.csv`` with everything that was changed.
 
@@ -48,8 +48,8 @@ def fix_dataset(
         out: a folder that isn't there yet, or is empty.
         root: folder of the dataset: what lies in it keeps its place.
         kept: changes of each kind that the log keeps for its table.
-        workers: processes that read and write pictures.
-        progress: shows how far the pictures are.
+        workers: processes that read and write images.
+        progress: shows how far the images are.
 
     Returns:
         What was changed, and the warnings that remain.
@@ -150,7 +150,7 @@ def _beside(folder: Path, is_kept: bool = True) -> Iterator[Path]:
 def _copied(
     dataset: Sources, targets: list[Target], folder: Path, log: ChangeLog, workers: int, progress: Progress
 ) -> list[Target]:
-    """Copy each JSON with its pictures; returns those of which something is left."""
+    """Copy each JSON with its images; returns those of which something is left."""
     written: Written = {}
     left = []
     for target in targets:

@@ -34,10 +34,10 @@ _CODES = {
 
 @dataclass(frozen=True)
 class ExportTask:
-    """All that is needed to look at one picture of an export, in whatever process.
+    """All that is needed to look at one image of an export, in whatever process.
 
     Args:
-        record: the picture and its labels.
+        record: the image and its labels.
         file: the export's.
     """
 
@@ -51,7 +51,7 @@ class CheckedExport:
 
     Args:
         faults: those found without a look at pixels.
-        tasks: a picture each.
+        tasks: an image each.
         content: names and classes as a COCO JSON has them.
         labelled: images that have a label.
     """
@@ -83,7 +83,7 @@ def check_export(found: Found) -> CheckedExport:
     findings += _listing_rules(images, entries, place.file)
     if unlabelled:
         shown = ", ".join(unlabelled[:5]) + (", ..." if len(unlabelled) > 5 else "")
-        message = f"{len(unlabelled)} of {len(export.images)} pictures have no label: {shown}."
+        message = f"{len(unlabelled)} of {len(export.images)} images have no label: {shown}."
         findings.append(place.found(IMAGE_UNLABELLED, message))
     tasks = [ExportTask(record, place.file) for record in export.images]
     content = {"images": images, "categories": entries}
@@ -103,7 +103,8 @@ def _listing_rules(images: list[dict[str, Any]], entries: list[dict[str, Any]], 
 
 
 def _of_note(note: Note, file: str) -> Finding | None:
-    code = _CODES.get(note.code, note.code)
+    name = note.code.replace("picture-", "image-")
+    code = _CODES.get(name, name)
     if code is None:
         return None
     about = f"{note.class_name}: " if note.class_name else ""

@@ -22,9 +22,9 @@ class Target:
     Args:
         source: the original.
         json_file: of the copy.
-        images: folder of its pictures, or None where the original's isn't known.
+        images: folder of its images, or None where the original's isn't known.
         panoptic_root: folder of its PNGs, or None.
-        is_secondary: instances beside a panoptic JSON of the same pictures.
+        is_secondary: instances beside a panoptic JSON of the same images.
     """
 
     source: Source

@@ -26,7 +26,7 @@ from .sources import Sources
 #: Rounds of checking and leaving out; each leaves out everything that the one before found.
 _MOST_ROUNDS = 6
 
-#: Ids of pictures, and of single labels as (picture, label), that have to go from a JSON.
+#: Ids of images, and of single labels as (image, label), that have to go from a JSON.
 Doomed = tuple[set[Any], set[tuple[Any, Any]]]
 
 
@@ -40,7 +40,7 @@ def remove_leftover(
         targets: JSONs of the copy.
         folder: of the copy.
         log: gets what was left out.
-        workers: processes that look at pictures.
+        workers: processes that look at images.
 
     Returns:
         The JSONs of which something is left, and what the last check found: warnings.
@@ -123,7 +123,7 @@ def _remove(target: Target, folder: Path, faults: Iterable[Fault], log: ChangeLo
 
 
 def _without(target: Target, folder: Path, doomed: Doomed) -> bool:
-    """Rewrite a JSON without some pictures and labels; False where no label is left."""
+    """Rewrite a JSON without some images and labels; False where no label is left."""
     images, labels = doomed
     content = _content(target, folder)
     annotations = []
@@ -145,7 +145,7 @@ def _without(target: Target, folder: Path, doomed: Doomed) -> bool:
 
 
 def _remove_what_others_lack(dataset: Sources, targets: list[Target], folder: Path, log: ChangeLog) -> None:
-    """Panoptic pictures and instances of one dataset stay together: what one of them lost, the other leaves out."""
+    """Panoptic images and instances of one dataset stay together: what one of them lost, the other leaves out."""
     by_original = {target.source.json_file: target for target in targets}
     for entry in filter(None, map(entry_of, dataset.names)):
         pair = [by_original.get(entry.panoptic_json), by_original.get(entry.instances_json)]
@@ -157,7 +157,7 @@ def _remove_what_others_lack(dataset: Sources, targets: list[Target], folder: Pa
             shared = lost & _ids(_content(other, folder))
             if shared:
                 for image_id in sorted(shared, key=str):
-                    text = f"left out, as {os.path.basename(one.json_file)} lost this picture"
+                    text = f"left out, as {os.path.basename(one.json_file)} lost this image"
                     log.add([_removal(IMAGE_MISSING, other.source.json_file, text, image_id)])
                 _without(other, folder, (shared, set()))
 
@@ -175,7 +175,7 @@ def _content(target: Target, folder: Path) -> dict[str, Any]:
 
 
 def _sweep(targets: Sequence[Target], folder: Path) -> None:
-    """Delete pictures and PNGs of the copy that no JSON names any more."""
+    """Delete images and PNGs of the copy that no JSON names any more."""
     named: set[str] = {str(folder / target.json_file) for target in targets} | {str(folder / "changes.csv")}
     for target in targets:
         content = _content(target, folder)

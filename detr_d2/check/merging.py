@@ -32,7 +32,7 @@ class Merging:
             if isinstance(name, str) and name:
                 first = self._names.setdefault(os.path.basename(name).casefold(), file)
                 if first != file:
-                    message = f"{shown(name)} is the name of a picture of {first} too."
+                    message = f"{shown(name)} is the name of an image of {first} too."
                     yield Place(file, entry["id"]).found(PATH_COLLISION, message)
         ids = {entry["id"] for entry in entries}
         if shared := ids & self._ids:

@@ -79,7 +79,7 @@ class Findings:
                     yield from self._first.get(code, ())
 
     def table(self) -> str:
-        """The faults kept, as a table; the cure stands at the first of a kind, and the last says if there are more."""
+        """The faults kept, as a table; the first of a kind says what to do, the last whether there are more."""
         return text_table(_COLUMNS, self._rows())
 
     def _rows(self) -> Iterator[tuple[Any, ...]]:

@@ -18,11 +18,11 @@ from detr_d2.labels.readers.discovery import Found, Refused, find_exports
 
 @dataclass(frozen=True)
 class Source:
-    """One file of labels to check, with the folders of its pictures; each may lie in a zip.
+    """One file of labels to check, with the folders of its images; each may lie in a zip.
 
     Args:
         json_file: COCO instances or COCO panoptic, the content decides; or what ``export`` has for its file.
-        images: folder of the pictures, or None where it isn't known.
+        images: folder of the images, or None where it isn't known.
         panoptic_root: folder of the panoptic PNGs, or None.
         is_meant: the user named it; else it was found in a folder, and may be something else.
         export: where it isn't COCO's: an XML or the masks of CVAT.
@@ -219,9 +219,9 @@ def _of_exports(found: Sequence[Found | Refused]) -> Sources:
 def _jsons_of_export(folder: Path) -> list[Path]:
     """The JSONs of one export: ``annotations/*.json`` or ``coco.json``, whatever stands under these names."""
     standard = sorted(path for path in _entries(folder / "annotations") if path.suffix == ".json")
-    pictured = [path for path in standard if path.name.startswith(("instances_", "panoptic_"))]
-    if pictured:
-        return pictured
+    described = [path for path in standard if path.name.startswith(("instances_", "panoptic_"))]
+    if described:
+        return described
     return [folder / "coco.json"] if os.path.lexists(folder / "coco.json") else []
 
 
@@ -238,9 +238,9 @@ def _of_json(path: Path, images: str | None, panoptic_root: str | None, is_meant
     stem = path.stem.lower()
     subset = stem.removeprefix("instances_").removeprefix("panoptic_")
     above = path.parent.parent if path.parent.name == "annotations" else path.parent
-    pictures = [above / "images" / subset, above / "images", above / subset, path.parent / "images"]
+    usual = [above / "images" / subset, above / "images", above / subset, path.parent / "images"]
     pngs = [place / name for place in (path.parent, above) for name in (path.stem, "panoptic", "masks")]
-    return Source(str(path), images or _first(pictures), panoptic_root or _first(pngs), is_meant)
+    return Source(str(path), images or _first(usual), panoptic_root or _first(pngs), is_meant)
 
 
 def _first(folders: Iterable[Path]) -> str | None:

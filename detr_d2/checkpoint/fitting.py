@@ -15,10 +15,18 @@ from torch import Tensor
 from detr_d2.data import Category
 from detr_d2.errors import WeightsError
 
-from .categories import describe_difference, from_record
-from .class_heads import BIAS, WEIGHT, HeadClass, chosen_rows, head_classes, match_rows, mixed_rows
-from .conventions import refuse_other_pictures
-from .reading import WeightsFile
+from .categories import (
+    BIAS,
+    WEIGHT,
+    HeadClass,
+    chosen_rows,
+    describe_difference,
+    from_record,
+    head_classes,
+    match_rows,
+    mixed_rows,
+)
+from .reading import WeightsFile, refuse_other_images
 from .recipe import DETECTOR_KEYS, WHOLE_MODEL_KEYS, deduced_recipe, differing_keys
 
 if TYPE_CHECKING:
@@ -68,7 +76,7 @@ def fit(file: WeightsFile, model: DetrPanoptic, fine_tune: bool) -> dict[str, Te
             f"{file.path} is of no program that is known here: none of its {len(file.weights)} tensors (such as "
             f"{example}) is one of DETR's or of a ResNet's. docs/weights.md lists what loads."
         )
-    refuse_other_pictures(file.convention, model.recipe, file.path, file.origin)
+    refuse_other_images(file, model.recipe)
     _refuse_other_network(file, model.recipe, whole=purpose is not None)
     weights = dict(file.weights)
     if purpose is None:

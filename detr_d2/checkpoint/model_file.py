@@ -9,20 +9,16 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 
-from detr_d2.config import check_device, load_config, override_
-from detr_d2.config_agreement import check_architecture
-from detr_d2.config_values import check_values
+from detr_d2.config import check_architecture, check_device, check_values, get_config_file, load_config, override_
 from detr_d2.data import Category, coco_categories
 from detr_d2.data.registration import DatasetEntry, register_entry
 from detr_d2.errors import ConfigError, WeightsError
-from detr_d2.model_zoo import get_config_file
 
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
-from .categories import to_record
+from .categories import WEIGHT, HeadClass, head_classes, normalised, to_record
 from .checkpointer import DetrCheckpointer
-from .class_heads import WEIGHT, HeadClass, head_classes, normalised
 from .reading import WeightsFile, read_weights
 from .recipe import apply_recipe_, deduced_recipe
 
@@ -124,7 +120,7 @@ def _register_categories(categories: list[Category]) -> str:
             panoptic_root="",
             instances_json="",
             categories=tuple(categories),
-            cure="These are the categories of a checkpoint; they have no pictures.",
+            advice="These are the categories of a checkpoint; they have no pictures.",
         )
     )
     return name

@@ -1,4 +1,4 @@
-"""Categories, datasets and how their pictures reach the model."""
+"""Categories, datasets and how their images reach the model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How pictures are flipped, cropped and resized before the model sees them.
+"""How images are flipped, cropped and resized before the model sees them.
 
 Source: Carion et al. 2020, "End-to-End Object Detection with Transformers", section 4 ("Technical details").
 """
@@ -10,17 +10,17 @@ import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 
-from ..config_values import check_values
+from ..config import check_values
 from ..errors import ConfigError
 from .color_jitter import ColorJitter
 from .scale_jitter import Pad, ScaleJitter
 
 
 class ResizeShortestEdge(T.ResizeShortestEdge):
-    """Detectron2's, which makes nothing of a very thin picture; here each side keeps a pixel."""
+    """Detectron2's, which makes nothing of a very thin image; here each side keeps a pixel."""
 
     def get_transform(self, image: np.ndarray) -> T.Transform:
-        """The resize of an (H, W, C) picture."""
+        """The resize of an (H, W, C) image."""
         found = super().get_transform(image)
         if not isinstance(found, T.ResizeTransform) or min(found.new_h, found.new_w) >= 1:
             return found
@@ -36,7 +36,7 @@ def build_augmentations(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
     ``INPUT.MIN_SIZE_TEST`` only. A size of 0 means no resize. Detectron2's ``INPUT.CROP`` comes before all others.
 
     On request ``INPUT.LSJ``, large-scale jitter, takes the place of crop and resize, and ``INPUT.COLOR_JITTER`` comes
-    after them. ``INPUT.RICAP`` is no augmentation of one picture; see ``build_train_loader``.
+    after them. ``INPUT.RICAP`` is no augmentation of one image; see ``build_train_loader``.
 
     Raises:
         ConfigError: sizes or probabilities that make no sense.

@@ -58,7 +58,7 @@ def _entry(name: str, folder: str, places: tuple[str, str, str, str], categories
         instances_json=instances_json,
         categories=categories,
         instances_may_be_absent=True,
-        cure=(
+        advice=(
             "Set DETECTRON2_DATASETS to the folder that holds all datasets (the default is 'datasets' in the working "
             "directory); datasets/README.md shows what belongs into it. Other places: DATASETS.REGISTER."
         ),

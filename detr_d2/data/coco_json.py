@@ -58,50 +58,50 @@ def read_categories(content: dict[str, Any], path: str, all_things: bool = False
 def panoptic_dicts(
     content: dict[str, Any], path: str, images: str, panoptic_root: str, contiguous: dict[int, tuple[int, bool]]
 ) -> list[DatasetDict]:
-    """One dict for each annotated picture of a COCO panoptic file.
+    """One dict for each annotated image of a COCO panoptic file.
 
     Args:
         content: of the file.
         path: of the file, for messages.
-        images: folder of the pictures.
+        images: folder of the images.
         panoptic_root: folder of the panoptic PNGs.
         contiguous: dataset id to contiguous id and whether it is a thing.
 
     Raises:
         DatasetError: ids that are unknown, doubled or out of range; keys that are missing.
-        MissingFileError: a picture or a PNG isn't there.
+        MissingFileError: an image or a PNG isn't there.
     """
-    pictures = _pictures(content, path)
+    listed = _images(content, path)
     dicts: list[DatasetDict] = []
     annotated: dict[Any, int] = {}
     for number, entry in enumerate(list_of(content, "annotations", path)):
         place = f"{path}: annotations[{number}]"
-        image_id = _known_image(entry, pictures, place)
+        image_id = _known_image(entry, listed, place)
         if image_id in annotated:
             raise DatasetError(f"{place} and annotations[{annotated[image_id]}] are both of image id {image_id}.")
         annotated[image_id] = number
-        picture = pictures[image_id]
+        image = listed[image_id]
         dicts.append(
             {
-                "file_name": os.path.join(images, picture["file_name"]),
+                "file_name": os.path.join(images, image["file_name"]),
                 "image_id": image_id,
-                "height": picture["height"],
-                "width": picture["width"],
+                "height": image["height"],
+                "width": image["width"],
                 "pan_seg_file_name": os.path.join(panoptic_root, text(entry, "file_name", place)),
                 "segments_info": _segments(entry, f"{place} (image id {image_id})", contiguous),
             }
         )
     _require_files(dicts, ("file_name", "pan_seg_file_name"), path)
     _report_crowds([segment for entry in dicts for segment in entry["segments_info"]], path)
-    if len(dicts) < len(pictures):
-        logger.warning("%s: %d pictures have no annotation and are left out.", path, len(pictures) - len(dicts))
+    if len(dicts) < len(listed):
+        logger.warning("%s: %d images have no annotation and are left out.", path, len(listed) - len(dicts))
     return dicts
 
 
 def instances_dicts(
     content: dict[str, Any], path: str, images: str, contiguous: dict[int, tuple[int, bool]], box_mode: int
 ) -> list[DatasetDict]:
-    """One dict for each picture of a COCO instances file, its objects under ``annotations`` as Detectron2 has them.
+    """One dict for each image of a COCO instances file, its objects under ``annotations`` as Detectron2 has them.
 
     Boxes without an area are left out and counted in the log. Segmentations without a polygon or a run are left out,
     and their boxes stay.
@@ -112,14 +112,14 @@ def instances_dicts(
 
     Raises:
         DatasetError: ids that are unknown or doubled, boxes that aren't four numbers, keys that are missing.
-        MissingFileError: a picture isn't there.
+        MissingFileError: an image isn't there.
     """
-    pictures = _pictures(content, path)
-    found: dict[Any, list[DatasetDict]] = {image_id: [] for image_id in pictures}
+    listed = _images(content, path)
+    found: dict[Any, list[DatasetDict]] = {image_id: [] for image_id in listed}
     flat = 0
     for number, entry in enumerate(list_of(content, "annotations", path)):
         place = f"{path}: annotations[{number}] (id {entry.get('id')!r})"
-        image_id = _known_image(entry, pictures, place)
+        image_id = _known_image(entry, listed, place)
         category_id, _ = known_category(entry, contiguous, place)
         box = _box(entry, place)
         if box[2] <= 0 or box[3] <= 0:
@@ -131,7 +131,7 @@ def instances_dicts(
             "category_id": category_id,
             "iscrowd": _crowd(entry, place),
         }
-        segmentation = _segmentation(entry.get("segmentation"), pictures[image_id], place)
+        segmentation = _segmentation(entry.get("segmentation"), listed[image_id], place)
         if segmentation:
             instance["segmentation"] = segmentation
         found[image_id].append(instance)
@@ -139,13 +139,13 @@ def instances_dicts(
         logger.warning("%s: %d boxes without an area are left out.", path, flat)
     dicts: list[DatasetDict] = [
         {
-            "file_name": os.path.join(images, picture["file_name"]),
+            "file_name": os.path.join(images, image["file_name"]),
             "image_id": image_id,
-            "height": picture["height"],
-            "width": picture["width"],
+            "height": image["height"],
+            "width": image["width"],
             "annotations": found[image_id],
         }
-        for image_id, picture in pictures.items()
+        for image_id, image in listed.items()
     ]
     _require_files(dicts, ("file_name",), path)
     _report_crowds([instance for instances in found.values() for instance in instances], path)
@@ -166,7 +166,7 @@ def _crowd(entry: dict[str, Any], place: str) -> int:
     return crowd
 
 
-def _segmentation(value: Any, picture: dict[str, Any], place: str) -> Any:
+def _segmentation(value: Any, image: dict[str, Any], place: str) -> Any:
     """Polygons, or run lengths in pycocotools' compressed form; None where there is nothing."""
     if not value:
         return None
@@ -174,10 +174,10 @@ def _segmentation(value: Any, picture: dict[str, Any], place: str) -> Any:
         return [
             polygon for polygon in value if isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0
         ]
-    height, width = picture["height"], picture["width"]
+    height, width = image["height"], image["width"]
     if not isinstance(value, dict) or value.get("size") != [height, width] or not value.get("counts"):
         raise DatasetError(
-            f"{place} has a segmentation that is neither polygons nor run lengths of the picture's size "
+            f"{place} has a segmentation that is neither polygons nor run lengths of the image's size "
             f"[{height}, {width}]."
         )
     if isinstance(value["counts"], list):
@@ -202,7 +202,7 @@ def _segments(entry: dict[str, Any], place: str, contiguous: dict[int, tuple[int
         if not 1 <= segment_id <= MAX_SEGMENT_ID:
             raise DatasetError(f"{here} has an id out of 1 to {MAX_SEGMENT_ID}; 0 is void.")
         if segment_id in seen:
-            raise DatasetError(f"{here} is listed twice; ids are unique within a picture.")
+            raise DatasetError(f"{here} is listed twice; ids are unique within an image.")
         seen.add(segment_id)
         category_id, is_thing = known_category(segment, contiguous, here)
         crowd = _crowd(segment, here)
@@ -225,27 +225,27 @@ def known_category(entry: dict[str, Any], contiguous: dict[int, tuple[int, bool]
     return contiguous[category_id]
 
 
-def _pictures(content: dict[str, Any], path: str) -> dict[Any, dict[str, Any]]:
+def _images(content: dict[str, Any], path: str) -> dict[Any, dict[str, Any]]:
     """The entries of ``images`` by id, each with a file name and a size."""
-    pictures: dict[Any, dict[str, Any]] = {}
+    images: dict[Any, dict[str, Any]] = {}
     for number, entry in enumerate(list_of(content, "images", path)):
         place = f"{path}: images[{number}]"
         image_id = entry.get("id")
         if isinstance(image_id, bool) or not isinstance(image_id, (int, str)):
             raise DatasetError(f"{place} has id={image_id!r}; an id is a whole number (or a word).")
-        if image_id in pictures:
-            raise DatasetError(f"{place} has the id {image_id!r} of an earlier picture; each may come once.")
+        if image_id in images:
+            raise DatasetError(f"{place} has the id {image_id!r} of an earlier image; each may come once.")
         text(entry, "file_name", place)
         for key in ("width", "height"):
             if whole_number(entry, key, place) < 1:
-                raise DatasetError(f"{place} has {key}={entry[key]}; a picture has at least one pixel.")
-        pictures[image_id] = entry
-    return pictures
+                raise DatasetError(f"{place} has {key}={entry[key]}; an image has at least one pixel.")
+        images[image_id] = entry
+    return images
 
 
-def _known_image(entry: dict[str, Any], pictures: dict[Any, dict[str, Any]], place: str) -> Any:
+def _known_image(entry: dict[str, Any], listed: dict[Any, dict[str, Any]], place: str) -> Any:
     image_id = entry.get("image_id")
-    if isinstance(image_id, (list, dict)) or image_id not in pictures:
+    if isinstance(image_id, (list, dict)) or image_id not in listed:
         raise DatasetError(f"{place} has image_id={image_id!r}, which no entry of 'images' has.")
     return image_id
 

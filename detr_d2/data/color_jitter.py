@@ -24,7 +24,7 @@ class ColorTransform(T.Transform):
     Args:
         changes: names and amounts: "brightness", "contrast" and "saturation" by a factor (1 changes nothing), "hue" by
             a part of the colour circle (0 changes nothing).
-        is_bgr: the order of the picture's channels.
+        is_bgr: the order of the image's channels.
     """
 
     def __init__(self, changes: list[tuple[str, float]], is_bgr: bool = False) -> None:
@@ -33,10 +33,10 @@ class ColorTransform(T.Transform):
 
     def apply_image(self, img: np.ndarray) -> np.ndarray:
         """(H, W, 3) uint8 to the same."""
-        picture = Image.fromarray(np.ascontiguousarray(img[:, :, ::-1] if self.is_bgr else img))
+        image = Image.fromarray(np.ascontiguousarray(img[:, :, ::-1] if self.is_bgr else img))
         for name, amount in self.changes:
-            picture = _turn_hue(picture, amount) if name == "hue" else _ENHANCERS[name](picture).enhance(amount)
-        changed = np.asarray(picture)
+            image = _turn_hue(image, amount) if name == "hue" else _ENHANCERS[name](image).enhance(amount)
+        changed = np.asarray(image)
         return changed[:, :, ::-1] if self.is_bgr else changed
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
@@ -52,10 +52,10 @@ class ColorJitter(T.Augmentation):
     """Changes of colour by chance, in an order by chance.
 
     Args:
-        prob: how often a picture is changed.
+        prob: how often an image is changed.
         brightness, contrast, saturation: a factor is drawn from 1 - value ... 1 + value, not below 0.
         hue: a part of the colour circle is drawn from -value ... value; at most 0.5.
-        is_bgr: the order of the pictures' channels.
+        is_bgr: the order of the images' channels.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class ColorJitter(T.Augmentation):
         self.spreads = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
 
     def get_transform(self, image: np.ndarray) -> T.Transform:
-        """The changes for one picture."""
+        """The changes for one image."""
         if np.random.uniform() >= self.prob:
             return T.NoOpTransform()
         changes = [
@@ -79,8 +79,8 @@ class ColorJitter(T.Augmentation):
         return ColorTransform([changes[i] for i in np.random.permutation(len(changes))], self.is_bgr)
 
 
-def _turn_hue(picture: Image.Image, part: float) -> Image.Image:
+def _turn_hue(image: Image.Image, part: float) -> Image.Image:
     """Every colour moved along the colour circle; greys stay."""
-    hue, saturation, value = picture.convert("HSV").split()
+    hue, saturation, value = image.convert("HSV").split()
     turned = (np.asarray(hue).astype(np.int16) + round(part * 256)) % 256
     return Image.merge("HSV", (Image.fromarray(turned.astype(np.uint8)), saturation, value)).convert("RGB")

@@ -1,4 +1,4 @@
-"""From a dataset dict to what the model is given: the picture, and in training its segments."""
+"""From a dataset dict to what the model is given: the image, and in training its segments."""
 
 import copy
 import logging
@@ -24,14 +24,14 @@ logger = logging.getLogger(__name__)
 
 
 class DetrPanopticDatasetMapper:
-    """Reads and augments one picture, and turns its panoptic PNG (or its boxes) into targets: things and stuff alike.
+    """Reads and augments one image, and turns its panoptic PNG (or its boxes) into targets: things and stuff alike.
 
     Crowds are left out. Segments without a pixel are left out too and counted, each data-loader worker for itself:
     ``num_absent`` of them were listed in the JSON but not in the PNG, ``num_cropped`` were lost to the augmentation.
 
     Args:
         is_train: whether to give targets.
-        augmentations: what happens to picture and targets, in this order.
+        augmentations: what happens to image and targets, in this order.
         image_format: ``"RGB"`` or ``"BGR"``.
         with_masks: whether targets have masks, or boxes only.
         mask_stride: masks have every so manyth pixel in both directions, see ``segments.segment_masks``.
@@ -73,7 +73,8 @@ class DetrPanopticDatasetMapper:
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
         """
         Args:
-            dataset_dict: of one picture; its truth is ``segments_info`` with ``pan_seg_file_name``, or ``annotations``.
+            dataset_dict: of one image; its ground truth is ``segments_info`` with ``pan_seg_file_name``, or
+                ``annotations``.
 
         Returns:
             ``image`` (3, H, W) uint8, augmented; ``height``, ``width`` of the upright original; ``file_name``,
@@ -81,8 +82,8 @@ class DetrPanopticDatasetMapper:
             if wanted and known, ``gt_masks``: (N, H, W), or smaller by ``mask_stride``.
 
         Raises:
-            MissingFileError: a picture isn't there.
-            DatasetError: a picture can't be read, or picture, PNG and JSON contradict one another.
+            MissingFileError: an image isn't there.
+            DatasetError: an image can't be read, or image, PNG and JSON contradict one another.
         """
         if self.is_train and "segments_info" in dataset_dict:
             return self.give(self.read_scene(dataset_dict), dataset_dict)
@@ -94,7 +95,7 @@ class DetrPanopticDatasetMapper:
         return result
 
     def read_scene(self, dataset_dict: dict[str, Any]) -> Scene:
-        """A picture with its panoptic truth, as both are in the files; raises as a call does."""
+        """An image with its panoptic ground truth, as both are in the files; raises as a call does."""
         place = _place(dataset_dict)
         image = self._read(dataset_dict, place)
         infos = dataset_dict["segments_info"]
@@ -102,7 +103,7 @@ class DetrPanopticDatasetMapper:
         if ids.shape != image.shape[:2]:
             raise DatasetError(
                 f"{dataset_dict['file_name']} is {image.shape[1]}x{image.shape[0]} pixels (width x height, upright), "
-                f"but its panoptic picture {dataset_dict['pan_seg_file_name']} is {ids.shape[1]}x{ids.shape[0]}: "
+                f"but its panoptic PNG {dataset_dict['pan_seg_file_name']} is {ids.shape[1]}x{ids.shape[0]}: "
                 "take both from one export."
             )
         return Scene(image, number_segments(ids, [info["id"] for info in infos], place), infos, place)
@@ -124,7 +125,7 @@ class DetrPanopticDatasetMapper:
         return {**result, "instances": targets}
 
     def _augmented(self, image: np.ndarray, dataset_dict: dict[str, Any]) -> tuple[dict[str, Any], T.TransformList]:
-        """The picture and what is known of it, without truth; and what was done to it."""
+        """The image and what is known of it, without ground truth; and what was done to it."""
         augmented = T.AugInput(image)
         transforms = self.augmentations(augmented)
         pixels = np.ascontiguousarray(augmented.image.transpose(2, 0, 1))
@@ -133,12 +134,12 @@ class DetrPanopticDatasetMapper:
         return result, transforms
 
     def _read(self, dataset_dict: dict[str, Any], place: str) -> np.ndarray:
-        """The upright picture (H, W, 3), of the size that the JSON says."""
-        image = read_dataset_image(dataset_dict["file_name"], self.image_format, f"the picture of {place}")
+        """The upright image (H, W, 3), of the size that the JSON says."""
+        image = read_dataset_image(dataset_dict["file_name"], self.image_format, f"the image of {place}")
         height, width = image.shape[:2]
         said = dataset_dict.get("width", width), dataset_dict.get("height", height)
         if said != (width, height):
-            turned = " The picture is turned by its EXIF tag; label it upright." if said == (height, width) else ""
+            turned = " The image is turned by its EXIF tag; label it upright." if said == (height, width) else ""
             raise DatasetError(
                 f"{place} is {width}x{height} pixels (width x height, upright), but its JSON says {said[0]}x{said[1]}."
                 f"{turned}"
@@ -153,9 +154,7 @@ class DetrPanopticDatasetMapper:
         if absent and not self.num_absent:
             logger.warning("%s: %d segments of its JSON have no pixel in its PNG and are left out.", place, absent)
         if cropped and not self.num_cropped:
-            logger.info(
-                "%s: %d segments fell to crop or resize and are left out, as in later pictures.", place, cropped
-            )
+            logger.info("%s: %d segments fell to crop or resize and are left out, as in later images.", place, cropped)
         self.num_absent += absent
         self.num_cropped += cropped
 
@@ -188,11 +187,11 @@ class DetrPanopticDatasetMapper:
 
 
 def _place(dataset_dict: dict[str, Any]) -> str:
-    """Names the picture in messages."""
+    """Names the image in messages."""
     return f"image id {dataset_dict.get('image_id')!r} ({dataset_dict['file_name']})"
 
 
 def _drawn(polygons: list[list[float]], size: tuple[int, ...]) -> dict[str, Any]:
-    """The union of polygons, each x0, y0, x1, y1, ... in pixels, as an RLE of a picture of (height, width)."""
+    """The union of polygons, each x0, y0, x1, y1, ... in pixels, as an RLE of an image of (height, width)."""
     runs: dict[str, Any] = coco_mask.merge(coco_mask.frPyObjects(polygons, *size))
     return runs

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 PathLike = str | os.PathLike[str]
 
-_CURE = (
+_ADVICE = (
     "Correct the paths given to detr_d2.data.register or in DATASETS.REGISTER (relative ones start "
     "at the working directory, or at the register.yaml that names them)."
 )
@@ -40,12 +40,12 @@ class DatasetEntry:
 
     Args:
         name: of the dataset.
-        images: folder of the pictures.
+        images: folder of the images.
         panoptic_json, panoptic_root: COCO panoptic file and folder of its PNGs; empty for boxes only.
         instances_json: COCO instances file, or empty.
         categories: known beforehand, or empty: then the JSON's.
         instances_may_be_absent: no error where ``instances_json`` isn't there.
-        cure: what to do where a file is missing.
+        advice: what to do where a file is missing.
     """
 
     name: str
@@ -55,7 +55,7 @@ class DatasetEntry:
     instances_json: str
     categories: tuple[Category, ...] = ()
     instances_may_be_absent: bool = False
-    cure: str = _CURE
+    advice: str = _ADVICE
 
 
 _entries: dict[str, DatasetEntry] = {}
@@ -74,7 +74,7 @@ def register(
 
     Args:
         name: what ``DATASETS.TRAIN`` and ``DATASETS.TEST`` call it.
-        images: folder of the pictures.
+        images: folder of the images.
         panoptic_json: COCO panoptic JSON; without it the dataset has boxes only, from ``instances_json``.
         panoptic_root: folder of the panoptic PNGs.
         instances_json: COCO instances JSON of the things, for box AP.
@@ -175,14 +175,14 @@ def read_dataset(entry: DatasetEntry, box_mode: int = 1) -> tuple[list[DatasetDi
     contiguous = {category.id: (number, category.is_thing) for number, category in enumerate(ordered)}
     for folder in filter(None, (entry.images, entry.panoptic_root)):
         if not os.path.isdir(folder):
-            raise MissingFileError(f"dataset {entry.name!r}: the folder {folder} isn't there. {entry.cure}")
+            raise MissingFileError(f"dataset {entry.name!r}: the folder {folder} isn't there. {entry.advice}")
     if entry.panoptic_json:
         dicts = panoptic_dicts(content, path, entry.images, entry.panoptic_root, contiguous)
     else:
         dicts = instances_dicts(content, path, entry.images, contiguous, box_mode)
     if not dicts:
-        raise DatasetError(f"dataset {entry.name!r}: {path} has no annotated picture.")
-    logger.info("%s: %d pictures from %s", entry.name, len(dicts), path)
+        raise DatasetError(f"dataset {entry.name!r}: {path} has no annotated image.")
+    logger.info("%s: %d images from %s", entry.name, len(dicts), path)
     return dicts, ordered
 
 
@@ -200,7 +200,7 @@ def read_dataset_categories(entry: DatasetEntry) -> list[Category]:
 
 def _read(entry: DatasetEntry, path: str) -> dict[str, Any]:
     if not os.path.exists(path):
-        raise MissingFileError(f"dataset {entry.name!r}: its annotations aren't at {path}. {entry.cure}")
+        raise MissingFileError(f"dataset {entry.name!r}: its annotations aren't at {path}. {entry.advice}")
     return read_json(path)
 
 
@@ -230,7 +230,7 @@ def instances_path(entry: DatasetEntry) -> str:
         return entry.instances_json
     if entry.instances_may_be_absent:
         return ""
-    raise MissingFileError(f"dataset {entry.name!r}: its instances aren't at {entry.instances_json}. {entry.cure}")
+    raise MissingFileError(f"dataset {entry.name!r}: its instances aren't at {entry.instances_json}. {entry.advice}")
 
 
 def _absolute(path: PathLike | None) -> str:
@@ -241,7 +241,7 @@ def _taken(entry: DatasetEntry, known: DatasetEntry | None) -> str:
     if known is None:
         return f"the dataset name {entry.name!r} is taken by a dataset that another program registered; choose another."
     keys = ("images", "panoptic_json", "panoptic_root", "instances_json", "categories")
-    key = next((key for key in keys if getattr(known, key) != getattr(entry, key)), "cure")
+    key = next((key for key in keys if getattr(known, key) != getattr(entry, key)), "advice")
     return (
         f"the dataset {entry.name!r} is registered already, with {key}={getattr(known, key)!r}, "
         f"now with {getattr(entry, key)!r}; give the new one another name."

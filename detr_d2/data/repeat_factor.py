@@ -26,14 +26,14 @@ MOST_LOGGED = 20
 def repeat_factors(
     records: Sequence[dict[str, Any]], threshold: float, sqrt: bool = True, names: Sequence[str] = ()
 ) -> np.ndarray:
-    """How often each picture shall come in an epoch, on average.
+    """How often each image shall come in an epoch, on average.
 
-    A class that a part f of the pictures shows has the factor max(1, root of threshold / f); a picture has the highest
+    A class that a part f of the images shows has the factor max(1, root of threshold / f); an image has the highest
     of its classes'. Crowds don't count, as they aren't trained on.
 
     Args:
         records: dataset dicts with ``segments_info`` or ``annotations``.
-        threshold: classes in a larger part of the pictures aren't repeated; 0: none is.
+        threshold: classes in a larger part of the images aren't repeated; 0: none is.
         sqrt: take the root; else threshold / f itself.
         names: of the classes, for the log.
 
@@ -45,23 +45,21 @@ def repeat_factors(
     wanted = {number: threshold * len(records) / count for number, count in counts.items()}
     factors = {number: max(1.0, value**0.5 if sqrt else value) for number, value in wanted.items()}
     rare = sorted((number for number, factor in factors.items() if factor > 1), key=lambda number: counts[number])
-    logger.info(
-        "%d of %d classes are rarer than %g; their pictures come more often.", len(rare), len(counts), threshold
-    )
+    logger.info("%d of %d classes are rarer than %g; their images come more often.", len(rare), len(counts), threshold)
     for number in rare[:MOST_LOGGED]:
         name = names[number] if number < len(names) else f"class {number}"
-        logger.info("%s: in %d of %d pictures, %.2f times", name, counts[number], len(records), factors[number])
+        logger.info("%s: in %d of %d images, %.2f times", name, counts[number], len(records), factors[number])
     return np.array([max((factors[number] for number in classes), default=1.0) for classes in shown])
 
 
 def classes_of(record: dict[str, Any]) -> set[int]:
-    """The contiguous ids of the classes that a picture's targets have."""
+    """The contiguous ids of the classes that an image's targets have."""
     segments: Iterable[dict[str, Any]] = record["segments_info"] if "segments_info" in record else record["annotations"]
     return {segment["category_id"] for segment in segments if not segment.get("iscrowd", 0)}
 
 
 class RepeatFactorSampler(Sampler[int]):
-    """Pictures in a new order each epoch, without end, each as often as its factor says, on average.
+    """Images in a new order each epoch, without end, each as often as its factor says, on average.
 
     A factor of 1.3 is once in seven epochs of ten and twice in three, by chance. Every process takes its own share of
     one sequence.

@@ -1,7 +1,7 @@
-"""RICAP: pieces of four pictures, put together to one.
+"""RICAP: pieces of four images, put together to one.
 
 Source: Takahashi et al. 2018, "RICAP: Random Image Cropping and Patching Data Augmentation for Deep CNNs", section 3.
-Its pictures are equally large; here the three others are first resized so that each just covers the first one's size,
+Its images are equally large; here the three others are first resized so that each just covers the first one's size,
 and labels are moved with their pixels instead of being mixed by area.
 """
 
@@ -25,7 +25,7 @@ Point = tuple[float, float]
 def compose_scenes(scenes: Sequence[Scene], meeting: tuple[int, int], places: Sequence[Point]) -> Scene:
     """Pieces of four scenes in one: upper left, upper right, lower left, lower right.
 
-    A thing is what it was, cut to its piece; two pieces of one picture make two things. Stuff of one class is one
+    A thing is what it was, cut to its piece; two pieces of one image make two things. Stuff of one class is one
     segment, whatever pieces it lies in, as everywhere in panoptic data.
 
     Args:
@@ -82,8 +82,8 @@ def _cut(scene: Scene, size: tuple[int, int], canvas: tuple[int, int], place: Po
     labels = scene.numbers[rows[:, None], columns[None, :]]
     top, left = corner
     bottom, right = min(top + extents[0], scene.size[0]), min(left + extents[1], scene.size[1])
-    picture = Image.fromarray(np.ascontiguousarray(scene.image))
-    piece = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR, box=(left, top, right, bottom))
+    image = Image.fromarray(np.ascontiguousarray(scene.image))
+    piece = image.resize((size[1], size[0]), Image.Resampling.BILINEAR, box=(left, top, right, bottom))
     return np.asarray(piece), labels
 
 
@@ -106,19 +106,19 @@ class PackedRecords(Sequence[dict[str, Any]]):
 
 
 class RicapMapper:
-    """Numbers of a dataset to the model's input, with a probability from pieces of four pictures.
+    """Numbers of a dataset to the model's input, with a probability from pieces of four images.
 
-    The first picture is the one asked for, which gives the size, file name and image id; the three others are any of
+    The first image is the one asked for, which gives the size, file name and image id; the three others are any of
     the dataset's.
 
     Args:
-        mapper: reads pictures, and augments what comes out.
-        records: dataset dicts with panoptic truth.
+        mapper: reads images, and augments what comes out.
+        records: dataset dicts with panoptic ground truth.
         prob: how often there are four.
         beta: of the beta distribution of where the pieces meet, as a part of height and width.
 
     Raises:
-        ConfigError: values that make no sense, or a picture without panoptic truth.
+        ConfigError: values that make no sense, or an image without panoptic ground truth.
     """
 
     def __init__(
@@ -130,14 +130,14 @@ class RicapMapper:
         boxes_only = next((record for record in records if "segments_info" not in record), None)
         if boxes_only is not None:
             raise ConfigError(
-                f"INPUT.RICAP needs panoptic truth, and {boxes_only['file_name']} has none. "
+                f"INPUT.RICAP needs panoptic ground truth, and {boxes_only['file_name']} has none. "
                 "Set INPUT.RICAP.ENABLED False, or train on panoptic datasets only."
             )
         self.mapper, self.records = mapper, PackedRecords(records)
         self.prob, self.beta = prob, beta
 
     def __call__(self, index: int) -> dict[str, Any]:
-        """What :class:`DetrPanopticDatasetMapper` gives, of the picture with this number; raises as it does."""
+        """What :class:`DetrPanopticDatasetMapper` gives, of the image with this number; raises as it does."""
         record = self.records[index]
         if np.random.uniform() >= self.prob:
             return self.mapper(record)

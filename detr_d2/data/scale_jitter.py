@@ -1,4 +1,4 @@
-"""Large-scale jitter: a picture at a tenth to twice the size, on a canvas that always is the same.
+"""Large-scale jitter: an image at a tenth to twice the size, on a canvas that always is the same.
 
 Source: Ghiasi et al. 2021, "Simple Copy-Paste is a Strong Data Augmentation Method for Instance Segmentation",
 section 3 (LSJ: scales 0.1 to 2.0, then a random crop, or padding with grey).
@@ -15,7 +15,7 @@ GREY = 128
 
 
 class ScaleJitter(T.Augmentation):
-    """Resize so that the picture, which as a whole would just fit on a canvas, is ``scale`` times as large.
+    """Resize so that the image, which as a whole would just fit on a canvas, is ``scale`` times as large.
 
     Args:
         min_scale, max_scale: between them the scale is drawn.
@@ -27,17 +27,17 @@ class ScaleJitter(T.Augmentation):
         self.min_scale, self.max_scale, self.size = min_scale, max_scale, size
 
     def get_transform(self, image: np.ndarray) -> T.Transform:
-        """The resize of an (H, W, C) picture."""
+        """The resize of an (H, W, C) image."""
         height, width = image.shape[:2]
         scale = np.random.uniform(self.min_scale, self.max_scale) * self.size / max(height, width)
         return T.ResizeTransform(height, width, max(1, round(height * scale)), max(1, round(width * scale)))
 
 
 class Pad(T.Augmentation):
-    """Put a picture into the upper left corner of a square grey canvas; its labels get void around them.
+    """Put an image into the upper left corner of a square grey canvas; its labels get void around them.
 
     Args:
-        size: sides of the canvas in pixels; no picture may be larger.
+        size: sides of the canvas in pixels; no image may be larger.
     """
 
     def __init__(self, size: int) -> None:
@@ -45,15 +45,15 @@ class Pad(T.Augmentation):
         self.size = size
 
     def get_transform(self, image: np.ndarray) -> T.Transform:
-        """The padding of an (H, W, C) picture."""
+        """The padding of an (H, W, C) image."""
         return PadTransform(image.shape[0], image.shape[1], self.size, self.size)
 
 
 class PadTransform(T.Transform):
-    """More pixels on the right and at the bottom: grey in pictures, 0 in labels.
+    """More pixels on the right and at the bottom: grey in images, 0 in labels.
 
     Args:
-        height, width: of the picture.
+        height, width: of the image.
         new_height, new_width: of the result; not smaller.
     """
 

@@ -1,4 +1,4 @@
-"""A picture with its truth, before augmentation."""
+"""An image with its ground truth, before augmentation."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture and the segments that it shows.
+    """An image and the segments that it shows.
 
     Args:
         image: (H, W, 3) uint8.
         numbers: (H, W), uint8 or uint16: 1 + the place of a pixel's segment in ``segments``, or 0 for void.
         segments: what is known of each one: "category_id", "isthing" and, where there is one, "iscrowd".
-        place: names the picture in messages.
+        place: names the image in messages.
     """
 
     image: np.ndarray

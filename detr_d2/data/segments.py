@@ -1,4 +1,4 @@
-"""Panoptic pictures: from a PNG's ids to labels, boxes and masks."""
+"""Panoptic maps: from a PNG's ids to labels, boxes and masks."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from ..files import open_regular
 
 @dataclass(frozen=True)
 class Segments:
-    """The segments that a picture shows.
+    """The segments that an image shows.
 
     Args:
-        numbers: (N,) which of the picture's ``segments_info`` each one is.
+        numbers: (N,) which of the image's ``segments_info`` each one is.
         boxes: (N, 4) float32, left, top, right, bottom in pixels; right and bottom are one past the last pixel.
         masks: (N, H, W) bool, or smaller by a stride.
         areas: (N,) pixels of the whole map.
@@ -37,24 +37,24 @@ def read_panoptic_png(path: str) -> np.ndarray:
 
     Raises:
         MissingFileError: it isn't there.
-        DatasetError: it can't be read, or isn't a picture in colours.
+        DatasetError: it can't be read, or isn't an image in colours.
     """
     try:
-        with open_regular(path) as file, open_image(file) as picture:
-            if picture.mode not in ("RGB", "RGBA") or picture.format == "JPEG" or is_deep(picture):
-                bits = " and 16 bits a channel" if is_deep(picture) else ""
+        with open_regular(path) as file, open_image(file) as image:
+            if image.mode not in ("RGB", "RGBA") or image.format == "JPEG" or is_deep(image):
+                bits = " and 16 bits a channel" if is_deep(image) else ""
                 raise DatasetError(
-                    f"{path} is a {picture.format} of mode {picture.mode}{bits}; a panoptic picture is a PNG in RGB, "
+                    f"{path} is a {image.format} of mode {image.mode}{bits}; a panoptic map is a PNG in RGB, "
                     "whose colours are ids. Export it again."
                 )
             # Four bytes a pixel, as Pillow holds them: no copy that would have to be made for three.
-            size, content = picture.size, picture.tobytes("raw", "RGBX" if picture.mode == "RGB" else "RGBA")
+            size, content = image.size, image.tobytes("raw", "RGBX" if image.mode == "RGB" else "RGBA")
     except FileNotFoundError as error:
-        raise MissingFileError(f"the panoptic picture {path} isn't there.") from error
+        raise MissingFileError(f"the panoptic PNG {path} isn't there.") from error
     except UserError:
         raise
     except Exception as error:  # decoders raise whatever they like on broken files
-        raise DatasetError(f"the panoptic picture {path} can't be read: {reading_error(path, error)}.") from error
+        raise DatasetError(f"the panoptic PNG {path} can't be read: {reading_error(path, error)}.") from error
     four_bytes = np.frombuffer(content, "<u4").reshape(size[::-1])  # red is the lowest, alpha the highest
     return (four_bytes & 0xFFFFFF).view("<i4").astype(np.int32, copy=False)
 
@@ -65,13 +65,13 @@ def number_segments(ids: np.ndarray, segment_ids: Sequence[int], place: str) -> 
     Args:
         ids: (H, W) integers, as :func:`read_panoptic_png` gives them.
         segment_ids: the ids that the JSON lists.
-        place: names the picture in the message.
+        place: names the image in the message.
 
     Returns:
         (H, W), uint8 where the numbers fit, else uint16.
 
     Raises:
-        DatasetError: the picture has ids that aren't listed.
+        DatasetError: the image has ids that aren't listed.
     """
     if len(segment_ids) >= 2**16:
         raise DatasetError(f"{place} has {len(segment_ids)} segments; allowed are up to {2**16 - 1}.")

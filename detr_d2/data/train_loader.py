@@ -57,7 +57,7 @@ def build_train_mapper(
     mapper = DetrPanopticDatasetMapper(cfg, is_train=True)
     if not cfg.INPUT.RICAP.ENABLED:
         return mapper, records
-    # The mapper has to reach any picture, so it keeps the records, and is handed their numbers.
+    # The mapper has to reach any image, so it keeps the records, and is handed their numbers.
     return RicapMapper(mapper, records, cfg.INPUT.RICAP.PROB, cfg.INPUT.RICAP.BETA), list(range(len(records)))
 
 
@@ -71,8 +71,8 @@ def _sampler(cfg: CfgNode, records: list[dict[str, Any]]) -> Sampler[int] | None
         return None
     if not 0 < threshold <= 1:
         raise ConfigError(
-            f"DATALOADER.REPEAT_THRESHOLD={threshold} with SAMPLER_TRAIN={name}; allowed is a part of all pictures, "
-            "above 0 and at most 1. Classes in fewer pictures than that are repeated; 0.01 to 0.1 are usual."
+            f"DATALOADER.REPEAT_THRESHOLD={threshold} with SAMPLER_TRAIN={name}; allowed is a part of all images, "
+            "above 0 and at most 1. Classes in fewer images than that are repeated; 0.01 to 0.1 are usual."
         )
     names = [category.name for category in categories_of(cfg.DATASETS.TRAIN[0])]
     return RepeatFactorSampler(repeat_factors(records, threshold, cfg.DATALOADER.REPEAT_SQRT, names), cfg.SEED)

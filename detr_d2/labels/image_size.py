@@ -26,7 +26,7 @@ def size_problem(entry: Mapping[str, Any]) -> tuple[str, str] | None:
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             return "json-type", f"has {key}={_shown(value)}; it must be a whole number of pixels."
     if entry["width"] * entry["height"] > MOST_PIXELS:
-        return "picture-large", f"is said to be {_shown(entry['width'])}x{_shown(entry['height'])} pixels; too many."
+        return "image-large", f"is said to be {_shown(entry['width'])}x{_shown(entry['height'])} pixels; too many."
     return None
 
 

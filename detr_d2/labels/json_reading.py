@@ -11,12 +11,12 @@ from detr_d2.errors import DatasetError, MissingFileError
 from detr_d2.files import open_regular
 
 
-def read_json(path: str, cure: str = "") -> dict[str, Any]:
+def read_json(path: str, advice: str = "") -> dict[str, Any]:
     """The content of a COCO JSON file.
 
     Args:
         path: of the file.
-        cure: what to do where it is missing.
+        advice: what to do where it is missing.
 
     Raises:
         MissingFileError: it isn't there.
@@ -25,7 +25,7 @@ def read_json(path: str, cure: str = "") -> dict[str, Any]:
     try:
         content = load_json(path)
     except FileNotFoundError as error:
-        raise MissingFileError(f"{os.path.abspath(path)} isn't there. {cure}".rstrip()) from error
+        raise MissingFileError(f"{os.path.abspath(path)} isn't there. {advice}".rstrip()) from error
     except OSError as error:
         raise DatasetError(f"{path} can't be read: {str(error.strerror or error).rstrip('.')}.") from error
     except ValueError as error:

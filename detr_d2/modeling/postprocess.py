@@ -157,7 +157,8 @@ def panoptic_map(
 
     Returns:
         The map (H, W) int32, where 0 is void, and its segments, in the map's id order 1, 2, …: id, isthing, category_id
-        (contiguous), score (of a merged stuff segment: the highest) and area. Ids, areas and map agree.
+        (contiguous), score (of a merged stuff segment: the highest), area, and "queries", the places among the N of
+        those that it is made of. Ids, areas and map agree.
     """
     alive = torch.arange(len(classes), device=classes.device)
     pixels = _pixels_of_each(sizes.image, sizes.output, classes.device)
@@ -170,7 +171,7 @@ def panoptic_map(
             hidden = _seen_parts(mask_logits[alive], segment, group, sizes) < overlap_threshold
             dropped = _lowest_scores(hidden, scores[alive], mask_logits[alive])
         if not bool(dropped.any()):
-            new_id, segments_info = _number_segments(area, group, scores[alive], classes[alive], is_thing)
+            new_id, segments_info = _number_segments(area, group, alive, scores, classes, is_thing)
             return resize_nearest(new_id[segment], sizes.output), segments_info
         alive = alive[~dropped]
     return torch.full(sizes.output, VOID, dtype=torch.int32, device=classes.device), []
@@ -274,21 +275,23 @@ def _pixels_of_each(size: Size, new_size: Size, device: torch.device) -> Tensor 
 
 
 def _number_segments(
-    area: Tensor, group: Tensor, scores: Tensor, classes: Tensor, is_thing: Tensor
+    area: Tensor, group: Tensor, alive: Tensor, scores: Tensor, classes: Tensor, is_thing: Tensor
 ) -> tuple[Tensor, list[dict[str, Any]]]:
-    """(N,) int32, the ids 1, 2, … of the queries that are segments, and each segment in words."""
-    new_id = torch.zeros(len(classes), dtype=torch.int32, device=classes.device)
+    """(N,) int32, the ids 1, 2, … of the alive queries that are segments, and each segment in words."""
+    new_id = torch.zeros(len(alive), dtype=torch.int32, device=classes.device)
     segments_info: list[dict[str, Any]] = []
     for query in group.unique().tolist():
         new_id[query] = len(segments_info) + 1
-        category = int(classes[query])
+        members = alive[group == query]
+        category = int(classes[members[0]])
         segments_info.append(
             {
                 "id": len(segments_info) + 1,
                 "isthing": bool(is_thing[category]),
                 "category_id": category,
-                "score": float(scores[group == query].max()),
+                "score": float(scores[members].max()),
                 "area": int(area[query]),
+                "queries": members.tolist(),
             }
         )
     return new_id, segments_info

@@ -197,7 +197,7 @@ def _refuse_out_among(paths: Sequence[Path], out: Path) -> None:
 
 def _print(prepared: Prepared, options: PrepareOptions) -> None:
     report = prepared.report
-    images, warnings = report["pictures"], report["warnings"]
+    images, warnings = report["images"], report["warnings"]
     kept = [entry for entry in report["classes"] if entry["kept"]]
     things = sum(entry["is_thing"] for entry in kept)
     segments = sum(entry["kept"] for entry in kept)

@@ -11,6 +11,7 @@ from detr_d2.errors import DatasetError, MissingFileError, UserError
 from detr_d2.labels.near_duplicates import image_hash
 from detr_d2.labels.panoptic_png import encode_ids
 from detr_d2.labels.records import Note
+from detr_d2.labels.rules.names import IMAGE_MISSING
 
 from .label_rules import LabelRules
 from .options import PrepareOptions
@@ -59,7 +60,7 @@ class Preparer:
         except UnusableImage as error:
             return ImageResult(task.record.name, skipped=error.code, why=str(error))
         except MissingFileError as error:
-            return ImageResult(task.record.name, skipped="picture-missing", why=str(error))
+            return ImageResult(task.record.name, skipped=IMAGE_MISSING.code, why=str(error))
         except DatasetError as error:
             return ImageResult(task.record.name, skipped="labels-broken", why=str(error))
 

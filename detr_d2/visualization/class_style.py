@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
 
+from detr_d2.data import Category
 from detr_d2.visualization.figure_text import drawn_name
 
 #: Texts stand on a dark ground: their colour is mixed with white until it is at least so bright (0..1).
@@ -32,6 +35,13 @@ class ClassStyle:
         if brightness < MIN_TEXT_BRIGHTNESS:
             color = color + (1 - color) * (MIN_TEXT_BRIGHTNESS - brightness) / (1 - brightness)
         return _as_color(color)
+
+
+def metadata_of(categories: Sequence[Category]) -> Any:
+    """What drawing asks of Detectron2's ``Metadata``, of categories by contiguous id that belong to no dataset."""
+    names, colors = [category.name for category in categories], [category.color for category in categories]
+    known = {"thing_classes": names, "stuff_classes": names, "thing_colors": colors, "stuff_colors": colors}
+    return SimpleNamespace(get=known.get)
 
 
 def class_style(metadata: Any, category_id: int, is_thing: bool) -> ClassStyle:

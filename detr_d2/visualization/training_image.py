@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from detr_d2.data import Category
+from detr_d2.visualization.class_style import metadata_of
 from detr_d2.visualization.ground_truth import draw_training_instances
 from detr_d2.visualization.panoptic import enlargement
 from detr_d2.visualization.side_by_side import draw_prediction
@@ -34,9 +34,7 @@ def put_training_image(
     """
     pixels = image.permute(1, 2, 0).byte().cpu().numpy()
     rgb = np.ascontiguousarray(pixels[:, :, ::-1] if channel_order == "BGR" else pixels)
-    names, colors = [c.name for c in categories], [c.color for c in categories]
-    known = {"thing_classes": names, "stuff_classes": names, "thing_colors": colors, "stuff_colors": colors}
-    metadata, scale = SimpleNamespace(get=known.get), enlargement(*rgb.shape[:2])
+    metadata, scale = metadata_of(categories), enlargement(*rgb.shape[:2])
     truth_half = draw_training_instances(rgb, truth, categories, metadata, scale)
     halves = [truth_half, draw_prediction(rgb, prediction, metadata, scale)]
     get_event_storage().put_image(TITLE, np.ascontiguousarray(np.concatenate(halves, 1).transpose(2, 0, 1)))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-#: Gets the dataset, a picture's entry and a segment of it.
+#: Gets the dataset, an image's entry and a segment of it.
 Break = Callable[[Any, Any, Any], None]
 
 #: Whether the image id is named, and whether the segment's (or annotation's) is.
@@ -46,12 +46,12 @@ class Ways:
 
 
 def png_of(built: Any, image: Any) -> Path:
-    """The panoptic PNG of a picture."""
+    """The panoptic PNG of an image."""
     entry = next(entry for entry in built.content["annotations"] if entry["image_id"] == image["id"])
     return Path(built.folder / "panoptic" / entry["file_name"])
 
 
 def segments_of(built: Any, image: Any) -> list[Any]:
-    """The segments, or annotations, of a picture."""
+    """The segments, or annotations, of an image."""
     entries = [entry for entry in built.content["annotations"] if entry["image_id"] == image["id"]]
     return entries[0]["segments_info"] if built.panoptic else entries

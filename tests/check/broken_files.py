@@ -14,29 +14,29 @@ from tests.check.breaking import IMAGE, INSTANCES, PANOPTIC, SEGMENT, Ways, png_
 WAYS = Ways()
 
 
-@WAYS.case("picture-size", IMAGE, INSTANCES)
+@WAYS.case("image-size", IMAGE, INSTANCES)
 def json_size_is_another(built: Any, image: Any, segment: Any) -> None:
     with Image.open(built.folder / "images" / image["file_name"]) as picture:
         picture.resize((70, 70)).save(built.folder / "images" / image["file_name"])
 
 
-@WAYS.case("picture-turned", IMAGE)
+@WAYS.case("image-turned", IMAGE)
 def picture_is_turned_by_exif(built: Any, image: Any, segment: Any) -> None:
     _save_again(built, image, orientation=built.random.choice([5, 6, 7, 8]))
 
 
-@WAYS.case("picture-orientation", IMAGE)
+@WAYS.case("image-orientation", IMAGE)
 def picture_is_upside_down_by_exif(built: Any, image: Any, segment: Any) -> None:
     _save_again(built, image, orientation=built.random.choice([2, 3, 4]))
 
 
-@WAYS.case("picture-depth", IMAGE)
+@WAYS.case("image-depth", IMAGE)
 def picture_has_sixteen_bits(built: Any, image: Any, segment: Any) -> None:
     pixels = np.full((image["height"], image["width"]), 40000, np.uint16)
     Image.fromarray(pixels).save(built.folder / "images" / image["file_name"])
 
 
-@WAYS.case("picture-mode", IMAGE)
+@WAYS.case("image-mode", IMAGE)
 def picture_is_not_rgb(built: Any, image: Any, segment: Any) -> None:
     mode, kind = built.random.choice([("RGBA", "PNG"), ("P", "PNG"), ("CMYK", "JPEG"), ("LA", "PNG")])
     path = built.folder / "images" / image["file_name"]
@@ -45,25 +45,25 @@ def picture_is_not_rgb(built: Any, image: Any, segment: Any) -> None:
     changed.save(path, format=kind)
 
 
-@WAYS.case("picture-broken", IMAGE)
+@WAYS.case("image-broken", IMAGE)
 def picture_is_cut_off_or_empty_or_noise(built: Any, image: Any, segment: Any) -> None:
     path = built.folder / "images" / image["file_name"]
     content = path.read_bytes()
     path.write_bytes(built.random.choice([b"", content[: len(content) // 2], built.random.randbytes(500)]))
 
 
-@WAYS.case("picture-suffix", IMAGE)
+@WAYS.case("image-suffix", IMAGE)
 def picture_is_called_otherwise(built: Any, image: Any, segment: Any) -> None:
     path = built.folder / "images" / image["file_name"]
     image["file_name"] = path.rename(path.with_suffix(built.random.choice([".data", ""]))).name
 
 
-@WAYS.case("picture-missing", IMAGE)
+@WAYS.case("image-missing", IMAGE)
 def picture_is_gone(built: Any, image: Any, segment: Any) -> None:
     (built.folder / "images" / image["file_name"]).unlink()
 
 
-@WAYS.case("picture-large", IMAGE)
+@WAYS.case("image-large", IMAGE)
 def picture_is_a_bomb(built: Any, image: Any, segment: Any) -> None:
     path = built.folder / "images" / image["file_name"]
     side = built.random.choice([14_000, 60_000])

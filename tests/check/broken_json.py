@@ -227,7 +227,7 @@ def box_of_runs_lacks_a_pixel(built: Any, image: Any, segment: Any) -> None:
     segment.update(segmentation=runs, bbox=[4, 3, 3, 5], area=24)
 
 
-@WAYS.case("picture-unlabelled", IMAGE)
+@WAYS.case("image-unlabelled", IMAGE)
 def picture_has_no_label(built: Any, image: Any, segment: Any) -> None:
     others = [entry for entry in built.content["annotations"] if entry["image_id"] != image["id"]]
     built.content["annotations"] = others

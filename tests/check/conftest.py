@@ -39,9 +39,9 @@ class Built:
             "categories": [{"id": 1, "name": "sky", "isthing": 0}, {"id": 2, "name": "wheel_loader", "isthing": 1}],
         }
         for image_id in self.random.sample(range(1, 10**6), 3):
-            self._add_picture(image_id)
+            self._add_image(image_id)
 
-    def _add_picture(self, image_id: int) -> None:
+    def _add_image(self, image_id: int) -> None:
         width, height = self.random.randint(30, 50), self.random.randint(51, 60)
         name = f"photo_{image_id}"
         noise = np.random.default_rng(image_id).integers(0, 256, (height, width, 3), dtype=np.uint8)
@@ -83,12 +83,12 @@ class Built:
     def write_ids(path: Path, ids: np.ndarray) -> None:
         Image.fromarray(np.stack([ids % 256, ids // 256 % 256, ids // 65536], -1).astype(np.uint8)).save(path)
 
-    def picture(self, number: int = 0) -> Path:
-        """The file of a picture."""
+    def image(self, number: int = 0) -> Path:
+        """The file of an image."""
         return self.folder / "images" / self.content["images"][number]["file_name"]
 
     def png(self, number: int = 0) -> Path:
-        """The panoptic PNG of a picture."""
+        """The panoptic PNG of an image."""
         return self.folder / "panoptic" / self.content["annotations"][number]["file_name"]
 
     def faults(self, quick: bool = False) -> list[Fault]:

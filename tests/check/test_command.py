@@ -62,7 +62,7 @@ def test_processes_find_the_same_in_the_same_order(yard_folder: Path, monkeypatc
     from detr_d2 import parallel
     from detr_d2.check import dataset
 
-    sources = find_sources(str(yard_folder / "instances_train.json"), str(yard_folder))  # no picture is there
+    sources = find_sources(str(yard_folder / "instances_train.json"), str(yard_folder))  # no image is there
     alone = list(dataset_faults(sources))
 
     monkeypatch.setattr(dataset, "in_processes", lambda *arguments: parallel.in_processes(*arguments, smallest=1))
@@ -125,10 +125,10 @@ def test_training_stops_at_a_fault_and_says_how_to_see_all(tiny_config: Any, yar
     cfg = tiny_config("DATASETS.CHECK", mode)
     register_from_config(cfg)
     assert check_before_training(cfg) == []
-    register(f"pictures_gone_{mode}", yard_folder / "panoptic", instances_json=yard_folder / "instances_train.json")
-    cfg.DATASETS.TRAIN = (f"pictures_gone_{mode}",)
+    register(f"images_gone_{mode}", yard_folder / "panoptic", instances_json=yard_folder / "instances_train.json")
+    cfg.DATASETS.TRAIN = (f"images_gone_{mode}",)
 
-    with pytest.raises(DatasetError, match=r"(?s)picture-missing.*1 more.*detr-d2 check"):
+    with pytest.raises(DatasetError, match=r"(?s)image-missing.*1 more.*detr-d2 check"):
         check_before_training(cfg)
     cfg.DATASETS.CHECK = "off"
     assert check_before_training(cfg) == []

@@ -30,9 +30,9 @@ def fix(built: Any, out: Path) -> dict[str, Any]:
 
 def ids_of(path: Path) -> np.ndarray:
     """(H, W) ids of a panoptic PNG."""
-    with Image.open(path) as picture:
-        assert picture.mode == "RGB"
-        colors = np.asarray(picture).astype(np.int64)
+    with Image.open(path) as image:
+        assert image.mode == "RGB"
+        colors = np.asarray(image).astype(np.int64)
     return colors[..., 0] + 256 * colors[..., 1] + 65536 * colors[..., 2]
 
 
@@ -49,20 +49,20 @@ def panoptic(build: Any, tmp_path: Path) -> Any:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
-def test_turned_picture_is_saved_as_it_was_labelled(instances: Any, tmp_path: Path, kind: str) -> None:
+def test_turned_image_is_saved_as_it_was_labelled(instances: Any, tmp_path: Path, kind: str) -> None:
     exif = Image.Exif()
     exif[274] = 6
     height, width = (instances.content["images"][0][key] for key in ("height", "width"))
     slope = np.linspace(0, 255, height * width).reshape(height, width).astype(np.uint8)
-    Image.fromarray(slope).convert("RGB").save(instances.picture(), kind, exif=exif)
-    with Image.open(instances.picture()) as picture:
-        stored = np.asarray(picture).astype(int)
+    Image.fromarray(slope).convert("RGB").save(instances.image(), kind, exif=exif)
+    with Image.open(instances.image()) as image:
+        stored = np.asarray(image).astype(int)
 
     fix(instances, tmp_path / "out")
 
-    with Image.open(tmp_path / "out" / "images" / instances.picture().name) as picture:
-        assert picture.getexif().get(274) is None
-        assert np.abs(np.asarray(picture).astype(int) - stored).mean() <= (0 if kind == "PNG" else 3)
+    with Image.open(tmp_path / "out" / "images" / instances.image().name) as image:
+        assert image.getexif().get(274) is None
+        assert np.abs(np.asarray(image).astype(int) - stored).mean() <= (0 if kind == "PNG" else 3)
 
 
 def test_size_of_run_lengths_tells_that_the_json_is_wrong(instances: Any, tmp_path: Path) -> None:
@@ -76,31 +76,31 @@ def test_size_of_run_lengths_tells_that_the_json_is_wrong(instances: Any, tmp_pa
     assert len(content["annotations"]) == 6
 
 
-def test_picture_of_half_the_size_gets_that_of_its_labels(instances: Any, tmp_path: Path) -> None:
+def test_image_of_half_the_size_gets_that_of_its_labels(instances: Any, tmp_path: Path) -> None:
     image = instances.content["images"][0]
-    with Image.open(instances.picture()) as picture:
-        picture.resize((2 * image["width"], 2 * image["height"])).save(instances.picture())
+    with Image.open(instances.image()) as stored:
+        stored.resize((2 * image["width"], 2 * image["height"])).save(instances.image())
 
     content = fix(instances, tmp_path / "out")
 
-    with Image.open(tmp_path / "out" / "images" / image["file_name"]) as picture:
-        assert picture.size == (image["width"], image["height"])
+    with Image.open(tmp_path / "out" / "images" / image["file_name"]) as written:
+        assert written.size == (image["width"], image["height"])
     assert content == instances.content
 
 
 @pytest.mark.parametrize(("high", "expected"), [(65535, 255), (4095, 255), (200, 200)])
-def test_deep_picture_keeps_the_highest_eight_bits_that_it_uses(
+def test_deep_image_keeps_the_highest_eight_bits_that_it_uses(
     instances: Any, tmp_path: Path, high: int, expected: int
 ) -> None:
     image = instances.content["images"][0]
     pixels = np.zeros((image["height"], image["width"]), np.uint16)
     pixels[0, 0] = high
-    Image.fromarray(pixels).save(instances.picture())
+    Image.fromarray(pixels).save(instances.image())
 
     fix(instances, tmp_path / "out")
 
-    with Image.open(tmp_path / "out" / "images" / image["file_name"]) as picture:
-        assert (picture.mode, picture.getpixel((0, 0)), picture.getpixel((1, 1))) == ("RGB", (expected,) * 3, (0, 0, 0))
+    with Image.open(tmp_path / "out" / "images" / image["file_name"]) as image:
+        assert (image.mode, image.getpixel((0, 0)), image.getpixel((1, 1))) == ("RGB", (expected,) * 3, (0, 0, 0))
 
 
 @pytest.mark.parametrize("form", ["palette", "palette of others", "grey"])
@@ -113,13 +113,13 @@ def test_png_whose_ids_can_be_told_becomes_rgb(panoptic: Any, tmp_path: Path, fo
             segment["id"] = 7 + number
     ids = ids_of(panoptic.png())
     if form == "palette":
-        with Image.open(panoptic.png()) as picture:
-            picture.quantize(3).save(panoptic.png())
+        with Image.open(panoptic.png()) as image:
+            image.quantize(3).save(panoptic.png())
     else:
-        picture = Image.fromarray(ids.astype(np.uint8))
+        image = Image.fromarray(ids.astype(np.uint8))
         if form == "palette of others":
-            picture.putpalette([200] * 768)
-        picture.save(panoptic.png())
+            image.putpalette([200] * 768)
+        image.save(panoptic.png())
 
     content = fix(panoptic, tmp_path / "out")
 
@@ -158,7 +158,7 @@ def test_pixels_that_nobody_lists_become_void(panoptic: Any, tmp_path: Path) -> 
     assert np.array_equal(found, np.where(ids == gone["id"], 0, ids))
 
 
-def test_name_of_the_png_tells_which_of_two_pictures_with_one_id_is_meant(panoptic: Any, tmp_path: Path) -> None:
+def test_name_of_the_png_tells_which_of_two_images_with_one_id_is_meant(panoptic: Any, tmp_path: Path) -> None:
     panoptic.content["images"].insert(0, {**panoptic.content["images"][0], "file_name": "another.png"})
 
     content = fix(panoptic, tmp_path / "out")
@@ -166,7 +166,7 @@ def test_name_of_the_png_tells_which_of_two_pictures_with_one_id_is_meant(panopt
     assert content["images"] == panoptic.content["images"][1:]
 
 
-def test_labels_of_two_pictures_with_one_id_are_left_out(instances: Any, tmp_path: Path) -> None:
+def test_labels_of_two_images_with_one_id_are_left_out(instances: Any, tmp_path: Path) -> None:
     first, second, third = instances.content["images"]
     second["id"] = first["id"]
 
@@ -256,12 +256,12 @@ def test_name_that_leads_elsewhere_is_that_of_the_file_in_the_folder(instances: 
 
 def test_name_in_other_letters_is_that_of_the_file(instances: Any, tmp_path: Path) -> None:
     expected = json.loads(json.dumps(instances.content))
-    instances.content["images"][0]["file_name"] = instances.picture().name.upper()
+    instances.content["images"][0]["file_name"] = instances.image().name.upper()
 
     assert fix(instances, tmp_path / "out") == expected
 
 
-def test_picture_that_loses_all_labels_goes(instances: Any, tmp_path: Path) -> None:
+def test_image_that_loses_all_labels_goes(instances: Any, tmp_path: Path) -> None:
     gone = instances.content["images"][0]["id"]
     for entry in instances.content["annotations"]:
         if entry["image_id"] == gone:

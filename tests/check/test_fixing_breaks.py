@@ -23,7 +23,7 @@ CASES = [*broken_json.WAYS.cases, *broken_files.WAYS.cases]
 #: Warnings that only a person can decide about, and what a repaired copy shows of other faults.
 STAY = {
     *("category-gap", "category-name-alike", "polygon-crossing", "overlap", "crowd", "png-void"),
-    *("picture-orientation", "picture-unlabelled", "picture-suffix", "path-collision"),
+    *("image-orientation", "image-unlabelled", "image-suffix", "path-collision"),
 }
 
 
@@ -53,8 +53,8 @@ def fixed(built: Any, out: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def of_other_pictures(content: dict[str, Any], image_id: Any) -> list[Any]:
-    """Pictures and labels without those of one picture."""
+def of_other_images(content: dict[str, Any], image_id: Any) -> list[Any]:
+    """Images and labels without those of one image."""
     images = [entry for entry in content["images"] if entry["id"] != image_id]
     return images + [entry for entry in content["annotations"] if entry["image_id"] != image_id]
 
@@ -62,7 +62,7 @@ def of_other_pictures(content: dict[str, Any], image_id: Any) -> list[Any]:
 @pytest.mark.parametrize(("broken", "code", "named", "panoptic"), CASES)
 @settings(max_examples=2, deadline=None, database=None)
 @given(seed=st.integers(0, 2**32), number=st.integers(0, 2), which=st.integers(0, 1))
-def test_break_is_mended_or_left_out_and_nothing_else_changes(
+def test_break_is_fixed_or_left_out_and_nothing_else_changes(
     build: Any, broken: Break, code: str, named: tuple[bool, bool], panoptic: bool, seed: int, number: int, which: int
 ) -> None:
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as beside:
@@ -77,7 +77,7 @@ def test_break_is_mended_or_left_out_and_nothing_else_changes(
         assert (code in {change["fault"] for change in changes}) or code in STAY or code == "area-sum"
         assert bool(changes) == (code not in STAY), changes
         if named == SEGMENT:
-            assert of_other_pictures(content, image["id"]) == of_other_pictures(built.content, image["id"])
+            assert of_other_images(content, image["id"]) == of_other_images(built.content, image["id"])
             same = {name for name, digest in copied.items() if digest == digests(built.folder).get(name)}
             assert len([name for name in same if name.startswith("images/")]) >= 2
             assert {change["image id"] for change in changes} <= {str(image["id"]), ""}

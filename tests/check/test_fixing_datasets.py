@@ -81,7 +81,7 @@ def test_register_yaml_stays_one_with_the_same_names_and_places(yard: Path, tmp_
 
     assert digests(yard) == before
     printed = capsys.readouterr().out
-    assert "area-missing" in printed and "1 mended and 0 left out" in printed and "0 errors, 0 warnings" in printed
+    assert "area-missing" in printed and "1 fixed and 0 left out" in printed and "0 errors, 0 warnings" in printed
     entries = yaml.safe_load((tmp_path / "out" / "fixed" / "register.yaml").read_text())
     assert entries == yaml.safe_load((yard / "register.yaml").read_text())
     copied = digests(tmp_path / "out" / "fixed")
@@ -91,14 +91,14 @@ def test_register_yaml_stays_one_with_the_same_names_and_places(yard: Path, tmp_
 
 
 def leaked(yard: Path, how: str) -> None:
-    """Put a picture of validation into training."""
+    """Put an image of validation into training."""
     name = sorted(path.name for path in (yard / "images").glob("yard_val*"))[0]
     copy = "yard_train_copy.jpg"
-    with Image.open(yard / "images" / name) as picture:
+    with Image.open(yard / "images" / name) as image:
         if how == "bytes":
             shutil.copy(yard / "images" / name, yard / "images" / copy)
         elif how == "smaller":
-            picture.resize((120, 96)).save(yard / "images" / copy, quality=60)
+            image.resize((120, 96)).save(yard / "images" / copy, quality=60)
     size = {"width": 120, "height": 96} if how == "smaller" else {}
     entry = {"id": 10**6, "file_name": name if how == "file" else copy}
 
@@ -116,7 +116,7 @@ def leaked(yard: Path, how: str) -> None:
         *[("smaller", False, "split-near"), ("bytes", True, None)],
     ],
 )
-def test_picture_of_both_splits_is_named(yard: Path, how: str, quick: bool, expected: str | None) -> None:
+def test_image_of_both_splits_is_named(yard: Path, how: str, quick: bool, expected: str | None) -> None:
     leaked(yard, how)
     forget({"yard_train", "yard_val"})
 
@@ -126,7 +126,7 @@ def test_picture_of_both_splits_is_named(yard: Path, how: str, quick: bool, expe
     assert all(fault.image_id == 10**6 and "yard_val" in fault.message for fault in found)
 
 
-def test_picture_of_both_splits_is_left_out_of_training(yard: Path, tmp_path: Path) -> None:
+def test_image_of_both_splits_is_left_out_of_training(yard: Path, tmp_path: Path) -> None:
     leaked(yard, "file")
     val = json.loads((yard / "panoptic_val.json").read_text())
 
@@ -139,7 +139,7 @@ def test_picture_of_both_splits_is_left_out_of_training(yard: Path, tmp_path: Pa
     assert errors_of(tmp_path / "out") == []
 
 
-def test_panoptic_and_instances_lose_the_same_pictures(yard: Path, tmp_path: Path) -> None:
+def test_panoptic_and_instances_lose_the_same_images(yard: Path, tmp_path: Path) -> None:
     content = json.loads((yard / "panoptic_train.json").read_text())
     gone = content["images"][2]["id"]
     (yard / "panoptic" / content["annotations"][2]["file_name"]).write_bytes(b"nothing")
@@ -295,8 +295,8 @@ def test_every_change_stands_in_a_table_that_no_spreadsheet_takes_for_formulas(y
         ("coco128_panoptic/val", set()),
         ("construction_sample/cvat", set()),
         ("coco_sample", {("removed", "json-key")}),
-        ("tiny_coco_things", {("mended", code) for code in ("box-off", "area-stale", "rle-uncompressed")}),
-        ("construction_sample/annotations/panoptic_val_small.json", {("mended", "area-fraction")}),
+        ("tiny_coco_things", {("fixed", code) for code in ("box-off", "area-stale", "rle-uncompressed")}),
+        ("construction_sample/annotations/panoptic_val_small.json", {("fixed", "area-fraction")}),
     ],
 )
 def test_real_datasets_are_repaired(

@@ -53,7 +53,7 @@ def made(build: Any, folder: str, panoptic: bool) -> Any:
 
 @settings(max_examples=50, deadline=None, database=None)
 @given(data=st.data(), panoptic=st.booleans())
-def test_any_value_in_any_place_is_mended_or_refused(build: Any, data: st.DataObject, panoptic: bool) -> None:
+def test_any_value_in_any_place_is_fixed_or_refused(build: Any, data: st.DataObject, panoptic: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         built = made(build, folder, panoptic)
         place, key = built.content, data.draw(st.sampled_from(sorted(built.content)))
@@ -86,15 +86,13 @@ def test_any_bytes_as_json_are_refused(build: Any, content: bytes, cut: int) -> 
 
 
 @settings(max_examples=30, deadline=None, database=None)
-@given(picture=st.binary(max_size=100), cut=st.integers(0, 3000), png=st.booleans(), jpg=st.booleans())
-def test_any_bytes_as_a_picture_cost_no_other_picture(
-    build: Any, picture: bytes, cut: int, png: bool, jpg: bool
-) -> None:
+@given(image=st.binary(max_size=100), cut=st.integers(0, 3000), png=st.booleans(), jpg=st.booleans())
+def test_any_bytes_as_an_image_cost_no_other_image(build: Any, image: bytes, cut: int, png: bool, jpg: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         built = made(build, folder, panoptic=True)
-        path = built.png() if png else built.picture()
+        path = built.png() if png else built.image()
         head = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00" if jpg else path.read_bytes()[:cut]
-        path.write_bytes(head + picture)
+        path.write_bytes(head + image)
         built.json_file.write_text(json.dumps(built.content))
 
         content = fixed_or_refused(Path(folder))
@@ -147,7 +145,7 @@ def test_memory_that_a_json_takes_is_not_reckoned_too_low(tmp_path: Path, text: 
     assert peak <= json_files.memory_needed(str(path)) <= 6 * peak
 
 
-def test_thousands_of_annotations_of_one_picture_are_looked_at(build: Any, tmp_path: Path) -> None:
+def test_thousands_of_annotations_of_one_image_are_looked_at(build: Any, tmp_path: Path) -> None:
     built = made(build, str(tmp_path), panoptic=False)
     template = built.content["annotations"][0]
     built.content["annotations"] += [template | {"id": 10**8 + number, "area": -1} for number in range(2_500)]

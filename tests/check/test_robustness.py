@@ -80,12 +80,12 @@ def test_any_value_in_any_place_is_faults_only(build: Any, data: st.DataObject, 
 
 
 @settings(max_examples=40, deadline=None, database=None)
-@given(picture=st.binary(max_size=100), cut=st.integers(0, 100), png=st.booleans())
-def test_any_bytes_in_pictures_are_faults_only(build: Any, picture: bytes, cut: int, png: bool) -> None:
+@given(image=st.binary(max_size=100), cut=st.integers(0, 100), png=st.booleans())
+def test_any_bytes_in_images_are_faults_only(build: Any, image: bytes, cut: int, png: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         built = build(Path(folder), 0, panoptic=True)
-        path = built.png() if png else built.picture()
-        path.write_bytes(path.read_bytes()[:cut] + picture)
+        path = built.png() if png else built.image()
+        path.write_bytes(path.read_bytes()[:cut] + image)
         before = sorted(Path(folder).rglob("*"))
 
         found = built.faults()
@@ -135,10 +135,10 @@ def test_names_with_control_characters_reach_no_terminal(build: Any, tmp_path: P
 
 
 @pytest.mark.parametrize("tail", [b"", b"\x00\x00", b"\x01\x02"])
-def test_picture_cut_off_in_its_pixels_is_broken_even_where_reading_exif_fails_first(
+def test_image_cut_off_in_its_pixels_is_broken_even_where_reading_exif_fails_first(
     build: Any, tmp_path: Path, tail: bytes
 ) -> None:
     built = build(tmp_path, 0, panoptic=True)
-    built.picture().write_bytes(built.picture().read_bytes()[:41] + tail)
+    built.image().write_bytes(built.image().read_bytes()[:41] + tail)
 
-    assert [found.code for found in built.faults()] == ["picture-broken"]
+    assert [found.code for found in built.faults()] == ["image-broken"]

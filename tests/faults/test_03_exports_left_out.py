@@ -116,7 +116,7 @@ def test_check_looks_at_every_export_that_prepare_reads(exports: Path, capsys: p
 
     assert check(exports) == 1
 
-    assert "picture-missing" in capsys.readouterr().out
+    assert "image-missing" in capsys.readouterr().out
 
 
 def test_a_label_map_without_masks_is_told_of(exports: Path, tmp_path: Path) -> None:

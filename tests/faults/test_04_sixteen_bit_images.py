@@ -14,7 +14,7 @@ from PIL import Image
 from detr_d2 import cli
 from detr_d2.data import Category, DetrPanopticDatasetMapper
 from detr_d2.evaluation.report import write_run_report
-from detr_d2.picture_files import read_picture
+from detr_d2.prediction.images import read_image
 from tests.faults.label_files import faults_of, png_of_16_bits, tiff_of_16_bits, write_dataset
 from tests.report.made_runs import made_pictures, write_run
 
@@ -67,7 +67,7 @@ def by_training(folder: Path, name: str) -> np.ndarray:
 
 
 def by_prediction(folder: Path, name: str) -> np.ndarray:
-    return read_picture(folder / "images" / name)[:, :, ::-1]
+    return read_image(folder / "images" / name)
 
 
 def by_prepare(folder: Path, name: str) -> np.ndarray:
@@ -150,14 +150,14 @@ def test_pages_of_datasets_show_what_the_model_is_given(tmp_path: Path) -> None:
 
 def test_reports_show_what_the_model_was_given(tmp_path: Path) -> None:
     categories = [Category(i, f"class {i}", i < 3, (40 * i, 90, 200 - 30 * i)) for i in range(1, 6)]
-    pictures = [*made_pictures(tmp_path / "data", 3, categories)]
-    run = write_run(tmp_path / "run", pictures, categories)
+    images = [*made_pictures(tmp_path / "data", 3, categories)]
+    run = write_run(tmp_path / "run", images, categories)
     pages = []
     for shift in (0, 4):
-        for picture in pictures:
-            eight_bits = (picture.true_map * 20 + 15).astype(np.uint16)
-            Image.fromarray(eight_bits << shift).save(picture.file_name)
-        pages.append(write_run_report(run, pictures=3, resamples=100).read_text())
+        for image in images:
+            eight_bits = (image.true_map * 20 + 15).astype(np.uint16)
+            Image.fromarray(eight_bits << shift).save(image.file_name)
+        pages.append(write_run_report(run, images=3, resamples=100).read_text())
 
     assert pages[0] == pages[1]
 
@@ -169,7 +169,7 @@ def test_check_names_more_than_eight_bits_which_training_copes_with(kind: str, t
 
     assert cli.main(["check", str(tmp_path / "made" / "labels.json"), "--json", str(tmp_path / "faults.json")]) == 0
 
-    assert faults_of(tmp_path / "faults.json") == [("picture-depth", "warning")]
+    assert faults_of(tmp_path / "faults.json") == [("image-depth", "warning")]
 
 
 def test_an_upright_copy_of_a_turned_image_of_12_bits_is_right(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ import yaml
 from PIL import Image
 
 from detr_d2 import load_config
-from detr_d2.config_values import ALLOWED, check_values
+from detr_d2.config import check_values
+from detr_d2.config.values import ALLOWED
 from detr_d2.errors import ConfigError, DivergenceError, UserError
 
 import detectron2
@@ -277,7 +278,7 @@ def test_a_diverging_training_names_iteration_losses_and_images(train):
 
 
 def test_a_loss_that_is_not_finite_is_named(tiny_config):
-    from detr_d2.divergence import refuse_non_finite
+    from detr_d2.training_step import refuse_non_finite
 
     from detectron2.utils.events import EventStorage
 

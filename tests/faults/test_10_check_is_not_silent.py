@@ -140,7 +140,7 @@ def test_images_that_nothing_else_takes_are_named(name: str, kind: str, tmp_path
     prepared = detr_d2("prepare", "--coco", tmp_path / "made", "--out", tmp_path / "out", "--workers", "1")
 
     assert prepared.returncode == 2
-    assert code == 1 and errors(faults) == ["picture-broken"]
+    assert code == 1 and errors(faults) == ["image-broken"]
     assert [fault["file"] for fault in faults if fault["severity"] == "error"] == [str(tmp_path / "made/images" / name)]
 
 
@@ -150,14 +150,14 @@ def test_names_that_say_nothing_of_images_are_warned_of_at_once(tmp_path: Path) 
     code, faults = check(labels, "--quick")
 
     assert code == 0 and [(one["code"], one["image_id"]) for one in faults] == [
-        ("picture-suffix", 1),
-        ("picture-suffix", 2),
+        ("image-suffix", 1),
+        ("image-suffix", 2),
     ]
 
 
 @pytest.mark.parametrize("suffix", IMAGE_SUFFIXES)
 def test_images_of_every_suffix_are_taken_by_check_prepare_and_demo(suffix: str, tmp_path: Path) -> None:
-    from detr_d2.picture_files import find_pictures
+    from detr_d2.prediction.image_files import find_images
 
     name = f"a{suffix}"
     kind = "JPEG" if suffix == ".jfif" else Image.registered_extensions()[suffix]
@@ -166,7 +166,7 @@ def test_images_of_every_suffix_are_taken_by_check_prepare_and_demo(suffix: str,
 
     assert check(labels)[0] == 0
     assert detr_d2("prepare", "--coco", folder, "--out", tmp_path / "out", "--workers", "1").returncode == 0
-    assert [path.name for path in find_pictures([str(folder / "images")]).paths] == [name]
+    assert [path.name for path in find_images([str(folder / "images")]).paths] == [name]
 
 
 def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
@@ -276,7 +276,7 @@ def test_a_folder_whose_own_name_is_no_utf8_is_checked_and_copied(panoptic: bool
     assert shown.returncode == report.returncode == 1
     assert "Traceback" not in shown.stderr + report.stderr + done.stderr
     named = json.loads((tmp_path / "faults.json").read_text())["faults"]
-    assert "picture-broken" in errors(named)
+    assert "image-broken" in errors(named)
     assert done.returncode == 2  # no image is left
 
 

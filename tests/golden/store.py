@@ -117,7 +117,9 @@ def _renamed(result: Any) -> Any:
     if isinstance(result, dict):
         return {RENAMED_CODES.get(key, key): _renamed(value) for key, value in result.items()}
     if isinstance(result, list):
-        return [_renamed(value) for value in result]
+        renamed = [_renamed(value) for value in result]
+        is_of_findings = bool(renamed) and all(isinstance(value, list) for value in renamed)
+        return sorted(renamed, key=json.dumps) if is_of_findings else renamed  # as summary() sorts them
     return RENAMED_CODES.get(result, result) if isinstance(result, str) else result
 
 

@@ -1,4 +1,4 @@
-"""detr-d2 browse: pages with a dataset's truth, and with what the model is given."""
+"""detr-d2 browse: pages with a dataset's ground truth, and with what the model is given."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def test_pages_show_each_dataset_with_truth_and_counts(yard_folder: Path, tmp_pa
 
     assert sorted(pages) == ["yard_train", "yard_val"]
     page = pages["yard_train"]
-    assert page.count('class="picture"') == 2 and "2 of 6 pictures" in page
-    assert page.count('data-name="truth"') == page.count('data-name="picture"') == 2
+    assert page.count('class="picture"') == 2 and "2 of 6 images" in page
+    assert page.count('data-name="ground truth"') == page.count('data-name="image"') == 2
     assert "as the model is given it" not in page and "https:" not in page and "http:" not in page
     counts = json.loads((yard_folder / "panoptic_train.json").read_text())
     ground = next(c["id"] for c in counts["categories"] if c["name"] == "ground")
@@ -38,7 +38,7 @@ def test_pages_show_each_dataset_with_truth_and_counts(yard_folder: Path, tmp_pa
     assert f'data-value="{pixels}"' in page
 
 
-def test_augmented_pictures_are_those_of_the_config(yard_folder: Path, tmp_path: Path) -> None:
+def test_augmented_images_are_those_of_the_config(yard_folder: Path, tmp_path: Path) -> None:
     words = ["--augmented", "--limit", "1", "--opts", "INPUT.RICAP.ENABLED", "True", "INPUT.RICAP.PROB", "1.0"]
     words += ["INPUT.MIN_SIZE_TRAIN", "(64,)", "INPUT.MASK_STRIDE", "4"]
 
@@ -49,7 +49,7 @@ def test_augmented_pictures_are_those_of_the_config(yard_folder: Path, tmp_path:
     assert len(views) == len(set(views)) == 3
 
 
-def test_pictures_of_a_class_can_be_asked_for(yard_folder: Path, tmp_path: Path) -> None:
+def test_images_of_a_class_can_be_asked_for(yard_folder: Path, tmp_path: Path) -> None:
     page = browse(yard_folder, tmp_path, "--class", "pipe")["yard_train"]
 
     shown = re.findall(r'data-classes="([^"]*)"', page)
@@ -62,13 +62,13 @@ def test_unknown_class_is_refused_with_those_there_are(yard_folder: Path, tmp_pa
 
 
 @pytest.mark.parametrize("name", ["panoptic_val.json", "instances_val.json"])
-def test_plain_json_is_found_with_its_pictures(yard_folder: Path, tmp_path: Path, name: str) -> None:
+def test_plain_json_is_found_with_its_images(yard_folder: Path, tmp_path: Path, name: str) -> None:
     assert main(["browse", str(yard_folder / name), "--limit", "1", "--out", str(tmp_path)]) == 0
 
-    assert 'data-name="truth"' in (tmp_path / name).with_suffix(".html").read_text(encoding="utf-8")
+    assert 'data-name="ground truth"' in (tmp_path / name).with_suffix(".html").read_text(encoding="utf-8")
 
 
-def test_broken_picture_is_named_on_the_page(yard_folder: Path, tmp_path: Path) -> None:
+def test_broken_image_is_named_on_the_page(yard_folder: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(yard_folder, tmp_path / "yard<b>")
     content = json.loads((folder / "panoptic_val.json").read_text())
     broken = folder / "images" / content["images"][0]["file_name"]
@@ -78,7 +78,7 @@ def test_broken_picture_is_named_on_the_page(yard_folder: Path, tmp_path: Path) 
     assert main(["browse", str(folder / "panoptic_val.json"), "--out", str(page_name.parent)]) == 0
 
     page = page_name.read_text(encoding="utf-8")
-    assert "1 of the pictures can" in page and broken.name in page and "<b>/" not in page
+    assert "1 of the images can" in page and broken.name in page and "<b>/" not in page
     assert page.count('class="picture"') == 2
 
 
@@ -92,12 +92,12 @@ def test_class_rows_count_crowds_apart() -> None:
 
     rows = class_rows([{"segments_info": segments}, {"segments_info": segments[:1]}], categories)
 
-    assert [(r["pictures"], r["segments"], r["crowds"], r["pixels"]) for r in rows] == [(2, 2, 1, 16), (1, 1, 0, 9)]
+    assert [(r["images"], r["segments"], r["crowds"], r["pixels"]) for r in rows] == [(2, 2, 1, 16), (1, 1, 0, 9)]
     without_areas: list[dict[str, Any]] = [{"annotations": [{"category_id": 0}]}]
     assert class_rows(without_areas, categories)[0]["pixels"] is None
 
 
-def test_chosen_pictures_are_spread_evenly() -> None:
+def test_chosen_images_are_spread_evenly() -> None:
     records: list[dict[str, Any]] = [{"annotations": [{"category_id": i % 3}]} for i in range(30)]
 
     assert choose_records(records, 3) == [0, 14, 29]
@@ -105,7 +105,7 @@ def test_chosen_pictures_are_spread_evenly() -> None:
     assert choose_records(records, 5, wanted=7) == []
 
 
-def test_ids_of_strided_masks_fill_the_picture() -> None:
+def test_ids_of_strided_masks_fill_the_image() -> None:
     from detr_d2.visualization.ground_truth import id_map
 
     masks = np.zeros((2, 2, 3), bool)

@@ -63,7 +63,7 @@ def test_strides_are_compared_with_whole_masks(
     measure = tool("measure_mask_stride")
     config, figures = tmp_path / "config.yaml", tmp_path / "stride.json"
     config.write_text(tiny_config("MODEL.DETR.MASK_ON", True).dump())
-    words = ["measure_mask_stride", "--config-file", str(config), "--pictures", "2", "--json", str(figures)]
+    words = ["measure_mask_stride", "--config-file", str(config), "--images", "2", "--json", str(figures)]
     monkeypatch.setattr(sys, "argv", words)
 
     assert measure.main() == 0
@@ -74,7 +74,7 @@ def test_strides_are_compared_with_whole_masks(
     assert rows[2]["truth masks, KiB"] == pytest.approx(rows[0]["truth masks, KiB"] / 16)
 
 
-def test_drawn_augmentations_are_rows_of_pictures(
+def test_drawn_augmentations_are_rows_of_images(
     tool: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draw = tool("draw_augmentations")

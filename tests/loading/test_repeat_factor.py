@@ -23,7 +23,7 @@ def test_factors_are_those_of_the_rarest_class() -> None:
 
     factors = repeat_factors(records, threshold=0.5)
 
-    # 16 pictures: class 0 is in 14, class 1 and class 2 in 2 each.
+    # 16 images: class 0 is in 14, class 1 and class 2 in 2 each.
     assert factors.tolist() == [2.0, 1.0, 1.0, 2.0, 1.0] * 2 + [1.0] * 6
 
 
@@ -60,7 +60,7 @@ def test_factors_equal_those_of_detectron2() -> None:
         np.testing.assert_allclose(repeat_factors(records, 0.2, sqrt), expected, rtol=1e-6)
 
 
-def test_pictures_come_as_often_as_their_factor_says() -> None:
+def test_images_come_as_often_as_their_factor_says() -> None:
     factors = np.array([1.0, 2.5, 1.25, 4.0])
 
     stream = list(islice(RepeatFactorSampler(factors, seed=0), 8750))
@@ -69,7 +69,7 @@ def test_pictures_come_as_often_as_their_factor_says() -> None:
     np.testing.assert_allclose(counts / counts[0], factors, rtol=0.03)
 
 
-def test_factors_of_one_are_each_picture_once_an_epoch() -> None:
+def test_factors_of_one_are_each_image_once_an_epoch() -> None:
     stream = list(islice(RepeatFactorSampler(np.ones(20), seed=3), 60))
 
     assert all(sorted(stream[start : start + 20]) == list(range(20)) for start in (0, 20, 40))

@@ -1,4 +1,4 @@
-"""RICAP: four pictures in one, with targets that are the pixels'."""
+"""RICAP: four images in one, with targets that are the pixels'."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ PARTS = st.floats(0, 1)
 
 @st.composite
 def scenes(draw: st.DrawFn) -> Scene:
-    """A small picture whose every pixel's colour says which class it shows: 50 + class, or 0 for void."""
+    """A small image whose every pixel's colour says which class it shows: 50 + class, or 0 for void."""
     height, width = draw(st.tuples(st.integers(1, 12), st.integers(1, 12)))
     count = draw(st.integers(0, 6))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     classes = rng.integers(CLASSES, size=count)
     stuff_twice = [i for i in range(count) if classes[i] >= THINGS and classes[i] in classes[:i]]
-    classes[stuff_twice] = 0  # panoptic pictures have one segment of a class of stuff
+    classes[stuff_twice] = 0  # panoptic PNGs have one segment of a class of stuff
     numbers = rng.integers(count + 1, size=(height, width)).astype(np.uint8)
     colors = np.array([0, *(50 + classes)], np.uint8)[numbers]
     infos = [{"category_id": int(c), "isthing": bool(c < THINGS), "iscrowd": 0} for c in classes]
@@ -81,7 +81,7 @@ def test_labels_move_with_their_pixels(
     np.testing.assert_array_equal(classes[whole.numbers], whole.image[:, :, 0])
 
 
-def test_meeting_point_in_a_corner_leaves_one_whole_picture() -> None:
+def test_meeting_point_in_a_corner_leaves_one_whole_image() -> None:
     rng = np.random.default_rng(0)
     segments = [{"category_id": 1, "isthing": True, "iscrowd": 0}, {"category_id": 4, "isthing": False, "iscrowd": 1}]
     four = [
@@ -101,7 +101,7 @@ def test_meeting_point_in_a_corner_leaves_one_whole_picture() -> None:
     assert whole.segments == segments
 
 
-def test_other_pictures_are_resized_to_cover_the_first() -> None:
+def test_other_images_are_resized_to_cover_the_first() -> None:
     large = np.zeros((40, 80, 3), np.uint8)
     large[:, 40:] = 200
     halves = np.ones((40, 80), np.uint8)
@@ -149,7 +149,7 @@ def yard(yard_folder: Path, tiny_config: Callable[..., CfgNode]) -> tuple[CfgNod
     return cfg, DatasetCatalog.get("yard_train")
 
 
-def test_targets_of_four_pictures_are_their_masks(yard: tuple[CfgNode, list[dict[str, Any]]]) -> None:
+def test_targets_of_four_images_are_their_masks(yard: tuple[CfgNode, list[dict[str, Any]]]) -> None:
     cfg, records = yard
     mapper = RicapMapper(DetrPanopticDatasetMapper(cfg, is_train=True), records, prob=1.0, beta=1.0)
     np.random.seed(0)
@@ -165,7 +165,7 @@ def test_targets_of_four_pictures_are_their_masks(yard: tuple[CfgNode, list[dict
             assert box == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
 
 
-def test_probability_of_none_leaves_pictures_as_they_are(yard: tuple[CfgNode, list[dict[str, Any]]]) -> None:
+def test_probability_of_none_leaves_images_as_they_are(yard: tuple[CfgNode, list[dict[str, Any]]]) -> None:
     cfg, records = yard
     plain = DetrPanopticDatasetMapper(cfg, is_train=True)
 
@@ -180,12 +180,12 @@ def test_senseless_values_are_refused(prob: float, beta: float) -> None:
         RicapMapper(None, [], prob, beta)  # type: ignore[arg-type]
 
 
-def test_pictures_with_boxes_only_are_refused_by_name() -> None:
-    with pytest.raises(ConfigError, match=r"INPUT\.RICAP needs panoptic truth, and boxes\.jpg has none"):
+def test_images_with_boxes_only_are_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match=r"INPUT\.RICAP needs panoptic ground truth, and boxes\.jpg has none"):
         RicapMapper(None, [{"file_name": "boxes.jpg", "annotations": []}], 0.5, 0.3)  # type: ignore[arg-type]
 
 
-def test_broken_picture_among_the_four_is_named(yard: tuple[CfgNode, list[dict[str, Any]]], tmp_path: Path) -> None:
+def test_broken_image_among_the_four_is_named(yard: tuple[CfgNode, list[dict[str, Any]]], tmp_path: Path) -> None:
     cfg, records = yard
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(Path(records[1]["file_name"]).read_bytes()[:300])

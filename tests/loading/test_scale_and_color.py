@@ -45,7 +45,7 @@ LSJ = ["INPUT.LSJ.ENABLED", True, "INPUT.LSJ.SIZE", 48]
     st.sampled_from([(0.1, 2.0), (1.0, 1.0), (0.02, 0.05), (3.0, 3.0)]),
 )
 @settings(max_examples=30, deadline=None)
-def test_scaled_picture_and_its_segments_stay_together(
+def test_scaled_image_and_its_segments_stay_together(
     size: tuple[int, int], seed: int, pad: bool, scales: tuple[float, float]
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -54,14 +54,14 @@ def test_scaled_picture_and_its_segments_stay_together(
     image = np.repeat(np.zeros_like(numbers)[:, :, None], 3, axis=2)
     cfg = make_config(*LSJ, "INPUT.LSJ.PAD", pad, "INPUT.LSJ.MIN_SCALE", scales[0], "INPUT.LSJ.MAX_SCALE", scales[1])
 
-    picture, transforms = augment(cfg, image)
+    image, transforms = augment(cfg, image)
     moved = transform_numbers(numbers, transforms)
     segments = find_segments(moved, np.ones(5, bool))
 
-    assert picture.shape == (*moved.shape, 3)
+    assert image.shape == (*moved.shape, 3)
     assert moved.shape == (48, 48) if pad else max(moved.shape) <= 48
-    inside = (picture != GREY).any(2)
-    assert ((moved > 0) == inside).all()  # void exactly where there is no picture
+    inside = (image != GREY).any(2)
+    assert ((moved > 0) == inside).all()  # void exactly where there is no image
     assert segments.areas.sum() == inside.sum() and set(np.unique(moved)) <= {0, *np.unique(numbers)}
     for mask, box, area in zip(segments.masks, segments.boxes, segments.areas):
         rows, columns = np.nonzero(mask)
@@ -92,9 +92,9 @@ def test_padding_keeps_its_grey_when_colours_change() -> None:
         *LSJ, "INPUT.LSJ.MAX_SCALE", 0.5, "INPUT.COLOR_JITTER.ENABLED", True, "INPUT.COLOR_JITTER.PROB", 1.0
     )
 
-    picture, _ = augment(cfg, np.full((30, 30, 3), 200, np.uint8))
+    image, _ = augment(cfg, np.full((30, 30, 3), 200, np.uint8))
 
-    assert (picture[-1] == GREY).all() and not (picture[0, 0] == GREY).all()
+    assert (image[-1] == GREY).all() and not (image[0, 0] == GREY).all()
 
 
 COLORS = np.random.default_rng(0).integers(0, 256, (7, 9, 3), dtype=np.uint8)

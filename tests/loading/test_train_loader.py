@@ -37,9 +37,7 @@ def names(loader: Any, batches: int) -> list[str]:
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("overrides", [[], RICAP], ids=["plain", "ricap"])
-def test_batches_have_pictures_with_targets(
-    make_loader: Callable[..., Any], workers: int, overrides: list[Any]
-) -> None:
+def test_batches_have_images_with_targets(make_loader: Callable[..., Any], workers: int, overrides: list[Any]) -> None:
     loader = make_loader("DATALOADER.NUM_WORKERS", workers, *overrides)
 
     batches = list(islice(loader, 4))
@@ -58,7 +56,7 @@ def test_pieces_differ_between_workers_and_epochs(make_loader: Callable[..., Any
     assert len({entry["image"].numpy().tobytes() for entry in entries}) == len(entries)
 
 
-def test_ricap_leaves_the_order_of_pictures(make_loader: Callable[..., Any]) -> None:
+def test_ricap_leaves_the_order_of_images(make_loader: Callable[..., Any]) -> None:
     assert names(make_loader(), 6) == names(make_loader(*RICAP), 6)
 
 
@@ -81,7 +79,7 @@ def test_rare_classes_come_more_often(make_loader: Callable[..., Any], monkeypat
     monkeypatch.setattr(DatasetCatalog, "get", with_a_rare_class)
     repeated = names(make_loader(*sampler, "DATALOADER.REPEAT_THRESHOLD", 1.0, "DATALOADER.REPEAT_SQRT", False), 66)
 
-    assert max(Counter(plain).values()) == 10  # six pictures, ten epochs
+    assert max(Counter(plain).values()) == 10  # six images, ten epochs
     assert Counter(repeated)[rare] == pytest.approx(66 * 2, abs=80) and Counter(repeated)[rare] > 60
 
 
@@ -113,12 +111,12 @@ def test_keys_can_be_set_on_a_command_line() -> None:
 def test_user_errors_of_workers_keep_their_kind(
     make_loader: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import detr_d2.labels.image_reading as picture_reading
+    import detr_d2.labels.image_reading as image_reading
 
     def broken(path: str, image_format: str) -> None:
         raise OSError("image file is truncated")
 
-    monkeypatch.setattr(picture_reading, "read_whole_image", broken)
+    monkeypatch.setattr(image_reading, "read_whole_image", broken)
 
     with pytest.raises(UserError, match="can't be read: image file is truncated"):
         next(iter(make_loader("DATALOADER.NUM_WORKERS", 1)))

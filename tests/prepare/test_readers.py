@@ -219,7 +219,7 @@ def test_pictures_that_are_absent_or_lead_out_are_noted(tmp_path):
     export = read_one(tmp_path, images=images)
 
     assert [record.name for record in export.images] == ["1.jpg"]
-    assert codes_of(export) == ["picture-missing", "path-escape", "path-escape", "json-key"]
+    assert codes_of(export) == ["image-missing", "path-escape", "path-escape", "json-key"]
 
 
 def test_export_without_pictures_is_refused_with_the_cure(tmp_path):

@@ -14,11 +14,10 @@ from torch import Tensor, nn
 
 from detr_d2.acceleration import accelerate_
 from detr_d2.checkpoint.names import convert_names
-from detr_d2.config import load_config
+from detr_d2.config import get_config_file, load_config
 from detr_d2.data import Category, register
 from detr_d2.errors import MissingFileError, UserError
 from detr_d2.meta_arch import DetrPanoptic
-from detr_d2.model_zoo import get_config_file
 
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from detr_d2.errors import DatasetError
+from detr_d2.files import SpecialFileError, refuse_special
 
 from ..archives import ImageFinder
 from ..json_reading import json_type, parse_json
@@ -65,10 +66,14 @@ class SegmentMap:
         """
         labels, entry = [{**segment} for segment in self.task.labels], {**(self.task.entry or {})}
         task = replace(self.task, png=str(self.png), labels=labels, entry=entry)
+        try:
+            refuse_special(self.png.path)
+        except SpecialFileError as error:
+            raise DatasetError(str(error)) from error
         changes: list[Change] = []
         seen = _fixed(walk_image(task), changes.append)
         if seen is None or seen.png is None or seen.png.ids is None:
-            raise DatasetError(f"{self.png}: {changes[-1].done if changes else 'it is not there any more'}.")
+            raise DatasetError(f"{self.png}: {changes[-1].done if changes else 'it has no ids'}.")
         if notes_ is not None:
             notes_ += (Note(one.code, _sentence(one), one.file) for one in changes)
         values, numbers = numbers_of(seen.png.ids)
@@ -197,7 +202,7 @@ def _is_from_coco(content: Entry) -> bool:
 
 
 def _fixed(walk: Walk[Result], changed: Callable[[Change], None]) -> Result:
-    """Goes through a walk and applies the fixes of what is wrong, each of which is told to ``changed``."""
+    """Goes through a walk and applies the fixes of what is wrong, each of which ``changed`` is called with."""
     try:
         findings = next(walk)
         while True:

@@ -1,7 +1,7 @@
 """CVAT's "Segmentation mask 1.1": images of classes and of objects, and labelmap.txt with the classes' colours.
 
 Source: the exports of CVAT, which follow Pascal VOC's folders. Objects are coloured by VOC's palette, which begins anew
-after 256; they are told apart together with their class therefore.
+after 256; a colour means an object together with its class therefore.
 """
 
 from __future__ import annotations

@@ -24,11 +24,11 @@ BOX_EMPTY = BOXES.error(
     "box-empty", "remove the object, or draw it again: it has no pixel", "the mask's; left out without one", True
 )
 BOX_OUTSIDE = BOXES.error(
-    "box-outside", "correct it; a box lies inside its picture", "the mask's; left out without one", True
+    "box-outside", "correct it; a box lies inside its image", "the mask's; left out without one", True
 )
 BOX_STALE = BOXES.error("box-stale", "compute the box from the mask: max + 1 - min", "the mask's", True)
 AREA = BOXES.error("area", "write the number of pixels, more than 0", "the mask's pixels, or the box's", True)
-BOX_BEYOND = BOXES.warning("box-beyond", "cut the box at the picture's edge; training does so", "cut")
+BOX_BEYOND = BOXES.warning("box-beyond", "cut the box at the image's edge; training does so", "cut")
 BOX_OFF = BOXES.warning("box-off", "compute the box from the mask: max + 1 - min", "the mask's", True)
 AREA_MISSING = BOXES.warning(
     "area-missing", "add the number of pixels; other programs need it", "the mask's pixels, or the box's", True
@@ -44,7 +44,7 @@ AREA_STALE = BOXES.warning(
 )
 AREA_SUM = BOXES.warning(
     "area-sum",
-    "count the pixels again: segments don't overlap, so they can't be more than the picture",
+    "count the pixels again: segments don't overlap, so they can't be more than the image",
     "stays, where there is no PNG",
     True,
 )
@@ -94,11 +94,11 @@ def box_rules(
     if w <= 0 or h <= 0:
         yield place.found(BOX_EMPTY, f"has bbox={shown(box)}, without an area.", fix)
     elif width and (x >= width or y >= height or x + w <= 0 or y + h <= 0):
-        yield place.found(BOX_OUTSIDE, f"has bbox={shown(box)}, outside its picture of {width}x{height}.", fix)
+        yield place.found(BOX_OUTSIDE, f"has bbox={shown(box)}, outside its image of {width}x{height}.", fix)
     elif width and (x < -EDGE or y < -EDGE or x + w > width + EDGE or y + h > height + EDGE):
         left, top, right, bottom = max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)
         cut = setting(label, "bbox", [left, top, right - left, bottom - top])
-        message = f"has bbox={shown(box)}, beyond its picture of {width}x{height}."
+        message = f"has bbox={shown(box)}, beyond its image of {width}x{height}."
         yield place.found(BOX_BEYOND, message, cut if extent is None else fix)
 
 
@@ -165,5 +165,5 @@ def area_sum_rules(segments: Sequence[dict[str, Any]], size: Size, place: Place)
     """Segments of one PNG that are more than their image; their areas are right by themselves."""
     areas = sum(segment["area"] for segment in segments if is_number(segment.get("area")))
     if size[0] and areas > size[0] * size[1]:
-        message = f"has segments of {areas:.0f} pixels together; its picture has {size[0] * size[1]}."
+        message = f"has segments of {areas:.0f} pixels together; its image has {size[0] * size[1]}."
         yield place.found(AREA_SUM, message)

@@ -1,4 +1,4 @@
-"""Rules of a file's ``categories``: one id and one name for each, and things told from stuff."""
+"""Rules of a file's ``categories``: one id and one name for each, and whether it is a thing."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ class Categories:
             self.ids[entry["id"]] = earlier["id"]
             self._first[entry["id"]] = self._first[earlier["id"]]
             text = f"is one with the category {earlier['id']} of the same name, {shown(entry['name'])}"
-            return Done("mended", text, is_gone=True)
+            return Done("fixed", text, is_gone=True)
 
         return apply
 
@@ -200,7 +200,7 @@ class Categories:
                 flag = 1 if known is None else known
                 why = "as the name isn't known: look at it" if known is None else "as the name is known"
             text = setting(entry_, "isthing", flag)().text
-            return Done("mended", f"{text}, {why}")
+            return Done("fixed", f"{text}, {why}")
 
         return apply
 

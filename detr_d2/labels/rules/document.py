@@ -90,7 +90,7 @@ def walk_document(
         file: its path.
         images_folder, panoptic_root: of its files, or None where they aren't known.
         is_thing_of: 1 or 0 for known names of categories. Given, what is found is fixed: entries are copies, and what
-            needs pixels is left to :func:`~.image.walk_image`; else that is told as far as the JSON says it.
+            needs pixels is left to :func:`~.image.walk_image`; else that is reported as far as the JSON says it.
         names_of: of a reader, which finds files in other ways, and needs the content only once: entries are changed.
 
     Returns:
@@ -101,7 +101,7 @@ def walk_document(
             return None
     annotations = objects_of(content, "annotations")
     is_panoptic = is_panoptic_file(annotations, panoptic_root)
-    if not (yield _folder_rules(images_folder, "pictures", file)):
+    if not (yield _folder_rules(images_folder, "images", file)):
         return None
     if is_panoptic and not (yield _folder_rules(panoptic_root, "panoptic PNGs", file)):
         return None
@@ -233,7 +233,7 @@ class _Walker:
                 continue
             image_id = self._image_of(entry)
             if image_id is not None and image_id in found:
-                yield [place.found(ID_DUPLICATE, "is of a picture that has its annotation already.")]
+                yield [place.found(ID_DUPLICATE, "is of an image that has its annotation already.")]
                 continue
             is_right = yield document_.png_names.rules(entry, place)
             is_right = (yield list_rules(entry, "segments_info", place)) and is_right
@@ -270,7 +270,7 @@ class _Walker:
             yield from geometry_rules(segment, size, place, None)
 
     def _is_gone(self, original: Entry) -> bool:
-        """Whether a label is left out with its image, which has been told."""
+        """Whether a label is left out with its image, which has been reported."""
         value = original.get("image_id")
         return self.fixes and self.images.id_of(value) is None and self.images.was_left_out(value)
 

@@ -15,8 +15,8 @@ ID_TYPE = IDS.error(
 ID_DUPLICATE = IDS.error(
     "id-duplicate",
     "renumber; each id may come once",
-    "repetitions go; annotations get new ids; pictures or categories with one id, and their labels, are left out, "
-    "unless a PNG's name tells which is meant",
+    "repetitions go; annotations get new ids; images or categories with one id, and their labels, are left out, "
+    "unless a PNG's name says which is meant",
 )
 ID_RANGE = IDS.error(
     "id-range",
@@ -24,7 +24,7 @@ ID_RANGE = IDS.error(
     "the id of the pixels with just its box and area; else left out",
     needs_pixels=True,
 )
-IMAGE_UNKNOWN = IDS.error("image-unknown", "remove the entry, or add its picture to images", "left out")
+IMAGE_UNKNOWN = IDS.error("image-unknown", "remove the entry, or add its image to images", "left out")
 ID_SHARED = IDS.warning(
     "id-shared", "renumber when you merge them; each export counts from 1", "stays; `detr-d2 prepare` renumbers"
 )

@@ -34,37 +34,36 @@ _WRITTEN = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 _FORGOTTEN = (*INFO_OF_EXIF, "transparency")
 
 IMAGE_BROKEN = IMAGES.error(
-    "picture-broken", "restore the picture from its origin, or remove it", "left out with its labels"
+    "image-broken", "restore the image from its origin, or remove it", "left out with its labels"
 )
 IMAGE_LARGE = IMAGES.error(
-    "picture-large", "make it smaller: it is beyond what Pillow takes for safe to open", "left out with its labels"
+    "image-large", "make it smaller: it is beyond what Pillow takes for safe to open", "left out with its labels"
 )
 IMAGE_SIZE = IMAGES.error(
-    "picture-size",
-    "correct width and height, or take the picture that was labelled",
-    "the size of run lengths and PNGs decides; else the picture is resized, if the sides' ratio is right; "
-    "else left out",
+    "image-size",
+    "correct width and height, or take the image that was labelled",
+    "the size of run lengths and PNGs decides; else the image is resized, if the sides' ratio is right; else left out",
     needs_pixels=True,
 )
 IMAGE_TURNED = IMAGES.error(
-    "picture-turned",
-    "label the upright picture, or save it without the EXIF orientation that turns it",
+    "image-turned",
+    "label the upright image, or save it without the EXIF orientation that turns it",
     "saved without the tag",
     needs_pixels=True,
 )
 IMAGE_ORIENTATION = IMAGES.warning(
-    "picture-orientation",
-    "make sure that the labels fit the upright picture, then save it upright, without the tag",
+    "image-orientation",
+    "make sure that the labels fit the upright image, then save it upright, without the tag",
     "stays",
 )
 IMAGE_DEPTH = IMAGES.warning(
-    "picture-depth",
+    "image-depth",
     "save it with 8 bits a channel; the highest 8 that are used count here, maybe not elsewhere",
     "the highest 8 bits that are used",
     needs_pixels=True,
 )
 IMAGE_MODE = IMAGES.warning(
-    "picture-mode",
+    "image-mode",
     "save it as RGB; it is converted each time, transparency and inks are lost",
     "RGB",
     needs_pixels=True,
@@ -162,7 +161,7 @@ def image_file_rules(
         file: its plan is what is fixed.
         image_id: in the JSON.
         entry: its ``width`` and ``height`` are right by themselves, and fixed; None where the JSON says none.
-        masks: sizes of the masks on it, if they have some: when all agree, they tell which size is right.
+        masks: sizes of the masks on it, if they have some: when all agree, they say which size is right.
     """
     place = Place(file.path, image_id)
     said = (entry["width"], entry["height"]) if entry is not None else None
@@ -190,7 +189,7 @@ def _size_finding(file: ImageFile, place: Place, entry_: dict[str, Any], said: S
 
     def resize_entry() -> Done:
         entry_["width"], entry_["height"] = upright
-        return Done("mended", f"width and height are {upright[0]} and {upright[1]} now, as it is")
+        return Done("fixed", f"width and height are {upright[0]} and {upright[1]} now, as it is")
 
     fix: Fix | None = None
     if evidence == upright:
@@ -208,7 +207,7 @@ def _size_finding(file: ImageFile, place: Place, entry_: dict[str, Any], said: S
 def _planning(file_: ImageFile, text: str, **changes: Any) -> Fix:
     def apply() -> Done:
         file_.plan = Plan(**{**vars(file_.plan), **changes})
-        return Done("mended", text)
+        return Done("fixed", text)
 
     return apply
 

@@ -21,7 +21,7 @@ ImageId = int | str
 Size = tuple[int, int]
 
 IMAGE_UNLABELLED = IMAGES.warning(
-    "picture-unlabelled", "label them, or remove them from images", "stays; left out, if it loses its last label"
+    "image-unlabelled", "label them, or remove them from images", "stays; left out, if it loses its last label"
 )
 _SIZE_RULES = {rule.code: rule for rule in (JSON_KEY, JSON_TYPE, IMAGE_LARGE)}
 
@@ -61,7 +61,7 @@ def size_rules(entry: dict[str, Any], place: Place, known: Size | None = None) -
         def apply() -> Done:
             assert known is not None
             entry["width"], entry["height"] = known
-            return Done("mended", f"width and height are {known[0]} and {known[1]} now")
+            return Done("fixed", f"width and height are {known[0]} and {known[1]} now")
 
         yield place.found(_SIZE_RULES[problem[0]], problem[1], apply if known else None)
 
@@ -72,7 +72,7 @@ class Images:
     Args:
         file: their JSON.
         names: looks for their files.
-        stems: names without ending of the PNGs that belong to an id, of a panoptic file: they tell which image of
+        stems: names without ending of the PNGs that belong to an id, of a panoptic file: they say which image of
             several with one id is meant.
     """
 
@@ -94,7 +94,7 @@ class Images:
         image_id = entry["id"]
         place = replace(place, image_id=image_id)
         if image_id in self.entries or image_id in self._gone:
-            yield place.found(ID_DUPLICATE, "has the id of an earlier picture.", self._choosing(entry))
+            yield place.found(ID_DUPLICATE, "has the id of an earlier image.", self._choosing(entry))
             if image_id in self.entries:
                 return
         yield from self._names.rules(entry, place, lambda other: self._merging(entry, other))
@@ -140,14 +140,14 @@ class Images:
             earlier = self.entries.get(image_id)
             stem = self._stems.get(image_id)
             if earlier is not None and earlier.get("file_name") == name:
-                return Done("mended", f"{shown(name)} was listed before", is_gone=True)
+                return Done("fixed", f"{shown(name)} was listed before", is_gone=True)
             if earlier is not None and _stem_of(earlier) == stem:
                 name = earlier["file_name"]
                 return Done("removed", f"the labels of this id are those of {shown(name)}", is_gone=True)
             self.entries.pop(image_id, None)
             if _stem_of(entry) == stem:
                 self._gone.discard(image_id)
-                return Done("removed", f"the labels of this id are those of {shown(name)}; other pictures are left out")
+                return Done("removed", f"the labels of this id are those of {shown(name)}; other images are left out")
             self._gone.add(image_id)
             return Done("removed", "nobody knows whose the labels of this id are; all are left out", is_gone=True)
 
@@ -162,7 +162,7 @@ class Images:
             if earlier and same(*sizes):
                 self._merged[entry["id"]] = other
                 text = f"{name} is image id {shown(other)} too; the labels of both are together now"
-                return Done("mended", text, is_gone=True)
+                return Done("fixed", text, is_gone=True)
             text = f"{name} is image id {shown(other)} too, otherwise; left out with its labels"
             return Done("removed", text, is_gone=True)
 

@@ -28,7 +28,7 @@ _MOST_KEYS = 20
 JSON_MISSING = FILES.error("json-missing", "correct the path, or restore the file", "the file is left out")
 JSON_BROKEN = FILES.error("json-broken", "export the file again, or restore it", "the file is left out")
 JSON_LARGE = FILES.error(
-    "json-large", "split it by pictures, or check it on a machine with more memory", "the file is left out"
+    "json-large", "split it by images, or check it on a machine with more memory", "the file is left out"
 )
 JSON_TYPE = FILES.error(
     "json-type",
@@ -38,7 +38,7 @@ JSON_TYPE = FILES.error(
 JSON_KEY = FILES.error(
     "json-key",
     "add the key; COCO files have images, annotations and categories",
-    "the size is the picture's or the mask's; else the picture, or the file, is left out",
+    "the size is the image's or the mask's; else the image, or the file, is left out",
     needs_pixels=True,
 )
 JSON_EMPTY = FILES.error(
@@ -74,12 +74,12 @@ SHAPE_UNDRAWN = FILES.warning(
 )
 OBJECTS_MISSING = FILES.warning(
     "objects-missing",
-    "export it with objects (SegmentationObject), or all of a class in a picture is one object",
+    "export it with objects (SegmentationObject), or all of a class in an image is one object",
     "as above",
 )
 JSON_OTHER = FILES.warning("json-other", "nothing to do if this file isn't part of the dataset", "left out")
 FOLDER_UNKNOWN = FILES.warning(
-    "folder-unknown", "name the folder with --images, or --panoptic, so that its pictures are checked too", "stays"
+    "folder-unknown", "name the folder with --images, or --panoptic, so that its images are checked too", "stays"
 )
 
 
@@ -114,7 +114,7 @@ class ReadJson:
             yield self.place.found(JSON_REPEATED, f"{text}.", self._keep_last(key, text))
         if len(self.repeated) > _MOST_KEYS:
             message = f"so have {len(self.repeated) - _MOST_KEYS} other keys."
-            yield self.place.found(JSON_REPEATED, message, lambda: Done("mended", "so are other keys"))
+            yield self.place.found(JSON_REPEATED, message, lambda: Done("fixed", "so are other keys"))
         if self.halves.texts:
             examples = ", ".join(self.halves.places)
             text = "a text has" if self.halves.texts == 1 else f"{self.halves.texts} texts have"
@@ -125,18 +125,18 @@ class ReadJson:
         """NaN or Infinity somewhere in the file."""
         if self.constants:
             text = f"NaN or Infinity stands there {self.constants} times"
-            fix = lambda: Done("mended", f"{text}: null now, where nothing better is known")  # noqa: E731
+            fix = lambda: Done("fixed", f"{text}: null now, where nothing better is known")  # noqa: E731
             yield self.place.found(JSON_NUMBER, f"{text}.", fix)
 
     def _keep_last(self, key: str, text: str) -> Fix | None:
         """A list of labels of which others are lost can't be fixed."""
         if any(name in self.repeated for name in (*PARTS, "segments_info")):
             return None
-        return lambda: Done("mended", f"{text}; the last value is kept")
+        return lambda: Done("fixed", f"{text}; the last value is kept")
 
     def _replace_halves(self) -> Done:
         self.content = without_halves(shallow(self.content))
-        return Done("mended", f"halves of characters in {self.halves.texts} texts are U+FFFD now")
+        return Done("fixed", f"halves of characters in {self.halves.texts} texts are U+FFFD now")
 
 
 def list_rules(content: dict[str, Any], key: str, place: Place) -> Iterator[Finding]:
@@ -165,7 +165,7 @@ def objects_of(content: dict[str, Any], key: str) -> list[Any]:
 
 
 class _Observed:
-    """What a parser tells while it reads: constants, and keys that repeat."""
+    """What a parser notes while it reads: constants, and keys that repeat."""
 
     def __init__(self) -> None:
         self.constants = 0

@@ -123,7 +123,7 @@ def _clearing(labels_: Sequence[dict[str, Any]], category_id: int, name: str) ->
         brushed = [label for label in labels_ if label["category_id"] == category_id]
         for label in brushed:
             label["iscrowd"] = 0
-        return Done("mended", f"{len(brushed)} brush masks of {name} aren't crowds any more")
+        return Done("fixed", f"{len(brushed)} brush masks of {name} aren't crowds any more")
 
     return apply
 
@@ -133,5 +133,5 @@ def unlabelled_rules(listed: Collection[Any], labelled: Collection[Any], file: s
     without = [image_id for image_id in listed if image_id not in labelled]
     if without:
         named = ", ".join(shown(image_id) for image_id in without[:5]) + (", ..." if len(without) > 5 else "")
-        message = f"{len(without)} of {len(listed)} pictures have no annotation: image id {named}."
+        message = f"{len(without)} of {len(listed)} images have no annotation: image id {named}."
         yield Place(file, without[0] if len(without) == 1 else None).found(IMAGE_UNLABELLED, message)

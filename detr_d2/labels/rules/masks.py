@@ -22,7 +22,7 @@ MASK_TYPE = MASKS.error(
 )
 MASK_EMPTY = MASKS.error(
     "mask-empty",
-    "draw the object again or remove it; masks of the whole picture are left out with it",
+    "draw the object again or remove it; masks of the whole image are left out with it",
     "the box stays, without a mask",
     needs_pixels=True,
 )
@@ -33,7 +33,7 @@ POLYGON_POINTS = MASKS.error(
 )
 POLYGON_OUTSIDE = MASKS.error(
     "polygon-outside",
-    "correct the points; they lie outside the picture",
+    "correct the points; they lie outside the image",
     "the other polygons stay; without any, the box",
 )
 POLYGON_HOLES = MASKS.error(
@@ -44,19 +44,19 @@ POLYGON_HOLES = MASKS.error(
 )
 RLE_SIZE = MASKS.error(
     "rle-size",
-    "write the picture's [height, width]; the labels may be of a resized picture",
-    "left out, unless the picture's size tells that the JSON is wrong",
+    "write the image's [height, width]; the labels may be of a resized image",
+    "left out, unless the image's size shows that the JSON is wrong",
     needs_pixels=True,
 )
 RLE_COUNTS = MASKS.error(
-    "rle-counts", "export the mask again: its runs don't fill the picture", "the box stays, without a mask"
+    "rle-counts", "export the mask again: its runs don't fill the image", "the box stays, without a mask"
 )
 RLE_UNCOMPRESSED = MASKS.warning(
     "rle-uncompressed",
     "nothing to do here; programs that read compressed runs only need pycocotools' frPyObjects",
     "compressed",
 )
-POLYGON_BEYOND = MASKS.warning("polygon-beyond", "cut the polygon at the picture's edge; training does so", "cut")
+POLYGON_BEYOND = MASKS.warning("polygon-beyond", "cut the polygon at the image's edge; training does so", "cut")
 
 
 def mask_rules(label: dict[str, Any], size: Size, place: Place) -> Iterator[Finding]:
@@ -123,7 +123,7 @@ def _polygon_rules(polygon: Any, number: int, size: Size, place: Place) -> Itera
         left, right, top, bottom = min(polygon[::2]), max(polygon[::2]), min(polygon[1::2]), max(polygon[1::2])
         if left >= -EDGE and top >= -EDGE and right <= width + EDGE and bottom <= height + EDGE:
             return
-        reach = f"reaches from ({left:g}, {top:g}) to ({right:g}, {bottom:g}) in a picture of {width}x{height}"
+        reach = f"reaches from ({left:g}, {top:g}) to ({right:g}, {bottom:g}) in an image of {width}x{height}"
         is_outside = left > width or top > height or right < 0 or bottom < 0
         yield place.found(POLYGON_OUTSIDE if is_outside else POLYGON_BEYOND, f"{here} {reach}.")
 
@@ -137,7 +137,7 @@ def _keep_polygons(label_: dict[str, Any], size: Size) -> Done:
     if not kept:
         return without_mask(label_)
     label_["segmentation"] = kept
-    return Done("mended", f"{len(kept)} polygons of {len(polygons)}, cut at the picture's edge")
+    return Done("fixed", f"{len(kept)} polygons of {len(polygons)}, cut at the image's edge")
 
 
 def _right_parts(polygon: Any, size: Size) -> list[list[float]]:
@@ -161,7 +161,7 @@ def _run_rules(label: dict[str, Any], runs: dict[str, Any], size: Size, place: P
         yield place.found(RLE_SIZE, f"has run lengths of size={shown(said)}; it must be [height, width].")
         return
     if width and said != [height, width]:
-        yield place.found(RLE_SIZE, f"has run lengths of size {shown(said)}; its picture is [{height}, {width}].")
+        yield place.found(RLE_SIZE, f"has run lengths of size {shown(said)}; its image is [{height}, {width}].")
         return
     if isinstance(counts, list):
         lengths = counts if all(map(is_whole, counts)) else None
@@ -178,6 +178,6 @@ def _run_rules(label: dict[str, Any], runs: dict[str, Any], size: Size, place: P
 
         def compress() -> Done:
             label["segmentation"] = compressed(coco_mask.frPyObjects(runs, said[0], said[1]))
-            return Done("mended", "the run lengths are compressed now")
+            return Done("fixed", "the run lengths are compressed now")
 
         yield place.found(RLE_UNCOMPRESSED, "has run lengths as a list of numbers.", compress)

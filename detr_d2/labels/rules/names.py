@@ -17,23 +17,23 @@ _DRIVE_OR_ADDRESS = re.compile(r"[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 IMAGE_MISSING = IMAGES.error(
-    "picture-missing",
-    "restore the picture, or remove its entry",
+    "image-missing",
+    "restore the image, or remove its entry",
     "another spelling if that is there; else left out with its labels",
 )
 IMAGE_SUFFIX = IMAGES.warning(
-    "picture-suffix",
+    "image-suffix",
     "call it by what it is: prepare and demo.py look for .jpg, .png, .webp, .bmp, .tif and .gif",
     "stays",
 )
 PNG_MISSING = PNGS.error(
     "png-missing",
     "restore the PNG, or remove the annotation",
-    "another spelling if that is there; else left out with its picture",
+    "another spelling if that is there; else left out with its image",
 )
 PATH_ESCAPE = NAMES.error(
     "path-escape",
-    "write a path below the folder of the pictures: no '..', no absolute path, no drive, no address",
+    "write a path below the folder of the images: no '..', no absolute path, no drive, no address",
     "the file of that name in the folder, if there is one; else left out",
 )
 PATH_DUPLICATE = NAMES.error(

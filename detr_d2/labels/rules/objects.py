@@ -124,7 +124,7 @@ def _filling_rules(label: dict[str, Any], runs: Any, extent: Extent | None, plac
 
         def apply() -> Done:
             label.update(segmentation=compressed(runs), area=holed)
-            return Done("mended", "its inner polygons are holes now, in run lengths")
+            return Done("fixed", "its inner polygons are holes now, in run lengths")
 
         message = f"has polygons inside polygons: filled they have {filled} pixels, as holes {holed}"
         said = f"; area={area:g}" if is_number(area) else ""

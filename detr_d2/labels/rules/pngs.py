@@ -28,17 +28,17 @@ MOST_SEGMENTS = 2**16 - 1
 #: By id, what the pixels of a segment say.
 Extents = Mapping[int, Extent]
 
-PNG_BROKEN = PNGS.error("png-broken", "export the PNG again", "left out with its picture")
+PNG_BROKEN = PNGS.error("png-broken", "export the PNG again", "left out with its image")
 PNG_MODE = PNGS.error(
     "png-mode",
     "export as a PNG in RGB: red + 256 green + 65536 blue is the id; JPEG, palette or grey isn't",
-    "RGB, if its colours, its greys or its palette's numbers are just the JSON's ids; else left out with its picture",
+    "RGB, if its colours, its greys or its palette's numbers are just the JSON's ids; else left out with its image",
     needs_pixels=True,
 )
 PNG_SIZE = PNGS.error(
     "png-size",
-    "export the PNG again in the size of the picture",
-    "resized without mixing ids, if the sides' ratio is the picture's; else left out with it",
+    "export the PNG again in the size of the image",
+    "resized without mixing ids, if the sides' ratio is the image's; else left out with it",
     needs_pixels=True,
 )
 PNG_UNLISTED = PNGS.error(
@@ -58,7 +58,7 @@ PNG_ALPHA = PNGS.warning(
     "RGB",
     needs_pixels=True,
 )
-PNG_VOID = PNGS.warning("png-void", "label the picture, or remove it: every pixel is void", "stays")
+PNG_VOID = PNGS.warning("png-void", "label the image, or remove it: every pixel is void", "stays")
 
 
 @dataclass
@@ -163,7 +163,7 @@ def png_size_rules(png: Png, size: Size, image_id: Any) -> Iterator[Finding]:
 def _rewriting(png_: Png, ids: Callable[[], np.ndarray]) -> Fix:
     def apply() -> Done:
         png_.ids, png_.is_changed = ids(), True
-        return Done("mended", "saved as an RGB PNG of the picture's size")
+        return Done("fixed", "saved as an RGB PNG of the image's size")
 
     return apply
 
@@ -239,7 +239,7 @@ def segment_id_rules(
     elif not 1 <= value <= MAX_SEGMENT_ID:
         yield place.found(ID_RANGE, f"has id={shown(value)}.", _id_fix(segment, taken, extents))
     if is_usable(segment.get("id")) and segment["id"] in taken:
-        yield place.found(ID_DUPLICATE, "has the id of an earlier segment of its picture.")
+        yield place.found(ID_DUPLICATE, "has the id of an earlier segment of its image.")
 
 
 def is_usable(segment_id: Any) -> bool:

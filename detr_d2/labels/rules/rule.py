@@ -17,8 +17,8 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar
 from ..values import shown
 
 Severity = Literal["error", "warning"]
-#: ``mended``: right now; ``removed``: couldn't be fixed, and is left out.
-Action = Literal["mended", "removed"]
+#: ``fixed``: right now; ``removed``: couldn't be fixed, and is left out.
+Action = Literal["fixed", "removed"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ SECTIONS = FILES, IDS, CATEGORIES, BOXES, MASKS, CROWDS, PNGS, IMAGES, SPLITS, N
         Section,
         (
             *("The files themselves", "Ids", "Categories", "Boxes and areas", "Polygons and run lengths", "Crowds"),
-            *("Panoptic PNGs", "Pictures", "Training and validation", "Names of files"),
+            *("Panoptic PNGs", "Images", "Training and validation", "Names of files"),
         ),
     )
 )
@@ -101,7 +101,7 @@ class Change:
     """One thing that a fixed copy has otherwise.
 
     Args:
-        action: mended or removed.
+        action: fixed or removed.
         code: of the rule that was broken.
         file: of the original that broke it.
         image_id, segment_id: of what was changed, or None.
@@ -258,7 +258,7 @@ def setting(entry_: dict[str, Any], key: str, value: Any) -> Fix:
     def apply() -> Done:
         text = f"{key} {shown(entry_.get(key))} is {shown(value)} now"
         entry_[key] = value
-        return Done("mended", text)
+        return Done("fixed", text)
 
     return apply
 

@@ -25,7 +25,7 @@ from .rule import SPLITS, Finding, Place, Rule
 
 SPLIT_LEAK = SPLITS.error(
     "split-leak",
-    "remove it from one of the two; figures of pictures that were trained on mean nothing",
+    "remove it from one of the two; figures of images that were trained on mean nothing",
     "stays held out, and is left out of training",
 )
 SPLIT_NEAR = SPLITS.warning(
@@ -125,10 +125,10 @@ class _Held:
         if same is None and fingerprint is not None:
             same = self._by_digest.get(fingerprint.digest)
         if same is not None:
-            return _leak(SPLIT_LEAK, split, image, f"is a picture of {_named(*same)} too.")
+            return _leak(SPLIT_LEAK, split, image, f"is an image of {_named(*same)} too.")
         near = self._near(fingerprint) if fingerprint is not None and fingerprint.hash is not None else None
         if near is not None:
-            return _leak(SPLIT_NEAR, split, image, f"looks like a picture of {_named(*near)}.")
+            return _leak(SPLIT_NEAR, split, image, f"looks like an image of {_named(*near)}.")
         return None
 
     def _near(self, fingerprint: Fingerprint) -> tuple[Split, ListedImage] | None:
@@ -158,7 +158,7 @@ def _fingerprints(split: Split, quick: bool, workers: int) -> Iterator[tuple[Lis
 
 
 def fingerprint_of(path: str) -> Fingerprint | None:
-    """The fingerprint of a image; None where it can't be read, which other checks tell."""
+    """The fingerprint of an image; None where it can't be read, which other checks say."""
     try:
         with open_regular(path) as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")

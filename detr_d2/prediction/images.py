@@ -1,0 +1,100 @@
+"""Images of every kind that a predictor is given, as one kind of array."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from detr_d2.errors import UserError
+from detr_d2.labels.image_decoding import load_eight_bits, open_image, orientation_of, turned, unreadable_reason
+from detr_d2.labels.image_reading import read_whole_image, reading_error
+
+ImageLike = Any
+"""A path; a Pillow image; an array (H, W, 3) in RGB, (H, W, 4) or (H, W), uint8; a tensor (3, H, W), uint8 or floats
+from 0 to 1, in RGB; or the bytes of an image's file."""
+
+
+class ImageError(UserError, ValueError):
+    """An image can't be read, or isn't one."""
+
+
+def read_image(path: str | os.PathLike[str]) -> np.ndarray:
+    """An image's file as a model is given it, turned as its EXIF orientation says; of an animation the first frame.
+
+    Returns:
+        (H, W, 3) uint8, RGB.
+
+    Raises:
+        ImageError: the file is empty, cut off, larger than Pillow thinks safe, or no image.
+    """
+    try:
+        return np.ascontiguousarray(read_whole_image(os.fspath(path), "RGB"))
+    except Exception as error:  # decoders raise whatever they like on broken files
+        reason = reading_error(path, error)
+        raise ImageError(f"{os.fspath(path)}: can't be read as an image: {reason}.") from error
+
+
+def as_rgb(image: ImageLike) -> tuple[np.ndarray, str]:
+    """Any image as an array, and its file's name where it has one.
+
+    Args:
+        image: see :data:`ImageLike`.
+
+    Returns:
+        (H, W, 3) uint8, RGB; and the name, or nothing.
+
+    Raises:
+        ImageError: it can't be read, or is no image.
+    """
+    if isinstance(image, str | os.PathLike):
+        return read_image(image), Path(image).name
+    if isinstance(image, bytes):
+        return _of_bytes(image), ""
+    if isinstance(image, Image.Image):
+        name = os.path.basename(str(getattr(image, "filename", "")))
+        return _of_pillow(image), name
+    if hasattr(image, "detach"):
+        return _of_tensor(image), ""
+    return _of_array(np.asarray(image)), ""
+
+
+def _of_bytes(content: bytes) -> np.ndarray:
+    try:
+        with open_image(io.BytesIO(content)) as image:
+            return _of_pillow(image)
+    except Exception as error:  # decoders raise whatever they like on broken files
+        raise ImageError(
+            f"{len(content)} bytes can't be read as an image: {unreadable_reason(error, len(content))}."
+        ) from error
+
+
+def _of_pillow(image: Image.Image) -> np.ndarray:
+    upright = turned(load_eight_bits(image), orientation_of(image))
+    return np.asarray(upright if upright.mode == "RGB" else upright.convert("RGB"))
+
+
+def _of_tensor(image: Any) -> np.ndarray:
+    values = image.detach().cpu()
+    if values.dim() != 3 or values.shape[0] not in (1, 3) or 0 in values.shape:
+        raise ImageError(f"a tensor of shape {tuple(values.shape)} is no image; give (3, H, W) in RGB.")
+    if values.is_floating_point():
+        least, most = float(values.min()), float(values.max())
+        if not 0 <= least <= most <= 1:
+            raise ImageError(f"a tensor of floats from {least:g} to {most:g}; give 0 to 1, or uint8 from 0 to 255.")
+        values = (values * 255).round().byte()
+    return _of_array(values.expand(3, -1, -1).permute(1, 2, 0).numpy())
+
+
+def _of_array(image: np.ndarray) -> np.ndarray:
+    if image.dtype != np.uint8:
+        raise ImageError(f"an array of {image.dtype}; give uint8, from 0 to 255.")
+    if image.ndim == 2:
+        image = np.repeat(image[:, :, None], 3, axis=2)
+    if image.ndim != 3 or image.shape[2] not in (3, 4) or 0 in image.shape:
+        raise ImageError(f"an array of shape {image.shape} is no image; give (H, W, 3) in RGB, or (H, W).")
+    return np.ascontiguousarray(image[:, :, :3])
