@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from scipy.ndimage import find_objects
 
 from ..file_places import copy_file, opened
 from ..image_decoding import is_deep, open_image
@@ -187,6 +186,8 @@ def _ids_meant(path: str, wanted: set[int]) -> np.ndarray | None:
 
 def extents_of(ids: np.ndarray) -> dict[int, Extent] | None:
     """Pixels and box of every id but void, from (H, W); None for more ids than there are segments."""
+    from scipy.ndimage import find_objects  # importing it takes longer than `detr-d2 check --help` without it
+
     found, numbers = numbers_of(ids)
     if len(found) > MOST_SEGMENTS:
         return None
