@@ -28,7 +28,7 @@ examples:
 def main() -> int:
     parser = get_parser(__doc__, EXAMPLES)
     parser.add_argument("model", metavar="CHECKPOINT")
-    parser.add_argument("inputs", nargs="*", metavar="INPUT", help="photos (default: made-up ones of 1280x960 pixels)")
+    parser.add_argument("inputs", nargs="*", metavar="INPUT", help="photos (default: made-up ones of 800x600 pixels)")
     parser.add_argument(
         "--images", type=int, default=100, metavar="N", help="so many, of the first ones (default: 100)"
     )
@@ -57,7 +57,7 @@ def main() -> int:
 
 def made_photos(folder: Path, number: int) -> str:
     """Scenes of the made-up yard, as large as photos are."""
-    write_yard(folder, train=number, val=1, width=1280, height=960, seed=0)
+    write_yard(folder, train=number, val=1, width=800, height=600, seed=0)
     return str(folder / "images")
 
 
