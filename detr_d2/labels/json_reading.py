@@ -58,34 +58,6 @@ def parse_json(file: IO[bytes]) -> Any:
         raise ValueError("it is nested too deeply") from error
 
 
-def list_of(content: dict[str, Any], key: str, place: str) -> list[dict[str, Any]]:
-    """``content[key]``, which must be a list of objects."""
-    entries = content.get(key)
-    if not isinstance(entries, list):
-        found = f"is {json_type(entries)}" if key in content else "is missing"
-        raise DatasetError(f"{place}: '{key}' {found}; it must be a list.")
-    for number, entry in enumerate(entries):
-        if not isinstance(entry, dict):
-            raise DatasetError(f"{place}: {key}[{number}] is {json_type(entry)}; it must be an object.")
-    return entries
-
-
-def whole_number(entry: dict[str, Any], key: str, place: str) -> int:
-    """``entry[key]``, which must be a whole number; ``place`` names the entry in the message."""
-    value = entry.get(key)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise DatasetError(f"{place} has {key}={value!r}; it must be a whole number.")
-    return value
-
-
-def text(entry: dict[str, Any], key: str, place: str) -> str:
-    """``entry[key]``, which must be a word that isn't empty."""
-    value = entry.get(key)
-    if not isinstance(value, str) or not value:
-        raise DatasetError(f"{place} has {key}={value!r}; it must be a file's name.")
-    return value
-
-
 def json_type(value: Any) -> str:
     """What JSON calls the type of a value, with its article."""
     names = {dict: "an object", list: "a list", str: "a string", bool: "a truth value", type(None): "null"}

@@ -37,6 +37,13 @@ def is_number(value: Any) -> TypeGuard[float]:
     return math.isfinite(value) and abs(value) < _LARGEST if isinstance(value, float) else abs(value) < _LARGEST
 
 
+def color_of(value: Any) -> tuple[int, int, int] | None:
+    """A colour; None for what isn't red, green and blue from 0 to 255."""
+    if isinstance(value, list) and len(value) == 3 and all(is_whole(part) and 0 <= part <= 255 for part in value):
+        return value[0], value[1], value[2]
+    return None
+
+
 def is_id(value: Any) -> TypeGuard[int | str]:
     """Whether it can be the id of an image: a whole number or a word."""
     return is_whole(value) or isinstance(value, str)

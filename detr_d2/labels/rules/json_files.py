@@ -18,7 +18,7 @@ from ..json_reading import json_type
 from ..memory import memory_free
 from ..values import shallow, shown
 from .json_text import NONE, Halves, find_halves, without_halves
-from .rule import FILES, Done, Finding, Fix, Place, Rule
+from .rule import FILES, Done, Finding, Fix, Place, Rule, raise_errors
 
 #: Lists of objects that a COCO file has.
 PARTS = ("images", "annotations", "categories")
@@ -156,6 +156,17 @@ def list_rules(content: dict[str, Any], key: str, place: Place) -> Iterator[Find
             message = f"{key}[{number}] is {json_type(entry)}; it must be an object."
             text = f"{key}[{number}] is {shown(entry)}"
             yield place.found(JSON_TYPE, message, partial(Done, "removed", text))
+
+
+def list_of(content: dict[str, Any], key: str, file: str) -> list[dict[str, Any]]:
+    """``content[key]``, which must be a list of objects.
+
+    Raises:
+        DatasetError: it isn't.
+    """
+    raise_errors(list_rules(content, key, Place(file)))
+    entries: list[dict[str, Any]] = content[key]
+    return entries
 
 
 def objects_of(content: dict[str, Any], key: str) -> list[Any]:
