@@ -353,7 +353,7 @@ def odd_entries(folder: Path) -> None:
     [
         (not_json, "isn't JSON"),
         (list_on_top, "a list at its top"),
-        (odd_entries, "segments_info[0] is a number; it must be an object"),
+        (odd_entries, "[0] is a number; it must be an object"),
     ],
 )
 def test_odd_json_is_one_message_and_exit_code_two(

@@ -223,7 +223,7 @@ def _drop(path: str) -> Callable[[Any], None]:
     [
         (
             _set("categories.3.isthing", 2),
-            r"categories\[3\] \('plant'\) has isthing=2.*1 for a thing .* and 0 for stuff",
+            r"categories\[3\] \('plant'\) has isthing=2.*1 for a thing .* 0 for stuff",
         ),
         (_set("categories.3.isthing", "yes"), r"isthing='yes'"),
         (_drop("categories.3.isthing"), r"has no isthing"),
@@ -241,7 +241,7 @@ def _drop(path: str) -> Callable[[Any], None]:
         (_set("annotations.1.image_id", 77), r"annotations\[1\] has image_id=77"),
         (
             _set("annotations.1.image_id", 1),
-            r"image id 1\).* annotations\[1\] is of an image that has its annotation already",
+            r"image id 1\).* annotations\[1\] .* has its annotation already",
         ),
         (_set("annotations.0.segments_info.1.category_id", 99), r"segment id \d+\).*\[1\] has category_id=99"),
         (_set("annotations.0.segments_info.1.id", 0), r"segment id 0\).*has id=0.*ids from 1"),
@@ -270,9 +270,7 @@ def test_segment_listed_twice_is_named(name: str, yard: Path) -> None:
     change(yard / "panoptic_train.json", edit)
     register(name, **arguments(yard))
 
-    with pytest.raises(
-        DatasetError, match=r"image id 1, segment id \d+\).*has the id of an earlier segment of its image"
-    ):
+    with pytest.raises(DatasetError, match=r"image id 1, segment id \d+\).*has the id of an earlier segment"):
         DatasetCatalog.get(name)
 
 
@@ -298,7 +296,7 @@ def test_broken_json_is_named(name: str, yard: Path, content: bytes, message: st
 def test_json_that_is_a_folder_is_named(name: str, yard: Path) -> None:
     register(name, **{**arguments(yard), "panoptic_json": yard / "images"})
 
-    with pytest.raises(DatasetError, match="images can't be read"):
+    with pytest.raises(DatasetError, match="images: json-broken: can't be read"):
         dataset_metadata(name)
 
 
@@ -378,7 +376,7 @@ def test_boxes_come_from_coco_instances_alone(name: str, shared_data: Path) -> N
         (_set("annotations.0.category_id", 1), "category_id=1"),
         (
             _set("annotations.0.segmentation", {"size": [3, 4], "counts": "x"}),
-            r"size \[3, 4\]; its image is \[80, 96\]",
+            r"\[3, 4\]; its image is \[80, 96\]",
         ),
     ],
 )

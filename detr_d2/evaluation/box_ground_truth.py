@@ -18,8 +18,7 @@ import pycocotools.mask as mask_coding
 from detr_d2.data import Category, read_panoptic_png
 from detr_d2.data.coco_json import read_categories
 from detr_d2.files import open_regular, write_text, write_whole
-from detr_d2.labels.json_reading import read_json
-from detr_d2.labels.rules.json_files import list_of
+from detr_d2.labels.rules.json_files import list_of, read_json
 from detr_d2.labels.values import is_number
 
 from detectron2.data import DatasetCatalog, MetadataCatalog

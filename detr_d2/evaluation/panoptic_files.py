@@ -11,11 +11,10 @@ from detr_d2.data.categories import Category
 from detr_d2.data.coco_json import read_categories
 from detr_d2.errors import MissingFileError
 from detr_d2.evaluation.faults import Fault, faults_of
-from detr_d2.labels.json_reading import read_json
 from detr_d2.labels.rules.categories import Categories
 from detr_d2.labels.rules.ids import ID_DUPLICATE, IMAGE_UNKNOWN
 from detr_d2.labels.rules.images import Images, size_rules
-from detr_d2.labels.rules.json_files import list_of, list_rules
+from detr_d2.labels.rules.json_files import list_of, list_rules, objects_of, read_json
 from detr_d2.labels.rules.labels import category_of_rules, crowd_rules
 from detr_d2.labels.rules.names import IMAGE_MISSING, PNG_MISSING, FileNames
 from detr_d2.labels.rules.pngs import segment_id_rules
@@ -132,7 +131,7 @@ def _read_annotations(content: dict[str, Any], file: PanopticFile, labels: Mappi
         place = Place(file.path, image_id, None, f"annotations[{number}]")
         where = f"{kind}, image id {image_id}" if is_id(image_id) else kind
         faults = faults_of(_entry_rules(entry, file, names, place), where)
-        segments = entry.get("segments_info")
+        segments = objects_of(entry, "segments_info")
         if not faults:
             taken: set[int] = set()
             for index, segment in enumerate(segments):

@@ -10,12 +10,12 @@ from typing import Any
 from detr_d2.errors import DatasetError
 from detr_d2.wording import counted
 
+from ..archives import ImageFinder, is_safe_name
 from ..panoptic_ids import MAX_SEGMENT_ID
 from ..panoptic_png import read_ids
 from ..polygons import is_polygon
 from ..records import Box, ClassRecord, Export, FileRef, Label, Polygons
 from ..rules.json_files import list_of
-from .archives import ImageFinder, is_safe_name
 from .building import ExportBuilder, PackedLabels
 from .coco_values import Id, color_of, id_of, number_of, shape_of
 from .shapes import BadShape, numbered, runs_of

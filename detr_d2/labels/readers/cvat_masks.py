@@ -14,10 +14,10 @@ from PIL import Image
 
 from detr_d2.errors import DatasetError
 
+from ..archives import FileTree, ImageFinder, joined
 from ..panoptic_ids import Color, color_of_id, id_of_color
 from ..panoptic_png import read_ids
 from ..records import ClassRecord, Export, FileRef, Label
-from .archives import FileTree, ImageFinder, joined
 from .building import ExportBuilder
 from .shapes import numbered, runs_of
 

@@ -17,9 +17,9 @@ from defusedxml.ElementTree import iterparse
 
 from detr_d2.errors import DatasetError
 
+from ..archives import ImageFinder, joined
 from ..polygons import solid_parts
 from ..records import ClassRecord, Export, FileRef, Label, Polygons
-from .archives import ImageFinder, joined
 from .building import ExportBuilder, PackedLabels
 from .cvat_shapes import SHAPES, shape_of
 from .shapes import BadShape

@@ -12,8 +12,8 @@ from typing import Literal, TypeVar
 from detr_d2.errors import DatasetError, MissingFileError, UserError
 from detr_d2.files import refuse_special
 
+from ..archives import FileTree, ImageFinder, NameFinder, folder_tree, has_image_suffix, joined, zip_tree
 from ..records import Export, Note
-from .archives import FileTree, ImageFinder, NameFinder, folder_tree, has_image_suffix, joined, zip_tree
 from .coco import read_coco
 from .coco_values import load_json
 from .cvat_masks import CLASSES, LABEL_MAP, read_cvat_masks
