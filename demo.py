@@ -14,8 +14,9 @@ from detr_d2.config import load_config
 from detr_d2.data import register_from_config
 from detr_d2.errors import USER_ERROR_EXIT_CODE, ConfigError, MissingFileError, run_command
 from detr_d2.prediction import Predictor
-from detr_d2.prediction.command import predict_files
-from detr_d2.prediction.image_files import find_images, result_paths
+from detr_d2.prediction.image_files import drawing_paths, find_inputs
+from detr_d2.prediction.running import WholeImages, predict_each
+from detr_d2.visualization import save_picture
 
 from detectron2.config import CfgNode
 from detectron2.utils.logger import setup_logger
@@ -81,16 +82,17 @@ def main() -> int:
     setup_logger(name="fvcore")
     setup_logger(name="detr_d2", abbrev_name="detr_d2")
     logging.getLogger("fvcore").setLevel(logging.WARNING)
-    found = find_images(args.input)
+    found = find_inputs(args.input)
     for complaint in found.complaints:
         print(f"skipped: {complaint}", file=sys.stderr)
-    if not found.paths:
+    if not found.images:
         raise MissingFileError(f"--input {' '.join(args.input)} names no image; see above.")
-    results = result_paths(found.paths, Path(args.output))
-    unreadable = predict_files(Predictor.from_config(setup_cfg(args)), found.paths, results)
-    drawn = len(results) - unreadable
-    print(f"{drawn} of {len(results)} images drawn: {args.output}")
-    return USER_ERROR_EXIT_CODE if unreadable or found.complaints else 0
+    paths = dict(zip(found.images, drawing_paths(found.images, Path(args.output))))
+    engine = WholeImages(Predictor.from_config(setup_cfg(args)))
+    written = [path for _, path in predict_each(engine, found.images, lambda i, p: save_picture(p.draw(), paths[i]))]
+    drawn = sum(path is not None for path in written)
+    print(f"{drawn} of {len(written)} images drawn: {args.output}")
+    return USER_ERROR_EXIT_CODE if drawn < len(written) or found.complaints else 0
 
 
 if __name__ == "__main__":

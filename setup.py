@@ -65,7 +65,11 @@ INSTALL_REQUIRES = [
     "tensorboard>=2.12,<3",
 ]
 
+VIDEO = ["av>=14"]
+
 EXPORT = ["onnx>=1.16,<2", "onnxscript>=0.2,<1", "onnxruntime>=1.17,<2"]
+
+CVAT = ['cvat-sdk[masks]>=2.80,<3; python_version >= "3.11"']
 
 EXTRAS_REQUIRE = {
     # panopticapi-lite, too, is needed for the tests; it asks for an old numpy, so 'make test' installs it by --no-deps.
@@ -73,8 +77,12 @@ EXTRAS_REQUIRE = {
         *("pytest>=7.4", "pytest-xdist>=3.5", "hypothesis>=6.80", "setuptools>=64", "wheel"),
         *("transformers>=5,<6", "timm>=1,<2"),
         *EXPORT,
+        *CVAT,
+        *VIDEO,
     ],
     "export": EXPORT,
+    "cvat": CVAT,
+    "video": VIDEO,
     "dev": ["ruff>=0.6", "mypy>=1.8", "import-linter>=2.0", "types-PyYAML", "types-tabulate", "types-tqdm"],
 }
 

@@ -19,9 +19,8 @@ from detr_d2.backend import backend_report, ensure_detectron2
 
 if TYPE_CHECKING:
     from detr_d2 import data, meta_arch
-    from detr_d2.config import add_detr_config, load_config
+    from detr_d2.config import add_detr_config, get_config_file, load_config
     from detr_d2.data import register
-    from detr_d2.model_zoo import get_config_file
     from detr_d2.prediction import Prediction, Predictor
 
 __version__ = "0.1.0"
@@ -43,7 +42,7 @@ __all__ = [
 
 #: Where the names above come from that aren't here yet.
 _MODULE_OF = {
-    **{"add_detr_config": "config", "load_config": "config", "register": "data", "get_config_file": "model_zoo"},
+    **{"add_detr_config": "config", "load_config": "config", "register": "data", "get_config_file": "config"},
     **{"Prediction": "prediction", "Predictor": "prediction"},
 }
 #: What pip calls the script of a console command, on Windows as well.

@@ -11,7 +11,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from detr_d2.errors import ConfigError, UserError
@@ -213,7 +213,7 @@ def current_umask() -> int:
 
 
 def numbered_names(names: Sequence[str]) -> list[str]:
-    """Names of files, made distinct: the second of a name gets ``_2``, and so on.
+    """Names of files, perhaps with folders in front, made distinct: the second of a name gets ``_2``, and so on.
 
     A name that is there already is left to its owner.
     """
@@ -223,7 +223,7 @@ def numbered_names(names: Sequence[str]) -> list[str]:
     for name in names:
         candidate, number = name, 2
         while candidate.casefold() in used or (candidate != name and candidate.casefold() in taken):
-            candidate = f"{Path(name).stem}_{number}{Path(name).suffix}"
+            candidate = str(PurePosixPath(name).with_stem(f"{PurePosixPath(name).stem}_{number}"))
             number += 1
         used.add(candidate.casefold())
         distinct.append(candidate)

@@ -9,16 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from detr_d2.checkpoint import guard_loading, model_categories, model_recipe
-from detr_d2.config_agreement import check_model
+from detr_d2.config import check_model
 from detr_d2.data import Category
-from detr_d2.divergence import explaining_divergence, refuse_non_finite
 from detr_d2.modeling import AttentionMaps, Detr, MaskHead, PostProcess, SetCriterion, Sizes, Target, predict_masks
 from detr_d2.modeling.criterion import METRICS, Sum, added, batch_means, predictions_of, weighted
 from detr_d2.modeling.matcher import num_targets, query_positions
 from detr_d2.modeling.postprocess import instance_masks
 from detr_d2.network import build_criterion, build_network, build_postprocess, loss_weights
-from detr_d2.scalars import is_due, log_scalars, mean_over_processes
 from detr_d2.structures import BatchedInputs, batch_images, instances_of, target_of
+from detr_d2.training_step import explaining_divergence, is_due, log_scalars, mean_over_processes, refuse_non_finite
 
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from detr_d2.config_values import check_values
+from detr_d2.config import check_values
 from detr_d2.errors import ConfigError
 
 from detectron2.config import CfgNode

@@ -18,7 +18,7 @@ def test_picture_has_every_layer_and_what_is_imported(
     rooms = [room for layer in layers for room in layer]
     arrows = drawing.imports(project_folder / "detr_d2", rooms)
 
-    assert layers[0] == ["cli"] and layers[-1] == ["errors"] and {"check", "prepare"} <= set(layers[1])
+    assert "cli" in layers[0] and layers[-1] == ["errors"] and {"check", "prepare"} <= set(layers[1])
     assert arrows["check", "labels"] > 1 and ("labels", "check") not in arrows
     assert drawing.main(["--output", str(tmp_path / "rooms.png")]) == 0
     assert (tmp_path / "rooms.png").read_bytes().startswith(b"\x89PNG")

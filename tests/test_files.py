@@ -12,6 +12,7 @@ import pytest
 
 from detr_d2.errors import ConfigError
 from detr_d2.files import SpecialFileError, open_regular, refuse_replacing, refuse_special, write_text
+from tests.special_files import make_special
 
 
 def test_regular_file_is_read_through_a_link(tmp_path: Path) -> None:
@@ -20,16 +21,6 @@ def test_regular_file_is_read_through_a_link(tmp_path: Path) -> None:
 
     with open_regular(tmp_path / "link") as file:
         assert file.read() == b"content"
-
-
-def make_special(path: Path, kind: str) -> Path:
-    if kind == "pipe":
-        os.mkfifo(path)
-    elif kind == "folder":
-        path.mkdir()
-    else:
-        path.symlink_to("/dev/zero")
-    return path
 
 
 @pytest.mark.parametrize(("kind", "words"), [("pipe", "a named pipe"), ("folder", "a folder"), ("zero", "a device")])

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import detr_d2
+from detr_d2.config import get_config_file
 from detr_d2.errors import MissingFileError
-from detr_d2.model_zoo import get_config_file
 
 #: The import name of each distribution in setup.py whose two names differ.
 IMPORT_NAMES = {"pillow": "PIL", "pyyaml": "yaml"}
@@ -84,7 +84,7 @@ def test_unpacked_wheel_works_in_another_folder(wheel: Path, tmp_path: Path) -> 
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
     code = (
-        f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); from detr_d2.model_zoo import configs_folder; "
+        f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); from detr_d2.config import configs_folder; "
         "import detectron2; print(configs_folder(), detectron2.__version__)"
     )
 

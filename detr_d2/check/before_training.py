@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from detr_d2.config_values import check_values
+from detr_d2.config import check_values
 from detr_d2.errors import DatasetError
 from detr_d2.parallel import default_workers
 

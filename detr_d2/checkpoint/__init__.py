@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from .checkpointer import DetrCheckpointer
     from .model_file import config_of, load_model
     from .names import PUBLISHED_WEIGHTS, convert_names
+    from .paths import register_short_names
     from .reading import WeightsFile, read_weights
     from .recipe import model_recipe
-    from .short_names import register_short_names
     from .state_dict import guard_loading
 
 __all__ = [
@@ -37,9 +37,9 @@ __getattr__ = lazy_names(
         "checkpointer": ("DetrCheckpointer",),
         "model_file": ("config_of", "load_model"),
         "names": ("PUBLISHED_WEIGHTS", "convert_names"),
+        "paths": ("register_short_names",),
         "reading": ("WeightsFile", "read_weights"),
         "recipe": ("model_recipe",),
-        "short_names": ("register_short_names",),
         "state_dict": ("guard_loading",),
     },
 )

@@ -10,17 +10,17 @@ from typing import Any
 from tabulate import tabulate
 from torch import nn
 
-from detr_d2.divergence import LESS_DIVERGENCE, non_finite
 from detr_d2.errors import DivergenceError, UserError, WeightsError
 from detr_d2.files import write_text
+from detr_d2.training_step import LESS_DIVERGENCE, non_finite
 
 from detectron2.checkpoint import DetectionCheckpointer
 
 from .fitting import fit, refuse_absent
-from .places import LAST_CHECKPOINT, find_model_weights, last_checkpoint
+from .formats import write_checkpoint
+from .paths import LAST_CHECKPOINT, find_model_weights, last_checkpoint
 from .reading import RECORD, WeightsFile, read_weights
 from .state_dict import model_record
-from .writing import write_checkpoint
 
 logger = logging.getLogger(__name__)
 

@@ -11,15 +11,14 @@ from detr_d2.errors import MissingFileError, WeightsError
 from detr_d2.files import check_outputs
 from detr_d2.wording import counted
 
-from .categories import to_record
-from .class_heads import WEIGHT, chosen_rows
+from .categories import WEIGHT, chosen_rows, to_record
+from .formats import write_checkpoint
 from .model_file import config_of, named_rows
 from .names import OURS, UNKNOWN
-from .places import weight_files
+from .paths import weight_files
 from .reading import RECORD, WeightsFile, read_weights
 from .recipe import deduced_recipe, model_recipe
 from .state_dict import with_record
-from .writing import write_checkpoint
 
 _EPILOG = """\
 examples:

@@ -1,40 +1,64 @@
-"""Any file of weights, read as data only: nothing in it is run.
+"""Any file of weights, under this project's names and with what is known of it: whose it is, and for which images.
 
-``torch.load(weights_only=True)``, safetensors, and numpy arrays in Detectron2's and Caffe2's pickles.
+Source of the conventions: torchvision's ImageNet models (RGB), and Caffe2's ResNets as Detectron2's model zoo uses them
+(BGR).
 """
 
 from __future__ import annotations
 
-import argparse
-import logging
 import os
-import pickle
 import re
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
-from detr_d2.errors import MissingFileError, UserError, WeightsError
-from detr_d2.files import open_regular, refuse_special
+from detr_d2.errors import UserError, WeightsError
 
-from .conventions import InputConvention, convention_of
+from .formats import first_sentence, read_content
 from .huggingface import check_supported, config_entries, labels_of, neighbouring_json
-from .names import CAFFE2, HUGGING_FACE, PUBLISHED, convert_names
-from .pickle_globals import foreign_globals
-from .pickled_arrays import read_arrays
-from .places import INDEX, find_weights
-
-logger = logging.getLogger(__name__)
+from .names import CAFFE2, DETECTRON2, HUGGING_FACE, OURS, PUBLISHED, TORCHVISION, convert_names
+from .paths import find_weights
 
 RECORD = "detr_d2"
 """The entry of our own checkpoints that says what the model is: its categories, and the config that builds it."""
+
+FORMAT, MEAN, STD = "INPUT.FORMAT", "MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD"
+
+
+def _convention(channels: str, mean: Iterable[float], std: Iterable[float]) -> dict[str, Any]:
+    return {FORMAT: channels, MEAN: list(mean), STD: list(std)}
+
+
+#: What the config keys of images are for networks of two origins; means and deviations are of values in 0..255.
+IMAGENET_RGB = _convention("RGB", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+CAFFE2_BGR = _convention("BGR", (103.53, 116.28, 123.675), (1.0, 1.0, 1.0))
+
+
+def convention_of(
+    origin: str, author: str, recorded: Mapping[str, Any], preprocessor: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The config keys of the images that weights of an origin expect: format, mean and std; none where nobody knows.
+
+    Args:
+        origin: see ``convert_names``.
+        author: who Detectron2's file says made it.
+        recorded: config keys that our own checkpoint holds.
+        preprocessor: Hugging Face's preprocessor_config.json.
+    """
+    if origin == HUGGING_FACE and preprocessor.get("image_mean") and preprocessor.get("image_std"):
+        scaled = [[round(255 * value, 4) for value in preprocessor[key]] for key in ("image_mean", "image_std")]
+        return _convention("RGB", *scaled)
+    if origin in (PUBLISHED, HUGGING_FACE, TORCHVISION) or (origin == DETECTRON2 and author == "torchvision"):
+        return IMAGENET_RGB
+    if origin == CAFFE2 or (origin == DETECTRON2 and author):
+        return CAFFE2_BGR
+    if origin == OURS and all(key in recorded for key in (FORMAT, MEAN, STD)):
+        return _convention(str(recorded[FORMAT]), recorded[MEAN], recorded[STD])
+    return {}
 
 
 @dataclass(frozen=True)
@@ -47,7 +71,7 @@ class WeightsFile:
         weights: under this project's names.
         record: what our own checkpoints say of themselves; empty for those of others.
         labels: class names of the outputs, without no-object, where Hugging Face's config.json gives them.
-        convention: the pictures that the weights expect; None: nobody knows.
+        convention: config keys of the images that the weights expect; see :func:`convention_of`.
         entries: config keys that stand beside the weights, not in them.
         rest: the other entries of a checkpoint: iteration, optimizer and the like.
     """
@@ -57,7 +81,7 @@ class WeightsFile:
     weights: dict[str, Tensor]
     record: dict[str, Any] = field(default_factory=dict)
     labels: list[str] | None = None
-    convention: InputConvention | None = None
+    convention: dict[str, Any] = field(default_factory=dict)
     entries: dict[str, Any] = field(default_factory=dict)
     rest: dict[str, Any] = field(default_factory=dict)
 
@@ -73,7 +97,7 @@ def read_weights(path: str) -> WeightsFile:
         WeightsError: it can't be fetched or read, or what it holds are no weights.
     """
     file = find_weights(path)
-    content = _read(file)
+    content = read_content(file)
     named = content.pop("model") if isinstance(content.get("model"), Mapping) else content
     tensors = _tensors(named, file)
     rest = content if named is not content else {}
@@ -112,7 +136,7 @@ def _named(tensors: dict[str, Tensor], file: str) -> tuple[dict[str, Tensor], st
     try:
         return convert_names(tensors)
     except RuntimeError as error:  # parts that don't go together
-        raise WeightsError(f"{file} is damaged: {_first_sentence(error)}. Copy or fetch it again.") from error
+        raise WeightsError(f"{file} is damaged: {first_sentence(error)}. Copy or fetch it again.") from error
 
 
 def _has_shape(value: Tensor) -> bool:
@@ -142,113 +166,6 @@ def _dilation(file: str, origin: str) -> dict[str, Any]:
     return {"MODEL.RESNETS.RES5_DILATION": 2 if "-dc5" in name else 1}
 
 
-def _read(file: str) -> dict[str, Any]:
-    """The dict in a file, by its content where the name says nothing."""
-    _refuse_obvious(file)
-    if file.endswith(INDEX):
-        return _read_shards(file)
-    if file.endswith(".safetensors"):
-        try:
-            return dict(load_file(file))
-        except (SafetensorError, OSError, ValueError) as error:
-            raise WeightsError(
-                f"{file} is no safetensors file, or a truncated one ({_first_sentence(error)}): it has "
-                f"{os.path.getsize(file)} bytes. Copy or fetch it again."
-            ) from error
-    return read_arrays(file) if file.endswith(".pkl") else _torch_load(file)
-
-
-def _read_shards(index: str) -> dict[str, Any]:
-    folder, name = os.path.split(index)
-    table = neighbouring_json(folder, name).get("weight_map")
-    if not isinstance(table, dict) or not table or not all(isinstance(shard, str) for shard in table.values()):
-        raise WeightsError(
-            f"{index} has no 'weight_map' that names a file for each tensor, so that nobody knows where the weights "
-            "are. Copy the folder again."
-        )
-    tensors: dict[str, Any] = {}
-    for shard in sorted(set(table.values())):
-        if os.path.basename(shard) != shard or not shard.endswith(".safetensors"):
-            raise WeightsError(f"{index} names {shard!r}; parts of a model are .safetensors files beside it.")
-        path = os.path.join(folder, shard)
-        refuse_special(path)
-        if not os.path.isfile(path):
-            raise MissingFileError(f"{index} names {shard}, which isn't there. Copy the folder again.")
-        tensors |= _read(path)
-    return tensors
-
-
-def _torch_load(file: str) -> dict[str, Any]:
-    try:
-        # facebookresearch/detr keeps its options, a Namespace of plain values, in its checkpoints.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            loaded = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file raises anything
-        raise WeightsError(_why_unreadable(file, error)) from error
-    if not isinstance(loaded, dict):
-        raise WeightsError(
-            f"{file} holds a {type(loaded).__name__}; a checkpoint is a dict with the entry 'model'. Name one, such "
-            "as a training's model_final.pth."
-        )
-    return loaded
-
-
-def _why_unreadable(file: str, error: Exception) -> str:
-    """One message, without torch's advice to read the file in an unsafe way."""
-    with open_regular(file) as stream:
-        start = stream.read(4)
-    foreign = foreign_globals(file)
-    if foreign or (start.startswith(b"\x80") and isinstance(error, pickle.UnpicklingError)):
-        more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
-        what = f"it holds {', '.join(foreign[:3])}{more}, and" if foreign else "it is one, and"
-        return (
-            f"{file} needs pickle: {what} a checkpoint that is read safely holds tensors and plain data only. Convert "
-            "it where you trust it: load it there, and save its tensors with "
-            'torch.save({"model": model.state_dict()}, "weights.pth").'
-        )
-    if start == b"PK\x03\x04":
-        return _why_no_archive(file, error)
-    return (
-        f"{file} is no checkpoint that can be read safely, or a truncated one ({type(error).__name__}). A checkpoint "
-        "holds tensors and plain data, as torch.save and safetensors write them. Name another file, or fetch it again."
-    )
-
-
-def _why_no_archive(file: str, error: Exception) -> str:
-    """What is wrong with a zip, which checkpoints are."""
-    if not zipfile.is_zipfile(file):
-        return (
-            f"{file} is a truncated or damaged checkpoint: its {os.path.getsize(file)} bytes don't end as they "
-            "should. Copy or fetch it again."
-        )
-    try:
-        with zipfile.ZipFile(file) as archive:
-            members = archive.namelist()
-    except (OSError, zipfile.BadZipFile):
-        members = ["data.pkl"]
-    if not any(member.endswith("data.pkl") for member in members):
-        return (
-            f"{file} is a zip, but no checkpoint: it has {', '.join(members[:3]) or 'nothing'} in it. Name a file that "
-            "torch.save or safetensors wrote."
-        )
-    return f"{file} is a damaged checkpoint ({_first_sentence(error)}). Copy or fetch it again."
-
-
-def _refuse_obvious(file: str) -> None:
-    """What is often saved in a checkpoint's place."""
-    with open_regular(file) as stream:
-        start = stream.read(64)
-    found = ""
-    if not start:
-        found = "is empty"
-    elif start.startswith(b"version https://git-lfs"):
-        found = "is a pointer of Git LFS, not the file itself; run 'git lfs pull' there"
-    elif start.lstrip()[:1] == b"<":
-        found = "is a web page"
-    if found:
-        raise WeightsError(f"{file} {found} ({os.path.getsize(file)} bytes), no checkpoint. Fetch it again.")
-
-
 def _tensors(named: Mapping[Any, Any], file: str) -> dict[str, Tensor]:
     """The weights as tensors; what the names promise must be there."""
     tensors: dict[str, Tensor] = {}
@@ -274,5 +191,33 @@ def _add_statistics_(weights: dict[str, Tensor]) -> None:
         weights.setdefault(stem + "running_var", torch.ones_like(weights[name]) - 1e-5)
 
 
-def _first_sentence(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+def refuse_other_images(file: WeightsFile, config: Mapping[str, Any]) -> None:
+    """Refuse a config whose images look other than those that the weights were trained with.
+
+    Args:
+        file: of weights.
+        config: keys and values that the model was built with; keys that aren't there aren't looked at.
+
+    Raises:
+        WeightsError: naming each key to change, what it is and what it must be.
+    """
+    wrong = {key: value for key, value in file.convention.items() if key in config and not _same(config[key], value)}
+    if wrong:
+        found = ", ".join(f"{key} is {_shown(config[key])}" for key in wrong)
+        fix = " ".join(f"{key} {_shown(value, quoted=True)}" for key, value in wrong.items())
+        raise WeightsError(
+            f"{file.path} ({file.origin}) was trained on other images than the config makes: {found}. Set {fix}."
+        )
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, str) or isinstance(b, str):
+        return bool(a == b)
+    return len(a) == len(b) and all(abs(x - y) < 0.5 for x, y in zip(a, b))
+
+
+def _shown(value: str | Sequence[float], quoted: bool = False) -> str:
+    if isinstance(value, str):
+        return value
+    text = "[" + ", ".join(f"{number:g}" for number in value) + "]"
+    return f'"{text}"' if quoted else text

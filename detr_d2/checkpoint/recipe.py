@@ -11,9 +11,8 @@ from torch import Tensor
 
 from detectron2.config import CfgNode
 
-from .conventions import CAFFE2_BGR
 from .names import OURS
-from .reading import WeightsFile
+from .reading import CAFFE2_BGR, WeightsFile
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +42,7 @@ WHOLE_MODEL_KEYS = ("MODEL.RESNETS.RES5_DILATION", "MODEL.DETR.ENC_LAYERS", "MOD
 
 
 def model_recipe(cfg: CfgNode) -> Recipe:
-    """What of a config builds the model and its pictures, thresholds included."""
+    """What of a config builds the model and its images, thresholds included."""
     return {key: _plain(_node(cfg, key)) for key in _recipe_keys(cfg)}
 
 
@@ -69,7 +68,7 @@ def deduced_recipe(file: WeightsFile) -> Recipe:
     The record comes first, but shapes are facts. What no shape says (heads of boxes only, dilation) is absent.
     """
     record = dict(file.record.get("config") or {})
-    return record | file.entries | _pictures(file) | _backbone(file.weights) | _transformer(file.weights)
+    return record | file.entries | _images(file) | _backbone(file.weights) | _transformer(file.weights)
 
 
 def differing_keys(theirs: Mapping[str, Any], ours: Mapping[str, Any], keys: tuple[str, ...]) -> list[str]:
@@ -77,11 +76,11 @@ def differing_keys(theirs: Mapping[str, Any], ours: Mapping[str, Any], keys: tup
     return [key for key in keys if key in theirs and key in ours and theirs[key] != ours[key]]
 
 
-def _pictures(file: WeightsFile) -> Recipe:
-    """What the origin says, where there is no record: the pictures, and where a ResNet's blocks have their stride."""
-    if file.convention is None or file.origin == OURS:
+def _images(file: WeightsFile) -> Recipe:
+    """What the origin says, where there is no record: the images, and where a ResNet's blocks have their stride."""
+    if not file.convention or file.origin == OURS:
         return {}
-    return file.convention.entries() | {"MODEL.RESNETS.STRIDE_IN_1X1": file.convention == CAFFE2_BGR}
+    return file.convention | {"MODEL.RESNETS.STRIDE_IN_1X1": file.convention == CAFFE2_BGR}
 
 
 def _backbone(weights: Mapping[str, Tensor]) -> Recipe:

@@ -15,12 +15,10 @@ from torch import Tensor
 
 from detr_d2.errors import WeightsError
 
-from .categories import to_record
-from .class_heads import WEIGHT
-from .conventions import convention_of
+from .categories import WEIGHT, to_record
 from .fitting import QUERIES, fit, refuse_absent
 from .names import convert_names
-from .reading import RECORD, WeightsFile
+from .reading import RECORD, WeightsFile, convention_of
 
 if TYPE_CHECKING:
     from detr_d2.meta_arch import DetrPanoptic

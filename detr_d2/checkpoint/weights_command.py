@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import textwrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import detr_d2
 
 if TYPE_CHECKING:
-    from .description import Description
+    from .reading import WeightsFile
 
 _EPILOG = """\
 examples:
@@ -25,7 +25,7 @@ Nothing in the file is run.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command and its arguments to ``parser``."""
-    parser.description = "Say what a file of weights is: origin, network, classes, and the pictures it expects."
+    parser.description = "Say what a file of weights is: origin, network, classes, and the images it expects."
     parser.epilog = _EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("file", metavar="FILE", help="a file, a folder of Hugging Face, an address or a short name")
@@ -35,66 +35,105 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the description."""
     detr_d2.register_all()
-    from .description import describe  # these need torch, which --help doesn't
-    from .reading import read_weights
+    from .reading import read_weights  # which needs torch, and --help doesn't
 
     description = describe(read_weights(args.file))
     if args.json:
-        print(json.dumps(description.as_dict(), indent=2))
+        print(json.dumps(description, indent=2))
         return 0
     for title, value in _lines(description):
         print(textwrap.fill(value, 110, initial_indent=f"{title:<14}", subsequent_indent=" " * 14))
     return 0
 
 
-def _lines(description: Description) -> list[tuple[str, str]]:
+def describe(file: WeightsFile) -> dict[str, Any]:
+    """What a file is, from its names, shapes, record and neighbours; None and empty lists where nothing says it.
+
+    Returns:
+        Plain data: path and origin; kind ("panoptic", "boxes", "backbone" or "unknown"); backbone, such as "ResNet-50",
+        and whether its res5 is dilated; sizes of the transformer; outputs of the class head, no-object included; names
+        of things, of stuff and of all classes, in the order of the outputs; format, mean and std of the images'
+        channels, in 0..255; numbers of tensors and parameters; the iteration after which our training saved it.
+
+    Raises:
+        WeightsError: its own list of categories is damaged.
+    """
+    from .categories import WEIGHT, head_classes
+    from .reading import FORMAT, MEAN, STD
+    from .recipe import deduced_recipe
+
+    recipe, head, iteration = deduced_recipe(file), file.weights.get(WEIGHT), file.rest.get("iteration")
+    known = [head_class for head_class in head_classes(file) or [] if head_class is not None]
+    depth, dilation = recipe.get("MODEL.RESNETS.DEPTH"), recipe.get("MODEL.RESNETS.RES5_DILATION")
+    return {
+        "path": file.path,
+        "origin": file.origin,
+        "kind": _kind(file, head is not None),
+        "backbone": None if depth is None else f"ResNet-{depth}",
+        "dilated": None if dilation is None else dilation == 2,
+        "hidden_dim": recipe.get("MODEL.DETR.HIDDEN_DIM"),
+        "heads": recipe.get("MODEL.DETR.NHEADS"),
+        "encoder_layers": recipe.get("MODEL.DETR.ENC_LAYERS"),
+        "decoder_layers": recipe.get("MODEL.DETR.DEC_LAYERS"),
+        "queries": recipe.get("MODEL.DETR.NUM_QUERIES"),
+        "outputs": None if head is None else len(head),
+        "things": [head_class.name for head_class in known if head_class.is_thing is True],
+        "stuff": [head_class.name for head_class in known if head_class.is_thing is False],
+        "classes": [head_class.name for head_class in known],
+        "format": file.convention.get(FORMAT),
+        "mean": file.convention.get(MEAN),
+        "std": file.convention.get(STD),
+        "tensors": len(file.weights),
+        "parameters": sum(value.numel() for value in file.weights.values()),
+        "iteration": iteration if isinstance(iteration, int) else None,
+    }
+
+
+def _kind(file: WeightsFile, has_head: bool) -> str:
+    if has_head:
+        return "panoptic" if "mask_head.lay1.weight" in file.weights else "boxes"
+    return "backbone" if any(name.startswith("detr.backbone.") for name in file.weights) else "unknown"
+
+
+def _lines(about: dict[str, Any]) -> list[tuple[str, str]]:
     """Title and text of each line."""
     what = {"panoptic": "boxes and masks", "boxes": "boxes, no masks", "backbone": "a backbone alone"}
-    lines = [
-        ("file", description.path),
-        ("origin", description.origin),
-        ("kind", what.get(description.kind, "unknown")),
-        ("backbone", _backbone(description)),
-    ]
-    if description.outputs is not None:
-        layers = f"{description.encoder_layers} encoder and {description.decoder_layers} decoder layers"
-        heads = f"{description.heads} heads" if description.heads else "number of heads not in the file"
-        lines += [
-            ("transformer", f"{layers}, width {description.hidden_dim}, {heads}"),
-            ("queries", str(description.queries)),
-            ("classes", f"{description.outputs} outputs, no-object last; {_counts(description)}"),
-        ]
-    for title, names in _named(description):
-        lines.append((title, ", ".join(names)))
-    return [*lines, ("pictures", _pictures(description)), ("size", _size(description))]
-
-
-def _backbone(description: Description) -> str:
     dilation = {True: "res5 dilated (DC5)", False: "res5 not dilated", None: "dilation of res5 not in the file"}
-    return f"{description.backbone or 'none that is known'}, {dilation[description.dilated]}"
+    lines = [
+        ("file", about["path"]),
+        ("origin", about["origin"]),
+        ("kind", what.get(about["kind"], "unknown")),
+        ("backbone", f"{about['backbone'] or 'none that is known'}, {dilation[about['dilated']]}"),
+    ]
+    if about["outputs"] is not None:
+        layers = f"{about['encoder_layers']} encoder and {about['decoder_layers']} decoder layers"
+        heads = f"{about['heads']} heads" if about["heads"] else "number of heads not in the file"
+        lines += [
+            ("transformer", f"{layers}, width {about['hidden_dim']}, {heads}"),
+            ("queries", str(about["queries"])),
+            ("classes", f"{about['outputs']} outputs, no-object last; {_counts(about)}"),
+        ]
+    kinds = [kind for kind in ("things", "stuff") if about[kind]]
+    lines += [(kind, ", ".join(about[kind])) for kind in kinds]
+    if about["classes"] and not kinds:
+        lines.append(("names", ", ".join(about["classes"])))
+    return [*lines, ("images", _images(about)), ("size", _size(about))]
 
 
-def _counts(description: Description) -> str:
-    if not description.classes:
+def _counts(about: dict[str, Any]) -> str:
+    things, stuff, classes = (len(about[key]) for key in ("things", "stuff", "classes"))
+    if not classes:
         return "their names are not in the file"
-    if not description.things and not description.stuff:
-        return f"{len(description.classes)} with a name"
-    return f"{len(description.things)} things and {len(description.stuff)} stuff classes with a name"
+    return f"{things} things and {stuff} stuff classes with a name" if things or stuff else f"{classes} with a name"
 
 
-def _named(description: Description) -> list[tuple[str, list[str]]]:
-    kinds = [("things", description.things), ("stuff", description.stuff)]
-    both = [(title, names) for title, names in kinds if names]
-    return both or ([("names", description.classes)] if description.classes else [])
-
-
-def _pictures(description: Description) -> str:
-    if description.format is None or description.mean is None or description.std is None:
+def _images(about: dict[str, Any]) -> str:
+    if about["format"] is None:
         return "not in the file"
-    mean, std = (", ".join(f"{value:g}" for value in values) for values in (description.mean, description.std))
-    return f"{description.format}, mean {mean}, standard deviation {std} (of values 0 to 255)"
+    mean, std = (", ".join(f"{value:g}" for value in about[key]) for key in ("mean", "std"))
+    return f"{about['format']}, mean {mean}, standard deviation {std} (of values 0 to 255)"
 
 
-def _size(description: Description) -> str:
-    after = "" if description.iteration is None else f", saved after iteration {description.iteration}"
-    return f"{description.parameters / 1e6:.1f} million values in {description.tensors} tensors{after}"
+def _size(about: dict[str, Any]) -> str:
+    after = "" if about["iteration"] is None else f", saved after iteration {about['iteration']}"
+    return f"{about['parameters'] / 1e6:.1f} million values in {about['tensors']} tensors{after}"

@@ -10,7 +10,7 @@ import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 
-from ..config_values import check_values
+from ..config import check_values
 from ..errors import ConfigError
 from .color_jitter import ColorJitter
 from .scale_jitter import Pad, ScaleJitter

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 
-from detr_d2.config_values import check_values
+from detr_d2.config import check_values
 from detr_d2.data import Category, categories_of, dataset_metadata
 from detr_d2.data.catalogs import instances_file
 from detr_d2.errors import ConfigError

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from detr_d2.arguments import add_opts
 from detr_d2.checkpoint import DetrCheckpointer, load_model
-from detr_d2.checkpoint.places import weight_files
+from detr_d2.checkpoint.paths import weight_files
 from detr_d2.config import load_config
 from detr_d2.errors import ConfigError
 from detr_d2.export.writing import FORMATS, check_output, check_packages, export_model

@@ -1,4 +1,7 @@
-"""Write a model as an ONNX file, or as a program of ``torch.export``."""
+"""Write a model as an ONNX file, or as a program of ``torch.export``.
+
+What a program needs to know beside the graph (classes, colours, thresholds) goes with it, so that one file is enough.
+"""
 
 from __future__ import annotations
 
@@ -17,18 +20,22 @@ import torch
 from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
+import detr_d2
+from detr_d2.checkpoint.categories import to_record
 from detr_d2.errors import ConfigError
 from detr_d2.export.graph import INPUT_NAMES, DetrGraph
-from detr_d2.export.metadata import METADATA_KEY, describe_model
 from detr_d2.meta_arch import DetrPanoptic
 
 from detectron2.config import CfgNode
 
+#: The entry of an ONNX file's ``metadata_props`` that holds this as JSON; a ``.pt2`` has it as the extra file
+#: ``detr_d2.json``.
+METADATA_KEY = "detr_d2"
+
 #: Least height and width that a program of torch.export takes, in pixels: res5 must be larger than 1x1.
 MIN_SIDE = 33
 
-
-#: Is told each step as it begins, as exporting takes a minute or more.
+#: Is called with each step as it begins, as exporting takes a minute or more.
 Report = Callable[[str], None]
 
 
@@ -73,6 +80,34 @@ def export_model(
     finally:
         partial.unlink(missing_ok=True)
     return path
+
+
+def describe_model(model: DetrPanoptic, cfg: CfgNode) -> dict[str, Any]:
+    """Plain data about a model.
+
+    Args:
+        model: its classes, thresholds and whether it has masks.
+        cfg: of which the sizes of test images are taken.
+
+    Returns:
+        version of detr_d2; categories, a list whose index is what the graph calls a class, each with id (of the
+        dataset), name, isthing (0 or 1) and color (RGB); has_masks; score_threshold, which the graph is given, one for
+        each class; overlap_threshold, see :func:`detr_d2.modeling.panoptic_map`; min_segment_area in pixels of the
+        original image; instance_score_threshold, of single boxes and masks of things; min_size and max_size, the sides
+        in pixels between which images are resized.
+    """
+    thresholds = model.postprocess
+    return {
+        "version": detr_d2.__version__,
+        "categories": to_record(model.categories),
+        "has_masks": model.mask_head is not None,
+        "score_threshold": thresholds.score_thresholds().tolist(),
+        "overlap_threshold": float(thresholds.overlap_threshold),
+        "min_segment_area": int(thresholds.min_segment_area),
+        "instance_score_threshold": float(thresholds.instance_score_threshold),
+        "min_size": int(cfg.INPUT.MIN_SIZE_TEST),
+        "max_size": int(cfg.INPUT.MAX_SIZE_TEST),
+    }
 
 
 def check_output(path: Path) -> None:
@@ -128,7 +163,7 @@ def _write_torch(
     torch.export.save(program, path, extra_files={f"{METADATA_KEY}.json": description})
 
 
-#: Format to what writes it: the traced graph, names of its outputs, its description, the file, and who is told.
+#: Format to what writes it: the traced graph, names of its outputs, its description, the file, and what reports steps.
 FORMATS: dict[str, Callable[[ExportedProgram, list[str], str, Path, Report], None]] = {
     "onnx": _write_onnx,
     "torch": _write_torch,

@@ -69,7 +69,8 @@ def load_eight_bits(image: Image.Image) -> Image.Image:
     Raises:
         Exception: whatever Pillow raises on broken files.
     """
-    deep_colour, file = _DEEP_COLOUR.fullmatch(_raw_mode(image)), image.fp  # type: ignore[attr-defined]
+    deep_colour = _DEEP_COLOUR.fullmatch(_raw_mode(image))
+    file = getattr(image, "fp", None)  # images that were made or loaded have none
     image.load()
     if _is_deep_grey(image):
         return _like(_shifted_grey(np.asarray(image)), image)

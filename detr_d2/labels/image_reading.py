@@ -31,7 +31,7 @@ def read_whole_image(path: str, image_format: str) -> np.ndarray:
         SpecialFileError: a pipe, a device or a folder is there.
         Exception: whatever Pillow raises on files that aren't there, broken or cut off.
     """
-    with open_regular(_fetched(path)) as file, warnings.catch_warnings():
+    with open_regular(fetched(path)) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about odd EXIF data
         with open_image(file) as image:
             eight_bits = load_eight_bits(image)
@@ -43,7 +43,7 @@ def read_whole_image(path: str, image_format: str) -> np.ndarray:
     return pixels[:, :, None] if pixels.ndim == 2 else pixels
 
 
-def _fetched(path: str | os.PathLike[str]) -> str:
+def fetched(path: str | os.PathLike[str]) -> str:
     """The path of a local file; an address is left to Detectron2, which commands without addresses needn't wait for."""
     path = os.fspath(path)
     if "://" not in path:

@@ -5,58 +5,99 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from detr_d2.arguments import add_opts, number, whole_number
-from detr_d2.errors import USER_ERROR_EXIT_CODE, MissingFileError
-from detr_d2.prediction.image_files import find_images, result_paths
-from detr_d2.prediction.images import ImageError
+from detr_d2.errors import USER_ERROR_EXIT_CODE, ConfigError, MissingFileError
+from detr_d2.prediction.image_files import find_inputs
 from detr_d2.prediction.predictor import Predictor
-from detr_d2.visualization import save_picture
+from detr_d2.prediction.running import Outcome, WholeImages, predict_all
+from detr_d2.prediction.writers import DEFAULT_KINDS, RESULT_FOLDERS, WRITERS
+from detr_d2.wording import counted
 
 _EPILOG = """\
 examples:
   detr-d2 predict model_final.pth photos/ --out results
-  detr-d2 predict model_final.pth 'site/**/*.jpg' --out results --score-threshold 0.7 --classes brick,sand
-  detr-d2 predict detr-r50-panoptic street.jpg --out results --device cpu
+  detr-d2 predict model_final.pth photos.zip 'site/**/*.jpg' @list --out results --write drawing,cvat-xml
+  detr-d2 predict model_final.pth photos/ --out results --score-threshold 0.7 --classes brick,sand
+  find site -name '*.jpg' | detr-d2 predict detr-r50-panoptic - --out results --device cpu
 
-The checkpoint alone is enough: it knows its classes, colours and thresholds. What can't be read is named and skipped;
-the exit code is then 2.
+The checkpoint alone is enough: it knows its classes, colours and thresholds. Folders are searched with all folders in
+them. What can't be read is named and skipped; the exit code is then 2. An interrupted run goes on where it ended.
+
+results, by --write:
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command and its arguments to ``parser``."""
-    parser.description = "Predict images with a trained model; write drawings and files for other programs."
-    parser.epilog = _EPILOG
+    parser.description = "Predict images with a trained model; write drawings, counts and files for other programs."
+    parser.epilog = _EPILOG + "".join(f"  {name:11} {writer.meaning}\n" for name, writer in WRITERS.items())
     parser.add_argument("model", metavar="CHECKPOINT", help="a model_final.pth, or a name such as detr-r50-panoptic")
-    parser.add_argument("inputs", nargs="*", metavar="INPUT", help="images, folders, patterns such as 'site/**/*.jpg'")
+    parser.add_argument(
+        "inputs",
+        nargs="*",
+        metavar="INPUT",
+        help="images, folders, patterns, zips, lists of paths (list.txt, @list), or - for the standard input",
+    )
     parser.add_argument("--out", default="results", metavar="DIR", help="folder of the results (default: results)")
+    parser.add_argument(
+        "--write",
+        type=_kinds,
+        metavar="A,B",
+        help=f"kinds of results, or all (default: {','.join(DEFAULT_KINDS)})",
+    )
+    add_model_arguments(parser)
+    parser.add_argument("--overwrite", action="store_true", help="replace results of other settings in --out")
+    add_opts(parser, "changes to the model's config")
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of which :func:`build_predictor` makes a predictor, beside the checkpoint."""
     probability = number(0, 1, "a number between 0 and 1")
-    parser.add_argument("--score-threshold", type=probability, metavar="P", help="least score, default: the model's")
-    parser.add_argument("--overlap-threshold", type=probability, metavar="P", help="default: the model's")
+    parser.add_argument(
+        "--score-threshold", type=probability, metavar="P", help="least score of a segment (default: the model's)"
+    )
+    parser.add_argument(
+        "--overlap-threshold",
+        type=probability,
+        metavar="P",
+        help="least part of its own mask that is seen of a segment (default: the model's)",
+    )
     parser.add_argument("--classes", default="", metavar="A,B", help="only these classes (default: all)")
     parser.add_argument(
-        "--max-size", type=whole_number(32, 100_000), metavar="N", help="pixels of the long side for the network"
+        "--max-size",
+        type=whole_number(32, 100_000),
+        metavar="N",
+        help="larger images are made smaller for the network, to so many pixels (default: the model's)",
     )
     parser.add_argument("--device", metavar="NAME", help="such as cpu or cuda:1 (default: a GPU if there is one)")
-    add_opts(parser, "changes to the model's config")
+    parser.add_argument(
+        "--batch",
+        type=whole_number(1, 1024),
+        metavar="N",
+        help="images of one size in one forward pass (default: 4 on a GPU, else 1)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Predict what ``args`` name and say what was written."""
     logging.getLogger("fvcore").setLevel(logging.WARNING)
-    found = find_images(args.inputs)
+    out = Path(args.out)
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--out {out} is a file; name a folder.")
+    found = find_inputs(args.inputs, leave_out=[out / name for name in RESULT_FOLDERS])
     for complaint in found.complaints:
         print(f"skipped: {complaint}", file=sys.stderr)
-    if not found.paths:
-        raise MissingFileError(f"{' '.join(args.inputs)} names no image; see above.")
-    results = result_paths(found.paths, Path(args.out))
-    skipped = predict_files(build_predictor(args), found.paths, results)
-    print(f"{len(results) - skipped} of {len(results)} images predicted: {args.out}")
-    return USER_ERROR_EXIT_CODE if skipped or found.complaints else 0
+    if not found.images:
+        raise MissingFileError(f"{' '.join(args.inputs) or 'The command line'} names no image; see above, or --help.")
+    predictor = build_predictor(args)
+    kinds, refused = _possible(args.write, predictor)
+    batch = args.batch or (4 if predictor.model.device.type == "cuda" else 1)
+    outcome = predict_all(WholeImages(predictor), found.images, out, kinds, batch=batch, begins_anew=args.overwrite)
+    print(_summary(outcome, len(found.images), out))
+    return USER_ERROR_EXIT_CODE if outcome.skipped or found.complaints or refused else 0
 
 
 def build_predictor(args: argparse.Namespace) -> Predictor:
@@ -66,21 +107,40 @@ def build_predictor(args: argparse.Namespace) -> Predictor:
         device=args.device,
         score_threshold=args.score_threshold,
         overlap_threshold=args.overlap_threshold,
-        classes=[name for name in args.classes.split(",") if name],
+        classes=[name.strip() for name in args.classes.split(",") if name.strip()],
         max_size=args.max_size,
         opts=args.opts,
     )
 
 
-def predict_files(predictor: Predictor, images: list[Path], results: list[Path]) -> int:
-    """Predicts, draws and writes image by image; returns how many couldn't be read."""
-    skipped = 0
-    for image, result in zip(tqdm(images, unit="image", disable=None), results):
-        try:
-            prediction = predictor(image)
-        except ImageError as error:
-            tqdm.write(f"skipped: {error}", file=sys.stderr)
-            skipped += 1
-            continue
-        save_picture(prediction.draw(), result)
-    return skipped
+def _kinds(text: str) -> list[str]:
+    """The kinds of results that a command line names, each once."""
+    names = list(WRITERS) if text == "all" else [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in WRITERS:
+            raise argparse.ArgumentTypeError(f"{name!r} is no kind of result; there are {', '.join(WRITERS)}, and all")
+    if not names:
+        raise argparse.ArgumentTypeError(f"name some of {', '.join(WRITERS)}, or all")
+    return list(dict.fromkeys(names))
+
+
+def _possible(asked: Sequence[str] | None, predictor: Predictor) -> tuple[list[str], bool]:
+    """The kinds of results that a model can give, and whether one that was asked for is none of them."""
+    kinds = list(asked or DEFAULT_KINDS)
+    if predictor.has_masks:
+        return kinds, False
+    possible = [kind for kind in kinds if not WRITERS[kind].needs_masks]
+    lost = [kind for kind in kinds if WRITERS[kind].needs_masks]
+    if not possible:
+        allowed = ", ".join(name for name, writer in WRITERS.items() if not writer.needs_masks)
+        raise ConfigError(f"--write {','.join(lost)}: the model has no mask head, only boxes; it can give {allowed}.")
+    if lost:
+        print(f"note: the model has no mask head, only boxes; {', '.join(lost)} isn't written.", file=sys.stderr)
+    return possible, bool(lost and asked)
+
+
+def _summary(outcome: Outcome, number: int, out: Path) -> str:
+    details = [f"{outcome.reused} of them by an earlier run"] if outcome.reused else []
+    details += [f"{outcome.skipped} skipped, see above"] if outcome.skipped else []
+    text = f"{outcome.done} of {counted(number, 'image')} predicted{''.join(f', {detail}' for detail in details)}"
+    return f"{text}: {out} has {', '.join(outcome.written)}"

@@ -1,120 +1,220 @@
-"""Images named on a command line: which they are, what is in them, and where their results go."""
+"""Images named on a command line: which they are, and what their results are called."""
 
 from __future__ import annotations
 
 import glob
+import io
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+import sys
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath, PurePosixPath
 
-from detr_d2.errors import ConfigError
+from PIL import UnidentifiedImageError
+
+from detr_d2.errors import ConfigError, UserError
 from detr_d2.files import numbered_names
-from detr_d2.labels.image_decoding import IMAGE_SUFFIXES
+from detr_d2.labels.image_decoding import IMAGE_SUFFIXES, open_image
+from detr_d2.labels.readers.archives import FileTree, folder_tree, has_image_suffix, zip_tree
+from detr_d2.labels.records import MOST_BYTES, FileRef
 
-#: What a result is written as, by its image's suffix; all others become PNG.
+#: What a drawing is written as, by its image's suffix; all others become PNG.
 RESULT_SUFFIXES = {".jpg": ".jpg", ".jpeg": ".jpg"}
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".mts")
+STDIN = "-"
 
 
 @dataclass(frozen=True)
-class FoundImages:
+class FoundImage:
+    """An image to be predicted.
+
+    Args:
+        file: that holds it.
+        name: by which other programs know it: its path in the folder or zip that was named, or its file's name, with
+            folders in front where several would have the same.
+        stem: of its results' names, no other image's; folders are separated by ``/``.
+        content: of the file, where it came through the standard input.
+    """
+
+    file: FileRef
+    name: str
+    stem: str
+    content: bytes | None = field(default=None, repr=False)
+
+    def __str__(self) -> str:
+        return STDIN if self.content is not None else str(self.file)
+
+
+@dataclass(frozen=True)
+class FoundInputs:
     """What the inputs of a command line stand for.
 
     Attributes:
-        paths: the images in the order of the inputs, each once.
+        images: in the order of the inputs, each once.
+        videos: likewise.
         complaints: for each input that stands for nothing, a sentence that says so.
     """
 
-    paths: list[Path]
+    images: list[FoundImage]
+    videos: list[Path]
     complaints: list[str]
 
 
-def find_images(inputs: Sequence[str]) -> FoundImages:
-    """Looks up files, folders (without the folders in them) and patterns such as ``'site/**/*.jpg'``."""
-    found: dict[Path, Path] = {}
-    complaints = []
-    for entry in inputs:
-        paths = _paths_of(os.path.expanduser(entry))
-        if not paths:
-            complaints.append(_complaint(entry))
-        for path in paths:
-            found.setdefault(path.resolve(), path)
-    return FoundImages(list(found.values()), complaints)
+@dataclass(frozen=True)
+class _Candidate:
+    """A file, so many of whose last folders are in its name, and its bytes if it came through the standard input."""
+
+    file: FileRef
+    depth: int = 0
+    content: bytes | None = None
+
+    def path(self) -> PurePath:
+        return PurePosixPath(self.file.member) if self.file.member else self.file.path.absolute()
 
 
-def _paths_of(entry: str) -> list[Path]:
-    path = Path(entry)
-    if path.is_dir():
-        return sorted(file for file in path.iterdir() if _looks_like_image(file))
-    if path.exists():  # before the pattern: [ and ] may be part of a name
-        return [path]
-    return sorted(file for file in map(Path, glob.glob(entry, recursive=True)) if _looks_like_image(file))
-
-
-def _looks_like_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
-
-
-def _complaint(entry: str) -> str:
-    kinds = ", ".join(IMAGE_SUFFIXES)
-    if os.path.isdir(os.path.expanduser(entry)):
-        return f"{entry}: no image in this folder ({kinds})."
-    if glob.has_magic(entry):
-        return f"{entry}: no image matches this pattern ({kinds}); patterns are relative to {os.getcwd()}."
-    return f"{entry}: there is no such file or folder; names are relative to {os.getcwd()}."
-
-
-def result_paths(images: Sequence[Path], output: Path) -> list[Path]:
-    """Where the result of each image goes: ``output`` with the image's name.
-
-    Images of one name from several folders get their folders' names in front (``site-a_01.jpg``); where that isn't
-    enough, a number behind.
+def find_inputs(inputs: Sequence[str], leave_out: Collection[Path] = ()) -> FoundInputs:
+    """Looks up images, folders with all folders in them, patterns, zips, lists and ``-``, the standard input.
 
     Args:
-        images: see :func:`find_images`.
+        inputs: ``photo.jpg``, ``photos/``, ``'site/**/*.jpg'``, ``photos.zip``, ``list.txt`` or ``@list`` with a path
+            on each line, ``-`` for such a list, or for an image.
+        leave_out: folders whose images aren't taken from the folders around them, as results are.
+    """
+    found: dict[FileRef, _Candidate] = {}
+    videos: dict[Path, None] = {}
+    complaints: list[str] = []
+    for entry in inputs:
+        try:
+            for candidate in _candidates(entry, [folder.absolute() for folder in leave_out]):
+                if candidate.file.suffix in VIDEO_SUFFIXES and not candidate.file.member:
+                    videos.setdefault(candidate.file.path)
+                else:
+                    key = FileRef(candidate.file.path.absolute(), candidate.file.member)
+                    found.setdefault(key, candidate)
+        except UserError as error:
+            complaints.append(str(error))
+    return FoundInputs(_named(list(found.values())), list(videos), complaints)
+
+
+def _candidates(entry: str, leave_out: Sequence[Path]) -> Iterator[_Candidate]:
+    if entry == STDIN:
+        yield from _of_stdin(sys.stdin.buffer.read(MOST_BYTES))
+        return
+    path = Path(os.path.expanduser(entry))
+    if path.is_dir():
+        yield from _of_tree(folder_tree(path), entry, leave_out)
+    elif path.suffix.lower() == ".zip":
+        yield from _of_tree(zip_tree(path), entry, ())
+    elif path.exists() and path.suffix.lower() != ".txt":  # before the pattern: [ and ] may be part of a name
+        yield _Candidate(FileRef(path))
+    elif path.exists() or entry.startswith("@"):
+        yield from _of_list(FileRef(path if path.exists() else Path(os.path.expanduser(entry[1:]))))
+    else:
+        yield from _of_pattern(entry)
+
+
+def _of_tree(tree: FileTree, entry: str, leave_out: Sequence[Path]) -> Iterator[_Candidate]:
+    number = 0
+    for name in sorted(tree.files):
+        file = tree.files[name]
+        is_result = any(file.path.absolute().is_relative_to(folder) for folder in leave_out)
+        if has_image_suffix(name) and not is_result and file.path.is_file():  # or a pipe, which would never end
+            number += 1
+            yield _Candidate(file, len(PurePosixPath(name).parts) - 1)
+    if tree.unreadable:
+        raise ConfigError(" ".join(tree.unreadable.values()))
+    if not number:
+        kind = "zip" if tree.path.is_file() else "folder"
+        raise ConfigError(f"{entry}: no image in this {kind} ({', '.join(IMAGE_SUFFIXES)}).")
+
+
+def _of_pattern(entry: str) -> Iterator[_Candidate]:
+    here = f"relative to {os.getcwd()}"
+    paths = sorted(Path(one) for one in glob.glob(os.path.expanduser(entry), recursive=True))
+    paths = [path for path in paths if path.suffix.lower() in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES) and path.is_file()]
+    if not paths and glob.has_magic(entry):
+        kinds = ", ".join(IMAGE_SUFFIXES)
+        raise ConfigError(f"{entry}: no image matches this pattern ({kinds}); patterns are {here}.")
+    if not paths:
+        raise ConfigError(f"{entry}: there is no such file or folder; names are {here}.")
+    yield from (_Candidate(FileRef(path)) for path in paths)
+
+
+def _of_list(file: FileRef) -> Iterator[_Candidate]:
+    """The files that a list names, one a line, relative to the working directory."""
+    lines = file.read().decode("utf-8-sig", "surrogateescape").splitlines()
+    names = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    if not names:
+        raise ConfigError(f"{file}: no path in this list; write one on each line.")
+    yield from (_Candidate(FileRef(Path(os.path.expanduser(name)))) for name in names)
+
+
+def _of_stdin(content: bytes) -> Iterator[_Candidate]:
+    try:
+        with open_image(io.BytesIO(content)) as image:
+            suffix = (image.format or "png").lower()
+    except UnidentifiedImageError:
+        names = [line.strip() for line in content.decode("utf-8", "surrogateescape").splitlines() if line.strip()]
+        if not names:
+            raise ConfigError("-: nothing came through the standard input; send an image, or paths.") from None
+        if b"\0" in content:
+            raise ConfigError(
+                "-: what came through the standard input is neither an image nor a list of paths."
+            ) from None
+        yield from (_Candidate(FileRef(Path(name))) for name in names)
+        return
+    yield _Candidate(FileRef(Path(f"stdin.{suffix}")), content=content)
+
+
+def _named(candidates: Sequence[_Candidate]) -> list[FoundImage]:
+    """The images with their names: of those that would have one name, so many more folders that they differ."""
+    paths = [candidate.path() for candidate in candidates]
+    depths = [candidate.depth for candidate in candidates]
+    deepest = max((len(path.parts) for path in paths), default=0)
+    for _ in range(deepest):
+        names = [_last_parts(path, depth) for path, depth in zip(paths, depths)]
+        counts = Counter(name.casefold() for name in names)
+        if max(counts.values(), default=1) == 1:
+            break
+        depths = [depth + (counts[name.casefold()] > 1) for name, depth in zip(names, depths)]
+    names = [_last_parts(path, depth) for path, depth in zip(paths, depths)]
+    stems = numbered_names([str(PurePosixPath(name).with_suffix("")) for name in names])
+    return [FoundImage(c.file, name, stem, c.content) for c, name, stem in zip(candidates, names, stems)]
+
+
+def _last_parts(path: PurePath, depth: int) -> str:
+    folders = [part for part in path.parts[:-1] if part != path.anchor and part != ".."]
+    return PurePosixPath(*folders[len(folders) - depth if depth < len(folders) else 0 :], path.name).as_posix()
+
+
+def drawing_name(image: FoundImage) -> str:
+    """What an image's drawing is called: its name, as a JPEG or a PNG."""
+    return image.stem + RESULT_SUFFIXES.get(PurePosixPath(image.name).suffix.lower(), ".png")
+
+
+def drawing_paths(images: Sequence[FoundImage], output: Path, option: str = "--output") -> list[Path]:
+    """Where the drawing of each image goes: ``output`` with the image's name.
+
+    Args:
+        images: see :func:`find_inputs`.
         output: a folder, made when the first result is written; or, for one image alone, a ``.jpg`` or ``.png``.
+        option: what names ``output`` on the command line.
 
     Raises:
-        ConfigError: ``output`` is a file but no image's name or stands for several images, or a result would
-            replace one of the images.
+        ConfigError: ``output`` is a file but no image's name or stands for several images, or a drawing would replace
+            one of the images.
     """
     if output.suffix.lower() in (".jpg", ".jpeg", ".png") and not output.is_dir():
         if len(images) > 1:
-            raise ConfigError(f"--output {output} is one file for {len(images)} images; name a folder.")
-        results = [output]
+            raise ConfigError(f"{option} {output} is one file for {len(images)} images; name a folder.")
+        drawings = [output]
     elif output.exists() and not output.is_dir():
-        raise ConfigError(f"--output {output} is a file; name a folder, or a new .jpg or .png for one image.")
+        raise ConfigError(f"{option} {output} is a file; name a folder, or a new .jpg or .png for one image.")
     else:
-        results = [output / name for name in _distinct_names(images)]
-    sources = {path.resolve() for path in images}
-    replaced = [path for path in results if path.resolve() in sources]
+        drawings = [output / drawing_name(image) for image in images]
+    sources = {image.file.path.resolve() for image in images}
+    replaced = [path for path in drawings if path.resolve() in sources]
     if replaced:
-        raise ConfigError(f"{replaced[0]} is one of the images and would be replaced; name another --output.")
-    return results
-
-
-def _distinct_names(images: Sequence[Path]) -> list[str]:
-    resolved = [path.resolve() for path in images]
-    names = [_result_name(path, 0) for path in resolved]
-    for depth in range(1, max((len(path.parts) for path in resolved), default=1) - 1):
-        counts = _count_folded(names)
-        if max(counts.values(), default=1) == 1:
-            return names
-        names = [
-            _result_name(path, depth) if counts[name.casefold()] > 1 else name for path, name in zip(resolved, names)
-        ]
-    return numbered_names(names)
-
-
-def _result_name(path: Path, depth: int) -> str:
-    """The image's name with ``depth`` folders' names in front and the suffix of a result."""
-    folders = list(path.parts[1:-1])[-depth:] if depth else []
-    return "_".join([*folders, path.stem]) + RESULT_SUFFIXES.get(path.suffix.lower(), ".png")
-
-
-def _count_folded(names: Sequence[str]) -> dict[str, int]:
-    """How often each name is there; some file systems take upper for lower case."""
-    counts: dict[str, int] = {}
-    for name in names:
-        counts[name.casefold()] = counts.get(name.casefold(), 0) + 1
-    return counts
+        raise ConfigError(f"{replaced[0]} is one of the images and would be replaced; name another {option}.")
+    return drawings

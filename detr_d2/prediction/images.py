@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image
 
 from detr_d2.errors import UserError
 from detr_d2.labels.image_decoding import load_eight_bits, open_image, orientation_of, turned, unreadable_reason
-from detr_d2.labels.image_reading import read_whole_image, reading_error
+from detr_d2.labels.image_reading import fetched
+from detr_d2.labels.image_size import MOST_PIXELS
+from detr_d2.labels.records import FileRef
 
 ImageLike = Any
 """A path; a Pillow image; an array (H, W, 3) in RGB, (H, W, 4) or (H, W), uint8; a tensor (3, H, W), uint8 or floats
@@ -23,8 +26,11 @@ class ImageError(UserError, ValueError):
     """An image can't be read, or isn't one."""
 
 
-def read_image(path: str | os.PathLike[str]) -> np.ndarray:
+def read_image(file: str | os.PathLike[str] | FileRef) -> np.ndarray:
     """An image's file as a model is given it, turned as its EXIF orientation says; of an animation the first frame.
+
+    Args:
+        file: a path, an address, or a file inside a zip.
 
     Returns:
         (H, W, 3) uint8, RGB.
@@ -32,11 +38,21 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
     Raises:
         ImageError: the file is empty, cut off, larger than Pillow thinks safe, or no image.
     """
+    return read_noted(file)[0]
+
+
+def read_noted(file: str | os.PathLike[str] | FileRef) -> tuple[np.ndarray, str]:
+    """:func:`read_image`, and a sentence where not all of the file is shown; else nothing."""
+    ref = file if isinstance(file, FileRef) else None
+    size = -1
     try:
-        return np.ascontiguousarray(read_whole_image(os.fspath(path), "RGB"))
+        ref = ref or FileRef(Path(fetched(file)))  # type: ignore[arg-type]
+        with ref.open() as opened:
+            size = opened.seek(0, os.SEEK_END)
+            opened.seek(0)
+            return _decoded(opened)
     except Exception as error:  # decoders raise whatever they like on broken files
-        reason = reading_error(path, error)
-        raise ImageError(f"{os.fspath(path)}: can't be read as an image: {reason}.") from error
+        raise ImageError(f"{file}: can't be read as an image: {_reason(error, size)}.") from error
 
 
 def as_rgb(image: ImageLike) -> tuple[np.ndarray, str]:
@@ -54,28 +70,42 @@ def as_rgb(image: ImageLike) -> tuple[np.ndarray, str]:
     if isinstance(image, str | os.PathLike):
         return read_image(image), Path(image).name
     if isinstance(image, bytes):
-        return _of_bytes(image), ""
+        return image_of_bytes(image), ""
     if isinstance(image, Image.Image):
-        name = os.path.basename(str(getattr(image, "filename", "")))
-        return _of_pillow(image), name
+        return _upright(image), os.path.basename(str(getattr(image, "filename", "")))
     if hasattr(image, "detach"):
         return _of_tensor(image), ""
     return _of_array(np.asarray(image)), ""
 
 
-def _of_bytes(content: bytes) -> np.ndarray:
+def image_of_bytes(content: bytes) -> np.ndarray:
+    """As :func:`read_image`, of the bytes of an image's file."""
     try:
-        with open_image(io.BytesIO(content)) as image:
-            return _of_pillow(image)
+        return _decoded(io.BytesIO(content))[0]
     except Exception as error:  # decoders raise whatever they like on broken files
-        raise ImageError(
-            f"{len(content)} bytes can't be read as an image: {unreadable_reason(error, len(content))}."
-        ) from error
+        reason = _reason(error, len(content))
+        raise ImageError(f"{len(content)} bytes can't be read as an image: {reason}.") from error
 
 
-def _of_pillow(image: Image.Image) -> np.ndarray:
+def _decoded(file: IO[bytes]) -> tuple[np.ndarray, str]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about odd EXIF data, and about images that are large
+        with open_image(file) as image:
+            pixels = _upright(image)
+            # Phones keep a second, smaller image in their JPEGs, which nobody thinks of as an animation.
+            frames = getattr(image, "n_frames", 1) if image.format in ("GIF", "WEBP", "PNG", "TIFF") else 1
+    return pixels, f"has {frames} frames; the first one is used" if frames > 1 else ""
+
+
+def _upright(image: Image.Image) -> np.ndarray:
     upright = turned(load_eight_bits(image), orientation_of(image))
-    return np.asarray(upright if upright.mode == "RGB" else upright.convert("RGB"))
+    return np.ascontiguousarray(upright if upright.mode == "RGB" else upright.convert("RGB"))
+
+
+def _reason(error: Exception, size: int) -> str:
+    if isinstance(error, Image.DecompressionBombError):
+        return f"it has more than {MOST_PIXELS:,} pixels; predict it by tiles with --tile 1024, or make it smaller"
+    return unreadable_reason(error, size)
 
 
 def _of_tensor(image: Any) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Collection, Sequence
 from typing import Any, cast
@@ -128,6 +129,26 @@ class Predictor:
             found = Prediction.from_output(image, output, self.categories, min_score=self._min_score, name=name)
             predictions.append(found.only(self.classes) if self.classes else found)
         return predictions
+
+    def settings(self) -> dict[str, Any]:
+        """All that predictions depend on, by names that a user knows; weights and config as digests."""
+        digest = hashlib.sha256()
+        for name, values in self.model.state_dict().items():
+            digest.update(name.encode())
+            digest.update(values.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        settings = self.cfg.MODEL.clone()
+        settings.defrost()
+        settings.WEIGHTS = settings.DEVICE = ""  # another place or machine, but the same model
+        parts = [repr(self.categories), settings.dump(), self.cfg.INPUT.dump()]
+        thresholds = self.model.postprocess
+        return {
+            "model": digest.hexdigest()[:16],
+            "score threshold": thresholds.score_thresholds().tolist(),
+            "overlap threshold": thresholds.overlap_threshold,
+            "classes": list(self.classes),
+            "max size": self.cfg.INPUT.MAX_SIZE_TEST,
+            "config": hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16],
+        }
 
     def __repr__(self) -> str:
         things = sum(category.is_thing for category in self.categories)

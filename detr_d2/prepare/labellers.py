@@ -34,22 +34,28 @@ def find_labeller(what: str, settings: StuffSettings) -> Labeller:
 
 
 class WeightsLabeller:
-    """A panoptic model of this project; see :func:`find_labeller`."""
+    """A panoptic model of this project; see :func:`find_labeller`.
 
-    def __init__(self, weights: str, score: float, overrides: Sequence[str] = ()) -> None:
+    Args:
+        weights: what ``MODEL.WEIGHTS`` takes.
+        score: least score of a segment; None: the weights' own.
+        overrides: of their config.
+    """
+
+    def __init__(self, weights: str, score: float | None, overrides: Sequence[str] = ()) -> None:
         file = read_weights(weights)
-        options = ("MODEL.DETR.SCORE_THRESHOLD", str(score), *overrides)
+        options = (*(() if score is None else ("MODEL.DETR.SCORE_THRESHOLD", str(score))), *overrides)
         self._cfg = config_of(file, options)
         if not self._cfg.MODEL.DETR.MASK_ON:
             raise WeightsError(
                 f"{weights} ({file.origin}) finds boxes only. Give a panoptic model, for example detr-r50-panoptic."
             )
         self._cfg.MODEL.DETR.PANOPTIC_ON, self._cfg.MODEL.DETR.INSTANCE_ON = True, False
-        self._categories = categories_of(self._cfg.DATASETS.TEST[0])
-        self.stuff_names = tuple(category.name for category in self._categories if not category.is_thing)
+        self.categories = categories_of(self._cfg.DATASETS.TEST[0])
+        self.stuff_names = tuple(category.name for category in self.categories if not category.is_thing)
         settings = self._cfg.MODEL.clone()
         settings.WEIGHTS = settings.DEVICE = ""  # another place or machine, but the same model
-        parts = [repr(options), repr(self._categories), settings.dump(), self._cfg.INPUT.dump()]
+        parts = [repr(options), repr(self.categories), settings.dump(), self._cfg.INPUT.dump()]
         self.identity = digest_of([*_bytes_of(file.weights), *(part.encode() for part in parts)])
 
     def open(self) -> Callable[[np.ndarray], Answer]:
@@ -60,7 +66,7 @@ class WeightsLabeller:
 
         def label(pixels: np.ndarray) -> Answer:
             ids, segments = predictor(np.ascontiguousarray(pixels[:, :, ::-1]))["panoptic_seg"]
-            named = [(segment, self._categories[segment["category_id"]]) for segment in segments]
+            named = [(segment, self.categories[segment["category_id"]]) for segment in segments]
             return answer_of(
                 ids.cpu().numpy(),
                 [segment["id"] for segment, _ in named],

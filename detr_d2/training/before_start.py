@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from detr_d2.check.before_training import check_before_training
 from detr_d2.checkpoint import model_categories
-from detr_d2.checkpoint.places import find_model_weights, is_address, last_checkpoint
-from detr_d2.config import check_device
-from detr_d2.config_agreement import check_architecture, check_model, check_schedule
+from detr_d2.checkpoint.paths import find_model_weights, is_address, last_checkpoint
+from detr_d2.config import check_architecture, check_device, check_model, check_schedule
 from detr_d2.errors import ConfigError
 from detr_d2.training.output_folder import check_output_folder
 from detr_d2.training.setup import check_training

@@ -18,9 +18,8 @@ from urllib.parse import urlparse
 import torch
 
 from detr_d2.backend import backend_report
-from detr_d2.checkpoint.places import LAST_CHECKPOINT, last_checkpoint
-from detr_d2.config import load_config
-from detr_d2.config_agreement import check_schedule
+from detr_d2.checkpoint.paths import LAST_CHECKPOINT, last_checkpoint
+from detr_d2.config import check_schedule, load_config
 from detr_d2.errors import ConfigError, UserError
 from detr_d2.training.exhaustion import explaining_exhaustion
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from detr_d2.config_values import check_values
+from detr_d2.config import check_values
 from detr_d2.data import dataset_metadata
 
 from detectron2.config import CfgNode

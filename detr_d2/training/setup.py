@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from detr_d2.config_values import check_values
+from detr_d2.config import check_values
 from detr_d2.data import DetrPanopticDatasetMapper, dataset_metadata
 from detr_d2.data.train_loader import build_train_mapper
 from detr_d2.errors import ConfigError

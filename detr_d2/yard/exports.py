@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import shapely
 from PIL import Image
 from tqdm import tqdm
 
 from ..data.new_folder import new_folder
 from ..files import write_text, write_whole
+from ..labels.outlines import polygons_of
 from ..labels.run_lengths import run_lengths
 from .dataset import Labels, save_photo, save_segments, shape_of, write_instances, write_panoptic
 from .scene import STUFF, STUFF_COLORS, THINGS, Scene, make_scene
@@ -96,27 +96,6 @@ def _labels(scene: Scene) -> list[dict[str, Any]]:
             measured = {"area": float(shape["area"]), "bbox": [float(side) for side in shape["bbox"]]}
             labels.append({**_OPTIONS, "category_id": THINGS.index(name) + 1, **label, **measured})
     return labels
-
-
-def polygons_of(mask: np.ndarray) -> list[list[float]]:
-    """Polygons along the edges of a mask's pixels, without holes, each x0, y0, x1, y1, ...; drawn, they are the mask.
-
-    Args:
-        mask: (H, W) bool.
-    """
-    y, x = np.nonzero(np.diff(mask.astype(np.int8), axis=1, prepend=0, append=0))  # ends of runs, two by two
-    runs = shapely.box(x[::2], y[::2], x[1::2], y[::2] + 1)
-    pieces, polygons = list(shapely.get_parts(shapely.unary_union(runs))), []
-    while pieces:
-        piece = pieces.pop()
-        if piece.geom_type == "Polygon" and piece.interiors:
-            left, low, right, high = piece.bounds
-            column = int(piece.interiors[0].bounds[0] + piece.interiors[0].bounds[2]) // 2  # through the hole
-            for half in (shapely.box(left, low, column, high), shapely.box(column, low, right, high)):
-                pieces += shapely.get_parts(piece & half).tolist()
-        elif piece.geom_type == "Polygon":
-            polygons.append(np.asarray(piece.exterior.simplify(0).coords)[:-1].ravel().tolist())
-    return polygons
 
 
 def _save_stuff(scene: Scene, path: Path) -> None:

@@ -19,7 +19,7 @@ from torch import nn
 from detr_d2.acceleration import ACCELERATIONS, accelerate_
 from detr_d2.data import DetrPanopticDatasetMapper
 from detr_d2.meta_arch import DetrPanoptic
-from tests.test_export import decided
+from tests.made_models import decided
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog

@@ -14,6 +14,7 @@ from detr_d2 import get_config_file, load_config
 from detr_d2.cli import main as detr_d2_command
 from detr_d2.data.registration_config import register_file
 from detr_d2.errors import ConfigError, DatasetError, MissingFileError, UserError, run_command
+from tests.special_files import make_special
 
 from detectron2.config import get_cfg
 
@@ -263,13 +264,7 @@ def test_files_that_are_no_text_are_refused(tmp_path):
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "device"])
 def test_special_files_are_refused(tmp_path, kind):
-    path = tmp_path / "config.yaml"
-    if kind == "pipe":
-        os.mkfifo(path)
-    elif kind == "folder":
-        path.mkdir()
-    else:
-        path.symlink_to("/dev/zero")
+    make_special(tmp_path / "config.yaml", kind)
     write(tmp_path / "child.yaml", "_BASE_: config.yaml\n")
 
     for name in ("config.yaml", "child.yaml"):

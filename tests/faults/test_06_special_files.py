@@ -215,12 +215,12 @@ def test_registered_labels_that_are_no_file_are_refused(make: Maker, tmp_path: P
 
 @pytest.mark.parametrize("make", [pipe, endless_device])
 def test_images_named_on_a_command_line_are_refused(make: Maker, tmp_path: Path) -> None:
-    from detr_d2.prediction.image_files import find_images
+    from detr_d2.prediction.image_files import find_inputs
     from detr_d2.prediction.images import ImageError, read_image
 
     make(tmp_path / "a.png")
     Image.new("RGB", (4, 4)).save(tmp_path / "b.png")
 
-    assert [path.name for path in find_images([str(tmp_path)]).paths] == ["b.png"]
+    assert [image.name for image in find_inputs([str(tmp_path)]).images] == ["b.png"]
     with pytest.raises(ImageError, match=r"a\.png"):
         read_image(tmp_path / "a.png")

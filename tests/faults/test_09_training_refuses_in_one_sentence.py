@@ -22,7 +22,8 @@ import yaml
 from PIL import Image
 
 from detr_d2 import load_config
-from detr_d2.config_values import ALLOWED, check_values
+from detr_d2.config import check_values
+from detr_d2.config.values import ALLOWED
 from detr_d2.errors import ConfigError, DivergenceError, UserError
 
 import detectron2
@@ -277,7 +278,7 @@ def test_a_diverging_training_names_iteration_losses_and_images(train):
 
 
 def test_a_loss_that_is_not_finite_is_named(tiny_config):
-    from detr_d2.divergence import refuse_non_finite
+    from detr_d2.training_step import refuse_non_finite
 
     from detectron2.utils.events import EventStorage
 
@@ -661,16 +662,16 @@ def _group_of(folder: Path) -> int:
 
 
 def test_an_interruption_waits_for_the_checkpoint_that_is_being_written(tmp_path, monkeypatch):
-    from detr_d2.checkpoint import writing
+    from detr_d2.checkpoint import formats
 
     def save(content: Any, file: Any) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         file.write(b"whole")
 
-    monkeypatch.setattr(writing.torch, "save", save)
+    monkeypatch.setattr(formats.torch, "save", save)
 
     with pytest.raises(KeyboardInterrupt):
-        writing.write_checkpoint({}, tmp_path / "model.pth")
+        formats.write_checkpoint({}, tmp_path / "model.pth")
 
     assert (tmp_path / "model.pth").read_bytes() == b"whole"
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -157,7 +157,7 @@ def test_names_that_say_nothing_of_images_are_warned_of_at_once(tmp_path: Path) 
 
 @pytest.mark.parametrize("suffix", IMAGE_SUFFIXES)
 def test_images_of_every_suffix_are_taken_by_check_prepare_and_demo(suffix: str, tmp_path: Path) -> None:
-    from detr_d2.prediction.image_files import find_images
+    from detr_d2.prediction.image_files import find_inputs
 
     name = f"a{suffix}"
     kind = "JPEG" if suffix == ".jfif" else Image.registered_extensions()[suffix]
@@ -166,7 +166,7 @@ def test_images_of_every_suffix_are_taken_by_check_prepare_and_demo(suffix: str,
 
     assert check(labels)[0] == 0
     assert detr_d2("prepare", "--coco", folder, "--out", tmp_path / "out", "--workers", "1").returncode == 0
-    assert [path.name for path in find_images([str(folder / "images")]).paths] == [name]
+    assert [image.name for image in find_inputs([str(folder / "images")]).images] == [name]
 
 
 def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:

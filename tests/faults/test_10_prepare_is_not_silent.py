@@ -131,6 +131,16 @@ def test_xml_is_read_in_whatever_encoding_it_is(
     assert "1 segments of 1 classes of things" in capsys.readouterr().out
 
 
+def assert_one_answer(export: Path, folder: Path) -> None:
+    """What check calls an error prepare reports under the same code."""
+    assert check(export, "--json", folder / "faults.json") == 1
+    assert prepare("--cvat", export, "--val", "0", "--out", folder / "made") == 0
+
+    codes = {one["code"] for one in read_json(folder / "faults.json")["faults"] if one["severity"] == "error"}
+    notes = read_json(folder / "made" / "report.json")["notes"]
+    assert len(codes) == 1 and codes <= set(notes)
+
+
 # Sizes.
 
 
@@ -141,13 +151,8 @@ def test_a_size_that_no_image_has_is_an_error_in_xml(
     content = xml(BOX).decode().replace('width="40"', f'width="{width}"').encode()
     export = xml_export(tmp_path / "exports", content)
 
-    assert check(export, "--json", tmp_path / "faults.json") == 1
-    assert prepare("--cvat", export, "--val", "0", "--out", tmp_path / "made") == 0
-
+    assert_one_answer(export, tmp_path)
     capsys.readouterr()
-    codes = {one["code"] for one in read_json(tmp_path / "faults.json")["faults"] if one["severity"] == "error"}
-    notes = read_json(tmp_path / "made" / "report.json")["notes"]
-    assert len(codes) == 1 and codes <= set(notes)
 
 
 @pytest.mark.parametrize("width", [10**9, 10**30, -40, 0, "40", None, 40.5, True])
@@ -159,13 +164,8 @@ def test_a_size_that_no_image_has_is_an_error_in_coco_too(
     content["images"][0]["width"] = width
     (export / "coco.json").write_text(json.dumps(content))
 
-    assert check(export, "--json", tmp_path / "faults.json") == 1
-    assert prepare("--cvat", export, "--val", "0", "--out", tmp_path / "made") == 0
-
+    assert_one_answer(export, tmp_path)
     capsys.readouterr()
-    codes = {one["code"] for one in read_json(tmp_path / "faults.json")["faults"] if one["severity"] == "error"}
-    notes = read_json(tmp_path / "made" / "report.json")["notes"]
-    assert len(codes) == 1 and codes <= set(notes)
 
 
 def test_the_largest_image_is_the_same_for_check_and_prepare(tmp_path: Path) -> None:

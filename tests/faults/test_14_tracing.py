@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from detr_d2.backend import backend_report
 from detr_d2.meta_arch import DetrPanoptic
-from tests.test_export import decided
+from tests.made_models import decided
 
 from detectron2.config import CfgNode
 

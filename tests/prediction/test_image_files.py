@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import sys
+import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from detr_d2.errors import ConfigError
-from detr_d2.prediction.image_files import find_images, result_paths
+from detr_d2.prediction.image_files import FoundImage, FoundInputs, drawing_paths, find_inputs
 from detr_d2.prediction.images import ImageError, read_image
 
 
@@ -20,27 +24,68 @@ def make(*paths: Path) -> list[Path]:
     return list(paths)
 
 
-def test_pictures_of_files_folders_and_patterns_are_found_once(tmp_path: Path) -> None:
+def paths_of(found: FoundInputs) -> list[Path]:
+    return [image.file.path for image in found.images]
+
+
+def images_at(*paths: Path) -> list[FoundImage]:
+    return find_inputs([str(path) for path in make(*paths)]).images
+
+
+def test_images_of_files_folders_and_patterns_are_found_once(tmp_path: Path) -> None:
     a, b, c = make(tmp_path / "x" / "a.jpg", tmp_path / "x" / "B.JPEG", tmp_path / "x" / "deep" / "c.tif")
-    (tmp_path / "x" / "notes.txt").write_text("no picture")
+    (tmp_path / "x" / "notes.md").write_text("no image")
     make(tmp_path / "x" / ".hidden.jpg")
 
-    found = find_images([str(a), str(tmp_path / "x"), str(tmp_path / "x" / "*"), str(tmp_path / "x" / "**" / "*.tif")])
+    found = find_inputs([str(a), str(tmp_path / "x"), str(tmp_path / "x" / "*"), str(tmp_path / "x" / "**" / "*.tif")])
 
-    assert found.paths == [a, b, c]
+    assert paths_of(found) == [a, b, c]
+    assert [image.name for image in found.images] == ["a.jpg", "B.JPEG", "deep/c.tif"]
     assert found.complaints == []
+
+
+def test_zips_lists_and_the_standard_input_name_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = make(tmp_path / "a.png", tmp_path / "b.png")
+    with zipfile.ZipFile(tmp_path / "c.zip", "w") as archive:
+        archive.write(a, "day/c.png")
+        archive.writestr("readme.txt", "no image")
+    (tmp_path / "list").write_text(f"# mine\n{a}\n\n")
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(f"{b}\n".encode())))
+
+    found = find_inputs([str(tmp_path / "c.zip"), f"@{tmp_path / 'list'}", "-"])
+
+    assert [image.name for image in found.images] == ["day/c.png", "a.png", "b.png"]
+    assert read_image(found.images[0].file).shape == (4, 6, 3)
+
+
+def test_standard_input_may_be_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (a,) = make(tmp_path / "a.png")
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(a.read_bytes())))
+
+    (image,) = find_inputs(["-"]).images
+
+    assert (image.name, image.stem, image.content) == ("stdin.png", "stdin", a.read_bytes())
+
+
+def test_videos_are_apart_and_results_are_left_out(tmp_path: Path) -> None:
+    (a, _) = make(tmp_path / "a.png", tmp_path / "out" / "drawings" / "a.png")
+    (tmp_path / "b.MP4").write_bytes(b"")
+
+    found = find_inputs([str(tmp_path), str(tmp_path / "b.MP4")], leave_out=[tmp_path / "out" / "drawings"])
+
+    assert paths_of(found) == [a] and found.videos == [tmp_path / "b.MP4"]
 
 
 def test_file_named_like_a_pattern_is_found(tmp_path: Path) -> None:
     (strange,) = make(tmp_path / "shot [1].jpg")
 
-    assert find_images([str(strange)]).paths == [strange]
+    assert paths_of(find_inputs([str(strange)])) == [strange]
 
 
 def test_inputs_that_stand_for_nothing_are_named(tmp_path: Path) -> None:
-    found = find_images([str(tmp_path / "no.jpg"), str(tmp_path), str(tmp_path / "*.jpg")])
+    found = find_inputs([str(tmp_path / "no.jpg"), str(tmp_path), str(tmp_path / "*.jpg")])
 
-    assert found.paths == []
+    assert paths_of(found) == []
     assert [complaint.split(": ")[1].split(" (")[0].split(";")[0] for complaint in found.complaints] == [
         "there is no such file or folder",
         "no image in this folder",
@@ -52,7 +97,7 @@ def test_home_folder_may_be_written_as_a_tilde(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("HOME", str(tmp_path))
     (picture,) = make(tmp_path / "a.png")
 
-    assert find_images(["~/a.png"]).paths == [picture]
+    assert paths_of(find_inputs(["~/a.png"])) == [picture]
 
 
 def test_picture_is_turned_as_exif_says_and_in_rgb(tmp_path: Path) -> None:
@@ -91,49 +136,42 @@ def test_unreadable_pictures_are_named_with_the_reason(tmp_path: Path) -> None:
             read_image(tmp_path / name)
 
 
-def test_results_keep_their_pictures_names_and_are_jpg_or_png(tmp_path: Path) -> None:
-    pictures = [tmp_path / "a.jpg", tmp_path / "b.JPEG", tmp_path / "c.webp"]
+def test_drawings_keep_their_images_names_and_are_jpg_or_png(tmp_path: Path) -> None:
+    images = images_at(tmp_path / "a.jpg", tmp_path / "b.JPEG", tmp_path / "c.webp")
 
-    assert [path.name for path in result_paths(pictures, tmp_path / "out")] == ["a.jpg", "b.jpg", "c.png"]
+    assert [path.name for path in drawing_paths(images, tmp_path / "out")] == ["a.jpg", "b.jpg", "c.png"]
 
 
-def test_results_of_pictures_of_one_name_do_not_meet(tmp_path: Path) -> None:
-    pictures = [
+def test_images_of_one_name_have_names_and_stems_of_their_own(tmp_path: Path) -> None:
+    images = images_at(
         tmp_path / "one" / "site" / "a.jpg",
         tmp_path / "two" / "site" / "A.jpg",
         tmp_path / "two" / "site" / "b.jpg",
         tmp_path / "c.png",
         tmp_path / "c.bmp",
-    ]
+        tmp_path / "c_2.png",
+    )
 
-    names = [path.name for path in result_paths(pictures, tmp_path / "out")]
-
-    assert names[:3] == ["one_site_a.jpg", "two_site_A.jpg", "b.jpg"]
-    assert len({name.casefold() for name in names}) == 5
-    assert all(path.parent == tmp_path / "out" for path in result_paths(pictures, tmp_path / "out"))
-
-
-def test_results_of_clashing_prefixes_are_numbered(tmp_path: Path) -> None:
-    pictures = [Path("/c.png"), Path("/c.bmp"), Path("/c_2.png")]
-
-    assert [path.name for path in result_paths(pictures, tmp_path)] == ["c.png", "c_3.png", "c_2.png"]
+    names = [image.name for image in images]
+    assert names == ["one/site/a.jpg", "two/site/A.jpg", "b.jpg", "c.png", "c.bmp", "c_2.png"]
+    assert [image.stem for image in images] == ["one/site/a", "two/site/A", "b", "c", "c_3", "c_2"]
 
 
-def test_one_picture_may_have_a_file_for_its_result(tmp_path: Path) -> None:
-    assert result_paths([Path("a.jpg")], tmp_path / "drawn.png") == [tmp_path / "drawn.png"]
+def test_one_image_may_have_a_file_for_its_drawing(tmp_path: Path) -> None:
+    a, b = images_at(tmp_path / "a.jpg", tmp_path / "b.jpg")
+
+    assert drawing_paths([a], tmp_path / "drawn.png") == [tmp_path / "drawn.png"]
     with pytest.raises(ConfigError, match="one file for 2 images"):
-        result_paths([Path("a.jpg"), Path("b.jpg")], tmp_path / "drawn.png")
+        drawing_paths([a, b], tmp_path / "drawn.png")
 
 
-def test_results_never_replace_a_picture(tmp_path: Path) -> None:
-    pictures = make(tmp_path / "a.png", tmp_path / "b.png")
-
+def test_drawings_never_replace_an_image(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"a\.png is one of the images"):
-        result_paths(pictures, tmp_path)
+        drawing_paths(images_at(tmp_path / "a.png", tmp_path / "b.png"), tmp_path)
 
 
 def test_output_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
 
     with pytest.raises(ConfigError, match="is a file; name a folder"):
-        result_paths([Path("a.jpg")], tmp_path / "notes.txt")
+        drawing_paths(images_at(tmp_path / "a.jpg"), tmp_path / "notes.txt")

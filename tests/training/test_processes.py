@@ -20,7 +20,7 @@ from types import SimpleNamespace
 import torch
 
 import detr_d2
-from detr_d2.scalars import log_scalars, mean_over_processes
+from detr_d2.training_step import log_scalars, mean_over_processes
 from detr_d2.training.early_stopping import EarlyStop, EarlyStopping
 from detr_d2.training.evaluation_log import EvaluationLog
 from detr_d2.training.metric import Metric

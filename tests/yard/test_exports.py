@@ -8,15 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
-from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from detr_d2.data import read_panoptic_png
 from detr_d2.errors import DatasetError
-from detr_d2.yard.exports import BRUSHED, EXPORTS, polygons_of, write_yard_exports
+from detr_d2.yard.exports import BRUSHED, EXPORTS, write_yard_exports
 from detr_d2.yard.scene import THINGS, make_scene
 
 
@@ -30,17 +26,6 @@ def annotations_of(exports: Path, name: str) -> dict[str, Any]:
     text = (exports / "cvat" / name / "annotations" / "instances_default.json").read_text()
     content: dict[str, Any] = json.loads(text)
     return content
-
-
-@given(arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))))
-@settings(max_examples=200, deadline=None)
-def test_polygons_drawn_by_pycocotools_are_the_mask(mask: np.ndarray) -> None:
-    polygons = polygons_of(mask)
-
-    drawn = np.zeros_like(mask)
-    if polygons:
-        drawn = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, *mask.shape))).astype(bool)
-    assert (drawn == mask).all()
 
 
 def test_outlines_show_the_scene_when_the_nearer_one_wins() -> None:

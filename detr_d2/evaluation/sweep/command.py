@@ -14,10 +14,10 @@ from tabulate import tabulate
 from detr_d2.arguments import number
 from detr_d2.checkpoint.categories import describe_difference
 from detr_d2.checkpoint.convert_command import convert
+from detr_d2.checkpoint.formats import write_checkpoint
 from detr_d2.checkpoint.model_file import load_model
-from detr_d2.checkpoint.places import weight_files
+from detr_d2.checkpoint.paths import weight_files
 from detr_d2.checkpoint.reading import read_weights
-from detr_d2.checkpoint.writing import write_checkpoint
 from detr_d2.data import Category, DetrPanopticDatasetMapper, categories_of, register_from_config
 from detr_d2.data.registration import dataset_files, image_files
 from detr_d2.errors import ConfigError, DatasetError, WeightsError

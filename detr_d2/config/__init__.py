@@ -1,0 +1,41 @@
+"""Configuration: the keys that this project adds to Detectron2's, the values that each may have, and reading both."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..lazy import lazy_names
+
+if TYPE_CHECKING:
+    from .agreement import check_architecture, check_device, check_model, check_schedule
+    from .files import parse_yaml, read_config, read_yaml
+    from .keys import add_detr_config
+    from .loading import configs_folder, get_config_file, load_config, override_
+    from .values import check_values
+
+__all__ = [
+    "add_detr_config",
+    "check_architecture",
+    "check_device",
+    "check_model",
+    "check_schedule",
+    "check_values",
+    "configs_folder",
+    "get_config_file",
+    "load_config",
+    "override_",
+    "parse_yaml",
+    "read_config",
+    "read_yaml",
+]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "agreement": ("check_architecture", "check_device", "check_model", "check_schedule"),
+        "files": ("parse_yaml", "read_config", "read_yaml"),
+        "keys": ("add_detr_config",),
+        "loading": ("configs_folder", "get_config_file", "load_config", "override_"),
+        "values": ("check_values",),
+    },
+)

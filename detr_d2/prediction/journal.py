@@ -1,0 +1,158 @@
+"""What is predicted already, one line an image, so that an interrupted run goes on and nothing stays in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from detr_d2.errors import ConfigError
+from detr_d2.labels.records import FileRef
+from detr_d2.prediction.image_files import FoundImage
+
+FILE_NAME = "journal.jsonl"
+
+Entry = dict[str, Any]
+
+
+def image_key(image: FoundImage) -> str:
+    """Names an image's file in the state that it is in, and what its results are called; another key, other results."""
+    digest = hashlib.sha256(f"{image.name}\n{image.stem}\n{image.file}".encode("utf-8", "surrogatepass"))
+    if image.content is not None:
+        digest.update(image.content)
+        return digest.hexdigest()[:32]
+    try:
+        state = image.file.path.stat()
+    except OSError:  # reading it says what is wrong
+        return digest.hexdigest()[:32]
+    digest.update(f"{state.st_size}:{state.st_mtime_ns}".encode())
+    return digest.hexdigest()[:32]
+
+
+class _Known(NamedTuple):
+    """Of a finished image, by its stem: its key, the file that it is in, and where its line begins."""
+
+    key: str
+    source: str
+    offset: int
+
+
+class Journal:
+    """The finished images of a folder of results, in the order in which they were finished.
+
+    Args:
+        folder: of the results.
+        settings: all that results depend on beside the image, by names that a user knows.
+        begins_anew: forget what was made with other settings; the files of those results are removed.
+
+    Raises:
+        ConfigError: the folder has results of other settings.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any], begins_anew: bool = False) -> None:
+        self._path = folder / FILE_NAME
+        self._folder = folder
+        self._known: dict[str, _Known] = {}
+        header = json.dumps(settings, sort_keys=True)
+        if self._path.is_file():
+            with self._path.open("rb") as file:
+                known = file.readline().decode("utf-8", "replace").rstrip("\n")
+            if known == header:
+                self._read()
+            elif begins_anew:
+                self._remove_results()
+            else:
+                self._refuse(known, settings)
+        folder.mkdir(parents=True, exist_ok=True)
+        if not self._path.is_file():
+            self._path.write_text(header + "\n", encoding="utf-8")
+        self._file: BinaryIO = self._path.open("r+b")
+        self._file.seek(0, os.SEEK_END)
+
+    def _read(self) -> None:
+        """Looks for finished images whose files are there; a line that broke off when a run ended is cut away."""
+        with self._path.open("r+b") as file:
+            offset = len(file.readline())
+            for line in file:
+                try:
+                    key, entry = json.loads(line)
+                    is_whole = all((self._folder / name).is_file() for name in entry["files"])
+                except (ValueError, TypeError, KeyError):
+                    break
+                if is_whole:
+                    self._note(key, entry, offset)
+                offset += len(line)
+            file.truncate(offset)
+
+    def _note(self, key: str, entry: Entry, offset: int) -> None:
+        self._known.pop(entry["stem"], None)
+        self._known[entry["stem"]] = _Known(key, entry["source"], offset)
+
+    def _refuse(self, known: str, settings: Mapping[str, Any]) -> None:
+        try:
+            before = json.loads(known)
+            changed = [key for key in settings if before.get(key) != settings[key]]
+        except (ValueError, AttributeError):
+            before, changed = {}, []
+        shown = ", ".join(f"{key} was {before.get(key)!r}, now {settings[key]!r}" for key in changed)
+        raise ConfigError(
+            f"{self._folder} has results of other settings ({shown or 'its journal can not be read'}). "
+            "Name another folder, or add --overwrite to replace them."
+        )
+
+    def _remove_results(self) -> None:
+        self._read()
+        for entry in self.entries():
+            for name in entry["files"]:
+                (self._folder / name).unlink(missing_ok=True)
+        self._known.clear()
+        self._path.unlink()
+
+    def has(self, image: FoundImage) -> bool:
+        """Whether an image is finished, and its file is still as it was then.
+
+        Raises:
+            ConfigError: the folder has a result of this name, of another image.
+        """
+        known = self._known.get(image.stem)
+        if known is None:
+            return False
+        if known.source != _source(image):
+            raise ConfigError(
+                f"{self._folder} has results called {image.stem} already, of {known.source}; those of {image} would "
+                "replace them. Name another folder, or predict both in one run."
+            )
+        return known.key == image_key(image)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def add(self, image: FoundImage, entry: Entry) -> None:
+        """Notes an image whose files are there.
+
+        Args:
+            image: that is finished.
+            entry: plain data; "files" are the names of the image's own files in the folder.
+        """
+        key, entry = image_key(image), {**entry, "stem": image.stem, "source": _source(image)}
+        self._note(key, entry, self._file.tell())
+        self._file.write(f"{json.dumps([key, entry], allow_nan=False)}\n".encode())
+        self._file.flush()
+
+    def entries(self) -> Iterator[Entry]:
+        """What was noted, read one at a time; of an image that was predicted twice the later one."""
+        with self._path.open("rb") as file:
+            for known in self._known.values():
+                file.seek(known.offset)
+                yield json.loads(file.readline())[1]
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+def _source(image: FoundImage) -> str:
+    return str(image) if image.content is not None else str(FileRef(image.file.path.absolute(), image.file.member))

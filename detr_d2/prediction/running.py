@@ -1,0 +1,192 @@
+"""Images to results in a folder: as they are made, and an interrupted run goes on."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+from tqdm import tqdm
+
+from detr_d2.data import Category
+from detr_d2.prediction.image_files import FoundImage
+from detr_d2.prediction.images import ImageError, image_of_bytes, read_noted
+from detr_d2.prediction.journal import Journal
+from detr_d2.prediction.pipeline import overlapped
+from detr_d2.prediction.prediction import Prediction
+from detr_d2.prediction.predictor import Predictor
+from detr_d2.prediction.writers import add_all, finish_all
+
+Written = TypeVar("Written")
+
+
+class LoadedImage(NamedTuple):
+    """An image that was read.
+
+    Args:
+        pixels: (H, W, 3) uint8, RGB.
+        name: see :class:`~detr_d2.prediction.image_files.FoundImage`.
+        model_input: what the model is given of it.
+        note: a sentence where not all of the file is shown.
+    """
+
+    pixels: np.ndarray
+    name: str
+    model_input: dict[str, Any]
+    note: str
+
+
+class Engine(Protocol):
+    """What turns images into predictions: a model on whole images, or tile by tile."""
+
+    @property
+    def categories(self) -> list[Category]:
+        """By contiguous id."""
+
+    def settings(self) -> dict[str, Any]:
+        """All that predictions depend on, by names that a user knows."""
+
+    def load(self, image: FoundImage) -> LoadedImage:
+        """Reads an image, in a thread of its own; raises an ImageError."""
+
+    def predict(self, images: list[LoadedImage]) -> list[Prediction]:
+        """Predicts images that :meth:`is_alike` says can be predicted at once."""
+
+    def is_alike(self, first: LoadedImage, second: LoadedImage) -> bool:
+        """Whether two images may be predicted at once."""
+
+
+class WholeImages:
+    """A model on whole images, made smaller for it.
+
+    Args:
+        predictor: the model.
+    """
+
+    def __init__(self, predictor: Predictor) -> None:
+        self._predictor, self.categories = predictor, predictor.categories
+
+    def settings(self) -> dict[str, Any]:
+        """See :class:`Engine`."""
+        return self._predictor.settings()
+
+    def load(self, image: FoundImage) -> LoadedImage:
+        """See :class:`Engine`; what the model is given is made here as well."""
+        pixels, note = read_found(image)
+        return LoadedImage(pixels, image.name, self._predictor.model_input(pixels), note)
+
+    def predict(self, images: list[LoadedImage]) -> list[Prediction]:
+        """See :class:`Engine`."""
+        inputs = [image.model_input for image in images]
+        return self._predictor.predict([image.pixels for image in images], inputs, [image.name for image in images])
+
+    def is_alike(self, first: LoadedImage, second: LoadedImage) -> bool:
+        """Of one size for the network: no image's result depends on what it is predicted with."""
+        shapes = {tuple(image.model_input["image"].shape) for image in (first, second)}
+        return len(shapes) == 1
+
+
+def read_found(image: FoundImage) -> tuple[np.ndarray, str]:
+    """See :func:`~detr_d2.prediction.images.read_noted`."""
+    return read_noted(image.file) if image.content is None else (image_of_bytes(image.content), "")
+
+
+def predict_each(
+    engine: Engine, images: Sequence[FoundImage], write: Callable[[FoundImage, Prediction], Written], batch: int = 1
+) -> Iterator[tuple[FoundImage, Written | None]]:
+    """Predicts images, with a bar on a terminal, while the next ones are read and the last ones are written.
+
+    Args:
+        engine: the model.
+        images: to be predicted.
+        write: of an image and its prediction; called in another thread.
+        batch: images in one forward pass.
+
+    Returns:
+        Each image with what ``write`` returned; None where the image can't be read, which is said on stderr.
+    """
+
+    def load(image: FoundImage) -> LoadedImage:
+        loaded = engine.load(image)
+        if loaded.note:
+            tqdm.write(f"note: {image} {loaded.note}.", file=sys.stderr)
+        return loaded
+
+    steps = overlapped(
+        images, load, engine.predict, write, batch=batch, is_alike=engine.is_alike, failures=(ImageError,)
+    )
+    for image, result in tqdm(steps, total=len(images), unit="image", disable=None):
+        if isinstance(result, Exception):
+            tqdm.write(f"skipped: {result}", file=sys.stderr)
+            yield image, None
+        else:
+            yield image, result
+
+
+@dataclass
+class Outcome:
+    """How a run went.
+
+    Args:
+        done: images whose results are there.
+        reused: of these, those that an earlier run made.
+        skipped: images that can't be read.
+        written: what there is in the folder now.
+    """
+
+    done: int = 0
+    reused: int = 0
+    skipped: int = 0
+    written: Sequence[str] = ()
+
+
+def predict_all(
+    engine: Engine,
+    images: Sequence[FoundImage],
+    folder: Path,
+    kinds: Sequence[str],
+    *,
+    batch: int = 1,
+    begins_anew: bool = False,
+) -> Outcome:
+    """Predicts images and writes what is asked for, each image as it is finished, and at the end what they share.
+
+    Args:
+        engine: the model.
+        images: those that a run before finished with the same settings aren't predicted again.
+        folder: of the results, with the journal of what is finished.
+        kinds: of results, names in ``WRITERS``.
+        batch: images in one forward pass.
+        begins_anew: replace results of other settings.
+
+    Raises:
+        ConfigError: the folder has results of other settings.
+        KeyboardInterrupt: it was interrupted; what is finished is whole, and the message says so.
+        OSError: the system refuses to write.
+    """
+    journal = Journal(folder, {**engine.settings(), "write": list(kinds)}, begins_anew)
+    waiting = [image for image in images if not journal.has(image)]
+    outcome = Outcome(reused=len(images) - len(waiting))
+
+    def write(image: FoundImage, prediction: Prediction) -> dict[str, Any]:
+        return add_all(kinds, folder, image, prediction)
+
+    try:
+        for image, result in predict_each(engine, waiting, write, batch):
+            if result is None:
+                outcome.skipped += 1
+            else:
+                journal.add(image, result)
+    except KeyboardInterrupt as error:
+        finish_all(kinds, folder, journal.entries, engine.categories)
+        raise KeyboardInterrupt(
+            f"what is finished, {len(journal)} of {len(images)} images, is in {folder}; the same command goes on."
+        ) from error
+    finally:
+        journal.close()
+    outcome.done = len(images) - outcome.skipped
+    outcome.written = finish_all(kinds, folder, journal.entries, engine.categories)
+    return outcome
