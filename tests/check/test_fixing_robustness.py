@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from detr_d2.check import Source, Sources, dataset_faults
 from detr_d2.check.copying import fix_dataset
 from detr_d2.errors import DatasetError
+from detr_d2.files import open_regular
 from detr_d2.labels import json_reading
 
 JSON = st.recursive(
@@ -142,7 +143,7 @@ def test_memory_that_a_json_takes_is_not_reckoned_too_low(tmp_path: Path, text: 
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
 
-    assert peak <= json_reading.memory_needed(lambda: open(path, "rb")) <= 6 * peak
+    assert peak <= json_reading.memory_needed(lambda: open_regular(path)) <= 6 * peak
 
 
 def test_thousands_of_annotations_of_one_image_are_looked_at(build: Any, tmp_path: Path) -> None:
