@@ -23,7 +23,7 @@ from detr_d2.labels.values import is_id, is_whole, shown
 
 
 @dataclass(frozen=True)
-class PictureEntry:
+class ImageEntry:
     """An image's map: the PNG's path, and its segments with contiguous classes under "category_id"."""
 
     png: str
@@ -37,7 +37,7 @@ class PanopticFile:
     Args:
         path: of the file.
         folder: of its PNGs.
-        pictures: by image id; those with faults are left out.
+        images: by image id; those with faults are left out.
         listed: the image ids of all annotations, with faults or without.
         sizes: height and width by image id, where 'images' tells them.
         category_names: by category id, as far as the file has them.
@@ -46,14 +46,14 @@ class PanopticFile:
 
     path: str
     folder: str
-    pictures: dict[Any, PictureEntry] = field(default_factory=dict)
+    images: dict[Any, ImageEntry] = field(default_factory=dict)
     listed: dict[Any, None] = field(default_factory=dict)
     sizes: dict[Any, tuple[int, int]] = field(default_factory=dict)
     category_names: dict[int, str] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
 
 
-def read_truth(path: str, folder: str | None = None) -> tuple[PanopticFile, list[Category]]:
+def read_ground_truth(path: str, folder: str | None = None) -> tuple[PanopticFile, list[Category]]:
     """The ground truth, and its categories in the order of the file, which is that of the contiguous classes.
 
     Args:
@@ -67,16 +67,16 @@ def read_truth(path: str, folder: str | None = None) -> tuple[PanopticFile, list
     content = read_json(path, "Name the ground truth's panoptic JSON file.")
     categories = read_categories(content, path)
     labels = {category.id: label for label, category in enumerate(categories)}
-    truth = PanopticFile(path, _folder_of(path, folder, "--gt-folder"))
-    truth.category_names = {category.id: category.name for category in categories}
+    gt = PanopticFile(path, _folder_of(path, folder, "--gt-folder"))
+    gt.category_names = {category.id: category.name for category in categories}
     if "images" in content:
-        _read_sizes(content, truth)
-    _read_annotations(content, truth, labels, "ground truth")
+        _read_sizes(content, gt)
+    _read_annotations(content, gt, labels, "ground truth")
     if "images" in content:
-        unknown = [image_id for image_id in truth.listed if image_id not in truth.sizes]
+        unknown = [image_id for image_id in gt.listed if image_id not in gt.sizes]
         text = "is in annotations, and images lacks it, or its size"
-        truth.faults += [Fault(f"ground truth, image id {i}", text, IMAGE_UNKNOWN.advice) for i in unknown]
-    return truth, categories
+        gt.faults += [Fault(f"ground truth, image id {i}", text, IMAGE_UNKNOWN.advice) for i in unknown]
+    return gt, categories
 
 
 def read_predictions(path: str, folder: str | None, labels: Mapping[int, int]) -> PanopticFile:
@@ -137,9 +137,9 @@ def _read_annotations(content: dict[str, Any], file: PanopticFile, labels: Mappi
             for index, segment in enumerate(segments):
                 here = place._replace(text=f"{place.text}.segments_info[{index}]")
                 faults += faults_of(_segment_rules(segment, taken, categories, here), where)
-        if not faults and image_id not in file.pictures:
+        if not faults and image_id not in file.images:
             own = [{**s, "category_id": labels[s["category_id"]]} for s in segments]
-            file.pictures[image_id] = PictureEntry(os.path.join(file.folder, entry["file_name"]), own)
+            file.images[image_id] = ImageEntry(os.path.join(file.folder, entry["file_name"]), own)
         if is_id(image_id):
             file.listed[image_id] = None
         file.faults += faults

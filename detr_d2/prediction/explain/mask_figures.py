@@ -9,7 +9,7 @@ from matplotlib.colors import CenteredNorm, to_rgb
 
 from detr_d2.modeling import upsample_masks
 from detr_d2.pages.rendering import shown_number
-from detr_d2.visualization.figure_text import figure_text
+from detr_d2.visualization.label_layout import figure_text
 
 from .canvas import HEAT, Drawn, draw_box, draw_outline, finish, panels, query_color, show, show_heat
 from .explaining import Explanation, Won

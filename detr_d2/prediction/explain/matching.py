@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from detr_d2.modeling.box_ops import box_cxcywh_to_xyxy, box_xyxy_to_cxcywh, generalized_box_iou
-from detr_d2.visualization.figure_text import figure_text
+from detr_d2.visualization.label_layout import figure_text
 
 from .canvas import HEAT, Drawn, finish, panels
 from .explaining import Explanation
