@@ -17,8 +17,6 @@ from typing import IO, Any, NamedTuple
 from detr_d2.errors import DatasetError
 from detr_d2.files import open_regular
 
-from .memory import memory_free
-
 #: So many places of halves are named.
 _NAMED = 3
 _HALF = re.compile("[\ud800-\udfff]")
@@ -167,6 +165,16 @@ def memory_needed(open_file: Opener) -> int:
             for character in found:
                 found[character] += block.count(character)
     return 3 * size + 240 * found[ord("{")] + 80 * found[ord("[")] + 40 * found[ord(",")]
+
+
+def memory_free() -> int:
+    """Bytes that this process may still take, as far as the system says; else very many."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            lines = dict(line.split(":", 1) for line in file)
+        return int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return 2**62
 
 
 def json_type(value: Any) -> str:
