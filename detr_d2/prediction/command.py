@@ -12,6 +12,7 @@ from detr_d2.arguments import add_opts, number, whole_number
 from detr_d2.errors import USER_ERROR_EXIT_CODE, ConfigError, MissingFileError
 from detr_d2.prediction.image_files import find_inputs
 from detr_d2.prediction.predictor import Predictor
+from detr_d2.prediction.ranking import rank_images
 from detr_d2.prediction.running import Outcome, WholeImages, predict_all
 from detr_d2.prediction.writers import DEFAULT_KINDS, RESULT_FOLDERS, WRITERS
 from detr_d2.wording import counted
@@ -21,6 +22,7 @@ examples:
   detr-d2 predict model_final.pth photos/ --out results
   detr-d2 predict model_final.pth photos.zip 'site/**/*.jpg' @list --out results --write drawing,cvat-xml
   detr-d2 predict model_final.pth photos/ --out results --score-threshold 0.7 --classes brick,sand
+  detr-d2 predict model_final.pth unlabelled/ --out next --rank
   find site -name '*.jpg' | detr-d2 predict detr-r50-panoptic - --out results --device cpu
 
 The checkpoint alone is enough: it knows its classes, colours and thresholds. Folders are searched with all folders in
@@ -49,6 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"kinds of results, or all (default: {','.join(DEFAULT_KINDS)})",
     )
     add_model_arguments(parser)
+    rank = "instead of results, a list of the images by how uncertain the model is: which to label next"
+    parser.add_argument("--rank", action="store_true", help=rank)
     parser.add_argument("--overwrite", action="store_true", help="replace results of other settings in --out")
     add_opts(parser, "changes to the model's config")
 
@@ -93,6 +97,10 @@ def run(args: argparse.Namespace) -> int:
     if not found.images:
         raise MissingFileError(f"{' '.join(args.inputs) or 'The command line'} names no image; see above, or --help.")
     predictor = build_predictor(args)
+    if args.rank:
+        ranked = rank_images(predictor, found.images, out)
+        print(f"{counted(len(ranked), 'image')} ranked, the least certain first: {out / 'ranking.html'}, ranking.csv")
+        return USER_ERROR_EXIT_CODE if len(ranked) < len(found.images) or found.complaints else 0
     kinds, refused = _possible(args.write, predictor)
     batch = args.batch or (4 if predictor.model.device.type == "cuda" else 1)
     outcome = predict_all(WholeImages(predictor), found.images, out, kinds, batch=batch, begins_anew=args.overwrite)
