@@ -30,7 +30,7 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "browse": Command("detr_d2.browse.command", "write a page with a dataset's pictures and their truth", True),
+    "browse": Command("detr_d2.browse.command", "write a page with a dataset's images and their labels", True),
     "check": Command("detr_d2.check.command", "name everything that is wrong with a dataset"),
     "compare": Command(
         "detr_d2.evaluation.comparison.command", "is one evaluation better than another, or is it chance?"
@@ -39,6 +39,7 @@ COMMANDS = {
         "detr_d2.checkpoint.convert_command", "write another program's weights as a checkpoint of this one", True
     ),
     "env": Command("detr_d2.environment", "show versions, the detectron2 in use, devices and datasets"),
+    "explain": Command("detr_d2.prediction.explain.command", "show how a model comes to its result for an image", True),
     "export": Command("detr_d2.export.command", "write a trained model as ONNX, or as a torch.export program", True),
     "plot": Command("detr_d2.training.plot.command", "draw losses, quality and learning rate of trainings"),
     "pq": Command("detr_d2.evaluation.pq_command", "panoptic quality of predictions of any system, in files"),

@@ -1,4 +1,4 @@
-"""Errors that the user can mend, and how a command line shows them.
+"""Errors that the user can fix, and how a command line shows them.
 
 A :class:`UserError` says what came, what is allowed and what to do. Each concrete error also is the built-in error
 that a caller would expect (``ValueError``, ``KeyError``, ``FileNotFoundError``, ``ImportError``).
@@ -13,7 +13,7 @@ import re
 import sys
 from collections.abc import Callable
 
-#: What a command exits with when the user has something to mend; the same as argparse's own.
+#: What a command exits with when the user has something to fix; the same as argparse's own.
 USER_ERROR_EXIT_CODE = 2
 #: What a command exits with when it was interrupted (Ctrl-C), as shells have it: 128 and the signal's number.
 INTERRUPTED_EXIT_CODE = 130
@@ -41,7 +41,7 @@ _ADVICE = {
 
 
 class UserError(Exception):
-    """Something that the user can mend: data, a config, weights, a path, the installation."""
+    """Something that the user can fix: data, a config, weights, a path, the installation."""
 
     def __str__(self) -> str:
         """The plain message; ``KeyError`` would put it in quotes, ``OSError`` would look for an errno."""
@@ -128,7 +128,7 @@ def os_error_message(error: OSError) -> str:
     """One sentence that says what an operating system refused, for which file, and what may help."""
     names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
     reason = error.strerror or str(error) or type(error).__name__
-    advice = _ADVICE.get(error.errno or 0, "Name another path, or mend what it says")
+    advice = _ADVICE.get(error.errno or 0, "Name another path, or fix what it says")
     return f"{' -> '.join(names) + ': ' if names else ''}{reason}. {advice}."
 
 
@@ -148,5 +148,5 @@ def message_for_user(error: Exception) -> str | None:
     if before and _TRACEBACK not in last:
         return last.strip()
     if refused := _OS_ERROR.search(text):
-        return f"{refused[1]}. Name another path, or mend what it says."
+        return f"{refused[1]}. Name another path, or fix what it says."
     return text if isinstance(error, UserError) else None

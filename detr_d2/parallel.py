@@ -19,7 +19,7 @@ from detr_d2.errors import DatasetError
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-#: Pictures looked at by more processes than this aren't read any faster.
+#: Images looked at by more processes than this aren't read any faster.
 _MOST_WORKERS = 16
 _CHUNK = 8
 _AHEAD = 4
@@ -60,7 +60,7 @@ def in_processes(
             yield from _result(function, *waiting.popleft())
     except BrokenProcessPool as error:
         raise DatasetError(
-            "a process that looked at pictures was ended, as happens when memory runs out. "
+            "a process that looked at images was ended, as happens when memory runs out. "
             "Try again with --workers 1, or --quick."
         ) from error
     except (KeyboardInterrupt, GeneratorExit):  # nobody takes what they are at any more

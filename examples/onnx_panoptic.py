@@ -60,7 +60,7 @@ def panoptic_map(
 
 
 def hidden(threshold, masks, scores, segment, seen, alive, size) -> set:
-    """Queries of whose own mask less than the threshold is seen; of those that share pixels the least sure one."""
+    """Queries of whose own mask less than the threshold is seen; of those that share pixels the lowest score."""
     dropped, gone = set(), np.zeros(masks.shape[1:], bool)
     for n in sorted(alive, key=lambda n: scores[n - 1]):
         inside = enlarged(masks[n - 1], size) > 0

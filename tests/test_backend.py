@@ -122,7 +122,7 @@ def test_fallback_is_appended_where_detectron2_is_absent(machine: Machine) -> No
 
 
 @pytest.mark.parametrize("backend", [None, "auto", "installed"])
-def test_folder_named_detectron2_is_refused_by_name_with_a_cure(machine: Machine, backend: str | None) -> None:
+def test_folder_named_detectron2_is_refused_by_name_with_what_to_do(machine: Machine, backend: str | None) -> None:
     folder = machine.folder / "work" / "detectron2"
     folder.mkdir()
 

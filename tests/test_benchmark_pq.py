@@ -55,7 +55,7 @@ def test_short_benchmark_delivers_ratios_growth_and_a_plot(
     ]
     assert [row["command"] for row in content["commands"]] == ["detr_d2: detr-d2 pq", "panopticapi"]
     assert all(row["processor, s"] > 0 and 5 < row["MiB"] < 300 for row in content["commands"])
-    assert {row["varied"] for row in content["growth"]} == {"pictures", "segments"}
+    assert {row["varied"] for row in content["growth"]} == {"images", "segments"}
     assert "× ours" in capsys.readouterr().out and plot.read_bytes()[:4] == b"\x89PNG"
 
 

@@ -1,4 +1,4 @@
-"""The benchmark of prepare makes an export that is read, and prints pictures a second."""
+"""The benchmark of prepare makes an export that is read, and prints images a second."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def test_made_exports_have_things_that_do_not_overlap(benchmark: ModuleType, tmp
 
     (export,) = read_exports([tmp_path / "cvat"], "cvat")
 
-    labels = [picture.labels if isinstance(picture.labels, tuple) else picture.labels() for picture in export.images]
-    assert [len(of_picture) for of_picture in labels] == [3, 3]
+    labels = [image.labels if isinstance(image.labels, tuple) else image.labels() for image in export.images]
+    assert [len(of_image) for of_image in labels] == [3, 3]
 
 
-def test_short_benchmark_delivers_pictures_a_second(
+def test_short_benchmark_delivers_images_a_second(
     benchmark: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     figures = tmp_path / "prepare.json"
@@ -38,7 +38,7 @@ def test_short_benchmark_delivers_pictures_a_second(
     assert benchmark.main() == 0
 
     (row,) = json.loads(figures.read_text())["rows"]
-    assert row["pictures/s"] > 0 and "detr-d2 prepare" in capsys.readouterr().out
+    assert row["images/s"] > 0 and "detr-d2 prepare" in capsys.readouterr().out
 
 
 def test_a_reference_that_is_not_there_is_named(

@@ -113,7 +113,7 @@ def test_scaling_varies_one_thing_at_a_time_and_draws_it(tool, setting, tmp_path
 
     scaling.draw(rows, tmp_path / "new" / "scaling.png")
 
-    assert {what for what, _, _ in points} == {"megapixels", "kept queries", "pictures a batch", "queries"}
+    assert {what for what, _, _ in points} == {"megapixels", "kept queries", "images a batch", "queries"}
     assert (tmp_path / "new" / "scaling.png").read_bytes()[:4] == b"\x89PNG"
     assert "kept queries: " in scaling._growth(rows)[0] and "R² 1.000" in scaling._growth(rows)[0]
     assert scaling.measure(setting, 1, 1)[0] > 0

@@ -1,4 +1,4 @@
-"""What is no checkpoint, is damaged or is another network's: one message that names file, key, shapes and cure."""
+"""What is no checkpoint, is damaged or is another network's: one message that names file, key, shapes and fix."""
 
 from __future__ import annotations
 
@@ -78,12 +78,12 @@ def test_folder_without_weights_is_named(tmp_path):
     ],
 )
 def test_download_that_fails_names_the_address_and_the_ways_out(problem, message, monkeypatch):
-    from detr_d2.checkpoint import places
+    from detr_d2.checkpoint import paths
 
     def fail(path):
         raise problem
 
-    monkeypatch.setattr(places.PathManager, "get_local_path", fail)
+    monkeypatch.setattr(paths.PathManager, "get_local_path", fail)
 
     with pytest.raises(WeightsError) as error:
         read_weights("detr-r50-panoptic")

@@ -203,7 +203,7 @@ def test_fine_tuning_takes_cocos_classes_by_name(tiny_config, tmp_path, caplog):
         ("MODEL.PIXEL_MEAN", "[103.53, 116.28, 123.675]", r'Set MODEL\.PIXEL_MEAN "\[123\.675,'),
     ],
 )
-def test_pictures_unlike_those_of_the_weights_are_refused(tiny_config, tmp_path, key, value, message):
+def test_images_unlike_those_of_the_weights_are_refused(tiny_config, tmp_path, key, value, message):
     file = _write(published_shapes(251, heads=4, size=TINY), tmp_path / "panoptic.pth")
 
     with pytest.raises(WeightsError, match=message):
@@ -226,11 +226,11 @@ def test_torchvision_backbone_gives_torchvisions_features(tiny_config, tmp_path)
 
     DetrCheckpointer(model, fine_tune=True).load(str(tmp_path / "resnet50.pth"))
 
-    picture = torch.randn(1, 3, 64, 96)
+    image = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
-        expected = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(picture))))
+        expected = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(image))))
         expected = theirs.layer4(theirs.layer3(theirs.layer2(theirs.layer1(expected))))
-        found = model.detr.backbone(picture)["res5"]
+        found = model.detr.backbone(image)["res5"]
     torch.testing.assert_close(found / expected.max(), expected / expected.max(), atol=1e-5, rtol=0)
 
 
@@ -284,7 +284,7 @@ def _caffe2_pickle(file: Path) -> str:
     return str(file)
 
 
-def test_caffe2_backbone_loads_where_pictures_and_strides_are_its_own(tiny_config, tmp_path):
+def test_caffe2_backbone_loads_where_images_and_strides_are_its_own(tiny_config, tmp_path):
     file = _caffe2_pickle(tmp_path / "R-50.pkl")
     model = build_model(tiny_config(*TINY_RESNET, *CAFFE2_INPUT))
 

@@ -64,10 +64,10 @@ def test_version_is_the_package_version(capsys: pytest.CaptureFixture[str]) -> N
 def test_python_dash_m_is_quiet_and_shows_a_user_error_without_traceback(project_folder: Path) -> None:
     code = (
         "import runpy, sys; import detr_d2.environment as e; from detr_d2.errors import DatasetError\n"
-        "def run(args): raise DatasetError('mend this')\n"
+        "def run(args): raise DatasetError('fix this')\n"
         "e.run = run; sys.argv = ['detr-d2', 'env']; runpy.run_module('detr_d2', run_name='__main__')"
     )
 
     done = subprocess.run([sys.executable, "-c", code], cwd=project_folder, capture_output=True, text=True)
 
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", "error: mend this\n")
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "error: fix this\n")

@@ -1,4 +1,4 @@
-"""Every config of the project builds its network at full size and trains a step, on a small picture."""
+"""Every config of the project builds its network at full size and trains a step, on a small image."""
 
 from __future__ import annotations
 

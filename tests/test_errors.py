@@ -1,4 +1,4 @@
-"""Errors that the user can mend: what they are caught as, what they say, and how a command line shows them."""
+"""Errors that the user can fix: what they are caught as, what they say, and how a command line shows them."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ def test_run_command_returns_the_exit_code(result: int | None, code: int) -> Non
 
 
 class Faulty(Dataset):
-    """A dataset whose only picture can't be read."""
+    """A dataset whose only image can't be read."""
 
     def __len__(self) -> int:
         return 1
 
     def __getitem__(self, index: int) -> None:
         try:
-            Path("/no/such/picture.jpg").read_bytes()
+            Path("/no/such/image.jpg").read_bytes()
         except FileNotFoundError as error:
             raise errors.MissingFileError(MESSAGE) from error
 
@@ -124,10 +124,10 @@ def test_run_command_shows_what_the_system_refused_in_one_sentence(
 
 
 class Absent(Faulty):
-    """A dataset whose picture isn't there, without a word of ours."""
+    """A dataset whose image isn't there, without a word of ours."""
 
     def __getitem__(self, index: int) -> None:
-        Path("/no/such/picture.jpg").read_bytes()
+        Path("/no/such/image.jpg").read_bytes()
 
 
 def load_absent_in_worker(rank: int = 0) -> None:
@@ -142,7 +142,7 @@ def test_run_command_shows_what_the_system_refused_another_process(
 
     shown = capsys.readouterr().err
     assert code == 2
-    assert "No such file or directory: '/no/such/picture.jpg'" in shown and shown.count("\n") == 1
+    assert "No such file or directory: '/no/such/image.jpg'" in shown and shown.count("\n") == 1
 
 
 def test_run_command_escapes_what_steers_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Panoptic inference, picture in and panoptic map out: ours and its peers in one process, with the same weights.
+"""Panoptic inference, image in and panoptic map out: ours and its peers in one process, with the same weights.
 
 Prints seconds and peak memory of each, how many times those of ours they are, and how far ours is from their masks.
 """
@@ -13,30 +13,18 @@ from benchmarking.accelerations import Built, compare_accelerations
 from benchmarking.inference import Implementation, changed_pixels, huggingface, mask_difference, ours, reference
 from benchmarking.measure import in_fresh_process, machine, peak_above_now, seconds_interleaved
 from benchmarking.models import Setting, share_weights
-from benchmarking.report import deliver, get_parser, table, use_threads
+from benchmarking.report import HUGGINGFACE, OURS, REFERENCE, compared, comparison_parser, deliver, table, use_threads
 
 from detr_d2.errors import run_command
 
-OURS, HUGGINGFACE, REFERENCE = "detr_d2", "transformers", "facebookresearch/detr"
 VARIANTS = {
     "detr_d2, bfloat16": ("MODEL.DETR.INFERENCE_DTYPE", "bfloat16"),
     "detr_d2, compiled backbone": ("MODEL.DETR.COMPILE_BACKBONE", "True"),
 }
-EXAMPLES = """\
-examples:
-  python tools/benchmark_inference.py                   # some minutes on two cores; 12 GB of memory, for the peer
-  python tools/benchmark_inference.py --reference ../detr --variants --write docs/performance.md
-  python tools/benchmark_inference.py --accelerations --threads 1 --write docs/performance.md
-  python tools/benchmark_inference.py --short           # half a minute: shows that it works
-"""
 
 
 def main() -> int:
-    parser = get_parser(__doc__, EXAMPLES)
-    parser.add_argument("--reference", type=Path, metavar="DIR", help="a clone of facebookresearch/detr, compared too")
-    parser.add_argument("--variants", action="store_true", help="ours with bfloat16 and with a compiled backbone, too")
-    parser.add_argument("--accelerations", action="store_true", help="instead of peers: ours with each of them off")
-    parser.add_argument("--size", type=int, nargs=2, default=(800, 1066), metavar=("H", "W"), help="default: 800 1066")
+    parser = comparison_parser(__doc__, "benchmark_inference.py", (800, 1066))
     parser.add_argument("--kept", type=int, default=15, metavar="N", help="segments in the map (default: 15)")
     parser.add_argument("--queries", type=int, default=100, metavar="N", help="(default: 100)")
     args = parser.parse_args()
@@ -44,7 +32,7 @@ def main() -> int:
     if args.short:
         setting = Setting(96, 130, classes=20, queries=10, kept=3, small=True)
     title = (
-        f"One picture of {setting.height}×{setting.width}, ResNet-50, {setting.queries} queries, {setting.kept} kept, "
+        f"One image of {setting.height}×{setting.width}, ResNet-50, {setting.queries} queries, {setting.kept} kept, "
         f"fp32, the same random weights; median of {args.repeats} rounds. {machine(args.threads)}."
     )
     if args.accelerations:
@@ -53,7 +41,7 @@ def main() -> int:
         figures = {"setting": vars(setting), "machine": machine(args.threads), "rows": rows}
         deliver("benchmark_inference_accelerations", f"{title}\n\n{table(rows)}", figures, args)
         return 0
-    names = [OURS, HUGGINGFACE] + [REFERENCE] * bool(args.reference) + list(VARIANTS) * args.variants
+    names = compared(args, VARIANTS)
     use_threads(args.threads)
 
     rows = compare(names, setting, args.repeats, args.reference)

@@ -54,12 +54,12 @@ examples:
 def main() -> int:
     parser = get_parser(__doc__, EXAMPLES)
     parser.set_defaults(threads=1)
-    parser.add_argument("--pictures", type=int, default=20, metavar="N", help="(default: 20)")
+    parser.add_argument("--images", type=int, default=20, metavar="N", help="(default: 20)")
     parser.add_argument("--size", type=int, nargs=2, default=(480, 640), metavar=("H", "W"), help="default: 480 640")
     parser.add_argument("--data", type=Path, metavar="DIR", help="real ones: images/, panoptic/ and panoptic.json")
     args = parser.parse_args()
     use_threads(args.threads)
-    count, size = (2, (48, 64)) if args.short else (args.pictures, tuple(args.size))
+    count, size = (2, (48, 64)) if args.short else (args.images, tuple(args.size))
 
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -67,20 +67,20 @@ def main() -> int:
             records = write_records(Path(folder), count, *size, segments)
             rows += compare(f"made, {segments} segments", records, args.repeats)
         if args.data:
-            real = real_records(args.data)[: args.pictures]
+            real = real_records(args.data)[: args.images]
             mean = np.mean([len(record["segments_info"]) for record in real])
             rows += compare(f"{args.data.parent.name}, {mean:.0f} segments", real, args.repeats)
     title = (
-        f"{count} made pictures of {size[0]}×{size[1]}; milliseconds of processor time for each, median of "
+        f"{count} made images of {size[0]}×{size[1]}; milliseconds of processor time for each, median of "
         f"{args.repeats} rounds; all give the same targets. {machine(args.threads)}."
     )
-    words = [{"what": row["what"], "pictures": row["pictures"], **_in_words(row)} for row in rows]
+    words = [{"what": row["what"], "images": row["images"], **_in_words(row)} for row in rows]
     deliver("benchmark_loader", f"{title}\n\n{table(words)}", {"machine": machine(args.threads), "rows": rows}, args)
     return 0
 
 
-def compare(pictures: str, records: Sequence[Record], repeats: int) -> list[dict[str, Any]]:
-    """Milliseconds a picture of each way, taking turns.
+def compare(images: str, records: Sequence[Record], repeats: int) -> list[dict[str, Any]]:
+    """Milliseconds an image of each way, taking turns.
 
     Raises:
         RuntimeError: their targets differ.
@@ -90,9 +90,9 @@ def compare(pictures: str, records: Sequence[Record], repeats: int) -> list[dict
     mappers = {stride: [_mapper(resize, stride) for resize in resizes] for stride in (1, 4)}
     for record, mapper, resize in zip(records, mappers[1], resizes):
         require_equal([straightforward(record), all_at_once(record), ours(record)])
-        truth = mapper(record)["instances"]
-        areas = truth.gt_masks.tensor.flatten(1).sum(1).numpy()
-        given = Targets(truth.gt_masks.tensor.numpy(), truth.gt_boxes.tensor.numpy(), areas)
+        gt = mapper(record)["instances"]
+        areas = gt.gt_masks.tensor.flatten(1).sum(1).numpy()
+        given = Targets(gt.gt_masks.tensor.numpy(), gt.gt_boxes.tensor.numpy(), areas)
         require_equal([straightforward_input(record, resize)[1], given])
     ways: dict[str, dict[str, Callable[[int], object]]] = {
         FILES: {
@@ -109,8 +109,7 @@ def compare(pictures: str, records: Sequence[Record], repeats: int) -> list[dict
         },
     }
     return [
-        {"what": what, "pictures": pictures, **_milliseconds(runs, len(records), repeats)}
-        for what, runs in ways.items()
+        {"what": what, "images": images, **_milliseconds(runs, len(records), repeats)} for what, runs in ways.items()
     ]
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Panoptic quality: ours beside panopticapi, on the same maps and files, in one process and on one core.
 
-Prints processor seconds of each, how many times those of ours they are, and how they grow with pictures and segments.
+Prints processor seconds of each, how many times those of ours they are, and how they grow with images and segments.
 What a model gives is written as files for panopticapi first; ours decodes the ground truth in the first evaluation, and
 keeps it for the others. Files of both are mostly decoding, which both leave to Pillow.
 """
@@ -55,13 +55,13 @@ Runs = dict[str, dict[str, Callable[[], list[float]]]]
 def main() -> int:
     parser = get_parser(__doc__, EXAMPLES)
     parser.set_defaults(threads=1)
-    parser.add_argument("--pictures", type=int, default=100, metavar="N", help="(default: 100)")
+    parser.add_argument("--images", type=int, default=100, metavar="N", help="(default: 100)")
     parser.add_argument("--size", type=int, nargs=2, default=(480, 640), metavar=("H", "W"), help="default: 480 640")
-    parser.add_argument("--segments", type=int, default=15, metavar="N", help="in a picture (default: 15)")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw how time grows as a picture, e.g. a .png")
+    parser.add_argument("--segments", type=int, default=15, metavar="N", help="in an image (default: 15)")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw how time grows, e.g. a .png")
     args = parser.parse_args()
     use_threads(args.threads)
-    count, size = (3, (48, 64)) if args.short else (args.pictures, tuple(args.size))
+    count, size = (3, (48, 64)) if args.short else (args.images, tuple(args.size))
 
     rows = compare(make_pairs(count, *size, args.segments), args.repeats)
     growth = [
@@ -73,7 +73,7 @@ def main() -> int:
     if args.plot:
         draw(growth, args.plot)
     title = (
-        f"{count} pictures of {size[0]}×{size[1]} with {args.segments} segments; median of {args.repeats} rounds, "
+        f"{count} images of {size[0]}×{size[1]} with {args.segments} segments; median of {args.repeats} rounds, "
         f"processor time; the numbers are equal to the last bit. {machine(args.threads)}."
     )
     parts = [title, table([_in_words(row) for row in rows]), COMMANDS, table(commands)]
@@ -84,9 +84,9 @@ def main() -> int:
 
 
 def points(count: int, size: tuple[int, int], segments: int) -> list[tuple[str, int, list[Pair]]]:
-    """What varies, its value, and the pictures."""
+    """What varies, its value, and the images."""
     pairs = make_pairs(count, *size, segments)
-    found = [("pictures", n, pairs[:n]) for n in (max(1, count // 4), max(1, count // 2), count)]
+    found = [("images", n, pairs[:n]) for n in (max(1, count // 4), max(1, count // 2), count)]
     few = max(1, count // 4)
     return found + [("segments", n, make_pairs(few, *size, n)) for n in (5, 15, 50, 150)]
 
@@ -113,10 +113,10 @@ def compare(pairs: list[Pair], repeats: int, kinds: tuple[str, ...] = (FIRST, AG
 def compare_commands(pairs: list[Pair], repeats: int) -> list[dict[str, Any]]:
     """Both as commands of their own, from start to end: median processor seconds, and MiB of the largest process."""
     with tempfile.TemporaryDirectory() as folder:
-        truth, found = map(str, write_files(pairs, Path(folder)))
+        gt, found = map(str, write_files(pairs, Path(folder)))
         words = {
-            f"{OURS}: detr-d2 pq": ["detr_d2", "pq", "--gt", truth, "--pred", found],
-            THEIRS: ["panopticapi.evaluation", "--gt_json_file", truth, "--pred_json_file", found],
+            f"{OURS}: detr-d2 pq": ["detr_d2", "pq", "--gt", gt, "--pred", found],
+            THEIRS: ["panopticapi.evaluation", "--gt_json_file", gt, "--pred_json_file", found],
         }
         usages: dict[str, list[tuple[float, float]]] = {name: [] for name in words}
         for _ in range(repeats):
@@ -130,11 +130,11 @@ def compare_commands(pairs: list[Pair], repeats: int) -> list[dict[str, Any]]:
 
 def implementations(pairs: list[Pair], folder: Path) -> Runs:
     """For each kind of input both ways to the mean PQ, SQ, RQ, N over all classes."""
-    truth, found = write_files(pairs, folder)
+    gt, found = write_files(pairs, folder)
     names = [f"{number}.png" for number in range(len(pairs))]
     maps = {
-        str(path.with_suffix("") / name): pair[place]
-        for path, place in ((truth, 0), (found, 2))
+        str(path.with_suffix("") / name): pair[index]
+        for path, index in ((gt, 0), (found, 2))
         for name, pair in zip(names, pairs)
     }
     colors = {name: colors_of(ids) for name, ids in maps.items()}
@@ -144,7 +144,7 @@ def implementations(pairs: list[Pair], folder: Path) -> Runs:
     def from_model(maps: GroundTruthMaps) -> list[float]:
         quality = PanopticQuality(NUM_CLASSES)
         for name, (_, true_segments, predicted_map, predicted_segments) in zip(names, pairs):
-            true_map = maps.read(str(truth.with_suffix("") / name))
+            true_map = maps.read(str(gt.with_suffix("") / name))
             quality.update(true_map, true_segments, predicted_map, predicted_segments)
         return _numbers(quality)
 
@@ -157,32 +157,30 @@ def implementations(pairs: list[Pair], folder: Path) -> Runs:
     def save_and_compare() -> list[float]:
         for name, pair in zip(names, pairs):
             save_png(pair.predicted_map, found.with_suffix("") / name)
-        return by_panopticapi(truth, found)
+        return by_panopticapi(gt, found)
 
     return {
         FIRST: {OURS: lambda: from_model(GroundTruthMaps()), THEIRS: save_and_compare},
         AGAIN: {OURS: lambda: from_model(kept), THEIRS: save_and_compare},
-        FILES: {OURS: lambda: from_files(truth, found), THEIRS: lambda: by_panopticapi(truth, found)},
-        COLORS: {OURS: from_memory, THEIRS: lambda: by_panopticapi(truth, found, colors)},
-        IDS: {OURS: from_memory, THEIRS: lambda: by_panopticapi(truth, found, maps, decoded=True)},
+        FILES: {OURS: lambda: from_files(gt, found), THEIRS: lambda: by_panopticapi(gt, found)},
+        COLORS: {OURS: from_memory, THEIRS: lambda: by_panopticapi(gt, found, colors)},
+        IDS: {OURS: from_memory, THEIRS: lambda: by_panopticapi(gt, found, maps, decoded=True)},
     }
 
 
-def from_files(truth: Path, found: Path) -> list[float]:
+def from_files(gt: Path, found: Path) -> list[float]:
     """What ``detr-d2 pq --workers 1`` computes, checks included."""
-    true, categories = read_truth(str(truth))
+    true, categories = read_truth(str(gt))
     predictions = read_predictions(str(found), None, {category.id: i for i, category in enumerate(categories)})
     with contextlib.redirect_stderr(io.StringIO()):
         return _numbers(compare_files(true, predictions, NUM_CLASSES, workers=1).quality)
 
 
-def by_panopticapi(
-    truth: Path, found: Path, images: dict[str, Any] | None = None, decoded: bool = False
-) -> list[float]:
+def by_panopticapi(gt: Path, found: Path, images: dict[str, Any] | None = None, decoded: bool = False) -> list[float]:
     """panopticapi's on one core.
 
     Args:
-        truth, found: JSON files.
+        gt, found: JSON files.
         images: what it gets instead of decoding the file of that path.
         decoded: ``images`` are ids already.
     """
@@ -190,11 +188,11 @@ def by_panopticapi(
         evaluation = importlib.import_module("panopticapi.evaluation")
     except ImportError as error:
         raise ConfigError(f"{error}. Install it: pip install --no-deps panopticapi-lite") from error
-    contents = [json.loads(path.read_text(encoding="utf-8")) for path in (truth, found)]
+    contents = [json.loads(path.read_text(encoding="utf-8")) for path in (gt, found)]
     predictions = {entry["image_id"]: entry for entry in contents[1]["annotations"]}
     matched = [(entry, predictions[entry["image_id"]]) for entry in contents[0]["annotations"]]
     categories = {entry["id"]: entry for entry in contents[0]["categories"]}
-    folders = [str(path.with_suffix("")) for path in (truth, found)]
+    folders = [str(path.with_suffix("")) for path in (gt, found)]
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
         if images is not None:
@@ -207,10 +205,10 @@ def by_panopticapi(
 
 
 def draw(growth: list[dict[str, Any]], path: Path) -> None:
-    """Seconds against pictures, and against segments, both axes from 0."""
+    """Seconds against images, and against segments, both axes from 0."""
     figure = Figure(figsize=(9, 3.5), layout="constrained")
     FigureCanvasAgg(figure)
-    for column, what in enumerate(("pictures", "segments")):
+    for column, what in enumerate(("images", "segments")):
         axis = figure.add_subplot(1, 2, column + 1)
         chosen = [row for row in growth if row["varied"] == what]
         for name in (THEIRS, OURS):
@@ -231,7 +229,7 @@ def _in_words(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _growth_title() -> str:
-    return f"How it grows ({FIRST}; segments on a quarter of the pictures):"
+    return f"How it grows ({FIRST}; segments on a quarter of the images):"
 
 
 def _growth_words(growth: list[dict[str, Any]]) -> list[dict[str, Any]]:

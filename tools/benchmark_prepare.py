@@ -1,7 +1,7 @@
 #!/usr/bin/env python
-"""``detr-d2 prepare`` on made pictures: pictures a second, and beside panopticapi's converters on the same input.
+"""``detr-d2 prepare`` on made images: images a second, and beside panopticapi's converters on the same input.
 
-The whole command reads, checks and copies the pictures as well, looks for near-duplicates, splits and writes a report.
+The whole command reads, checks and copies the images as well, looks for near-duplicates, splits and writes a report.
 Labels alone is what both do: from polygons to PNGs and to run lengths of instances, on one core of one process, in
 turns. panopticapi needs two converters for that, detection to panoptic and back. Their inner functions are called, as
 the scripts around them stop with today's numpy, whose whole numbers the json module refuses.
@@ -49,23 +49,23 @@ examples:
 def main() -> int:
     parser = get_parser(__doc__, EXAMPLES)
     parser.set_defaults(threads=1, repeats=3)
-    parser.add_argument("--pictures", type=int, default=1000, metavar="N", help="(default: 1000)")
+    parser.add_argument("--images", type=int, default=1000, metavar="N", help="(default: 1000)")
     parser.add_argument("--size", type=int, nargs=2, default=(480, 640), metavar=("H", "W"), help="default: 480 640")
-    parser.add_argument("--things", type=int, default=5, metavar="N", help="in a picture (default: 5)")
+    parser.add_argument("--things", type=int, default=5, metavar="N", help="in an image (default: 5)")
     parser.add_argument("--workers", type=int, default=default_workers(), metavar="N", help="(default: %(default)s)")
     parser.add_argument("--reference", type=Path, metavar="DIR", help="a checkout of cocodataset/panopticapi")
     args = parser.parse_args()
-    count, size = (4, (48, 64)) if args.short else (args.pictures, tuple(args.size))
+    count, size = (4, (48, 64)) if args.short else (args.images, tuple(args.size))
     if args.reference and not (args.reference / "converters").is_dir():
         raise MissingFileError(f"{args.reference}/converters isn't there; give a checkout of cocodataset/panopticapi.")
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        make_export(place / "cvat" / "made", count, size, args.things)
-        rows = [whole_command(place, count, args)]
+        root = Path(folder)
+        make_export(root / "cvat" / "made", count, size, args.things)
+        rows = [whole_command(root, count, args)]
         if args.reference:
-            rows += labels_alone(place, count, args)
+            rows += labels_alone(root, count, args)
     title = (
-        f"{count} pictures of {size[1]}×{size[0]} with {args.things} things each, {args.workers} processes, best of "
+        f"{count} images of {size[1]}×{size[0]} with {args.things} things each, {args.workers} processes, best of "
         f"{args.repeats}. {machine(args.threads)}."
     )
     deliver("benchmark_prepare", f"{title}\n\n{table(rows)}", {"machine": machine(args.threads), "rows": rows}, args)
@@ -73,11 +73,11 @@ def main() -> int:
 
 
 def make_export(folder: Path, count: int, size: tuple[int, int], things: int) -> None:
-    """An export in CVAT's "COCO 1.0" layout: noisy pictures, and in each a row of outlines that don't overlap."""
+    """An export in CVAT's "COCO 1.0" layout: noisy images, and in each a row of outlines that don't overlap."""
     (folder / "images").mkdir(parents=True)
     (folder / "annotations").mkdir()
     images, annotations = [], []
-    for number in tqdm(range(1, count + 1), desc="making", unit="picture", disable=None):
+    for number in tqdm(range(1, count + 1), desc="making", unit="image", disable=None):
         chance = np.random.default_rng(number)
         name = f"{number:05d}.jpg"
         _photo(chance, size).save(folder / "images" / name, quality=90)
@@ -98,8 +98,8 @@ def make_export(folder: Path, count: int, size: tuple[int, int], things: int) ->
     categories = [{"id": thing + 1, "name": f"thing {chr(97 + thing)}", "supercategory": ""} for thing in range(things)]
     content = {"images": images, "annotations": annotations, "categories": categories}
     (folder / "annotations" / "instances_default.json").write_text(json.dumps(content), encoding="utf-8")
-    told = [{**one, "isthing": 1, "color": [40 * one["id"], 90, 200 - 30 * one["id"]]} for one in categories]
-    (folder.parent.parent / "categories.json").write_text(json.dumps(told), encoding="utf-8")
+    content = [{**one, "isthing": 1, "color": [40 * one["id"], 90, 200 - 30 * one["id"]]} for one in categories]
+    (folder.parent.parent / "categories.json").write_text(json.dumps(content), encoding="utf-8")
 
 
 def _photo(chance: np.random.Generator, size: tuple[int, int]) -> Image.Image:
@@ -117,10 +117,10 @@ def _outline(
     return (thing + 0.5) * cell + radius * np.cos(turn), size[0] * chance.uniform(0.45, 0.55) + radius * np.sin(turn)
 
 
-def whole_command(place: Path, count: int, args: Any) -> dict[str, Any]:
+def whole_command(root: Path, count: int, args: Any) -> dict[str, Any]:
     """``detr-d2 prepare`` from start to end, as users call it."""
-    out = place / "dataset"
-    words = ["-m", "detr_d2", "prepare", "--cvat", str(place / "cvat"), "--out", str(out), "--stuff", "misc"]
+    out = root / "dataset"
+    words = ["-m", "detr_d2", "prepare", "--cvat", str(root / "cvat"), "--out", str(out), "--stuff", "misc"]
     wall, processor = _best([sys.executable, *words, "--workers", str(args.workers)], args.repeats)
     return _row("detr-d2 prepare, all of it", count, wall, processor)
 
@@ -142,8 +142,8 @@ def _best(words: list[str], repeats: int) -> tuple[float, float]:
 def _row(name: str, count: int, wall: float, processor: float) -> dict[str, Any]:
     return {
         "what": name,
-        "pictures/s": significant(count / wall),
-        "processor ms/picture": significant(1000 * processor / count),
+        "images/s": significant(count / wall),
+        "processor ms/image": significant(1000 * processor / count),
         "minutes for 10,000": significant(wall / count * 10_000 / 60),
     }
 
@@ -153,13 +153,13 @@ def significant(value: float, digits: int = 3) -> float:
     return float(f"{value:.{digits}g}")
 
 
-def labels_alone(place: Path, count: int, args: Any) -> list[dict[str, Any]]:
+def labels_alone(root: Path, count: int, args: Any) -> list[dict[str, Any]]:
     """Polygons to PNGs and instances, on one core, ours and theirs in turns."""
-    folder = place / "alone"
+    folder = root / "alone"
     folder.mkdir(exist_ok=True)
 
     def ours() -> None:
-        (export,) = read_exports([place / "cvat"], "cvat")
+        (export,) = read_exports([root / "cvat"], "cvat")
         table_of_classes = build_class_table([export], [])
         rules = LabelRules(table_of_classes, CrowdRule(), "small-on-top", 16)
         for record in export.images:
@@ -169,7 +169,7 @@ def labels_alone(place: Path, count: int, args: Any) -> list[dict[str, Any]]:
             (folder / f"{Path(record.name).stem}.png").write_bytes(png)
 
     seconds = seconds_interleaved(
-        {"ours": ours, "theirs": _their_functions(place, folder, args)}, args.repeats, time.process_time
+        {"ours": ours, "theirs": _their_functions(root, folder, args)}, args.repeats, time.process_time
     )
     times = significant(seconds["theirs"] / seconds["ours"])
     return [
@@ -178,13 +178,13 @@ def labels_alone(place: Path, count: int, args: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _their_functions(place: Path, folder: Path, args: Any) -> Any:
+def _their_functions(root: Path, folder: Path, args: Any) -> Any:
     from pycocotools.coco import COCO
 
     sys.path[:0] = [str(args.reference.resolve() / "converters"), str(args.reference.resolve())]
     forth, back = (importlib.import_module(name) for name in CONVERTERS)
-    categories = {one["id"]: one for one in json.loads((place / "categories.json").read_text(encoding="utf-8"))}
-    source = str(place / "cvat" / "made" / "annotations" / "instances_default.json")
+    categories = {one["id"]: one for one in json.loads((root / "categories.json").read_text(encoding="utf-8"))}
+    source = str(root / "cvat" / "made" / "annotations" / "instances_default.json")
 
     def theirs() -> None:
         with contextlib.redirect_stdout(io.StringIO()):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""How time and memory of panoptic inference grow with the picture, the kept queries, the batch and the queries.
+"""How time and memory of panoptic inference grow with the image, the kept queries, the batch and the queries.
 
 One thing changes at a time. Prints a table and says how straight the growth is; --plot draws it.
 """
@@ -30,12 +30,12 @@ examples:
   python tools/benchmark_scaling.py --write docs/performance.md --plot docs/images/scaling.png
   python tools/benchmark_scaling.py --short             # half a minute: shows that it works
 """
-PIXELS, KEPT, BATCH, QUERIES = "megapixels", "kept queries", "pictures a batch", "queries"
+PIXELS, KEPT, BATCH, QUERIES = "megapixels", "kept queries", "images a batch", "queries"
 
 
 def main() -> int:
     parser = get_parser(__doc__, EXAMPLES)
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the growth as a picture, e.g. a .png")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the growth, e.g. a .png")
     args = parser.parse_args()
     base = Setting(96, 128, classes=20, queries=12, kept=3, small=True) if args.short else Setting()
     use_threads(args.threads)
@@ -117,7 +117,7 @@ def _in_words(row: dict[str, Any]) -> dict[str, Any]:
     """A row of the table."""
     return {
         "varied": row["varied"],
-        "picture": f"{row['height']}×{row['width']}",
+        "image": f"{row['height']}×{row['width']}",
         "batch": row["batch"],
         "queries": row["queries"],
         "kept": row["kept"],

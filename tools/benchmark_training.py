@@ -13,36 +13,24 @@ from pathlib import Path
 from benchmarking.accelerations import Built, compare_accelerations
 from benchmarking.measure import in_fresh_process, machine, peak_above_now, seconds_interleaved
 from benchmarking.models import Setting, share_weights
-from benchmarking.report import deliver, get_parser, table, use_threads
+from benchmarking.report import HUGGINGFACE, OURS, REFERENCE, compared, comparison_parser, deliver, table, use_threads
 from benchmarking.training import Step, huggingface, ours, reference
 
 from detr_d2.errors import run_command
 
-OURS, HUGGINGFACE, REFERENCE = "detr_d2", "transformers", "facebookresearch/detr"
 VARIANTS = {"detr_d2, masks recomputed": ("MODEL.DETR.MASK_CHECKPOINT", "True")}
 STAGES = {"stage 2: the mask head on a frozen detector": True, "joint: detector and mask head": False}
-EXAMPLES = """\
-examples:
-  python tools/benchmark_training.py                    # some minutes on two cores; 10 GB of memory, for the peer
-  python tools/benchmark_training.py --reference ../detr --variants --write docs/performance.md
-  python tools/benchmark_training.py --accelerations --threads 1 --write docs/performance.md
-  python tools/benchmark_training.py --short            # half a minute: shows that it works
-"""
 
 
 def main() -> int:
-    parser = get_parser(__doc__, EXAMPLES)
-    parser.add_argument("--reference", type=Path, metavar="DIR", help="a clone of facebookresearch/detr, compared too")
-    parser.add_argument("--variants", action="store_true", help="ours with masks that are computed again, too")
-    parser.add_argument("--accelerations", action="store_true", help="instead of peers: ours with each of them off")
-    parser.add_argument("--size", type=int, nargs=2, default=(480, 640), metavar=("H", "W"), help="(default: 480 640)")
-    parser.add_argument("--targets", type=int, default=10, metavar="N", help="segments a picture (default: 10)")
-    parser.add_argument("--batch", type=int, default=1, metavar="N", help="pictures (default: 1)")
+    parser = comparison_parser(__doc__, "benchmark_training.py", (480, 640))
+    parser.add_argument("--targets", type=int, default=10, metavar="N", help="segments an image (default: 10)")
+    parser.add_argument("--batch", type=int, default=1, metavar="N", help="images (default: 1)")
     args = parser.parse_args()
     setting, targets = Setting(*args.size, batch=args.batch), args.targets
     if args.short:
         setting, targets = Setting(96, 130, classes=20, queries=10, small=True), 3
-    names = [OURS, HUGGINGFACE] + [REFERENCE] * bool(args.reference) + list(VARIANTS) * args.variants
+    names = compared(args, VARIANTS)
     use_threads(args.threads)
 
     parts, figures = [], {}
@@ -58,7 +46,7 @@ def main() -> int:
         figures[stage] = rows
         parts.append(table([_in_words(stage, row, rows[0]) for row in rows]))
     title = (
-        f"A step of {setting.batch}×3×{setting.height}×{setting.width}, ResNet-50, {targets} targets a picture, "
+        f"A step of {setting.batch}×3×{setting.height}×{setting.width}, ResNet-50, {targets} targets an image, "
         f"{setting.queries} queries, fp32, AdamW, no dropout, the same random weights; "
         f"median of {args.repeats} rounds. {machine(args.threads)}."
     )

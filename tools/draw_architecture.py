@@ -75,20 +75,20 @@ def lines_of(folder: Path, room: str) -> int:
 def draw(found: list[list[str]], arrows: Counter[tuple[str, str]], folder: Path) -> bytes:
     """A PNG: a row for each layer, a box for each room, an arrow for each pair of rooms with imports."""
     figure, axes = plt.subplots(figsize=(WIDTH, 0.85 * len(found) + 0.8), dpi=110)
-    places: dict[str, tuple[float, float]] = {}
+    points: dict[str, tuple[float, float]] = {}
     for row, rooms in enumerate(found):
         # Rows with one room swing to and fro, so that arrows past them are seen.
         swing = SWINGS[row % len(SWINGS)] if len(rooms) == 1 else 0.0
         for column, room in enumerate(rooms):
-            places[room] = (WIDTH * (column + 0.5) / len(rooms) + swing, -float(row))
+            points[room] = (WIDTH * (column + 0.5) / len(rooms) + swing, -float(row))
     most = max(arrows.values(), default=1)
     for (source, target), count in sorted(arrows.items()):
-        (x, y), (to_x, to_y) = places[source], places[target]
+        (x, y), (to_x, to_y) = points[source], points[target]
         is_hop = (source, target) in HOPS
         look = {"color": "#c0392b", "lw": 2.0} if is_hop else {"color": "#aab4bd", "lw": 0.8 + 2.4 * count / most}
         style = {"arrowstyle": "-|>", "connectionstyle": "arc3,rad=0.12", **look}
         axes.annotate("", (to_x, to_y + 0.27), (x, y - 0.27), arrowprops=style, zorder=1)
-    for room, (x, y) in places.items():
+    for room, (x, y) in points.items():
         box = FancyBboxPatch((x - 0.82, y - 0.25), 1.64, 0.5, "round,pad=0.02", fc="#eaf2f8", ec="#1b4f72", zorder=2)
         axes.add_patch(box)
         axes.text(x, y + 0.06, room, ha="center", va="center", fontsize=9, weight="bold", zorder=3)

@@ -21,7 +21,7 @@ from detr_d2.yard import write_yard
 
 from detectron2.data import DatasetCatalog
 
-#: For each picture the seed and the keys that make it.
+#: For each image the seed and the keys that make it.
 AUGMENTATIONS: dict[str, tuple[int, list[object]]] = {
     "ricap": (1, ["INPUT.RICAP.ENABLED", True, "INPUT.RICAP.PROB", 1.0, "INPUT.RICAP.BETA", 1.0]),
     "lsj": (15, ["INPUT.LSJ.ENABLED", True, "INPUT.LSJ.SIZE", 320]),
@@ -35,20 +35,20 @@ GAP = 6
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("docs/images"), metavar="DIR", help="(default: docs/images)")
-    parser.add_argument("--columns", type=int, default=4, metavar="N", help="pictures in a row (default: 4)")
+    parser.add_argument("--columns", type=int, default=4, metavar="N", help="images in a row (default: 4)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         yard = write_yard(Path(folder) / "yard", train=24, val=1, width=320, height=256, seed=4)
         register("drawn_yard", yard / "images", yard / "panoptic_train.json", yard / "panoptic")
         for name, (seed, overrides) in AUGMENTATIONS.items():
             np.random.seed(seed)
-            picture = row("drawn_yard", overrides, args.columns, name not in WITHOUT_TARGETS)
-            print(save_picture(picture, args.out / f"{name}.png"))
+            image = row("drawn_yard", overrides, args.columns, name not in WITHOUT_TARGETS)
+            print(save_picture(image, args.out / f"{name}.png"))
     return 0
 
 
 def row(dataset: str, overrides: list[object], columns: int, with_targets: bool) -> np.ndarray:
-    """The first picture as it is, then augmented ones, (H, W, 3) uint8."""
+    """The first image as it is, then augmented ones, (H, W, 3) uint8."""
     records, metadata, categories = DatasetCatalog.get(dataset), dataset_metadata(dataset), categories_of(dataset)
     plain = ["INPUT.FORMAT", "RGB", "INPUT.RANDOM_FLIP", "none", "INPUT.DETR_CROP.ENABLED", False]
     plain += ["INPUT.MIN_SIZE_TRAIN", (256,), "MODEL.DETR.MASK_ON", True]
@@ -64,9 +64,9 @@ def row(dataset: str, overrides: list[object], columns: int, with_targets: bool)
     return together[(together < 255).any(axis=(1, 2))]
 
 
-def _panel(picture: np.ndarray) -> np.ndarray:
+def _panel(image: np.ndarray) -> np.ndarray:
     """On white, no larger than PANEL, with a gap on its right."""
-    image = Image.fromarray(picture)
+    image = Image.fromarray(image)
     image.thumbnail((PANEL, PANEL), Image.Resampling.LANCZOS)
     panel = Image.new("RGB", (PANEL + GAP, PANEL), (255, 255, 255))
     panel.paste(image, ((PANEL - image.width) // 2, (PANEL - image.height) // 2))

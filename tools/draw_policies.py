@@ -41,7 +41,7 @@ example:
 """
 
 WIDTH, HEIGHT = 320, 256
-#: The scene, and what the model is made to say of its stuff; it is less sure of plants.
+#: The scene, and what the model is made to say of its stuff; plants have lower scores.
 SCENE = 116
 AS_COCO = {
     "sky": "sky-other-merged",
@@ -55,10 +55,10 @@ LEAK = 3
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture: what was chosen, and what it makes of the labels."""
+    """One image: what was chosen, and what it makes of the labels."""
 
     title: str
-    picture: np.ndarray
+    image: np.ndarray
 
 
 def model_of_scene(scene: Scene):  # type: ignore[no-untyped-def]
@@ -67,13 +67,13 @@ def model_of_scene(scene: Scene):  # type: ignore[no-untyped-def]
     def label(pixels: np.ndarray) -> tuple[np.ndarray, list[dict[str, object]]]:
         ids = scene.segments.astype(np.int64) + 1
         segments: list[dict[str, object]] = []
-        for place, name in enumerate(scene.names):
+        for index, name in enumerate(scene.names):
             if name in STUFF:
                 score = 0.7 if name == "plant" else 0.95
-                segments.append({"id": place + 1, "name": AS_COCO[name], "score": score})
+                segments.append({"id": index + 1, "name": AS_COCO[name], "score": score})
             else:
-                segments.append({"id": place + 1, "name": "truck", "isthing": True, "score": 0.9})
-                ids[ndimage.binary_dilation(scene.segments == place, iterations=LEAK)] = place + 1
+                segments.append({"id": index + 1, "name": "truck", "isthing": True, "score": 0.9})
+                ids[ndimage.binary_dilation(scene.segments == index, iterations=LEAK)] = index + 1
         return ids, segments
 
     return label
@@ -81,17 +81,17 @@ def model_of_scene(scene: Scene):  # type: ignore[no-untyped-def]
 
 def things_of(scene: Scene) -> list[int]:
     """Places of the scene's things, the farthest first."""
-    return [place for place, name in enumerate(scene.names) if name not in STUFF]
+    return [index for index, name in enumerate(scene.names) if name not in STUFF]
 
 
-def label_of(scene: Scene, place: int, z_order: int = 0, is_crowd: bool = False) -> Label:
+def label_of(scene: Scene, index: int, z_order: int = 0, is_crowd: bool = False) -> Label:
     """A thing as a person draws it: whole, even where something nearer hides it."""
-    flat = scene.outlines[place].ravel()
+    flat = scene.outlines[index].ravel()
     changes = np.flatnonzero(np.diff(flat)) + 1
     counts = np.diff(np.concatenate([[0], changes, [flat.size]])).tolist()
     counts = [0, *counts] if flat[0] else counts
     shape = Runs((HEIGHT, WIDTH), tuple(counts), by_rows=True)
-    return Label(scene.names[place], shape, is_crowd, z_order, id=place)
+    return Label(scene.names[index], shape, is_crowd, z_order, id=index)
 
 
 class Drawer:
@@ -118,7 +118,7 @@ class Drawer:
         return self.prepared(export, build_policy(words, stuff), **options)
 
     def prepared(self, export: Export, policy: StuffPolicy, **options: Any) -> np.ndarray:
-        """The scene as a dataset of one picture has it."""
+        """The scene as a dataset of one image has it."""
         self._count += 1
         folder = prepare([export], policy, PrepareOptions(self._folder / f"way_{self._count}", val=0, **options)).folder
         content = json.loads((folder / "panoptic_train.json").read_text(encoding="utf-8"))
@@ -130,11 +130,11 @@ class Drawer:
         metadata = MetadataCatalog.get(f"policies_{self._count}")
         names, colors = [one["name"] for one in categories], [one["color"] for one in categories]
         metadata.set(thing_classes=names, stuff_classes=names, thing_colors=colors, stuff_colors=colors)
-        places = {one["id"]: (place, bool(one["isthing"])) for place, one in enumerate(categories)}
+        indices = {one["id"]: (index, bool(one["isthing"])) for index, one in enumerate(categories)}
         shown = []
         for one in segments:
-            place, is_thing = places[one["category_id"]]
-            shown.append({**one, "category_id": place, "isthing": is_thing})
+            index, is_thing = indices[one["category_id"]]
+            shown.append({**one, "category_id": index, "isthing": is_thing})
         drawn = draw_panoptic(self._scene.image, ids, shown, metadata, 2.0)
         is_void = np.kron(ids == 0, np.ones((2, 2), bool))
         stripes = (np.add.outer(np.arange(2 * HEIGHT), np.arange(2 * WIDTH)) // 7) % 2 == 0
@@ -143,12 +143,12 @@ class Drawer:
 
 
 def panels(folder: Path) -> dict[str, list[Panel]]:
-    """All pictures, by row."""
+    """All images, by row."""
     scene = make_scene(SCENE, width=WIDTH, height=HEIGHT)
     drawer = Drawer(scene, folder)
-    places = things_of(scene)
-    shuffled = places[::2] + places[1::2]
-    layered = [label_of(scene, place, z_order=places.index(place)) for place in shuffled]
+    indices = things_of(scene)
+    shuffled = indices[::2] + indices[1::2]
+    layered = [label_of(scene, index, z_order=indices.index(index)) for index in shuffled]
     module = sys.modules[__name__]
     module.labelled_by_model = model_of_scene(scene)  # type: ignore[attr-defined]
     sys.modules["policies_model"] = module
@@ -158,8 +158,8 @@ def panels(folder: Path) -> dict[str, list[Panel]]:
     numbers = np.array([STUFF.index(name) + 1 if name in STUFF else 0 for name in scene.names], np.uint8)
     Image.fromarray(numbers[scene.segments]).save(masks / "1.png")
     (masks / "classes.yaml").write_text("".join(f"{n}: {name}\n" for n, name in enumerate(STUFF, 1)))
-    few = [label_of(scene, place) for place in places[-2:]]
-    brushed = [label_of(scene, place, is_crowd=True) for place in places]
+    few = [label_of(scene, index) for index in indices[-2:]]
+    brushed = [label_of(scene, index, is_crowd=True) for index in indices]
     photo = np.asarray(Image.fromarray(scene.image).resize((2 * WIDTH, 2 * HEIGHT), Image.Resampling.LANCZOS))
     return {
         "overlaps": [
@@ -167,7 +167,7 @@ def panels(folder: Path) -> dict[str, list[Panel]]:
             for policy in ("small-on-top", "z-order", "file-order", "last")
         ],
         "stuff": [
-            Panel("the picture", photo),
+            Panel("the image", photo),
             Panel("--stuff none", drawer.draw(few)),
             Panel("--stuff misc", drawer.draw(few, words=["misc"])),
             Panel("--stuff masks DIR", drawer.draw(few, words=["masks", str(masks)])),
@@ -192,19 +192,19 @@ def panels(folder: Path) -> dict[str, list[Panel]]:
 def mixed_panel(drawer: Drawer, scene: Scene, folder: Path, things: CocoThings) -> Panel:
     """The scene as if it were one of COCO's."""
     names = [AS_COCO.get(name, "truck") for name in scene.names]
-    labels = tuple(Label(name, _visible(scene, place), id=place) for place, name in enumerate(names))
+    labels = tuple(Label(name, _visible(scene, index), id=index) for index, name in enumerate(names))
     classes = tuple(ClassRecord(name, name == "truck") for name in dict.fromkeys(names))
     record = ImageRecord(FileRef(folder / "1.png"), "1.png", WIDTH, HEIGHT, labels)
     export = Export("coco", "coco-panoptic", FileRef(Path("panoptic.json")), classes, (record,), is_cvat=False)
     (mixed,) = mix_in([export], 1, things=things)
-    picture = drawer.prepared(mixed, build_policy(["none"]))
-    return Panel(f"--coco-things {things}", picture)
+    image = drawer.prepared(mixed, build_policy(["none"]))
+    return Panel(f"--coco-things {things}", image)
 
 
-def _visible(scene: Scene, place: int) -> Runs:
+def _visible(scene: Scene, index: int) -> Runs:
     outline = np.zeros_like(scene.outlines)
-    outline[place] = scene.segments == place
-    return label_of(Scene(scene.image, scene.segments, scene.names, outline), place).shape  # type: ignore[return-value]
+    outline[index] = scene.segments == index
+    return label_of(Scene(scene.image, scene.segments, scene.names, outline), index).shape  # type: ignore[return-value]
 
 
 def compose(rows: dict[str, list[Panel]]) -> bytes:
@@ -215,7 +215,7 @@ def compose(rows: dict[str, list[Panel]]) -> bytes:
         for axis in line:
             axis.axis("off")
         for axis, panel in zip(line, row):
-            axis.imshow(panel.picture, interpolation="lanczos")
+            axis.imshow(panel.image, interpolation="lanczos")
             axis.set_title(panel.title, fontsize=12, family="monospace" if "--" in panel.title else None)
     figure.tight_layout(pad=0.6)
     buffer = io.BytesIO()
@@ -231,7 +231,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--output", type=Path, required=True, metavar="PNG", help="the picture to write")
+    parser.add_argument("--output", type=Path, required=True, metavar="PNG", help="the image to write")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         content = compose(panels(Path(folder)))

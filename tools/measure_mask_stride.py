@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""What INPUT.MASK_STRIDE does to the mask losses and their gradients: the same pictures and weights, several strides.
+"""What INPUT.MASK_STRIDE does to the mask losses and their gradients: the same images and weights, several strides.
 
 Stride 1 is what the others are compared with. The cosine is that of the gradients of mask and dice loss with respect to
 the mask head: 1 means that a step goes the same way.
@@ -40,7 +40,7 @@ def main() -> int:
     parser = get_parser(__doc__, EXAMPLES)
     parser.add_argument("--config-file", required=True, metavar="FILE", help="of a model with masks")
     parser.add_argument("--strides", type=int, nargs="+", default=(2, 4, 8), metavar="N", help="(default: 2 4 8)")
-    parser.add_argument("--pictures", type=int, default=40, metavar="N", help="of DATASETS.TEST (default: 40)")
+    parser.add_argument("--images", type=int, default=40, metavar="N", help="of DATASETS.TEST (default: 40)")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="changes to the config")
     args = parser.parse_args()
     use_threads(args.threads)
@@ -50,11 +50,11 @@ def main() -> int:
     register_from_config(cfg)
     model = build_model(cfg)
     DetrCheckpointer(model).load(cfg.MODEL.WEIGHTS)
-    records = DatasetCatalog.get(cfg.DATASETS.TEST[0])[: args.pictures]
+    records = DatasetCatalog.get(cfg.DATASETS.TEST[0])[: args.images]
 
     rows = measure(model.train(), cfg, records, (1, *args.strides))
     weights = Path(cfg.MODEL.WEIGHTS).name or "random weights"
-    title = f"{len(records)} pictures of {cfg.DATASETS.TEST[0]}, one at a time, {weights}. {machine(args.threads)}."
+    title = f"{len(records)} images of {cfg.DATASETS.TEST[0]}, one at a time, {weights}. {machine(args.threads)}."
     deliver("mask_stride", f"{title}\n\n{table(rows)}", {"machine": machine(args.threads), "rows": rows}, args)
     return 0
 
@@ -62,26 +62,26 @@ def main() -> int:
 def measure(
     model: DetrPanoptic, cfg: CfgNode, records: Iterable[dict[str, Any]], strides: tuple[int, ...]
 ) -> list[dict[str, Any]]:
-    """For each stride means over the pictures: losses, their differences to the first stride's, gradients, costs."""
+    """For each stride means over the images: losses, their differences to the first stride's, gradients, costs."""
     steps = build_augmentations(cfg, is_train=False)
     mappers = [DetrPanopticDatasetMapper(cfg, is_train=True, augmentations=steps, mask_stride=s) for s in strides]
     found: list[list[dict[str, float]]] = [[] for _ in strides]
-    for record in tqdm(list(records), unit="picture", disable=None):
+    for record in tqdm(list(records), unit="image", disable=None):
         first: tuple[dict[str, float], torch.Tensor] | None = None
-        for place, mapper in enumerate(mappers):
+        for index, mapper in enumerate(mappers):
             start = time.process_time()
             item = mapper(record)
             loaded = time.process_time()
             losses, gradient = _losses(model, item)
             stepped = time.process_time()
             first = first or (losses, gradient)
-            found[place].append(
+            found[index].append(
                 {
                     **{f"{name}, mean": value for name, value in losses.items()},
                     **{f"{name}, difference in %": 100 * (losses[name] / first[0][name] - 1) for name in losses},
                     "cosine of gradients": float(torch.cosine_similarity(gradient, first[1], dim=0)),
                     "gradient's length, ratio": float(gradient.norm() / first[1].norm()),
-                    "truth masks, KiB": item["instances"].gt_masks.tensor.numel() / 1024,
+                    "ground-truth masks, KiB": item["instances"].gt_masks.tensor.numel() / 1024,
                     "loading, ms": 1000 * (loaded - start),
                     "step, ms": 1000 * (stepped - loaded),
                 }

@@ -106,7 +106,7 @@ class Quickstart:
         self.execute([*command, "--seed", str(self.seed)], "yard.txt")
 
     def prepare(self) -> None:
-        self.say("a dataset of them: merged, mended, split; then looked through for faults")
+        self.say("a dataset of them: merged, fixed, split; then looked through for faults")
         sources = ["--cvat", self.exports / "cvat", "--stuff", "masks", self.exports / "stuff"]
         chosen = ["--overlap", "last", "--val", "0.1", "--seed", self.seed]
         self.execute(self.detr_d2("prepare", *sources, *chosen, "--out", self.dataset), "prepare.txt")
@@ -141,7 +141,7 @@ class Quickstart:
         self.execute([*command, *self.overrides(self.output / "evaluation", self.stage2)], "evaluation.txt")
 
     def draw(self) -> None:
-        self.say("pictures: what the model sees, beside the truth; curves; the quality of each class")
+        self.say("pictures: what the model sees, beside the ground truth; curves; the quality of each class")
         file = get_config_file("quickstart/detr_panoptic_yard.yaml")
         cfg = load_config(
             file, [*self.overrides(self.output / "evaluation", self.stage2), "MODEL.DETR.INSTANCE_ON", "False"]
@@ -149,7 +149,7 @@ class Quickstart:
         predictor = DetrPredictor(cfg)
         scenes = DatasetCatalog.get("yard_val")[:NUM_PICTURES]
         pictures = self.output / "pictures"
-        save_side_by_side(predictor, tqdm(scenes, unit="picture"), dataset_metadata("yard_val"), pictures)
+        save_side_by_side(predictor, tqdm(scenes, unit="image"), dataset_metadata("yard_val"), pictures)
         runs = read_runs([f"stage 1: boxes={self.stage1}", f"stage 2: masks={self.stage2}"])
         draw_runs(runs, pictures / "curves.png")
         draw_per_class(self.quality_file(), pictures / "per_class.png")

@@ -43,7 +43,7 @@ class Purpose:
     """What a model's weights are for, in the words of an error."""
 
     plan: str
-    cure: str
+    fix: str
 
 
 FREEZE = Purpose(
@@ -65,7 +65,7 @@ def fit(file: WeightsFile, model: DetrPanoptic, fine_tune: bool) -> dict[str, Te
         fine_tune: weights of other classes are welcome, unless the detector is frozen.
 
     Raises:
-        WeightsError: the weights are for other pictures, for another network or other classes, or contradict
+        WeightsError: the weights are for other images, for another network or other classes, or contradict
             themselves.
     """
     fresh: dict[str, Tensor] = model.state_dict()
@@ -105,7 +105,7 @@ def refuse_absent(path: str, model: DetrPanoptic, absent: list[str], fine_tune: 
         return
     parts = sorted({name.split(".")[0] for name in absent})
     without_masks = "mask_head" in parts and "detr" not in parts
-    cure = (
+    fix = (
         "It has no masks, and seems to be of stage 1 or of boxes. Name stage 2's model_final.pth, or use "
         "MODEL.DETR.MASK_ON False for boxes."
         if without_masks
@@ -113,7 +113,7 @@ def refuse_absent(path: str, model: DetrPanoptic, absent: list[str], fine_tune: 
     )
     raise WeightsError(
         f"{path} isn't this model's: {len(absent)} tensors of {', '.join(parts)} are absent, such as "
-        f"{absent[0]}, expected as {tuple(model.state_dict()[absent[0]].shape)}. {cure}"
+        f"{absent[0]}, expected as {tuple(model.state_dict()[absent[0]].shape)}. {fix}"
     )
 
 
@@ -122,9 +122,9 @@ def _refuse_other_network(file: WeightsFile, ours: dict[str, Any], whole: bool) 
     keys = differing_keys(theirs, ours, DETECTOR_KEYS + (WHOLE_MODEL_KEYS if whole else ()))
     if keys:
         found = ", ".join(f"{key} is {ours[key]}" for key in keys)
-        cure = " ".join(f"{key} {theirs[key]}" for key in keys)
+        fix = " ".join(f"{key} {theirs[key]}" for key in keys)
         raise WeightsError(
-            f"{file.path} ({file.origin}) isn't of the network that the config describes: {found}. Set {cure}, or "
+            f"{file.path} ({file.origin}) isn't of the network that the config describes: {found}. Set {fix}, or "
             f"{_elsewhere(file, keys, theirs, ours)}"
         )
 
@@ -135,8 +135,8 @@ def _elsewhere(file: WeightsFile, keys: list[str], theirs: dict[str, Any], ours:
     shown["MODEL.DETR.DIM_FEEDFORWARD"] = "detr.transformer.decoder.layers.0.linear1.weight"
     shown["MODEL.RESNETS.STEM_OUT_CHANNELS"] = "detr.backbone.stem.conv1.weight"
     name = next((shown[key] for key in keys if key in shown and shown[key] in file.weights), None)
-    place = "" if name is None else f" ({name} is {tuple(file.weights[name].shape)} there)"
-    return f"name other weights{place}."
+    shape = "" if name is None else f" ({name} is {tuple(file.weights[name].shape)} there)"
+    return f"name other weights{shape}."
 
 
 def _adapted(
@@ -153,8 +153,8 @@ def _adapted(
         values = fresh[QUERIES].detach().clone()
         values[: len(queries)] = queries[:wanted].to(values)
         weights[QUERIES] = values
-        news = f"{wanted - len(queries)} start anew" if wanted > len(queries) else "the others are left out"
-        logger.info("Queries: the first %d of the file's %d; %s.", min(wanted, len(queries)), len(queries), news)
+        others = f"{wanted - len(queries)} start anew" if wanted > len(queries) else "the others are left out"
+        logger.info("Queries: the first %d of the file's %d; %s.", min(wanted, len(queries)), len(queries), others)
     return weights
 
 
@@ -185,7 +185,7 @@ def _exact(
         found = "no class head" if head is None else f"a class head of {len(head)} outputs"
         raise WeightsError(
             f"{file.path} has {found}, and this model needs {expected} ({expected - 1} classes and no-object), "
-            f"so the plan to {purpose.plan} can't work. {purpose.cure}."
+            f"so the plan to {purpose.plan} can't work. {purpose.fix}."
         )
     return weights
 
@@ -205,7 +205,7 @@ def _refuse_unmatched(
     lacks = f"knows no {_some(absent)}" if absent else f"also knows {_some(others)}, which the dataset hasn't"
     raise WeightsError(
         f"{file.path} has a class head of {len(known) + 1} outputs for {named} named classes, and {lacks}, so the plan "
-        f"to {purpose.plan} can't work. {purpose.cure}."
+        f"to {purpose.plan} can't work. {purpose.fix}."
     )
 
 
@@ -219,13 +219,13 @@ def _refuse_other_categories(path: str, record: list[dict[str, Any]], purpose: P
     if all(category.is_thing for category in theirs) and not all(category.is_thing for category in ours):
         raise WeightsError(
             f"{path} knows {len(theirs)} things and no stuff, and the dataset has stuff, so the plan to "
-            f"{purpose.plan} can't work: no query would ever answer for sky or ground. {purpose.cure}."
+            f"{purpose.plan} can't work: no query would ever answer for sky or ground. {purpose.fix}."
         )
     difference = describe_difference(theirs, ours)
     if difference:
         raise WeightsError(
             f"{path} was trained on other categories than the dataset's: {difference}. So the plan to "
-            f"{purpose.plan} can't work. {purpose.cure}."
+            f"{purpose.plan} can't work. {purpose.fix}."
         )
 
 
@@ -238,11 +238,11 @@ def _refuse_other_shapes(
         return
     name = wrong[0]
     if name == QUERIES:
-        cure = f"Set MODEL.DETR.NUM_QUERIES {len(weights[name])}; only fine-tuning may change it."
+        fix = f"Set MODEL.DETR.NUM_QUERIES {len(weights[name])}; only fine-tuning may change it."
     else:
-        cure = "The file contradicts itself or is of another network; name another one."
+        fix = "The file contradicts itself or is of another network; name another one."
     raise WeightsError(
         f"{file.path}: {name} is {tuple(weights[name].shape)}, and this model needs {tuple(fresh[name].shape)}"
         + (f" ({len(wrong)} tensors don't fit). " if len(wrong) > 1 else ". ")
-        + cure
+        + fix
     )

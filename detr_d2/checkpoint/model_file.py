@@ -61,7 +61,7 @@ def config_of(file: WeightsFile, overrides: Sequence[str] = ()) -> CfgNode:
         WeightsError: the file has no detector, or its classes have no names.
     """
     name = _register_categories([category for _, category in named_rows(file)])
-    cfg = load_config(get_config_file("Base-DETR.yaml"), overrides)  # now, so that a misspelt key is told of
+    cfg = load_config(get_config_file("Base-DETR.yaml"), overrides)  # now, so that a misspelt key is named
     try:
         apply_recipe_(cfg, deduced_recipe(file))
         check_values(cfg)
@@ -109,7 +109,7 @@ def _category(row: int, head_class: HeadClass, stuff: dict[str, Category]) -> Ca
 
 
 def _register_categories(categories: list[Category]) -> str:
-    """A dataset without pictures, so that metadata (names, colours) are found as those of any dataset are."""
+    """A dataset without images, so that metadata (names, colours) are found as those of any dataset are."""
     content = json.dumps(to_record(categories), sort_keys=True)
     name = f"checkpoint_{hashlib.sha256(content.encode()).hexdigest()[:12]}"
     register_entry(
@@ -120,7 +120,7 @@ def _register_categories(categories: list[Category]) -> str:
             panoptic_root="",
             instances_json="",
             categories=tuple(categories),
-            advice="These are the categories of a checkpoint; they have no pictures.",
+            advice="These are the categories of a checkpoint; they have no images.",
         )
     )
     return name

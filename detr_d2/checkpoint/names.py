@@ -79,7 +79,7 @@ def convert_names(weights: Mapping[str, Value]) -> tuple[dict[str, Value], str]:
     if origin == PUBLISHED:
         return {_from_published(name): value for name, value in weights.items()}, origin
     if origin == HUGGING_FACE:
-        return {_place(name): value for name, value in from_huggingface(weights).items()}, origin
+        return {_prefixed(name): value for name, value in from_huggingface(weights).items()}, origin
     if origin == TORCHVISION:
         body = {name: value for name, value in weights.items() if not name.startswith("fc.")}
         return {f"detr.backbone.{rename_resnet(name)}": value for name, value in body.items()}, origin
@@ -124,10 +124,10 @@ def _from_published(name: str) -> str:
         name = name.removeprefix("detr.")
     if name.startswith("backbone.0.body."):
         name = "backbone." + rename_resnet(name.removeprefix("backbone.0.body."))
-    return _place(name.replace("backbone.0.backbone.", "backbone.", 1))
+    return _prefixed(name.replace("backbone.0.backbone.", "backbone.", 1))
 
 
-def _place(name: str) -> str:
+def _prefixed(name: str) -> str:
     """The detector's parts stand in ``detr``; the mask head's stand beside it."""
     if name.startswith(("backbone.conv1.", "backbone.bn1.", "backbone.layer")):
         name = "backbone." + rename_resnet(name.removeprefix("backbone."))

@@ -42,7 +42,7 @@ WHOLE_MODEL_KEYS = ("MODEL.RESNETS.RES5_DILATION", "MODEL.DETR.ENC_LAYERS", "MOD
 
 
 def model_recipe(cfg: CfgNode) -> Recipe:
-    """What of a config builds the model and its pictures, thresholds included."""
+    """What of a config builds the model and its images, thresholds included."""
     return {key: _plain(_node(cfg, key)) for key in _recipe_keys(cfg)}
 
 

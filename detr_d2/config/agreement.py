@@ -49,7 +49,7 @@ def check_device(cfg: CfgNode) -> None:
     if not torch.cuda.is_available():
         raise ConfigError(
             f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}, and torch {torch.__version__} finds no GPU here. "
-            "Set MODEL.DEVICE cpu, or mend the driver."
+            "Set MODEL.DEVICE cpu, or fix the driver."
         )
     if (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(

@@ -24,7 +24,7 @@ _UNLIKE_YAML = "it is no yaml that a person would write"
 
 
 def read_yaml(path: str | os.PathLike[str]) -> Any:
-    """What a yaml file holds: dicts, lists, texts, numbers, truth values and None.
+    """What a yaml file holds: dicts, lists, texts, numbers, True, False and None.
 
     Raises:
         MissingFileError: it isn't there.
@@ -52,10 +52,10 @@ def parse_yaml(text: str, name: str) -> Any:
     try:
         content = yaml.safe_load(text)
     except yaml.constructor.ConstructorError as error:
-        raise ConfigError(f"{_place(error, name)}: {_tag_message(str(error.problem))}") from error
+        raise ConfigError(f"{_where(error, name)}: {_tag_message(str(error.problem))}") from error
     except yaml.MarkedYAMLError as error:
         reason = ", ".join(filter(None, (error.context, error.problem)))
-        raise ConfigError(f"{_place(error, name)} is no yaml that can be read: {reason}. Correct the line.") from error
+        raise ConfigError(f"{_where(error, name)} is no yaml that can be read: {reason}. Correct the line.") from error
     except (yaml.YAMLError, ValueError) as error:  # signs that no text has; a date with a month 99
         raise ConfigError(f"{name} is no yaml that can be read: {' '.join(str(error).split())}.") from error
     except RecursionError as error:
@@ -64,7 +64,7 @@ def parse_yaml(text: str, name: str) -> Any:
     return content
 
 
-def _place(error: yaml.MarkedYAMLError, name: str) -> str:
+def _where(error: yaml.MarkedYAMLError, name: str) -> str:
     mark = error.problem_mark or error.context_mark
     return name if mark is None else f"{name}, line {mark.line + 1}"
 

@@ -23,10 +23,10 @@ def _add_data_keys(cfg: CfgNode) -> None:
     cfg.DATASETS.REGISTER = []
 
     # What is looked at before a training starts: "quick": the JSON files, and whether the files that
-    # they name are there; "full": every picture as well; "off". `detr-d2 check` shows all that is wrong.
+    # they name are there; "full": every image as well; "off". `detr-d2 check` shows all that is wrong.
     cfg.DATASETS.CHECK = "quick"
 
-    # DETR's random crop: with PROB, the picture is first resized so that its short side is one of RESIZE_SIZES, then a
+    # DETR's random crop: with PROB, the image is first resized so that its short side is one of RESIZE_SIZES, then a
     # window whose sides lie in MIN_SIZE..MAX_SIZE is cut out, and only then comes the usual resize to one of
     # INPUT.MIN_SIZE_TRAIN.
     cfg.INPUT.DETR_CROP = CfgNode()
@@ -36,9 +36,9 @@ def _add_data_keys(cfg: CfgNode) -> None:
     cfg.INPUT.DETR_CROP.MIN_SIZE = 384  # pixels
     cfg.INPUT.DETR_CROP.MAX_SIZE = 600  # pixels
 
-    # Large-scale jitter (Ghiasi et al. 2021), in the place of DETR_CROP and of the resize: a picture is made MIN_SCALE
+    # Large-scale jitter (Ghiasi et al. 2021), in the place of DETR_CROP and of the resize: an image is made MIN_SCALE
     # to MAX_SCALE times as large as what fits on a canvas of SIZE x SIZE pixels; what is too much is cropped, and the
-    # rest of the canvas is grey (PAD False: there is no canvas, and small pictures are small).
+    # rest of the canvas is grey (PAD False: there is no canvas, and small images are small).
     cfg.INPUT.LSJ = CfgNode()
     cfg.INPUT.LSJ.ENABLED = False
     cfg.INPUT.LSJ.SIZE = 1024  # pixels
@@ -56,20 +56,20 @@ def _add_data_keys(cfg: CfgNode) -> None:
     cfg.INPUT.COLOR_JITTER.SATURATION = 0.4
     cfg.INPUT.COLOR_JITTER.HUE = 0.1
 
-    # RICAP (Takahashi et al. 2018): with PROB, a picture is put together from pieces of four, before everything else.
+    # RICAP (Takahashi et al. 2018): with PROB, an image is put together from pieces of four, before everything else.
     # Where they meet is drawn from a beta distribution: below 1, BETA mostly leaves one large piece; 1: anything is as
-    # likely; above, the pieces become alike. Needs panoptic truth.
+    # likely; above, the pieces become alike. Needs panoptic ground truth.
     cfg.INPUT.RICAP = CfgNode()
     cfg.INPUT.RICAP.ENABLED = False
     cfg.INPUT.RICAP.PROB = 0.5
     cfg.INPUT.RICAP.BETA = 0.3
 
-    # Truth masks of every so manyth pixel: 4 is the size of the model's masks, and saves memory and time in loader and
-    # loss. Boxes and classes stay exact; docs/loading.md says what it does to the losses.
+    # Ground-truth masks hold one pixel in MASK_STRIDE, each way: 4 gives the size of the model's masks, and saves
+    # memory and time in loader and loss. Boxes and classes stay exact; docs/loading.md says what it does to the losses.
     cfg.INPUT.MASK_STRIDE = 1
 
-    # DATALOADER.SAMPLER_TRAIN "RepeatFactorTrainingSampler" (Detectron2's name): pictures with a class that less than
-    # REPEAT_THRESHOLD of all pictures have come more often, things and stuff alike; with REPEAT_SQRT by the root of
+    # DATALOADER.SAMPLER_TRAIN "RepeatFactorTrainingSampler" (Detectron2's name): images with a class that less than
+    # REPEAT_THRESHOLD of all images have come more often, things and stuff alike; with REPEAT_SQRT by the root of
     # threshold / frequency, without by that itself.
     cfg.DATALOADER.REPEAT_THRESHOLD = 0.0
     cfg.DATALOADER.REPEAT_SQRT = True
@@ -95,7 +95,7 @@ def _add_model_keys(cfg: CfgNode) -> None:
     detr.DEC_LAYERS = 6
     detr.DROPOUT = 0.1
     detr.PRE_NORM = False  # True: layer norm before attention and feed-forward
-    detr.NUM_QUERIES = 100  # at most so many segments in one picture
+    detr.NUM_QUERIES = 100  # at most so many segments in one image
 
     # Hungarian matching: what a prediction costs against a ground-truth segment.
     detr.COST_CLASS = 1.0
@@ -133,7 +133,7 @@ def _add_model_keys(cfg: CfgNode) -> None:
     detr.CLASS_SCORE_THRESHOLDS = []
     # A query of whose mask a smaller part is seen, as others cover it, is dropped; 0: none is.
     detr.OVERLAP_THRESHOLD = 0.0
-    detr.MIN_SEGMENT_AREA = 4  # pixels of the original picture; smaller segments are dropped
+    detr.MIN_SEGMENT_AREA = 4  # pixels of the original image; smaller segments are dropped
     detr.INSTANCE_SCORE_THRESHOLD = 0.05  # a thing below it is no instance
     detr.PANOPTIC_ON = True  # return "panoptic_seg" (needs MASK_ON)
     detr.INSTANCE_ON = True  # return "instances"
@@ -147,18 +147,18 @@ def _add_test_keys(cfg: CfgNode) -> None:
     # Write the predictions as COCO panoptic files as well, panoptic_predictions/*.png and .json in the dataset's folder
     # of inference/; `detr-d2 pq` reads them. Nothing else needs them.
     cfg.TEST.PANOPTIC_PNG = False
-    # Boundary PQ beside PQ (Cheng et al. 2021): a few milliseconds a picture.
+    # Boundary PQ beside PQ (Cheng et al. 2021): a few milliseconds an image.
     cfg.TEST.BOUNDARY_PQ = True
-    # Draws of the pictures for 95 % intervals of PQ; 0: no intervals.
+    # Draws of the images for 95 % intervals of PQ; 0: no intervals.
     cfg.TEST.BOOTSTRAP = 1000
-    # AP of the things' masks beside that of their boxes, where the model has masks and the truth does.
+    # AP of the things' masks beside that of their boxes, where the model has masks and the ground truth does.
     cfg.TEST.MASK_AP = True
 
     # The training's losses over DATASETS.TEST, without augmentation, at every evaluation: validation/total_loss and
     # each term. The predictions' own forward pass gives them.
     cfg.TEST.VALIDATION_LOSS = True
-    # So many scenes of each of DATASETS.TEST, always the same, go to TensorBoard while training: picture, truth and
-    # prediction.
+    # So many scenes of each of DATASETS.TEST, always the same, go to TensorBoard while training: image, ground
+    # truth and prediction.
     cfg.TEST.SCENES = 4
 
     # While training with TEST.EVAL_PERIOD, model_best.pth holds the weights of the best evaluation. METRIC is a name of

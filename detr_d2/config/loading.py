@@ -93,12 +93,12 @@ def _merge(cfg: CfgNode, origin: str, content: CfgNode | list[str]) -> None:
 def _with_decimals(overrides: Sequence[str], cfg: CfgNode) -> list[str]:
     """``KEY VALUE`` pairs in which whole numbers for keys that are fractions have a point, as yaml wants it."""
     found = list(overrides)
-    for place in range(1, len(found), 2):
+    for index in range(1, len(found), 2):
         value: object = cfg
-        for part in str(found[place - 1]).split("."):
+        for part in str(found[index - 1]).split("."):
             value = value.get(part) if isinstance(value, CfgNode) else None
-        if isinstance(value, float) and re.fullmatch(r"[+-]?\d+", str(found[place])):
-            found[place] = f"{found[place]}.0"
+        if isinstance(value, float) and re.fullmatch(r"[+-]?\d+", str(found[index])):
+            found[index] = f"{found[index]}.0"
     return found
 
 

@@ -46,7 +46,7 @@ def test_outputs_that_cannot_be_written_are_refused_first(out, message, tmp_path
         cli.main(["export", "unread.pth", str(tmp_path / out)])
 
 
-def test_missing_packages_are_named_with_the_cure(tmp_path, monkeypatch):
+def test_missing_packages_are_named_with_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr(writing.importlib.util, "find_spec", lambda name: None)
 
     with pytest.raises(ConfigError, match=r"onnx and onnxscript.*pip install 'detr_d2\[export\]'"):

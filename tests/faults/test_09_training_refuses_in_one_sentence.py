@@ -662,16 +662,16 @@ def _group_of(folder: Path) -> int:
 
 
 def test_an_interruption_waits_for_the_checkpoint_that_is_being_written(tmp_path, monkeypatch):
-    from detr_d2.checkpoint import writing
+    from detr_d2.checkpoint import formats
 
     def save(content: Any, file: Any) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         file.write(b"whole")
 
-    monkeypatch.setattr(writing.torch, "save", save)
+    monkeypatch.setattr(formats.torch, "save", save)
 
     with pytest.raises(KeyboardInterrupt):
-        writing.write_checkpoint({}, tmp_path / "model.pth")
+        formats.write_checkpoint({}, tmp_path / "model.pth")
 
     assert (tmp_path / "model.pth").read_bytes() == b"whole"
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

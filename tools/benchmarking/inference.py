@@ -1,4 +1,4 @@
-"""Panoptic inference in three implementations: a picture in, a panoptic map out."""
+"""Panoptic inference in three implementations: an image in, a panoptic map out."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Implementation:
     """A model, and what the benchmark does with it.
 
     Args:
-        panoptic: pictures in, panoptic maps out.
-        masks: the logits (kept, h, w) of the first picture's kept queries.
+        panoptic: images in, panoptic maps out.
+        masks: the logits (kept, h, w) of the first image's kept queries.
     """
 
     model: nn.Module
@@ -30,9 +30,9 @@ class Implementation:
 
 
 def ours(setting: Setting, *overrides: str, accelerations: Iterable[str] | None = None) -> Implementation:
-    """This project's, as its config has it, but for what :func:`build_ours` is told."""
+    """This project's, as its config has it, but for what :func:`build_ours` is given."""
     model = build_ours(setting, *overrides, accelerations=accelerations)
-    inputs = [{"image": image, "height": setting.height, "width": setting.width} for image in setting.pictures()]
+    inputs = [{"image": image, "height": setting.height, "width": setting.width} for image in setting.images()]
     masks: list[Tensor] = []
     assert model.mask_head is not None
     model.mask_head.register_forward_hook(lambda _module, _inputs, output: masks.append(output.float()))
@@ -55,18 +55,18 @@ def huggingface(setting: Setting) -> Implementation:
     model = build_huggingface(setting)
     processor = importlib.import_module("transformers").DetrImageProcessor(do_resize=False)
     sizes, stuff = [(setting.height, setting.width)] * setting.batch, set(range(NUM_THINGS, setting.classes))
-    pictures = setting.pictures()
+    images = setting.images()
 
     @torch.inference_mode()
     def panoptic() -> object:
-        outputs = model(**processor(images=pictures, return_tensors="pt"))
+        outputs = model(**processor(images=images, return_tensors="pt"))
         return processor.post_process_panoptic_segmentation(
             outputs, threshold=0.85, label_ids_to_fuse=stuff, target_sizes=sizes
         )
 
     @torch.inference_mode()
     def masks() -> Tensor:
-        return model(**processor(images=pictures[:1], return_tensors="pt")).pred_masks[0, setting.kept_queries()]
+        return model(**processor(images=images[:1], return_tensors="pt")).pred_masks[0, setting.kept_queries()]
 
     fix_classes(model, setting.class_logits())
     return Implementation(model, panoptic, masks)
@@ -77,15 +77,15 @@ def reference(folder: Path, setting: Setting) -> Implementation:
     model, _, postprocess = build_reference(folder, setting)
     sizes = [(setting.height, setting.width)] * setting.batch
     mean, std = torch.tensor([0.485, 0.456, 0.406])[:, None, None], torch.tensor([0.229, 0.224, 0.225])[:, None, None]
-    pictures = setting.pictures()
+    images = setting.images()
 
     @torch.inference_mode()
     def panoptic() -> object:
-        return postprocess(model([(picture / 255 - mean) / std for picture in pictures]), sizes, sizes)
+        return postprocess(model([(image / 255 - mean) / std for image in images]), sizes, sizes)
 
     @torch.inference_mode()
     def masks() -> Tensor:
-        return model([(pictures[0] / 255 - mean) / std])["pred_masks"][0, setting.kept_queries()]
+        return model([(images[0] / 255 - mean) / std])["pred_masks"][0, setting.kept_queries()]
 
     fix_classes(model, setting.class_logits())
     return Implementation(model, panoptic, masks)

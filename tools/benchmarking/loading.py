@@ -1,4 +1,4 @@
-"""Loading, in the straightforward way: a pass over the picture for each segment, and a transform for each mask."""
+"""Loading, in the straightforward way: a pass over the image for each segment, and a transform for each mask."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Targets(NamedTuple):
 
 
 def write_records(folder: Path, count: int, height: int, width: int, segments: int) -> list[Record]:
-    """Made pictures with panoptic PNGs, as dataset dicts."""
+    """Made images with panoptic PNGs, as dataset dicts."""
     rng = np.random.default_rng(0)
     records = []
     for number, pair in enumerate(make_pairs(count, height, width, segments)):
@@ -47,17 +47,17 @@ def write_records(folder: Path, count: int, height: int, width: int, segments: i
 def real_records(folder: Path) -> list[Record]:
     """A folder with ``images/``, ``panoptic/`` and ``panoptic.json``, as dataset dicts; category ids are the JSON's."""
     content = json.loads((folder / "panoptic.json").read_text(encoding="utf-8"))
-    pictures = {entry["id"]: entry for entry in content["images"]}
+    images = {entry["id"]: entry for entry in content["images"]}
     things = {entry["id"] for entry in content["categories"] if entry["isthing"]}
     records = []
     for entry in content["annotations"]:
-        picture = pictures[entry["image_id"]]
+        image = images[entry["image_id"]]
         infos = [{**segment, "isthing": segment["category_id"] in things} for segment in entry["segments_info"]]
         files = {
-            "file_name": str(folder / "images" / picture["file_name"]),
+            "file_name": str(folder / "images" / image["file_name"]),
             "pan_seg_file_name": str(folder / "panoptic" / entry["file_name"]),
         }
-        sizes = {"image_id": picture["id"], "height": picture["height"], "width": picture["width"]}
+        sizes = {"image_id": image["id"], "height": image["height"], "width": image["width"]}
         records.append({**files, **sizes, "segments_info": infos})
     return records
 
@@ -100,11 +100,11 @@ def numbered(ids: np.ndarray, record: Record, stride: int = 1) -> Segments:
     """This project's, of a map that is in memory."""
     infos = record["segments_info"]
     wanted = np.array([not segment["iscrowd"] for segment in infos])
-    return find_segments(number_segments(ids, [segment["id"] for segment in infos], "a picture"), wanted, stride)
+    return find_segments(number_segments(ids, [segment["id"] for segment in infos], "an image"), wanted, stride)
 
 
 def straightforward_input(record: Record, transforms: T.TransformList) -> tuple[np.ndarray, Targets]:
-    """Picture and targets as the model is given them, each mask transformed by itself."""
+    """Image and targets as the model is given them, each mask transformed by itself."""
     image = transforms.apply_image(read_image(record["file_name"], format="RGB"))
     ids = read_ids(record)
     moved = [

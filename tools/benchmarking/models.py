@@ -33,7 +33,7 @@ class Setting:
     """What is measured.
 
     Args:
-        height: of the picture, in pixels; ``width`` likewise.
+        height: of the image, in pixels; ``width`` likewise.
         kept: queries that are segments of the panoptic map.
         small: a model of a few channels, to see that a benchmark works; its figures mean nothing.
     """
@@ -46,7 +46,7 @@ class Setting:
     kept: int = 15
     small: bool = False
 
-    def pictures(self) -> list[Tensor]:
+    def images(self) -> list[Tensor]:
         """(3, H, W) uint8 each: soft blobs, the same every time."""
         generator = torch.Generator().manual_seed(0)
         shape = (self.batch, 3, -(-self.height // 16), -(-self.width // 16))
@@ -55,7 +55,7 @@ class Setting:
         return list(large.to(torch.uint8))
 
     def class_logits(self) -> Tensor:
-        """(Q, K+1): exactly ``kept`` queries are sure of a class, all others of no-object."""
+        """(Q, K+1): exactly ``kept`` queries have a class of high score, all others no-object."""
         logits = torch.zeros(self.queries, self.classes + 1)
         logits[:, -1] = 10.0
         kept = self.kept_queries()
@@ -177,7 +177,7 @@ def share_weights(source: nn.Module, target: nn.Module) -> None:
 
 
 def fix_classes(model: nn.Module, logits: Tensor) -> None:
-    """Let the class head answer the same for every picture, in every implementation."""
+    """Let the class head answer the same for every image, in every implementation."""
     heads = ("class_embed", "class_labels_classifier")
     [head] = [module for name, module in model.named_modules() if name.rsplit(".", 1)[-1] in heads]
     head.register_forward_hook(lambda _module, _inputs, output: logits.to(output.dtype).expand_as(output))

@@ -1,4 +1,4 @@
-"""Panoptic truth and predictions to measure evaluation with: smooth random segments, predicted a few pixels off."""
+"""Panoptic ground truth, and predictions a few pixels off, to measure evaluation with: smooth random segments."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NUM_CLASSES, NUM_THINGS = 20, 12
 
 
 class Pair(NamedTuple):
-    """A picture's true map (H, W) int32 and segments, and the predicted ones; classes are 0 ... NUM_CLASSES - 1."""
+    """An image's true map (H, W) int32 and segments, and the predicted ones; classes are 0 ... NUM_CLASSES - 1."""
 
     true_map: np.ndarray
     true_segments: list[dict[str, Any]]
@@ -22,13 +22,13 @@ class Pair(NamedTuple):
 
 
 def make_pairs(count: int, height: int, width: int, segments: int, seed: int = 0) -> list[Pair]:
-    """Pictures of so many segments that fill them, with wavy edges and ids of 24 bits, as COCO's are."""
+    """Images of so many segments that fill them, with wavy edges and ids of 24 bits, as COCO's are."""
     rng = np.random.default_rng(seed)
     return [_pair(height, width, segments, rng) for _ in range(count)]
 
 
 def write_files(pairs: list[Pair], folder: Path) -> tuple[Path, Path]:
-    """Truth and predictions as panoptic JSON files with their PNGs; the paths of the JSON files."""
+    """Ground truth and predictions as panoptic JSON files with their PNGs; the paths of the JSON files."""
     categories = [{"id": i, "name": f"class {i}", "isthing": int(i < NUM_THINGS)} for i in range(NUM_CLASSES)]
     paths = folder / "truth.json", folder / "predictions.json"
     for number, path in enumerate(paths):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import torch
 from tabulate import tabulate
 
 from detr_d2.errors import UserError
+
+OURS, HUGGINGFACE, REFERENCE = "detr_d2", "transformers", "facebookresearch/detr"
 
 
 def get_parser(description: str | None, examples: str) -> argparse.ArgumentParser:
@@ -24,6 +27,31 @@ def get_parser(description: str | None, examples: str) -> argparse.ArgumentParse
     parser.add_argument("--write", type=Path, metavar="FILE", help="replace this benchmark's part of a Markdown file")
     parser.add_argument("--short", action="store_true", help="a tiny model: shows that it works, figures mean nothing")
     return parser
+
+
+def comparison_parser(description: str | None, script: str, size: tuple[int, int]) -> argparse.ArgumentParser:
+    """The arguments of a benchmark of ours beside its peers, on images of ``size`` (height and width) by default."""
+    examples = f"""\
+examples:
+  python tools/{script}                   # some minutes on two cores; 12 GB of memory, for the peer
+  python tools/{script} --reference ../detr --variants --write docs/performance.md
+  python tools/{script} --accelerations --threads 1 --write docs/performance.md
+  python tools/{script} --short           # half a minute: shows that it works
+"""
+    parser = get_parser(description, examples)
+    parser.add_argument("--reference", type=Path, metavar="DIR", help="a clone of facebookresearch/detr, compared too")
+    parser.add_argument("--variants", action="store_true", help="ours with other keys of the config, too")
+    parser.add_argument("--accelerations", action="store_true", help="instead of peers: ours with each of them off")
+    height, width = size
+    parser.add_argument(
+        "--size", type=int, nargs=2, default=size, metavar=("H", "W"), help=f"(default: {height} {width})"
+    )
+    return parser
+
+
+def compared(args: argparse.Namespace, variants: Iterable[str]) -> list[str]:
+    """Names of the implementations that arguments of :func:`comparison_parser` ask for, ours first."""
+    return [OURS, HUGGINGFACE] + [REFERENCE] * bool(args.reference) + list(variants) * args.variants
 
 
 def table(rows: list[dict[str, Any]]) -> str:

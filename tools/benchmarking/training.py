@@ -1,4 +1,4 @@
-"""One training step in three implementations: pictures and targets in, updated weights out."""
+"""One training step in three implementations: images and targets in, updated weights out."""
 
 from __future__ import annotations
 
@@ -38,10 +38,8 @@ def ours(
     keys = ("MODEL.DETR.FREEZE_DETECTOR", str(frozen), *overrides)
     model = build_ours(setting, *keys, accelerations=accelerations).train()
     boxes, labels, masks = draw_targets(setting, targets)
-    truth = Instances(
-        (setting.height, setting.width), gt_classes=labels, gt_boxes=Boxes(boxes), gt_masks=BitMasks(masks)
-    )
-    inputs = [{"image": picture, "instances": truth} for picture in setting.pictures()]
+    gt = Instances((setting.height, setting.width), gt_classes=labels, gt_boxes=Boxes(boxes), gt_masks=BitMasks(masks))
+    inputs = [{"image": image, "instances": gt} for image in setting.images()]
     return Step(model, _step(model, lambda: model(inputs), {"loss_mask": 1.0, "loss_dice": 1.0}, weighted=True))
 
 
@@ -51,10 +49,10 @@ def huggingface(setting: Setting, targets: int, frozen: bool) -> Step:
     if frozen:
         model.detr.requires_grad_(False)
     boxes, labels, masks = draw_targets(setting, targets)
-    truth = {"class_labels": labels, "boxes": _relative(boxes, setting), "masks": masks.float()}
-    pictures = torch.stack([(picture / 255 - MEAN) / STD for picture in setting.pictures()])
+    gt = {"class_labels": labels, "boxes": _relative(boxes, setting), "masks": masks.float()}
+    images = torch.stack([(image / 255 - MEAN) / STD for image in setting.images()])
     weights = {"loss_bbox": 5.0, "loss_giou": 2.0}
-    return Step(model, _step(model, lambda: model(pictures, labels=[truth] * setting.batch).loss_dict, weights))
+    return Step(model, _step(model, lambda: model(images, labels=[gt] * setting.batch).loss_dict, weights))
 
 
 def reference(folder: Path, setting: Setting, targets: int, frozen: bool) -> Step:
@@ -62,9 +60,9 @@ def reference(folder: Path, setting: Setting, targets: int, frozen: bool) -> Ste
     model, criterion, _ = build_reference(folder, setting, frozen)
     model.train()
     boxes, labels, masks = draw_targets(setting, targets)
-    truth = {"labels": labels, "boxes": _relative(boxes, setting), "masks": masks}
-    pictures = [(picture / 255 - MEAN) / STD for picture in setting.pictures()]
-    return Step(model, _step(model, lambda: criterion(model(pictures), [truth] * setting.batch), criterion.weight_dict))
+    gt = {"labels": labels, "boxes": _relative(boxes, setting), "masks": masks}
+    images = [(image / 255 - MEAN) / STD for image in setting.images()]
+    return Step(model, _step(model, lambda: criterion(model(images), [gt] * setting.batch), criterion.weight_dict))
 
 
 def draw_targets(setting: Setting, count: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -91,9 +89,9 @@ def _step(
 
     def run() -> dict[str, float]:
         losses = compute()
-        taught = {name: value for name, value in losses.items() if value.requires_grad}
-        factors = {name: 1.0 if weighted else weights.get("_".join(name.split("_")[:2]), 1.0) for name in taught}
-        sum((value * factors[name] for name, value in taught.items()), torch.zeros(())).backward()
+        trained = {name: value for name, value in losses.items() if value.requires_grad}
+        factors = {name: 1.0 if weighted else weights.get("_".join(name.split("_")[:2]), 1.0) for name in trained}
+        sum((value * factors[name] for name, value in trained.items()), torch.zeros(())).backward()
         optimizer.step()
         optimizer.zero_grad()
         return {name: losses[name].item() for name in ("loss_mask", "loss_dice")}

@@ -1,0 +1,150 @@
+"""Figures of the mask head and of the way from masks to the panoptic map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.colors import CenteredNorm, to_rgb
+
+from detr_d2.modeling import upsample_masks
+from detr_d2.pages.rendering import shown_number
+from detr_d2.visualization.figure_text import figure_text
+
+from .canvas import HEAT, Drawn, draw_box, draw_outline, finish, panels, query_color, show, show_heat
+from .explaining import Explanation, Won
+from .maps import over_image, relative
+from .recording import MaskRecording
+
+#: What joins the query's own features before each of the five convolutions.
+JOINS = ("projected features", "", "res4", "res3", "res2")
+#: Signs of logits: below 0 outside of the mask, above 0 inside.
+_SIGNED = "RdBu_r"
+_LOST = to_rgb("#d62728")
+
+
+def heads_figure(explanation: Explanation, number: int) -> Drawn:
+    """A query's attention maps, one for each head of the mask head."""
+    masks, query, image = _masks(explanation), explanation.queries[number], explanation.image
+    maps = masks.attention[number]
+    figure, axes = panels(len(maps) + 1, image.shape[0] / image.shape[1], 5, 13)
+    show(axes[0], image, figure_text(f"query {query.index}: {query.name}"))
+    draw_box(axes[0], query.box, query_color(number))
+    largest = maps.max().clamp(min=1e-12)
+    for head, (axis, heat) in enumerate(zip(axes[1:], maps), start=1):
+        part = 100 * float(heat.sum())
+        shown = (over_image(heat, explanation.sizes) / largest).clamp(0, 1).cpu().numpy()
+        show_heat(axis, image, shown, f"head {head}: {part:.0f} % of all")
+        draw_outline(axis, query.region, query_color(number))
+    alt = (
+        f"The image with the box of query {query.index} and a map of where each of the mask head's heads looks for it."
+    )
+    caption = "One softmax over all heads and places together, so all maps of a query add up to 1; one scale for all."
+    return finish(figure, f"mask_{query.index:03d}_heads", alt, caption)
+
+
+def fpn_figure(explanation: Explanation, number: int) -> Drawn:
+    """What the mask head makes of a query step by step, and what of the backbone joins where."""
+    masks, query, image = _masks(explanation), explanation.queries[number], explanation.image
+    aspect = image.shape[0] / image.shape[1]
+    figure, axes = panels(2 * 7, aspect, 7, 13.5, 2)
+    top, bottom = axes[:7], axes[7:]
+    outputs = explanation.recording.outputs
+    joins = [outputs["projected"], None, *(outputs["features"][name] for name in ("res4", "res3", "res2"))]
+    summed = masks.attention[number].sum(0)
+    show_heat(
+        bottom[0],
+        image,
+        relative(over_image(summed, explanation.sizes)),
+        f"attention maps\n{_times(masks.attention[number].shape)}",
+    )
+    show(top[0], image, f"query {query.index}")
+    draw_box(top[0], query.box, query_color(number))
+    for step, (features, name) in enumerate(zip(joins, JOINS), start=1):
+        if features is None:
+            top[step].set_axis_off()
+        else:
+            one = features[0].detach().float()
+            show(top[step], relative(one.norm(dim=0)), f"+ {name}\n{_times(one.shape)}", cmap=HEAT, aspect="auto")
+        result = masks.steps[step - 1][number]
+        show(
+            bottom[step],
+            relative(result.norm(dim=0)),
+            f"convolution {step}\n{_times(result.shape)}",
+            cmap=HEAT,
+            aspect="auto",
+        )
+    logits = masks.logits[number]
+    show(
+        bottom[6],
+        logits.cpu().numpy(),
+        f"mask logits\n{_times(logits.shape)}",
+        cmap=_SIGNED,
+        norm=CenteredNorm(),
+        aspect="auto",
+    )
+    show(top[6], image, "logit above 0\nin the image")
+    draw_outline(top[6], query.region, query_color(number))
+    alt = f"Above, the features that join; below, what the mask head has of query {query.index} after every step."
+    caption = (
+        "Below, from left to right: the query's maps, what each convolution makes of them, the logits (red: inside). "
+        "Above: which features of the image are added before that step; res5 comes in through the projected features."
+    )
+    return finish(figure, f"mask_{query.index:03d}_steps", alt, caption)
+
+
+def argmax_figure(explanation: Explanation, fates: Sequence[Won]) -> Drawn:
+    """Of every query its logits, and which pixels of its mask it won and lost."""
+    masks, image = _masks(explanation), explanation.image
+    logits = upsample_masks(masks.logits, explanation.sizes).cpu().numpy()
+    rows = -(-len(fates) // 8)
+    columns = max(-(-len(fates) // rows), 4)
+    figure, axes = panels(2 * columns * rows, image.shape[0] / image.shape[1], columns, 13.5, 1.6)
+    for axis in axes:
+        axis.set_axis_off()
+    grey = 0.45 + 0.45 * image.astype(np.float32).mean(2, keepdims=True) / 255
+    for number, (query, fate) in enumerate(zip(explanation.queries, fates, strict=True)):
+        row, column = divmod(number, columns)
+        upper, lower = axes[2 * row * columns + column], axes[(2 * row + 1) * columns + column]
+        upper.set_axis_on()
+        lower.set_axis_on()
+        bound = max(float(np.abs(logits[number]).max()), 1e-6)
+        show(upper, logits[number], figure_text(f"{query.index}: {query.name}"), cmap=_SIGNED, vmin=-bound, vmax=bound)
+        painted = np.repeat(grey, 3, axis=2)
+        for mask, color in ((fate.decided, query_color(number)), (query.region & ~fate.decided, _LOST)):
+            painted[mask] = 0.25 * painted[mask] + 0.75 * np.array(color)
+        part = 100 * fate.lost / fate.mask if fate.mask else 0.0
+        show(lower, painted, f"{shown_number(fate.won)} px won, {part:.0f} % lost" if query.segment else "left out")
+    alt = "For every kept query its mask logits, and below them which pixels it won and which it lost to another query."
+    caption = (
+        "Above: logits, red above 0 (the binary mask), blue below. Below: pixels that the query won in its own colour, "
+        "pixels of its mask that another query has with a higher logit in red."
+    )
+    return finish(figure, "06_argmax", alt, caption)
+
+
+def overlay_figure(explanation: Explanation, overlay: np.ndarray) -> Drawn:
+    """The image beside what the model sees in it.
+
+    Args:
+        explanation: of the image.
+        overlay: (H', W', 3) uint8, the drawn result.
+    """
+    image = explanation.image
+    figure, axes = panels(2, image.shape[0] / image.shape[1], 2, 13)
+    show(axes[0], image, "image")
+    show(axes[1], overlay, "panoptic map", interpolation="antialiased")
+    names = ", ".join(query.name for query in explanation.queries)
+    return finish(
+        figure, "00_result", f"The image beside its panoptic map: {names}.", "The image and its panoptic map."
+    )
+
+
+def _masks(explanation: Explanation) -> MaskRecording:
+    if explanation.masks is None:
+        raise ValueError("the model predicts boxes only: there is no mask head to be drawn.")
+    return explanation.masks
+
+
+def _times(shape: Sequence[int]) -> str:
+    return "×".join(str(length) for length in shape)

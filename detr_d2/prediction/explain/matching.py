@@ -1,0 +1,100 @@
+"""How training would match the queries of an image, were its result the ground truth."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from detr_d2.modeling.box_ops import box_cxcywh_to_xyxy, box_xyxy_to_cxcywh, generalized_box_iou
+from detr_d2.visualization.figure_text import figure_text
+
+from .canvas import HEAT, Drawn, finish, panels
+from .explaining import Explanation
+
+
+class Matched(NamedTuple):
+    """The matching of training, with the result in the ground truth's place.
+
+    Args:
+        names: of the N targets.
+        costs: (N, Q) what it would cost that a query answers for a target.
+        query_of: (N,) the query that does, one to one, at the least sum.
+    """
+
+    names: list[str]
+    costs: np.ndarray
+    query_of: np.ndarray
+
+
+@torch.no_grad()
+def match_result(explanation: Explanation) -> Matched:
+    """Matches all queries with the model's own segments, or boxes, as if people had labelled them.
+
+    Things and stuff are targets alike, each with the box around its pixels.
+    """
+    labels, boxes, names = _targets(explanation)
+    outputs, model = explanation.recording.outputs, explanation.model
+    logits, predicted = outputs["pred_logits"].detach()[:1], outputs["pred_boxes"].detach()[:1]
+    if not len(labels):
+        return Matched([], np.zeros((0, logits.shape[1])), np.zeros(0, np.int64))
+    matcher = model.criterion.matcher
+    ((queries, targets),) = matcher(logits, predicted, [{"labels": labels, "boxes": boxes}])
+    probability, own = logits[0].float().softmax(-1), predicted[0].float()
+    distance = torch.cdist(own, boxes, p=1)
+    giou = generalized_box_iou(box_cxcywh_to_xyxy(own)[:, None], box_cxcywh_to_xyxy(boxes))
+    costs = matcher.cost_bbox * distance - matcher.cost_class * probability[:, labels] - matcher.cost_giou * giou
+    query_of = np.zeros(len(labels), np.int64)
+    query_of[targets.numpy()] = queries.numpy()
+    return Matched(names, costs.T.cpu().numpy(), query_of)
+
+
+def _targets(explanation: Explanation) -> tuple[Tensor, Tensor, list[str]]:
+    """Labels (N,), boxes (N, 4) cx, cy, w, h in 0..1 and names of what the model found."""
+    model, (height, width) = explanation.model, explanation.sizes.image
+    found: list[tuple[int, list[float]]] = []
+    if explanation.panoptic is not None:
+        ids, segments = explanation.panoptic
+        for segment in segments:
+            rows, columns = np.nonzero(ids == segment["id"])
+            edges = [columns.min() / width, rows.min() / height, (columns.max() + 1) / width, (rows.max() + 1) / height]
+            found.append((segment["category_id"], edges))
+    else:
+        scale = np.array([width, height] * 2)
+        found = [(query.class_index, list(np.array(query.box) / scale)) for query in explanation.queries]
+    labels = torch.tensor([label for label, _ in found], dtype=torch.int64, device=model.device)
+    edges_ = torch.tensor([edges for _, edges in found], dtype=torch.float32, device=model.device).view(-1, 4)
+    return labels, box_xyxy_to_cxcywh(edges_), [model.categories[label].name for label, _ in found]
+
+
+def matching_figure(matched: Matched, most: int = 60) -> Drawn:
+    """The costs of all pairs as a table of colours, the chosen pairs marked.
+
+    Args:
+        matched: with at least one target.
+        most: columns; where there are more queries, the matched ones and those of the lowest costs are shown.
+    """
+    best = np.argsort(matched.costs.min(0), kind="stable")
+    chosen = list(dict.fromkeys([*matched.query_of.tolist(), *best.tolist()]))[:most]
+    chosen.sort()
+    costs = matched.costs[:, chosen]
+    figure, (axis,) = panels(1, min(0.08 + 0.035 * len(costs), 0.6), 1, 13)
+    drawn = axis.imshow(costs, cmap=f"{HEAT}_r", aspect="auto")
+    columns = [chosen.index(query) for query in matched.query_of]
+    axis.scatter(
+        columns, range(len(columns)), marker="o", s=90, facecolors="none", edgecolors="#00e5ff", linewidths=2.6
+    )
+    axis.set_yticks(range(len(costs)), [figure_text(name) for name in matched.names], fontsize=9)
+    axis.set_xticks(
+        range(len(chosen)), [str(query) for query in chosen], fontsize=8, rotation=90 if len(chosen) > 30 else 0
+    )
+    axis.set_xlabel("query", fontsize=9)
+    axis.set_title("what each pair would cost (light: little); rings: the matching", fontsize=10)
+    figure.colorbar(drawn, ax=axis, fraction=0.02, pad=0.01).ax.tick_params(labelsize=8)
+    alt = "A table of colours: targets as rows, queries as columns, costs as colours; the matched pairs have rings."
+    caption = (
+        "Each row, a segment, gets exactly one query, so that the sum of costs is least; all others learn 'no object'."
+    )
+    return finish(figure, "07_matching", alt, caption)
