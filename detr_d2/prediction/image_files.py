@@ -21,7 +21,7 @@ from detr_d2.labels.records import MOST_BYTES, FileRef
 
 #: What a drawing is written as, by its image's suffix; all others become PNG.
 RESULT_SUFFIXES = {".jpg": ".jpg", ".jpeg": ".jpg"}
-VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".mts")
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".ts", ".mts", ".3gp")
 STDIN = "-"
 
 
