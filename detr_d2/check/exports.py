@@ -26,8 +26,6 @@ from detr_d2.labels.run_lengths import run_lengths
 _CODES = {
     "shape-number": "box",
     "shape-unknown": "shape-undrawn",
-    "image-merged": "path-duplicate",
-    "image-duplicate": "path-duplicate",
     "label-duplicate": "overlap",
     "attribute-unused": None,
     "export-twice": None,
@@ -122,7 +120,7 @@ def look_at_export_image(task: ExportTask) -> list[Fault]:
     labels: Sequence[Label] = ()
     findings: list[Finding] = []
     try:
-        labels = record.labels if isinstance(record.labels, tuple) else record.labels()
+        labels = record.read_labels()
     except (DatasetError, SpecialFileError) as error:
         findings.append(Place(task.file, image_id).found(EXPORT_BROKEN, str(error)))
     entries = []

@@ -16,7 +16,7 @@ import numpy as np
 import pycocotools.mask as mask_coding
 
 from detr_d2.data import Category, read_panoptic_png
-from detr_d2.evaluation.record_checks import is_number
+from detr_d2.evaluation.evaluation_folder import is_number
 from detr_d2.files import open_regular, write_text, write_whole
 from detr_d2.labels.json_reading import list_of, read_json, text, whole_number
 

@@ -37,6 +37,14 @@ def is_number(value: Any) -> TypeGuard[float]:
     return math.isfinite(value) and abs(value) < _LARGEST if isinstance(value, float) else abs(value) < _LARGEST
 
 
+def are_numbers(values: list[Any]) -> bool:
+    """Whether all of a list are numbers, as :func:`is_number` says of one; of outlines there are millions."""
+    if not set(map(type, values)) <= {int, float}:
+        return False
+    is_small = not values or (min(values) > -_LARGEST and max(values) < _LARGEST)
+    return is_small and math.isfinite(sum(values))
+
+
 def is_id(value: Any) -> TypeGuard[int | str]:
     """Whether it can be the id of an image: a whole number or a word."""
     return is_whole(value) or isinstance(value, str)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -105,6 +105,11 @@ class Images:
             return False
         self.entries[entry["id"]] = entry
         return True
+
+    @property
+    def merged_into(self) -> Set[ImageId]:
+        """The images that other entries became one with."""
+        return set(self._merged.values())
 
     def leave_out(self, image_id: Any) -> None:
         """Labels of this id are of an image that is left out."""

@@ -15,7 +15,7 @@ from scipy.ndimage import find_objects
 from ..file_places import copy_file, opened
 from ..image_decoding import is_deep, open_image
 from ..image_size import MOST_PIXELS
-from ..panoptic_ids import MAX_SEGMENT_ID, colors_of_ids, ids_of_colors
+from ..panoptic_ids import MAX_SEGMENT_ID, colors_of_ids, ids_of_colors, numbers_of
 from ..values import as_whole, is_whole, shown
 from .boxes import Extent, Size, area_rules, box_rules
 from .ids import ID_DUPLICATE, ID_RANGE, ID_TYPE
@@ -187,11 +187,12 @@ def _ids_meant(path: str, wanted: set[int]) -> np.ndarray | None:
 
 def extents_of(ids: np.ndarray) -> dict[int, Extent] | None:
     """Pixels and box of every id but void, from (H, W); None for more ids than there are segments."""
-    found, numbers, areas = np.unique(ids, return_inverse=True, return_counts=True)
+    found, numbers = numbers_of(ids)
     if len(found) > MOST_SEGMENTS:
         return None
+    areas = np.bincount(numbers.ravel())
     measured: dict[int, Extent] = {}
-    for segment_id, area, part in zip(found.tolist(), areas.tolist(), find_objects(numbers.reshape(ids.shape) + 1)):
+    for segment_id, area, part in zip(found, areas.tolist(), find_objects(numbers + 1)):
         rows, columns = part
         if segment_id:
             box = (columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start)
