@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from tabulate import tabulate
@@ -89,17 +89,19 @@ def _map_findings(
     for segment_id, times in sorted(listed.items()):
         if times > 1:
             yield place.found(ID_DUPLICATE, f"{times} segments have the id {segment_id}.")
-    yield from _some(PNG_UNLISTED, {i: f"has {unlisted_message(i, areas[i])}." for i in painted - listed.keys()})
-    yield from _some(PNG_ABSENT, {i: absent_message(i) for i in listed.keys() - painted - {VOID}})
+    yield from _some(
+        PNG_UNLISTED, painted - listed.keys(), lambda i: f"has {unlisted_message(i, areas[i])}.", "so it has"
+    )
+    yield from _some(PNG_ABSENT, listed.keys() - painted - {VOID}, absent_message, "none of")
 
 
-def _some(rule: Rule, messages: Mapping[int, str]) -> Iterator[Finding]:
+def _some(rule: Rule, ids: Collection[int], message: Callable[[int], str], others: str) -> Iterator[Finding]:
     """A finding for each of the first ids, and one for all others."""
-    for segment_id in sorted(messages)[:MAX_OF_AN_IMAGE]:
-        yield Place("").found(rule, messages[segment_id])
-    more = len(messages) - MAX_OF_AN_IMAGE
+    for segment_id in sorted(ids)[:MAX_OF_AN_IMAGE]:
+        yield Place("").found(rule, message(segment_id))
+    more = len(ids) - MAX_OF_AN_IMAGE
     if more > 0:
-        yield Place("").found(rule, f"and so {counted(more, 'more segment', 'more segments')}.")
+        yield Place("").found(rule, f"and {others} {counted(more, 'more id')}.")
 
 
 def faults_table(faults: Sequence[Fault]) -> str:
