@@ -16,7 +16,7 @@ from detr_d2.errors import USER_ERROR_EXIT_CODE, ConfigError, MissingFileError, 
 from detr_d2.prediction import Predictor
 from detr_d2.prediction.image_files import drawing_paths, find_inputs
 from detr_d2.prediction.running import WholeImages, predict_each
-from detr_d2.visualization import save_picture
+from detr_d2.visualization import save_image
 
 from detectron2.config import CfgNode
 from detectron2.utils.logger import setup_logger
@@ -89,7 +89,7 @@ def main() -> int:
         raise MissingFileError(f"--input {' '.join(args.input)} names no image; see above.")
     paths = dict(zip(found.images, drawing_paths(found.images, Path(args.output))))
     engine = WholeImages(Predictor.from_config(setup_cfg(args)))
-    written = [path for _, path in predict_each(engine, found.images, lambda i, p: save_picture(p.draw(), paths[i]))]
+    written = [path for _, path in predict_each(engine, found.images, lambda i, p: save_image(p.draw(), paths[i]))]
     drawn = sum(path is not None for path in written)
     print(f"{drawn} of {len(written)} images drawn: {args.output}")
     return USER_ERROR_EXIT_CODE if drawn < len(written) or found.complaints else 0

@@ -243,7 +243,7 @@ class DetrPanoptic(nn.Module):
     @torch.no_grad()
     def _put_training_image(self, outputs: dict[str, Any], sizes: Sizes, item: dict[str, Any]) -> None:
         """The batch's first image with its ground truth and its prediction, to the event storage."""
-        from detr_d2.visualization.training_image import put_training_image  # drawing takes a while to import
+        from detr_d2.visualization.side_by_side import put_training_image  # drawing takes a while to import
 
         prediction, _ = self._result(outputs, 0, sizes._replace(output=sizes.image))
         channel_order = self.recipe.get("INPUT.FORMAT", "RGB")

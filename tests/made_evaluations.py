@@ -29,7 +29,7 @@ CATEGORIES = [
 _names = (f"evaluation_{number}" for number in itertools.count())
 
 
-def picture_ids(shift: int) -> np.ndarray:
+def image_ids(shift: int) -> np.ndarray:
     """Sky (1), ground (300), a cone (2), two drums (70000, 4), a crowd of cones (5), and a strip of void."""
     ids = np.ones((HEIGHT, WIDTH), dtype=np.int64)
     ids[20:] = 300
@@ -44,21 +44,21 @@ def picture_ids(shift: int) -> np.ndarray:
 CLASS_OF = {1: 3, 300: 9, 2: 7, 70000: 5, 4: 5, 5: 7}
 
 
-def write_dataset(folder: Path, pictures: int = 4, instances: bool = False) -> str:
-    """Pictures, PNGs and JSON in a folder, and the name they are registered under."""
+def write_dataset(folder: Path, images: int = 4, instances: bool = False) -> str:
+    """Images, PNGs and JSON in a folder, and the name they are registered under."""
     name = next(_names)
     for part in ("images", "panoptic"):
         (folder / part).mkdir(parents=True)
-    images, annotations = [], []
-    for number in range(pictures):
-        ids = picture_ids(number)
+    entries, annotations = [], []
+    for number in range(images):
+        ids = image_ids(number)
         Image.new("RGB", (WIDTH, HEIGHT)).save(folder / "images" / f"{number}.jpg")
         rgb = np.stack([ids % 256, ids // 256 % 256, ids // 256**2], axis=-1).astype(np.uint8)
         Image.fromarray(rgb).save(folder / "panoptic" / f"{number}.png")
-        images.append({"id": 10 + number, "file_name": f"{number}.jpg", "height": HEIGHT, "width": WIDTH})
+        entries.append({"id": 10 + number, "file_name": f"{number}.jpg", "height": HEIGHT, "width": WIDTH})
         segments = [segment(ids, i) for i in np.unique(ids).tolist() if i]
         annotations.append({"image_id": 10 + number, "file_name": f"{number}.png", "segments_info": segments})
-    content = {"images": images, "annotations": annotations, "categories": CATEGORIES}
+    content = {"images": entries, "annotations": annotations, "categories": CATEGORIES}
     (folder / "panoptic.json").write_text(json.dumps(content))
     if instances:
         things = {category["id"] for category in CATEGORIES if category["isthing"]}
@@ -71,7 +71,7 @@ def write_dataset(folder: Path, pictures: int = 4, instances: bool = False) -> s
         boxes = [{**box, "id": number} for number, box in enumerate(boxes, start=1)]
         kinds = [{"id": c["id"], "name": c["name"]} for c in CATEGORIES if c["isthing"]]
         (folder / "instances.json").write_text(
-            json.dumps({"images": images, "annotations": boxes, "categories": kinds})
+            json.dumps({"images": entries, "annotations": boxes, "categories": kinds})
         )
     register(
         name,
@@ -101,9 +101,9 @@ def segment(ids: np.ndarray, number: int) -> dict[str, Any]:
 
 
 def predict(record: dict[str, Any], shift: int = 0) -> dict[str, Any]:
-    """What a model that is ``shift`` pixels off would return: the truth moved, ids counted from 1."""
+    """What a model that is ``shift`` pixels off would return: the ground truth moved, ids counted from 1."""
     number = record["image_id"] - 10
-    truth = np.roll(picture_ids(number), shift, axis=1)
+    truth = np.roll(image_ids(number), shift, axis=1)
     contiguous = {s["id"]: (s["category_id"], s["isthing"]) for s in record["segments_info"]}
     panoptic = torch.zeros(truth.shape, dtype=torch.int32)
     segments = []
@@ -126,8 +126,8 @@ def predict(record: dict[str, Any], shift: int = 0) -> dict[str, Any]:
 def run(evaluator: Any, name: str, shift: int = 0, rows: slice = slice(None)) -> Any:
     evaluator.reset()
     for record in DatasetCatalog.get(name)[rows]:
-        picture = {key: record[key] for key in ("file_name", "image_id", "height", "width")}
-        evaluator.process([picture], [predict(record, shift)])
+        image = {key: record[key] for key in ("file_name", "image_id", "height", "width")}
+        evaluator.process([image], [predict(record, shift)])
     return evaluator.evaluate()
 
 

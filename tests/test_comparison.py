@@ -1,4 +1,4 @@
-"""detr-d2 compare: two evaluations of the same pictures."""
+"""detr-d2 compare: two evaluations of the same images."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from detectron2.data import DatasetCatalog
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Evaluations of six pictures: exact, one pixel off, five pixels off; and the dataset's name."""
+    """Evaluations of six images: exact, one pixel off, five pixels off; and the dataset's name."""
     folder = tmp_path_factory.mktemp("runs")
-    name = write_dataset(folder / "data", pictures=6)
+    name = write_dataset(folder / "data", images=6)
     found = {}
     for title, shift in (("exact", 0), ("near", 1), ("far", 5)):
         found[title] = folder / title / "inference" / name
@@ -70,27 +70,27 @@ def test_run_equals_itself(runs: dict[str, Path], tmp_path: Path, capsys: pytest
     assert "No class has changed" in capsys.readouterr().out
 
 
-def test_page_shows_both_predictions_of_changed_pictures(runs: dict[str, Path], tmp_path: Path) -> None:
-    content = compared(runs["exact"].parents[1], runs["far"].parents[1], tmp_path, "--pictures", "2")
+def test_page_shows_both_predictions_of_changed_images(runs: dict[str, Path], tmp_path: Path) -> None:
+    content = compared(runs["exact"].parents[1], runs["far"].parents[1], tmp_path, "--images", "2")
 
     page = (tmp_path / "page.html").read_text()
     assert content["names"] == ["exact", "far"] and len(content["lost_most"]) == 2
-    for view in ("photo", "truth", "exact", "far"):
+    for view in ("photo", "ground truth", "exact", "far"):
         assert page.count(f'data-name="{view}"') == 2
     assert "Classes that changed" in page and "http" not in page.replace("http-equiv", "")
 
 
-def test_pictures_that_one_run_lacks_are_refused_or_left_out(runs: dict[str, Path], tmp_path: Path) -> None:
+def test_images_that_one_run_lacks_are_refused_or_left_out(runs: dict[str, Path], tmp_path: Path) -> None:
     part = shutil.copytree(runs["near"], tmp_path / "part")
     lines = (part / "records.jsonl").read_text().splitlines(keepends=True)
     (part / "records.jsonl").write_text("".join(lines[:4]))
 
-    with pytest.raises(DatasetError, match=r"2 pictures are only in .*--common"):
+    with pytest.raises(DatasetError, match=r"2 images are only in .*--common"):
         main(["compare", str(runs["exact"]), str(part)])
 
     content = compared(runs["exact"], part, tmp_path, "--common")
-    assert content["pictures"] == 4 and content["left_out"] == 2
-    assert {row["verdict"] for row in content["groups"].values()} == {"too few pictures"}
+    assert content["images"] == 4 and content["left_out"] == 2
+    assert {row["verdict"] for row in content["groups"].values()} == {"too few images"}
 
 
 def test_other_truth_is_refused(runs: dict[str, Path], tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_other_truth_is_refused(runs: dict[str, Path], tmp_path: Path) -> None:
     lines[0]["true"][0]["iscrowd"] = 1
     (other / "records.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
-    with pytest.raises(DatasetError, match="1 picture has another truth"):
+    with pytest.raises(DatasetError, match="1 image has another ground truth"):
         main(["compare", str(runs["exact"]), str(other)])
 
 

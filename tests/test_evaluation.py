@@ -6,6 +6,7 @@ import copy
 import json
 import logging
 import math
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def test_evaluator_logs_tables_and_writes_its_file(tmp_path: Path, log: pytest.L
     results = run(DetrPanopticEvaluator(name, str(tmp_path / "out")), name, shift=1)["panoptic_seg"]
 
     written = json.loads((tmp_path / "out" / "panoptic_quality.json").read_text())
-    assert written["pictures"] == 4 and written["dataset"] == name
+    assert written["images"] == 4 and written["dataset"] == name
     things = {key: value for key, value in written["Things"].items() if not key.endswith("_interval")}
     assert things == {**{k: results[k + "_th"] for k in ("PQ", "SQ", "RQ")}, "N": 2}
     assert [c["id"] for c in written["classes"]] == [7, 5, 3, 9]
@@ -57,7 +58,7 @@ def test_evaluator_logs_tables_and_writes_its_file(tmp_path: Path, log: pytest.L
     assert "| All" in log.text and "| Things" in log.text and "| Stuff" in log.text and "drum" in log.text
 
 
-def test_no_picture_gives_nan_not_zero(tmp_path: Path) -> None:
+def test_no_image_gives_nan_not_zero(tmp_path: Path) -> None:
     name = write_dataset(tmp_path)
     evaluator = DetrPanopticEvaluator(name, str(tmp_path))
     evaluator.reset()
@@ -116,7 +117,7 @@ def test_evaluator_equals_detectron2s_on_real_truth_to_the_last_bit(
 
 
 def spoilt(record: dict[str, Any], how: str) -> tuple[torch.Tensor, list[dict[str, Any]]]:
-    """The truth of a picture, made wrong in one way, as a model would return it."""
+    """The truth of an image, made wrong in one way, as a model would return it."""
     ids = read_panoptic_png(record["pan_seg_file_name"])
     classes = {s["id"]: s["category_id"] for s in record["segments_info"]}
     known = list(classes)
@@ -160,10 +161,10 @@ def test_evaluation_of_a_part_is_said_out_loud(tmp_path: Path, log: pytest.LogCa
 
     run(DetrPanopticEvaluator(name), name, rows=slice(0, 3))
 
-    assert "Only 3 of the 4 pictures" in log.text
+    assert "Only 3 of the 4 images" in log.text
 
 
-def test_picture_of_another_dataset_is_refused(tmp_path: Path) -> None:
+def test_image_of_another_dataset_is_refused(tmp_path: Path) -> None:
     name = write_dataset(tmp_path)
     record = DatasetCatalog.get(name)[0]
 
@@ -185,12 +186,12 @@ def test_contradicting_ground_truth_is_refused_with_all_faults(tmp_path: Path) -
         run(evaluator, name)
 
     message = str(error.value)
-    assert "0.png (image id 10): segment 1 is in the PNG but not in the JSON" in message
-    assert "0.png (image id 10): segment 77 is in the JSON but not in the PNG" in message
-    assert "1.png (image id 11): the JSON has a segment with id 0" in message
-    assert "1.png (image id 11): segment 2 is 2 times in the JSON" in message
-    assert "2.png (image id 12): is 40 x 60 (height x width), but the JSON says 41 x 60" in message
-    assert "image id 13: the panoptic picture " in message and "3.png can't be read" in message
+    assert re.search(r"0\.png \(image id 10\): has \d+ pixels of the id 1, which the JSON doesn't list", message)
+    assert "0.png (image id 10): has no pixel of the segment 77" in message
+    assert "1.png (image id 11): a segment has id=0" in message
+    assert "1.png (image id 11): 2 segments have the id 2" in message
+    assert "2.png (image id 12): is 60x40 pixels; the JSON says 60x41" in message
+    assert "image id 13: the panoptic PNG " in message and "3.png can't be read" in message
     assert len(message.splitlines()) == 8
 
 
@@ -289,7 +290,7 @@ def test_evaluator_may_be_built_again(tmp_path: Path) -> None:
 
 
 def _part_of_the_work(rank: int, folder: str) -> None:
-    """One of two processes: evaluates every second picture; the main one writes what it got."""
+    """One of two processes: evaluates every second image; the main one writes what it got."""
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     name = "evaluation_of_two"
     root = Path(folder)
@@ -303,7 +304,7 @@ def _part_of_the_work(rank: int, folder: str) -> None:
 
 
 def test_two_processes_give_the_result_of_one(tmp_path: Path) -> None:
-    name = write_dataset(tmp_path, pictures=5)
+    name = write_dataset(tmp_path, images=5)
     one = run(build_evaluator(config(), name, str(tmp_path / "one")), name, shift=1)
 
     torch.multiprocessing.start_processes(_part_of_the_work, args=(str(tmp_path),), nprocs=2, start_method="fork")

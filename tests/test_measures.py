@@ -32,10 +32,10 @@ def record(
     """A record of maps (H, W) and the class of each id."""
     height, width = true_map.shape
     segments = [{"id": i, "category_id": c, "iscrowd": int(i in crowds)} for i, c in true.items()]
-    picture = {"image_id": 1, "file_name": "", "height": height, "width": width, "pan_seg_file_name": ""}
+    image = {"image_id": 1, "file_name": "", "height": height, "width": width, "pan_seg_file_name": ""}
     boundaries = boundary_overlaps(true_map, predicted_map, boundary_width(height, width))
     found = [{"id": i, "category_id": c} for i, c in predicted.items()]
-    return make_record(picture | {"segments_info": segments}, Overlaps(true_map, predicted_map), found, boundaries)
+    return make_record(image | {"segments_info": segments}, Overlaps(true_map, predicted_map), found, boundaries)
 
 
 def measured(*records: EvaluationRecord, is_thing: list[bool] = IS_THING) -> PanopticMeasures:
@@ -67,7 +67,7 @@ def test_boundary_width_is_two_percent_of_the_diagonal() -> None:
 
 
 def real_records(folder: Path) -> tuple[list[EvaluationRecord], list[dict[str, Any]]]:
-    """Real truth, moved by 5 and -4 pixels, every seventh segment left out; ids far from small numbers."""
+    """Real ground truth, moved by 5 and -4 pixels, every seventh segment left out; ids far from small numbers."""
     content = json.loads((folder / "panoptic.json").read_text())
     labels = {category["id"]: label for label, category in enumerate(content["categories"])}
     records = []

@@ -25,7 +25,7 @@ REAL_DATASETS = {
 }
 
 Segments = list[dict[str, Any]]
-#: A picture: true map, true segments, predicted map, predicted segments.
+#: An image: true map, true segments, predicted map, predicted segments.
 Pair = tuple[np.ndarray, Segments, np.ndarray, Segments]
 
 
@@ -151,7 +151,7 @@ def test_quality_equals_panopticapi_on_real_crowds(shared_data: Path, tmp_path: 
     assert crowded
     rng = np.random.default_rng(1)
 
-    pairs = [spoil(*picture, how, len(is_thing), rng) for picture in crowded for how in ("exact", "split", "shifted")]
+    pairs = [spoil(*image, how, len(is_thing), rng) for image in crowded for how in ("exact", "split", "shifted")]
 
     assert_same_as_panopticapi(pairs, is_thing, tmp_path)
 

@@ -26,7 +26,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 def evaluated(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, dict]:
     """The name of a dataset, the folder of an evaluation of it that is two pixels off, and its results."""
     folder = tmp_path_factory.mktemp("evaluated")
-    name = write_dataset(folder / "data", pictures=5)
+    name = write_dataset(folder / "data", images=5)
     cfg = config(instance_on=False)
     cfg.TEST.PANOPTIC_PNG = True
     return name, folder / "out", run(build_evaluator(cfg, name, str(folder / "out")), name, shift=2)
@@ -84,7 +84,7 @@ def test_run_says_what_is_needed_to_do_it_again(evaluated: tuple[str, Path, dict
 
     facts = read_run(folder)
 
-    assert facts["dataset"] == name and facts["pictures"] == 5 and "PANOPTIC_PNG: true" in facts["config"]
+    assert facts["dataset"] == name and facts["images"] == 5 and "PANOPTIC_PNG: true" in facts["config"]
     assert facts["versions"].keys() >= {"detr_d2", "torch", "numpy", "python"} and facts["seconds"] > 0
     assert [c["name"] for c in facts["categories"]] == MetadataCatalog.get(name).stuff_classes
 

@@ -126,7 +126,7 @@ def test_command_says_what_to_set_and_writes_it_into_the_checkpoint(
         "--overlaps",
         "0",
         "0.5",
-        "--write",
+        "--store",
         str(tuned),
         "--json",
         str(tmp_path / "s.json"),
@@ -149,7 +149,7 @@ def test_command_refuses_what_it_can_not_sweep(
 ) -> None:
     (tmp_path / "taken.pth").touch()
     with pytest.raises(WeightsError, match="is there already"):
-        main(sweep(checkpoint, yard_folder, "--write", str(tmp_path / "taken.pth"), *OPTIONS))
+        main(sweep(checkpoint, yard_folder, "--store", str(tmp_path / "taken.pth"), *OPTIONS))
     boxes = build_model(tiny_config())
     DetrCheckpointer(boxes, str(tmp_path)).save("boxes")
     with pytest.raises(WeightsError, match="has no masks"):
@@ -158,3 +158,33 @@ def test_command_refuses_what_it_can_not_sweep(
         main(["sweep", str(checkpoint), "--dataset", "yard_vall", *OPTIONS])
     with pytest.raises(ConfigError, match="other categories"):
         main(["sweep", str(checkpoint), "--dataset", "coco_2017_val_panoptic_detr", *OPTIONS])
+
+
+def test_store_without_a_file_changes_the_thresholds_in_the_checkpoint_and_nothing_else(
+    unsure, yard_folder: Path, tmp_path: Path
+) -> None:
+    DetrCheckpointer(unsure[0], str(tmp_path)).save("model", iteration=7)
+    path = tmp_path / "model.pth"
+    before = torch.load(path, weights_only=True)
+
+    words = ["--scores", "0.3", "--overlaps", "0.5", "--json", str(tmp_path / "s.json"), "--store"]
+    assert main(sweep(path, yard_folder, *words, *OPTIONS)) == 0
+
+    best = json.loads((tmp_path / "s.json").read_text())["best"]
+    model, _ = load_model(str(path), ["MODEL.DEVICE", "cpu"])
+    assert [model.postprocess.score_threshold, model.postprocess.overlap_threshold] == list(best.values())
+    after = torch.load(path, weights_only=True)
+    assert after.keys() == before.keys() and after["iteration"] == 7
+    for name, tensor in before["model"].items():
+        torch.testing.assert_close(after["model"][name], tensor, rtol=0, atol=0)
+    assert sorted(p.name for p in tmp_path.glob("model*")) == ["model.pth"]
+
+
+def test_store_without_a_file_refuses_what_is_no_checkpoint_of_this_project(
+    unsure, yard_folder: Path, tmp_path: Path
+) -> None:
+    weights = {name.removeprefix("detr."): tensor for name, tensor in unsure[0].detr.state_dict().items()}
+    torch.save({"model": weights}, tmp_path / "foreign.pth")
+    for path in (tmp_path / "foreign.pth", tmp_path):
+        with pytest.raises(WeightsError, match="--store FILE"):
+            main(sweep(path, yard_folder, "--store", *OPTIONS))

@@ -26,7 +26,7 @@ from detr_d2.visualization import (
     draw_prediction,
     draw_side_by_side,
     enlargement,
-    save_picture,
+    save_image,
     save_side_by_side,
 )
 from detr_d2.visualization.class_style import ClassStyle, class_style
@@ -52,7 +52,7 @@ def metadata() -> Any:
 
 @pytest.fixture
 def scene() -> tuple[np.ndarray, np.ndarray, list[dict[str, Any]]]:
-    """A grey picture of 96x120: sky above, ground below, one brick; a column of void."""
+    """A grey image of 96x120: sky above, ground below, one brick; a column of void."""
     ids = np.full((96, 120), 2, dtype=np.int32)
     ids[:48] = 1
     ids[55:85, 30:70] = 3
@@ -78,17 +78,17 @@ def dataset_dict(tmp_path: Path, scene: tuple) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("scale", "size"), [(1, (96, 120)), (4, (384, 480)), (0.5, (48, 60))])
-def test_panoptic_picture_has_the_scaled_size(scene: tuple, metadata: Any, scale: float, size: tuple[int, int]) -> None:
+def test_panoptic_image_has_the_scaled_size(scene: tuple, metadata: Any, scale: float, size: tuple[int, int]) -> None:
     drawn = draw_panoptic(*scene, metadata, scale)
 
     assert drawn.shape == (*size, 3)
     assert drawn.dtype == np.uint8
 
 
-def test_panoptic_picture_shows_the_colours_of_the_metadata_and_leaves_void_bare(scene: tuple, metadata: Any) -> None:
+def test_panoptic_image_shows_the_colours_of_the_metadata_and_leaves_void_bare(scene: tuple, metadata: Any) -> None:
     drawn = draw_panoptic(*scene, metadata, 4).astype(int)
 
-    # Away from borders and names: a mix of the grey picture and the class's colour.
+    # Away from borders and names: a mix of the grey image and the class's colour.
     assert drawn[30, 20, 2] - drawn[30, 20, 0] > 50  # sky: blue over red
     brick = drawn[4 * 82, 4 * 33]
     assert brick[0] - brick[1] > 50 and brick[0] - brick[2] > 50
@@ -119,7 +119,7 @@ def test_panoptic_drawing_separates_neighbours_of_one_class(metadata: Any) -> No
     assert drawn[10, 100].max() < 150
 
 
-def test_panoptic_drawing_takes_a_picture_without_segments(metadata: Any) -> None:
+def test_panoptic_drawing_takes_a_image_without_segments(metadata: Any) -> None:
     image = np.full((40, 50, 3), 77, dtype=np.uint8)
 
     drawn = draw_panoptic(image, np.zeros((40, 50), dtype=np.int32), [], metadata)
@@ -175,7 +175,7 @@ def test_side_by_side_names_a_truth_of_another_size(dataset_dict: dict, scene: t
         draw_side_by_side(dataset_dict, {"panoptic_seg": (scene[1], scene[2])}, metadata)
 
 
-def test_side_by_side_files_are_named_as_their_pictures(
+def test_side_by_side_files_are_named_as_their_images(
     dataset_dict: dict, scene: tuple, metadata: Any, tmp_path: Path
 ) -> None:
     def predict(image_bgr: np.ndarray) -> dict[str, Any]:
@@ -192,11 +192,11 @@ def test_side_by_side_draws_real_ground_truth(shared_data: Path) -> None:
     folder = shared_data / "coco128_panoptic" / "val"
     panoptic = {"panoptic_json": str(folder / "panoptic.json"), "panoptic_root": str(folder / "panoptic")}
     register("visualization_test_coco", images=str(folder / "images"), **panoptic)
-    picture = DatasetCatalog.get("visualization_test_coco")[0]
-    truth = read_panoptic_png(picture["pan_seg_file_name"])
-    prediction = {"panoptic_seg": (torch.from_numpy(truth), picture["segments_info"])}
+    record = DatasetCatalog.get("visualization_test_coco")[0]
+    truth = read_panoptic_png(record["pan_seg_file_name"])
+    prediction = {"panoptic_seg": (torch.from_numpy(truth), record["segments_info"])}
 
-    row = draw_side_by_side(picture, prediction, dataset_metadata("visualization_test_coco"))
+    row = draw_side_by_side(record, prediction, dataset_metadata("visualization_test_coco"))
 
     third = (row.shape[1] - 8) // 3
     panels = [row[36:-8, 8 + i * third : (i + 1) * third].astype(int) for i in range(3)]
@@ -204,17 +204,17 @@ def test_side_by_side_draws_real_ground_truth(shared_data: Path) -> None:
     assert np.abs(panels[0] - panels[1]).mean() > 5
 
 
-def test_saved_picture_is_whole_or_absent(tmp_path: Path) -> None:
-    picture = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
-    save_picture(picture, tmp_path / "a.png")
+def test_saved_image_is_whole_or_absent(tmp_path: Path) -> None:
+    image = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    save_image(image, tmp_path / "a.png")
 
     with pytest.raises(TypeError):
-        save_picture(np.zeros((2, 2, 7)), tmp_path / "b.png")
-    with pytest.raises(ValueError, match=r"'\.txt'; pictures are written as \.png"):
-        save_picture(picture, tmp_path / "c.txt")
+        save_image(np.zeros((2, 2, 7)), tmp_path / "b.png")
+    with pytest.raises(ValueError, match=r"'\.txt'; images are written as \.png"):
+        save_image(image, tmp_path / "c.txt")
 
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
-    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "a.png")), picture)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "a.png")), image)
 
 
 def test_class_without_name_and_colour_is_its_number() -> None:
@@ -263,7 +263,7 @@ def quality_file(folder: Path) -> Path:
         )
 
     classes = [entry("brick", True, 40.0), entry("pipe", True, None), entry("sky", False, 0.0)]
-    content = {"dataset": "yard_val", "pictures": 8, "All": {"PQ": 20.0}, "Stuff": {"PQ": 0.0}, "classes": classes}
+    content = {"dataset": "yard_val", "images": 8, "All": {"PQ": 20.0}, "Stuff": {"PQ": 0.0}, "classes": classes}
     (folder / "panoptic_quality.json").write_text(json.dumps(content))
     return folder / "panoptic_quality.json"
 
@@ -271,7 +271,7 @@ def quality_file(folder: Path) -> Path:
 def test_per_class_bars_are_drawn_from_the_evaluators_file_or_its_folder(tmp_path: Path) -> None:
     quality_file(tmp_path)
 
-    output = draw_per_class(tmp_path, tmp_path / "pictures" / "classes.png")
+    output = draw_per_class(tmp_path, tmp_path / "images" / "classes.png")
 
     assert Image.open(output).width > 800
 
@@ -285,7 +285,7 @@ def test_per_class_bars_name_absent_classes_below_and_give_them_no_bar(
 
     draw_per_class(quality_file(tmp_path), tmp_path / "classes.png")
 
-    assert texts == ["brick (5)", "sky (5)", "Neither in these pictures nor predicted: pipe"]
+    assert texts == ["brick (5)", "sky (5)", "Neither in these images nor predicted: pipe"]
 
 
 def test_per_class_bars_refuse_other_files(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from detr_d2.config import load_config
 from detr_d2.data import categories_of, dataset_metadata, register
 from detr_d2.data.train_loader import build_train_mapper
 from detr_d2.errors import run_command
-from detr_d2.visualization import save_picture
+from detr_d2.visualization import save_image
 from detr_d2.yard import write_yard
 
 from detectron2.data import DatasetCatalog
@@ -43,7 +43,7 @@ def main() -> int:
         for name, (seed, overrides) in AUGMENTATIONS.items():
             np.random.seed(seed)
             image = row("drawn_yard", overrides, args.columns, name not in WITHOUT_TARGETS)
-            print(save_picture(image, args.out / f"{name}.png"))
+            print(save_image(image, args.out / f"{name}.png"))
     return 0
 
 

@@ -29,7 +29,7 @@ _THINGS_WRITTEN: dict[str, tuple[str, bool]] = {}
 
 
 def build_evaluator(cfg: CfgNode, dataset_name: str, output_folder: str) -> DatasetEvaluators:
-    """Panoptic quality where the model has masks and the dataset panoptic truth; box and mask AP of things beside it.
+    """Panoptic quality where the model has masks and the dataset panoptic ground truth; beside it AP of things.
 
     All processes have to call it.
 
@@ -84,7 +84,7 @@ def _panoptic_evaluator(cfg: CfgNode, dataset_name: str, output_folder: str) -> 
 
 
 def _instance_evaluator(dataset_name: str, json_file: str, output_folder: str, with_masks: bool) -> DatasetEvaluator:
-    """Box and mask AP with the dataset's own instances file, or with one made of its panoptic truth."""
+    """Box and mask AP with the dataset's own instances file, or with one made of its panoptic ground truth."""
     categories = categories_of(dataset_name)
     if not json_file:
         json_file = os.path.join(output_folder, f"{dataset_name}_things.json")

@@ -18,16 +18,16 @@ from detr_d2.evaluation.faults import Fault, faults_table, map_faults
 from detr_d2.evaluation.ground_truth import count_stale_areas
 from detr_d2.evaluation.matching import ComparedImage, Count
 from detr_d2.evaluation.overlaps import Overlaps, segment_areas
-from detr_d2.evaluation.panoptic_files import PanopticFile, PictureEntry
+from detr_d2.evaluation.panoptic_files import ImageEntry, PanopticFile
 from detr_d2.evaluation.panoptic_quality import PanopticQuality
 from detr_d2.progress import progress
 from detr_d2.wording import counted
 
 #: Images that are begun before their turn, by each thread.
 _AHEAD = 4
-CURE_MISSING = "predict it; or --allow-missing counts it as empty, --subset leaves it out"
-CURE_FOREIGN = "compare with the truth that has this picture, or remove the prediction"
-CURE_PNG = "write the PNG again, whole and in RGB"
+FIX_MISSING = "predict it; or --allow-missing counts it as empty, --subset leaves it out"
+FIX_FOREIGN = "compare with the ground truth that has this image, or remove the prediction"
+FIX_PNG = "write the PNG again, whole and in RGB"
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class FileQuality:
 
 
 def compare_files(
-    truth: PanopticFile,
+    gt: PanopticFile,
     predictions: PanopticFile,
     num_classes: int,
     allow_missing: bool = False,
@@ -70,48 +70,48 @@ def compare_files(
     """Compare all images, some at a time; the result doesn't depend on ``workers``.
 
     Args:
-        truth, predictions: as read, with contiguous classes.
+        gt, predictions: as read, with contiguous classes.
         num_classes: of the ground truth.
         allow_missing: count images without a prediction as predicted empty.
         subset: leave images without a prediction out.
         workers: threads that read and compare; None for one a core, at most eight.
 
     Raises:
-        DatasetError: something is wrong with the truth or the predictions; all of it is listed, up to some rows.
+        DatasetError: something is wrong with the ground truth or the predictions; all of it is listed, up to some rows.
     """
-    result = FileQuality(PanopticQuality(num_classes), annotated=len(truth.listed))
-    result.faults = truth.faults + predictions.faults + _foreign(truth, predictions)
-    missing = [image_id for image_id in truth.listed if image_id not in predictions.listed]
+    result = FileQuality(PanopticQuality(num_classes), annotated=len(gt.listed))
+    result.faults = gt.faults + predictions.faults + _foreign(gt, predictions)
+    missing = [image_id for image_id in gt.listed if image_id not in predictions.listed]
     result.missing = len(missing)
-    result.unannotated = len(truth.sizes.keys() - truth.listed.keys())
+    result.unannotated = len(gt.sizes.keys() - gt.listed.keys())
     if not (allow_missing or subset):
-        result.faults += [Fault(f"prediction, image id {i}", "there is none", CURE_MISSING) for i in missing]
-    chosen = [i for i in truth.pictures if i in predictions.listed or not subset]
-    jobs = ((i, truth.pictures[i], predictions.pictures.get(i), truth.sizes.get(i)) for i in chosen)
-    with contextlib.closing(_each(jobs, workers)) as pictures:
-        for picture in progress(pictures, len(chosen), "picture"):
-            result.faults += picture.faults
-            result.stale_areas += picture.stale_areas
-            if picture.counts is not None:
-                result.quality.add(picture.counts)
+        result.faults += [Fault(f"prediction, image id {i}", "there is none", FIX_MISSING) for i in missing]
+    chosen = [i for i in gt.images if i in predictions.listed or not subset]
+    jobs = ((i, gt.images[i], predictions.images.get(i), gt.sizes.get(i)) for i in chosen)
+    with contextlib.closing(_each(jobs, workers)) as results:
+        for found in progress(results, len(chosen), "image"):
+            result.faults += found.faults
+            result.stale_areas += found.stale_areas
+            if found.counts is not None:
+                result.quality.add(found.counts)
     if result.faults:
-        raise DatasetError(_refusal(result.faults, truth, predictions))
+        raise DatasetError(_refusal(result.faults, gt, predictions))
     if not len(result.quality):
-        raise DatasetError(f"there is no picture to compare in {truth.path} and {predictions.path}.")
+        raise DatasetError(f"there is no image to compare in {gt.path} and {predictions.path}.")
     return result
 
 
-def compare_picture(job: tuple[Any, PictureEntry, PictureEntry | None, tuple[int, int] | None]) -> ImageResult:
-    """Read and compare one image: image id, truth, prediction (None counts as empty), height and width."""
+def compare_image(job: tuple[Any, ImageEntry, ImageEntry | None, tuple[int, int] | None]) -> ImageResult:
+    """Read and compare one image: image id, ground truth, prediction (None counts as empty), height and width."""
     image_id, true, predicted, size = job
-    true_place, predicted_place = f"truth, image id {image_id}", f"prediction, image id {image_id}"
-    true_map, faults = _read(true_place, true)
+    gt_name, predicted_name = f"ground truth, image id {image_id}", f"prediction, image id {image_id}"
+    true_map, faults = _read(gt_name, true)
     predicted_map: np.ndarray | None
     if predicted is None:
         shape = size if true_map is None else true_map.shape
         predicted_map, segments = np.zeros(shape or (0, 0), dtype=np.int32), []
     else:
-        predicted_map, unreadable = _read(predicted_place, predicted)
+        predicted_map, unreadable = _read(predicted_name, predicted)
         faults, segments = faults + unreadable, predicted.segments
     overlaps = None
     if true_map is not None and predicted_map is not None and true_map.shape == predicted_map.shape:
@@ -119,23 +119,25 @@ def compare_picture(job: tuple[Any, PictureEntry, PictureEntry | None, tuple[int
     stale = 0
     if true_map is not None:
         areas = overlaps.true_areas if overlaps else segment_areas(true_map)
-        faults = faults + map_faults(true_place, _ids(true.segments), areas, true_map.shape, size)
+        faults = faults + map_faults(gt_name, _ids(true.segments), areas, true_map.shape, size)
         stale, size = count_stale_areas(true.segments, areas), (true_map.shape[0], true_map.shape[1])
     if predicted_map is not None:
         areas = overlaps.predicted_areas if overlaps else segment_areas(predicted_map)
-        faults = faults + map_faults(predicted_place, _ids(segments), areas, predicted_map.shape, size, "the truth")
+        faults = faults + map_faults(
+            predicted_name, _ids(segments), areas, predicted_map.shape, size, "the ground truth"
+        )
     counts = None
     if overlaps and not faults:
         counts = list(ComparedImage(overlaps, true.segments, segments).counts().values())
     return ImageResult(counts, faults, stale)
 
 
-def _read(picture: str, entry: PictureEntry) -> tuple[np.ndarray | None, list[Fault]]:
+def _read(where: str, entry: ImageEntry) -> tuple[np.ndarray | None, list[Fault]]:
     """A map, or what is wrong with its file."""
     try:
         return read_panoptic_png(entry.png), []
     except UserError as error:
-        return None, [Fault(picture, str(error), CURE_PNG)]
+        return None, [Fault(where, str(error), FIX_PNG)]
 
 
 def _ids(segments: list[dict[str, Any]]) -> list[int]:
@@ -149,12 +151,12 @@ def _each(jobs: Iterable[Any], workers: int | None) -> Generator[ImageResult, No
     """
     count = workers or min(8, os.cpu_count() or 1)
     if count == 1:
-        yield from map(compare_picture, jobs)
+        yield from map(compare_image, jobs)
         return
     pool, begun = ThreadPoolExecutor(count), deque[Future[ImageResult]]()
     try:
         for job in jobs:
-            begun.append(pool.submit(compare_picture, job))
+            begun.append(pool.submit(compare_image, job))
             if len(begun) > _AHEAD * count:
                 yield begun.popleft().result()
         while begun:
@@ -163,17 +165,18 @@ def _each(jobs: Iterable[Any], workers: int | None) -> Generator[ImageResult, No
         pool.shutdown(cancel_futures=True)
 
 
-def _foreign(truth: PanopticFile, predictions: PanopticFile) -> list[Fault]:
+def _foreign(gt: PanopticFile, predictions: PanopticFile) -> list[Fault]:
     """A fault for each prediction whose image the ground truth doesn't have."""
-    foreign = [image_id for image_id in predictions.listed if image_id not in truth.listed]
+    foreign = [image_id for image_id in predictions.listed if image_id not in gt.listed]
     return [
-        Fault(f"prediction, image id {i}", "the truth has no annotation of this picture", CURE_FOREIGN) for i in foreign
+        Fault(f"prediction, image id {i}", "the ground truth has no annotation of this image", FIX_FOREIGN)
+        for i in foreign
     ]
 
 
-def _refusal(faults: list[Fault], truth: PanopticFile, predictions: PanopticFile) -> str:
+def _refusal(faults: list[Fault], gt: PanopticFile, predictions: PanopticFile) -> str:
     return (
         f"{counted(len(faults), 'fault')}, so that no number would mean anything.\n"
-        f"truth: {truth.path}, PNGs in {truth.folder}\n"
+        f"ground truth: {gt.path}, PNGs in {gt.folder}\n"
         f"predictions: {predictions.path}, PNGs in {predictions.folder}\n\n{faults_table(faults)}"
     )

@@ -20,11 +20,18 @@ from detr_d2.evaluation.matching import compare_maps
 from detr_d2.evaluation.measures import PanopticMeasures
 from detr_d2.evaluation.overlaps import RunMap
 from detr_d2.evaluation.prediction_files import PredictionWriter
-from detr_d2.evaluation.record_writer import RecordWriter
+from detr_d2.evaluation.record_writer import RecordWriter, run_facts
 from detr_d2.evaluation.records import make_record
-from detr_d2.evaluation.results import Results, evaluation_results, group_labels, group_means, measures_as_json
-from detr_d2.evaluation.run_facts import run_facts
-from detr_d2.evaluation.tables import class_table, measures_table, quality_table
+from detr_d2.evaluation.results import (
+    Results,
+    class_table,
+    evaluation_results,
+    group_labels,
+    group_means,
+    measures_as_json,
+    measures_table,
+    quality_table,
+)
 from detr_d2.files import write_json
 
 from detectron2.config import CfgNode
@@ -34,7 +41,7 @@ from detectron2.utils import comm
 
 logger = logging.getLogger(__name__)
 
-#: More faults of the ground truth than this aren't told apart.
+#: No more faults of the ground truth than this are listed.
 MAX_FAULTS = 10
 _RESULT_FILE = "panoptic_quality.json"
 
@@ -95,10 +102,10 @@ class DetrPanopticEvaluator(DatasetEvaluator):
             DatasetError: an image id isn't the dataset's; or ten faults of the ground truth have come together.
             ValueError: an output has no "panoptic_seg", or it contradicts itself.
         """
-        for picture, output in zip(inputs, outputs, strict=True):
+        for item, output in zip(inputs, outputs, strict=True):
             if "panoptic_seg" not in output:
                 raise ValueError('the model gave no "panoptic_seg"; MODEL.DETR.MASK_ON and PANOPTIC_ON must be True.')
-            row, record = self._record(picture["image_id"])
+            row, record = self._record(item["image_id"])
             self._times_seen[row] += 1
             ground_truth = self._ground_truth(record)
             if ground_truth is not None:
@@ -130,27 +137,27 @@ class DetrPanopticEvaluator(DatasetEvaluator):
         return results
 
     def _compare(
-        self, picture: dict[str, Any], true_map: RunMap, predicted_map: np.ndarray, segments: list[dict[str, Any]]
+        self, dataset_dict: dict[str, Any], true_map: RunMap, predicted_map: np.ndarray, segments: list[dict[str, Any]]
     ) -> None:
         """Measure an image, and keep what is kept of it."""
-        image = compare_maps(true_map, picture["segments_info"], predicted_map, segments, len(self._categories))
+        image = compare_maps(true_map, dataset_dict["segments_info"], predicted_map, segments, len(self._categories))
         boundaries = None
         if self._boundaries:
             boundaries = boundary_overlaps(true_map.pixels(), predicted_map, boundary_width(*true_map.shape))
-        record = make_record(picture, image.overlaps, segments, boundaries)
+        record = make_record(dataset_dict, image.overlaps, segments, boundaries)
         self._measures.add(record)
         if self._output_dir:
             # Made with the first image, so that a run which fails before leaves older files alone.
             self._record_writer = self._record_writer or RecordWriter(self._output_dir)
             self._record_writer.add(record, predicted_map, segments)
         if self._output_dir and self._save_predictions:
-            self._predictions().add(picture, predicted_map, segments)
+            self._predictions().add(dataset_dict, predicted_map, segments)
 
     def _record(self, image_id: Any) -> tuple[int, dict[str, Any]]:
         if image_id not in self._records:
             raise DatasetError(
                 f"the image id {image_id!r} isn't one of the {len(self._records)} of the dataset "
-                f"{self._dataset_name!r}; evaluate the pictures of the dataset that the evaluator was made for."
+                f"{self._dataset_name!r}; evaluate the images of the dataset that the evaluator was made for."
             )
         return self._records[image_id]
 
@@ -192,18 +199,18 @@ class DetrPanopticEvaluator(DatasetEvaluator):
         if not self._output_dir:
             return
         facts = run_facts(self._dataset_name, self._categories, self._cfg) if comm.is_main_process() else {}
-        facts |= {"seconds": time.perf_counter() - self._started, "pictures": self._pictures()}
+        facts |= {"seconds": time.perf_counter() - self._started, "images": self._images()}
         (self._record_writer or RecordWriter(self._output_dir)).write(facts)
         if self._save_predictions:
             self._predictions().write()
 
     def _predictions(self) -> PredictionWriter:
         if self._prediction_writer is None:
-            pictures = [record for _, record in self._records.values()]
-            self._prediction_writer = PredictionWriter(str(self._output_dir), self._categories, pictures)
+            dataset_dicts = [record for _, record in self._records.values()]
+            self._prediction_writer = PredictionWriter(str(self._output_dir), self._categories, dataset_dicts)
         return self._prediction_writer
 
-    def _pictures(self) -> int:
+    def _images(self) -> int:
         return int((self._times_seen > 0).sum())
 
     def _report_quality(self, intervals: Intervals | None, results: Results) -> None:
@@ -214,7 +221,7 @@ class DetrPanopticEvaluator(DatasetEvaluator):
         logger.info("Panoptic quality on %s:\n%s", self._dataset_name, table)
         logger.info("Measured beside:\n%s", measures_table(results))
         if self._output_dir:
-            head = {"dataset": self._dataset_name, "pictures": self._pictures()}
+            head = {"dataset": self._dataset_name, "images": self._images()}
             content = head | measures_as_json(self._measures, self._categories, intervals)
             write_json(os.path.join(self._output_dir, _RESULT_FILE), content)
 
@@ -223,13 +230,13 @@ class DetrPanopticEvaluator(DatasetEvaluator):
         repeated = int((self._times_seen > 1).sum())
         if missing:
             logger.warning(
-                "Only %d of the %d pictures of %s were evaluated: the numbers are those of a part of the dataset.",
+                "Only %d of the %d images of %s were evaluated: the numbers are those of a part of the dataset.",
                 total - missing,
                 total,
                 self._dataset_name,
             )
         if repeated:
-            logger.warning("%d pictures of %s were evaluated more than once.", repeated, self._dataset_name)
+            logger.warning("%d images of %s were evaluated more than once.", repeated, self._dataset_name)
         if self._stale_areas:
             logger.info(
                 "%d segments have another area in the JSON than in the PNG; the PNG's pixels were counted.",

@@ -12,14 +12,15 @@ from detr_d2.arguments import whole_number
 from detr_d2.data.categories import Category
 from detr_d2.evaluation.bootstrap import Intervals, bootstrap_intervals
 from detr_d2.evaluation.file_quality import FileQuality, compare_files
-from detr_d2.evaluation.panoptic_files import PanopticFile, read_predictions, read_truth
+from detr_d2.evaluation.panoptic_files import PanopticFile, read_ground_truth, read_predictions
 from detr_d2.evaluation.results import (
+    class_table,
     group_labels,
     group_means,
     quality_as_csv,
     quality_as_json,
+    quality_table,
 )
-from detr_d2.evaluation.tables import class_table, quality_table
 from detr_d2.files import check_outputs, write_json, write_text
 from detr_d2.wording import counted
 
@@ -44,8 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gt-folder", metavar="DIR", help="the ground truth's PNGs (default: FILE without .json)")
     parser.add_argument("--pred-folder", metavar="DIR", help="the predictions' PNGs (default: FILE without .json)")
     lacking = parser.add_mutually_exclusive_group()
-    lacking.add_argument("--allow-missing", action="store_true", help="pictures without a prediction count as empty")
-    lacking.add_argument("--subset", action="store_true", help="pictures without a prediction are left out")
+    lacking.add_argument("--allow-missing", action="store_true", help="images without a prediction count as empty")
+    lacking.add_argument("--subset", action="store_true", help="images without a prediction are left out")
     parser.add_argument("--per-class", action="store_true", help="show each class, too")
     parser.add_argument(
         "--bootstrap",
@@ -65,18 +66,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compare the files, print the tables, write what is asked for."""
-    truth, categories = read_truth(args.gt, args.gt_folder)
+    gt, categories = read_ground_truth(args.gt, args.gt_folder)
     labels = {category.id: label for label, category in enumerate(categories)}
     predictions = read_predictions(args.pred, args.pred_folder, labels)
     outputs = {"--json": None if args.json == "-" else args.json, "--csv": args.csv}
-    pngs = (entry.png for file in (truth, predictions) for entry in file.pictures.values())
+    pngs = (entry.png for file in (gt, predictions) for entry in file.images.values())
     check_outputs(outputs, chain((args.gt, args.pred), pngs))
-    found = compare_files(truth, predictions, len(categories), args.allow_missing, args.subset, args.workers)
+    found = compare_files(gt, predictions, len(categories), args.allow_missing, args.subset, args.workers)
     intervals = None
     if args.bootstrap:
         groups = group_labels([category.is_thing for category in categories])
         intervals = bootstrap_intervals(found.quality, groups, args.bootstrap, args.seed)
-    notes = _notes(found, truth, predictions, args.subset)
+    notes = _notes(found, gt, predictions, args.subset)
     text = "\n\n".join([*_tables(found, categories, intervals, args.per_class), "\n".join(notes)])
     print(text, file=sys.stderr if args.json == "-" else sys.stdout)
     _write(args, found, categories, intervals)
@@ -93,19 +94,19 @@ def _tables(
     return [class_table(found.quality, [category.name for category in categories], is_thing, intervals), overview]
 
 
-def _notes(found: FileQuality, truth: PanopticFile, predictions: PanopticFile, subset: bool) -> list[str]:
+def _notes(found: FileQuality, gt: PanopticFile, predictions: PanopticFile, subset: bool) -> list[str]:
     """What has to be known to read the numbers, a line each."""
-    notes = [f"{counted(len(found.quality), 'picture was', 'pictures were')} compared."]
+    notes = [f"{counted(len(found.quality), 'image was', 'images were')} compared."]
     if found.missing and subset:
         notes = [
-            f"SUBSET: only {len(found.quality)} of {counted(found.annotated, 'picture')} could be compared, having a "
+            f"SUBSET: only {len(found.quality)} of {counted(found.annotated, 'image')} could be compared, having a "
             "prediction; don't compare these numbers with those of the whole."
         ]
     elif found.missing:
         notes.append(f"{counted(found.missing, 'of them has', 'of them have')} no prediction: empty (--allow-missing).")
     if found.unannotated:
         have, are = ("has", "is") if found.unannotated == 1 else ("have", "are")
-        without = f"{counted(found.unannotated, 'picture')} of {truth.path} {have} no annotation"
+        without = f"{counted(found.unannotated, 'image')} of {gt.path} {have} no annotation"
         notes.append(f"{without} and {are} no part of it.")
     if found.stale_areas:
         notes.append(
@@ -113,9 +114,9 @@ def _notes(found: FileQuality, truth: PanopticFile, predictions: PanopticFile, s
             "the PNG; the PNG's pixels count here (panopticapi takes the JSON's)."
         )
     renamed = [
-        f"{i} is {truth.category_names[i]!r} and {name!r}"
+        f"{i} is {gt.category_names[i]!r} and {name!r}"
         for i, name in predictions.category_names.items()
-        if truth.category_names.get(i, name) != name
+        if gt.category_names.get(i, name) != name
     ]
     if renamed:
         notes.append(
@@ -130,7 +131,12 @@ def _write(
 ) -> None:
     """The numbers as JSON and CSV, where the command line says so."""
     content = {
-        **{"truth": args.gt, "predictions": args.pred, "pictures": len(found.quality), "of_pictures": found.annotated},
+        **{
+            "ground_truth": args.gt,
+            "predictions": args.pred,
+            "images": len(found.quality),
+            "of_images": found.annotated,
+        },
         **{"counted_as_empty": 0 if args.subset else found.missing, "stale_areas": found.stale_areas},
         **quality_as_json(found.quality, categories, intervals),
     }

@@ -74,7 +74,7 @@ class EvaluationRecord:
 
 
 def make_record(
-    picture: Mapping[str, Any],
+    dataset_dict: Mapping[str, Any],
     overlaps: Overlaps,
     predicted_segments: Sequence[Mapping[str, Any]],
     boundaries: Overlaps | None = None,
@@ -82,7 +82,7 @@ def make_record(
     """The record of an image that has been compared.
 
     Args:
-        picture: the dataset's dict, with the true ``segments_info``.
+        dataset_dict: the dataset's dict, with the true ``segments_info``.
         overlaps: of the true and the predicted map.
         predicted_segments: each with "id", "category_id" (contiguous) and perhaps "score".
         boundaries: overlaps of the boundaries.
@@ -92,7 +92,7 @@ def make_record(
             **{"id": s["id"], "class": s["category_id"], "area": overlaps.true_areas[s["id"]]},
             "iscrowd": int(s.get("iscrowd", 0)),
         }
-        for s in picture["segments_info"]
+        for s in dataset_dict["segments_info"]
     ]
     predicted = [
         {
@@ -102,11 +102,11 @@ def make_record(
         for s in predicted_segments
     ]
     return EvaluationRecord(
-        picture["image_id"],
-        str(picture["file_name"]),
-        picture["height"],
-        picture["width"],
-        str(picture["pan_seg_file_name"]),
+        dataset_dict["image_id"],
+        str(dataset_dict["file_name"]),
+        dataset_dict["height"],
+        dataset_dict["width"],
+        str(dataset_dict["pan_seg_file_name"]),
         true,
         predicted,
         overlaps.as_entries(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from detr_d2.pages.pictures import data_uri, thumbnail
-from detr_d2.pages.rendering import render_page, write_page
+from detr_d2.pages.rendering import data_uri, render_page, thumbnail, write_page
 
 __all__ = ["data_uri", "render_page", "thumbnail", "write_page"]

@@ -1,7 +1,9 @@
-"""From a template and what goes into it to a page that stands alone."""
+"""From a template and what goes into it to a page that stands alone, images included."""
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import math
 import os
@@ -10,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 from markupsafe import Markup
+from PIL import Image
 
 from detr_d2.files import write_text
 from detr_d2.wording import counted
@@ -75,3 +79,23 @@ def script_data(value: Any) -> Markup:
     """
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
+
+
+def thumbnail(image: np.ndarray, long_side: int = 320, quality: int = 80) -> str:
+    """An image as the address of an ``<img>``: shrunk, as JPEG, with its bytes in the address itself.
+
+    Args:
+        image: (H, W, 3) uint8, RGB.
+        long_side: most pixels of the longer side; smaller images stay as they are.
+        quality: of the JPEG, 1 to 95.
+    """
+    shown = Image.fromarray(np.ascontiguousarray(image))
+    shown.thumbnail((long_side, long_side), Image.Resampling.BOX, reducing_gap=2.0)
+    buffer = io.BytesIO()
+    shown.save(buffer, "JPEG", quality=quality, optimize=True)
+    return data_uri(buffer.getvalue(), "image/jpeg")
+
+
+def data_uri(content: bytes, media_type: str) -> str:
+    """Bytes as an address that needs no network."""
+    return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"

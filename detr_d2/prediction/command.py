@@ -10,9 +10,12 @@ from pathlib import Path
 
 from detr_d2.arguments import add_opts, number, whole_number
 from detr_d2.errors import USER_ERROR_EXIT_CODE, ConfigError, MissingFileError
-from detr_d2.prediction.image_files import find_inputs
+from detr_d2.prediction.image_files import FoundInputs, find_inputs
 from detr_d2.prediction.predictor import Predictor
-from detr_d2.prediction.running import Outcome, WholeImages, predict_all
+from detr_d2.prediction.ranking import rank_images
+from detr_d2.prediction.running import Engine, Outcome, Tiles, WholeImages, predict_all
+from detr_d2.prediction.tracking import MEMORY
+from detr_d2.prediction.video_results import predict_camera, predict_videos
 from detr_d2.prediction.writers import DEFAULT_KINDS, RESULT_FOLDERS, WRITERS
 from detr_d2.wording import counted
 
@@ -21,6 +24,10 @@ examples:
   detr-d2 predict model_final.pth photos/ --out results
   detr-d2 predict model_final.pth photos.zip 'site/**/*.jpg' @list --out results --write drawing,cvat-xml
   detr-d2 predict model_final.pth photos/ --out results --score-threshold 0.7 --classes brick,sand
+  detr-d2 predict model_final.pth unlabelled/ --out next --rank
+  detr-d2 predict model_final.pth drone.jpg --out results --tile 1024 --overlap 256
+  detr-d2 predict model_final.pth site.mp4 --out results
+  detr-d2 predict model_final.pth --camera 0 --out results
   find site -name '*.jpg' | detr-d2 predict detr-r50-panoptic - --out results --device cpu
 
 The checkpoint alone is enough: it knows its classes, colours and thresholds. Folders are searched with all folders in
@@ -39,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "inputs",
         nargs="*",
         metavar="INPUT",
-        help="images, folders, patterns, zips, lists of paths (list.txt, @list), or - for the standard input",
+        help="images, folders, patterns, zips, videos, lists of paths (list.txt, @list), or - for the standard input",
     )
     parser.add_argument("--out", default="results", metavar="DIR", help="folder of the results (default: results)")
     parser.add_argument(
@@ -49,6 +56,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"kinds of results, or all (default: {','.join(DEFAULT_KINDS)})",
     )
     add_model_arguments(parser)
+    rank = "instead of results, a list of the images by how uncertain the model is: which to label next"
+    parser.add_argument("--rank", action="store_true", help=rank)
+    parser.add_argument(
+        "--tile",
+        type=whole_number(32, 100_000),
+        metavar="N",
+        help="predict images by tiles of so many pixels a side, and join their results",
+    )
+    parser.add_argument(
+        "--overlap",
+        type=whole_number(1, 100_000),
+        metavar="N",
+        help="pixels that neighbouring tiles share (default: a quarter of --tile)",
+    )
+    parser.add_argument("--camera", metavar="N", help="predict what a camera sees, by its number, until Ctrl-C")
+    parser.add_argument(
+        "--remember",
+        type=whole_number(0, 100_000),
+        default=MEMORY,
+        metavar="N",
+        help=f"in videos a thing that is gone for up to so many frames keeps its number (default: {MEMORY})",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace results of other settings in --out")
     add_opts(parser, "changes to the model's config")
 
@@ -90,14 +119,42 @@ def run(args: argparse.Namespace) -> int:
     found = find_inputs(args.inputs, leave_out=[out / name for name in RESULT_FOLDERS])
     for complaint in found.complaints:
         print(f"skipped: {complaint}", file=sys.stderr)
-    if not found.images:
+    if not found.images and not found.videos and args.camera is None:
         raise MissingFileError(f"{' '.join(args.inputs) or 'The command line'} names no image; see above, or --help.")
     predictor = build_predictor(args)
+    if args.rank:
+        return _rank(predictor, found, out, args)
     kinds, refused = _possible(args.write, predictor)
     batch = args.batch or (4 if predictor.model.device.type == "cuda" else 1)
-    outcome = predict_all(WholeImages(predictor), found.images, out, kinds, batch=batch, begins_anew=args.overwrite)
-    print(_summary(outcome, len(found.images), out))
-    return USER_ERROR_EXIT_CODE if outcome.skipped or found.complaints or refused else 0
+    skipped = 0
+    if found.images:
+        engine = _engine(predictor, args, batch)
+        outcome = predict_all(engine, found.images, out, kinds, batch=batch, begins_anew=args.overwrite)
+        print(_summary(outcome, len(found.images), out))
+        skipped = outcome.skipped
+    # A frame's own files are many, so that they are written only where they are asked for.
+    frame_kinds = [kind for kind in kinds if kind != "drawing"] if args.write else []
+    if found.videos:
+        skipped += predict_videos(predictor, found.videos, out, frame_kinds, batch, args.remember)
+    if args.camera is not None:
+        predict_camera(predictor, args.camera, out, frame_kinds, args.remember)
+    return USER_ERROR_EXIT_CODE if skipped or found.complaints or refused else 0
+
+
+def _rank(predictor: Predictor, found: FoundInputs, out: Path, args: argparse.Namespace) -> int:
+    if found.videos or args.camera is not None or args.tile is not None or args.write:
+        raise ConfigError("--rank takes images only, and without --tile, --camera and --write.")
+    ranked = rank_images(predictor, found.images, out)
+    print(f"{counted(len(ranked), 'image')} ranked, the least certain first: {out / 'ranking.html'}, ranking.csv")
+    return USER_ERROR_EXIT_CODE if len(ranked) < len(found.images) or found.complaints else 0
+
+
+def _engine(predictor: Predictor, args: argparse.Namespace, batch: int) -> Engine:
+    if args.tile is None:
+        if args.overlap is not None:
+            raise ConfigError(f"--overlap {args.overlap} is of tiles; give --tile, too.")
+        return WholeImages(predictor)
+    return Tiles(predictor, args.tile, args.overlap or max(args.tile // 4, 1), batch)
 
 
 def build_predictor(args: argparse.Namespace) -> Predictor:

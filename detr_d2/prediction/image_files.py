@@ -15,13 +15,13 @@ from PIL import UnidentifiedImageError
 
 from detr_d2.errors import ConfigError, UserError
 from detr_d2.files import numbered_names
+from detr_d2.labels.archives import FileTree, folder_tree, has_image_suffix, zip_tree
 from detr_d2.labels.image_decoding import IMAGE_SUFFIXES, open_image
-from detr_d2.labels.readers.archives import FileTree, folder_tree, has_image_suffix, zip_tree
 from detr_d2.labels.records import MOST_BYTES, FileRef
 
 #: What a drawing is written as, by its image's suffix; all others become PNG.
 RESULT_SUFFIXES = {".jpg": ".jpg", ".jpeg": ".jpg"}
-VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".mts")
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".ts", ".mts", ".3gp")
 STDIN = "-"
 
 

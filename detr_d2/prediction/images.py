@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,6 +22,10 @@ from detr_d2.labels.records import FileRef
 ImageLike = Any
 """A path; a Pillow image; an array (H, W, 3) in RGB, (H, W, 4) or (H, W), uint8; a tensor (3, H, W), uint8 or floats
 from 0 to 1, in RGB; or the bytes of an image's file."""
+
+
+#: Photos by tiles may have a thousand megapixels.
+MOST_PIXELS_BY_TILES = 1_000_000_000
 
 
 class ImageError(UserError, ValueError):
@@ -53,6 +59,17 @@ def read_noted(file: str | os.PathLike[str] | FileRef) -> tuple[np.ndarray, str]
             return _decoded(opened)
     except Exception as error:  # decoders raise whatever they like on broken files
         raise ImageError(f"{file}: can't be read as an image: {_reason(error, size)}.") from error
+
+
+@contextmanager
+def more_pixels(most: int) -> Iterator[None]:
+    """Images of up to so many pixels are read within, more than Pillow thinks safe; in all threads."""
+    before = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = most // 2  # Pillow warns from there on, and refuses twice as many
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
 
 
 def as_rgb(image: ImageLike) -> tuple[np.ndarray, str]:

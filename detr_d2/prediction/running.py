@@ -12,12 +12,14 @@ import numpy as np
 from tqdm import tqdm
 
 from detr_d2.data import Category
+from detr_d2.errors import ConfigError
 from detr_d2.prediction.image_files import FoundImage
-from detr_d2.prediction.images import ImageError, image_of_bytes, read_noted
+from detr_d2.prediction.images import MOST_PIXELS_BY_TILES, ImageError, image_of_bytes, more_pixels, read_noted
 from detr_d2.prediction.journal import Journal
 from detr_d2.prediction.pipeline import overlapped
 from detr_d2.prediction.prediction import Prediction
 from detr_d2.prediction.predictor import Predictor
+from detr_d2.prediction.tiling import predict_by_tiles, tile_grid
 from detr_d2.prediction.writers import add_all, finish_all
 
 Written = TypeVar("Written")
@@ -87,6 +89,45 @@ class WholeImages:
         """Of one size for the network: no image's result depends on what it is predicted with."""
         shapes = {tuple(image.model_input["image"].shape) for image in (first, second)}
         return len(shapes) == 1
+
+
+class Tiles:
+    """A model on large photos, tile by tile.
+
+    Args:
+        predictor: the model.
+        tile, overlap: see :func:`~detr_d2.prediction.tiling.tile_grid`.
+        batch: tiles in one forward pass.
+
+    Raises:
+        ConfigError: the tiles can't be, or the model has no mask head.
+    """
+
+    def __init__(self, predictor: Predictor, tile: int, overlap: int, batch: int = 1) -> None:
+        tile_grid((1, 1), tile, overlap)
+        if not predictor.has_masks:
+            raise ConfigError("--tile joins masks, and the model has no mask head, only boxes. Leave --tile out.")
+        self._predictor, self.categories = predictor, predictor.categories
+        self._tile, self._overlap, self._batch = tile, overlap, batch
+
+    def settings(self) -> dict[str, Any]:
+        """See :class:`Engine`."""
+        return {**self._predictor.settings(), "tile": self._tile, "overlap": self._overlap}
+
+    def load(self, image: FoundImage) -> LoadedImage:
+        """See :class:`Engine`; a photo may have more pixels than one that the network is to see as a whole."""
+        with more_pixels(MOST_PIXELS_BY_TILES):
+            pixels, note = read_found(image)
+        return LoadedImage(pixels, image.name, {}, note)
+
+    def predict(self, images: list[LoadedImage]) -> list[Prediction]:
+        """See :class:`Engine`."""
+        sizes = {"tile": self._tile, "overlap": self._overlap, "batch": self._batch}
+        return [predict_by_tiles(self._predictor, one.pixels, name=one.name, **sizes) for one in images]
+
+    def is_alike(self, first: LoadedImage, second: LoadedImage) -> bool:
+        """Never: one photo's tiles are enough at once."""
+        return False
 
 
 def read_found(image: FoundImage) -> tuple[np.ndarray, str]:

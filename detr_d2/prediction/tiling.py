@@ -7,7 +7,8 @@ thing get one id. What grows with the photo is its own pixels and the map, 4 byt
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from itertools import chain, islice
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -15,6 +16,7 @@ from scipy.sparse.csgraph import connected_components
 
 from detr_d2.data.segments import number_segments
 from detr_d2.errors import ConfigError
+from detr_d2.prediction.prediction import Prediction
 
 Segmented = tuple[np.ndarray, Sequence[Mapping[str, Any]]]
 """A map of ids (H, W), 0 is void, and its segments: id, isthing, category_id, and score where it is known."""
@@ -110,18 +112,21 @@ class _Tile(NamedTuple):
     segments: Sequence[Mapping[str, Any]]
 
 
-def stitch(grid: Grid, results: Iterable[Segmented]) -> tuple[np.ndarray, list[dict[str, Any]]]:
+def stitch(
+    grid: Grid, results: Iterable[Segmented], min_iou: float = SAME_THING_IOU
+) -> tuple[np.ndarray, list[dict[str, Any]]]:
     """One panoptic map of what was found in each tile.
 
     A pixel that several tiles see belongs to the one whose border is farther away. Things of one class in neighbouring
-    tiles are one thing if their IoU within what both tiles see is above :data:`SAME_THING_IOU`; what is joined so from
-    tile to tile is one segment. Stuff of one class is one segment. A segment's score is the mean of its parts' scores,
+    tiles are one thing if their IoU within what both tiles see is above ``min_iou``; what is joined so from tile to
+    tile is one segment. Stuff of one class is one segment. A segment's score is the mean of its parts' scores,
     weighted by their areas.
 
     Args:
         grid: see :func:`tile_grid`.
         results: of the tiles in the grid's order; they are taken one by one, and only the borders of one row of tiles
             are kept.
+        min_iou: at least a half, or touching things could be joined; 1: nothing is.
 
     Returns:
         The map (H, W) int32, whose ids 1, 2, ... partition it together with void, 0; and its segments in the order of
@@ -143,9 +148,9 @@ def stitch(grid: Grid, results: Iterable[Segmented]) -> tuple[np.ndarray, list[d
         stitched[row.own, column.own] = np.where(own > 0, own + np.int32(len(parts)), 0)
         parts += [{**segment, "area": area} for segment, area in zip(segments, areas)]
         if left is not None and left.row is row:
-            same.append(_same_things(left, tile))
+            same.append(_same_things(left, tile, min_iou))
         if column in above:
-            same.append(_same_things(above[column], tile))
+            same.append(_same_things(above[column], tile, min_iou))
         left, above[column] = tile, _lower_part(tile, grid)
     return _joined(stitched, parts, same)
 
@@ -165,7 +170,7 @@ def _lower_part(tile: _Tile, grid: Grid) -> _Tile:
     return tile._replace(row=kept, numbers=tile.numbers[below - tile.row.start :].copy())
 
 
-def _same_things(one: _Tile, other: _Tile) -> np.ndarray:
+def _same_things(one: _Tile, other: _Tile, min_iou: float) -> np.ndarray:
     """(N, 2) the pairs of segments, as places among all, that are one thing in two tiles that share pixels."""
     mine, theirs = _shared(one, other), _shared(other, one)
     shape = (len(one.segments) + 1, len(other.segments) + 1)
@@ -178,7 +183,7 @@ def _same_things(one: _Tile, other: _Tile) -> np.ndarray:
         for tile in (one, other)
     )
     is_same_class = (classes[:, None] == other_classes[None]) & (classes >= 0)[:, None]
-    same = np.argwhere((iou > SAME_THING_IOU) & is_same_class)
+    same = np.argwhere((iou > min_iou) & is_same_class)
     return same + (one.first - 1, other.first - 1)
 
 
@@ -229,3 +234,47 @@ def _segment(new_id: int, parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "score": sum(part["score"] * part["area"] for part in scored) / weight if weight else None,
         "area": sum(part["area"] for part in parts),
     }
+
+
+class Batches(Protocol):
+    """What predicts several images at once, such as :class:`~detr_d2.prediction.Predictor`."""
+
+    def batch(self, images: Sequence[np.ndarray]) -> list[Prediction]:
+        """One prediction for each image (H, W, 3) uint8, RGB."""
+
+
+def predict_by_tiles(
+    predictor: Batches, image: np.ndarray, tile: int = 1024, overlap: int = 256, *, batch: int = 1, name: str = ""
+) -> Prediction:
+    """Predict a large photo tile by tile; the network sees one tile, or ``batch`` of them, at a time.
+
+    Args:
+        predictor: the model.
+        image: (H, W, 3) uint8, RGB.
+        tile, overlap: see :func:`tile_grid`.
+        batch: tiles for the network at once.
+        name: of the image.
+
+    Returns:
+        The prediction of the photo, with one exact map; see :func:`stitch`. A photo that is no larger than a tile is
+        predicted as ever.
+
+    Raises:
+        ConfigError: see :func:`tile_grid`; or the model has no mask head.
+    """
+    grid = tile_grid((image.shape[0], image.shape[1]), tile, overlap)
+    windows = grid.windows(image)
+    chunks = iter(lambda: list(islice(windows, batch)), [])
+    predictions = (one for chunk in chunks for one in predictor.batch(chunk))
+    first = next(predictions)
+    if first.panoptic is None:
+        raise ConfigError(
+            f"{name or 'the photo'} is to be predicted by tiles, whose masks are joined, but the model gives boxes "
+            "only: it has no mask head. Leave --tile out, or name a model with masks."
+        )
+    if len(grid.rows) == len(grid.columns) == 1:
+        first.name = name
+        return first
+    results = ((one.panoptic, one.segments) for one in chain([first], predictions) if one.panoptic is not None)
+    ids, segments = stitch(grid, results)
+    return Prediction(image, ids, segments, first.categories, name=name)

@@ -7,17 +7,18 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from itertools import islice, tee
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from detr_d2.data import Category
 from detr_d2.prediction.prediction import Prediction
+from detr_d2.prediction.tiling import Batches
 from detr_d2.prediction.tracking import MEMORY, track
 from detr_d2.prediction.video_files import Frame, Video, write_video
 from detr_d2.progress import progress
@@ -27,13 +28,6 @@ _AHEAD = 2
 #: How far the colours of a class's objects are from the class's own, as parts of the circle of hues and of brightness.
 _HUES, _BRIGHTNESS = 0.06, 0.35
 _GOLDEN = 0.618034
-
-
-class Batches(Protocol):
-    """What predicts several images at once, such as :class:`~detr_d2.prediction.Predictor`."""
-
-    def batch(self, images: Sequence[np.ndarray]) -> list[Prediction]:
-        """One prediction for each image (H, W, 3) uint8, RGB."""
 
 
 class VideoSummary(NamedTuple):

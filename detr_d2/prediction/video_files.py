@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -18,8 +19,6 @@ from detr_d2.files import open_regular, write_whole
 if TYPE_CHECKING:
     from av.container import InputContainer
 
-#: How files of videos are called.
-VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".3gp", ".wmv")
 #: FFmpeg's names of what reads cameras, and what a camera's number is there.
 _CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}:none"), "win32": ("dshow", "video={}")}
 #: What is written: H.264, which everything plays, encoded fast enough to leave the processor to the network.
@@ -61,11 +60,6 @@ class Video(NamedTuple):
     length: int
     frames: Iterator[Frame]
     sound: Path | None
-
-
-def is_video(path: Path) -> bool:
-    """Whether a file is called as videos are."""
-    return path.suffix.lower() in VIDEO_SUFFIXES
 
 
 def check_package() -> None:
@@ -257,10 +251,20 @@ def _sound(path: Path | None) -> Iterator[_Sound]:
         yield _Sound(streams, (packet for packet in packets if packet.pts is not None and packet.dts is not None))
 
 
+def result_suffix(video: Video) -> str:
+    """What :func:`write_video` can write it as: ``.mp4``, or ``.mkv`` where MP4 can't hold the sound as it is."""
+    import av
+
+    with _sound(video.sound) as sound, av.open(io.BytesIO(), "w", format="mp4") as container:
+        fits = all(stream.codec_context.name in container.supported_codecs for stream in sound.streams)
+    return ".mp4" if fits else ".mkv"
+
+
 def _copied(container: Any, source: Any) -> Any:
     if source.codec_context.name not in container.supported_codecs:
         raise ConfigError(
-            f"the sound is {source.codec_context.name}, which {container.format.name} can't hold; write to a .mkv."
+            f"the sound is {source.codec_context.name}, which {container.format.name} can't hold. Convert it, for "
+            "example with 'ffmpeg -i OLD -c:v copy -c:a aac NEW.mp4'."
         )
     return container.add_stream_from_template(source)
 

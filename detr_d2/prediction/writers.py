@@ -19,7 +19,7 @@ from detr_d2.files import write_whole
 from detr_d2.prediction.cvat_files import XML_TAIL, coco_annotations, xml_head, xml_image, xml_shapes
 from detr_d2.prediction.image_files import FoundImage, drawing_name
 from detr_d2.prediction.prediction import Prediction
-from detr_d2.visualization import save_picture
+from detr_d2.visualization import save_image
 
 Data = Any
 #: The entry of an image, as COCO has it, and what a writer's ``add`` returned for it.
@@ -85,7 +85,7 @@ RESULT_FOLDERS = _DRAWINGS, _PANOPTIC = "drawings", "panoptic"
 
 
 def _add_drawing(folder: Path, image: FoundImage, prediction: Prediction) -> Data:
-    save_picture(prediction.draw(), folder / _DRAWINGS / drawing_name(image))
+    save_image(prediction.draw(), folder / _DRAWINGS / drawing_name(image))
 
 
 def _add_panoptic(folder: Path, image: FoundImage, prediction: Prediction) -> Data:

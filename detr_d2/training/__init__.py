@@ -1,4 +1,4 @@
-"""What happens around the steps of a training: validation loss, the best checkpoint, early stopping, pictures."""
+"""What happens around the steps of a training: validation loss, the best checkpoint, early stopping, images."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 from detr_d2.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from detr_d2.training.before_start import check_before_start
-    from detr_d2.training.early_stopping import EarlyStop
-    from detr_d2.training.exhaustion import explaining_exhaustion
-    from detr_d2.training.launching import launch_training
+    from detr_d2.training.launching import explaining_exhaustion, launch_training
+    from detr_d2.training.model_selection import EarlyStop
     from detr_d2.training.output_folder import log_errors_of_users_plainly, naming_output_folder
     from detr_d2.training.setup import (
         add_training_hooks,
         build_test_mapper,
+        check_before_start,
         check_training,
         storing_finite_results,
         training_evaluators,
@@ -39,13 +38,11 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
-        "before_start": ("check_before_start",),
-        "early_stopping": ("EarlyStop",),
-        "exhaustion": ("explaining_exhaustion",),
-        "launching": ("launch_training",),
+        "launching": ("explaining_exhaustion", "launch_training"),
+        "model_selection": ("EarlyStop",),
         "output_folder": ("log_errors_of_users_plainly", "naming_output_folder"),
         "setup": (
-            *("add_training_hooks", "build_test_mapper", "check_training"),
+            *("add_training_hooks", "build_test_mapper", "check_before_start", "check_training"),
             *("storing_finite_results", "training_evaluators", "with_validation_loss"),
         ),
     },

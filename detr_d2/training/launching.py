@@ -1,4 +1,4 @@
-"""Starting the processes of a training, and what is said when somebody stops them."""
+"""Starting the processes of a training, and what is said when somebody stops them or memory runs out."""
 
 from __future__ import annotations
 
@@ -10,23 +10,27 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 from urllib.parse import urlparse
 
 import torch
+from torch.multiprocessing import ProcessExitedException
 
 from detr_d2.backend import backend_report
 from detr_d2.checkpoint.paths import LAST_CHECKPOINT, last_checkpoint
 from detr_d2.config import check_schedule, load_config
 from detr_d2.errors import ConfigError, UserError
-from detr_d2.training.exhaustion import explaining_exhaustion
 
 from detectron2.config import CfgNode
 from detectron2.engine import launch
 
 _SECONDS_TO_END = 5.0
+#: What torch says where memory, or a worker of a data loader, was lost.
+_ALLOCATOR = "can't allocate memory"
+_WORKER_ENDS = ("is killed by signal", "exited unexpectedly", "unable to write to file </torch_")
 
 
 def launch_training(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> None:
@@ -160,7 +164,7 @@ def _refuse_taken(port: int) -> None:
 
 
 def _end_children() -> None:
-    """The terminal has told them, too; who doesn't listen is ended, so that nobody has to wait."""
+    """The terminal has signalled them, too; who doesn't listen is ended, so that nobody has to wait."""
     deadline = time.monotonic() + _SECONDS_TO_END
     children = multiprocessing.active_children()
     for child in children:
@@ -185,3 +189,40 @@ def _how_to_go_on(cfg: CfgNode, args: argparse.Namespace, started: float) -> str
         f"interrupted before the first checkpoint (SOLVER.CHECKPOINT_PERIOD is {cfg.SOLVER.CHECKPOINT_PERIOD} "
         "iterations), so that there is nothing to go on from with --resume."
     )
+
+
+@contextmanager
+def explaining_exhaustion() -> Iterator[None]:
+    """Says in one sentence which keys to lower where memory, shared memory or a process was lost.
+
+    Raises:
+        ConfigError: instead of what torch and Python raise then.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError, ProcessExitedException) as error:
+        message = _explanation(error)
+        if message is None:
+            raise
+        raise ConfigError(message) from error
+
+
+def _explanation(error: Exception) -> str | None:
+    text = " ".join(str(error).split())
+    reason = text[text.find("DefaultCPUAllocator") :][:200] if "DefaultCPUAllocator" in text else text[:200]
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or _ALLOCATOR in text:
+        return (
+            f"memory ran out: {reason.rstrip('.') or 'of the main process'}. Lower SOLVER.IMS_PER_BATCH or "
+            "INPUT.MAX_SIZE_TRAIN, or set MODEL.DETR.MASK_CHECKPOINT True."
+        )
+    if any(words in text for words in _WORKER_ENDS):
+        return (
+            f"a data-loader worker was lost, mostly for want of memory or of room in /dev/shm: {reason.rstrip('.')}. "
+            "Lower DATALOADER.NUM_WORKERS, or give the machine more."
+        )
+    if isinstance(error, ProcessExitedException) and error.signal_name:
+        return (
+            f"process {error.error_index} was ended by {error.signal_name}, mostly for want of memory. Lower "
+            "SOLVER.IMS_PER_BATCH, DATALOADER.NUM_WORKERS or --num-gpus."
+        )
+    return None

@@ -1,4 +1,4 @@
-"""A fixed set of validation scenes in TensorBoard: picture, truth and prediction after every evaluation."""
+"""A fixed set of validation scenes in TensorBoard: image, ground truth and prediction after every evaluation."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from detectron2.utils.events import get_event_storage
 
 logger = logging.getLogger(__name__)
 
-#: TensorBoard keeps every picture of every evaluation; a row of three is no wider than this.
+#: TensorBoard keeps every image of every evaluation; a row of three is no wider than this.
 MAX_WIDTH = 1500
 
 
 class SceneEvaluator(DatasetEvaluator):
-    """Draws some pictures, always the same, from the predictions that are evaluated; they cost no forward pass.
+    """Draws some images, always the same, from the predictions that are evaluated; they cost no forward pass.
 
     Args:
         dataset_name: a registered dataset.
@@ -40,24 +40,24 @@ class SceneEvaluator(DatasetEvaluator):
         self.reset()
 
     def reset(self) -> None:
-        """Forget all pictures."""
+        """Forget all images."""
         self._rows: dict[Any, np.ndarray] = {}
 
     def process(self, inputs: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Any]]) -> None:
-        """Draw the pictures that belong to the set."""
-        for picture, output in zip(inputs, outputs, strict=True):
-            record = self._records.get(picture["image_id"])
+        """Draw the images that belong to the set."""
+        for item, output in zip(inputs, outputs, strict=True):
+            record = self._records.get(item["image_id"])
             if record is None:
                 continue
             try:
                 row = draw_side_by_side(record, output, self._metadata)
-            except UserError as error:  # what is wrong with the truth is the other evaluators' matter
+            except UserError as error:  # what is wrong with the ground truth is the other evaluators' matter
                 logger.warning("A validation scene can't be drawn: %s", error)
                 continue
-            self._rows[picture["image_id"]] = _at_most(row, MAX_WIDTH)
+            self._rows[item["image_id"]] = _at_most(row, MAX_WIDTH)
 
     def evaluate(self) -> None:
-        """Hand the pictures of all processes to TensorBoard's writer, in the order of the dataset; no results."""
+        """Hand the images of all processes to TensorBoard's writer, in the order of the dataset; no results."""
         parts = comm.gather(self._rows)
         rows = {image_id: row for part in parts for image_id, row in part.items()}
         if comm.is_main_process():

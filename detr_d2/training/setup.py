@@ -1,4 +1,4 @@
-"""What a config adds to Detectron2's training: hooks, evaluators, and the validation loss."""
+"""What a config adds to Detectron2's training: hooks, evaluators, validation loss; and what is checked before it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from detr_d2.config import check_values
+from detr_d2.check.before_training import check_before_training
+from detr_d2.checkpoint import model_categories
+from detr_d2.checkpoint.paths import find_model_weights, is_address, last_checkpoint
+from detr_d2.config import check_architecture, check_device, check_model, check_schedule, check_values
 from detr_d2.data import DetrPanopticDatasetMapper, dataset_metadata
 from detr_d2.data.train_loader import build_train_mapper
 from detr_d2.errors import ConfigError
-from detr_d2.training.best_checkpoint import BestCheckpoint
-from detr_d2.training.early_stopping import EarlyStopping
 from detr_d2.training.evaluation_log import EvaluationLog
-from detr_d2.training.metric import Metric, chosen_metric
+from detr_d2.training.model_selection import BestCheckpoint, EarlyStopping, Metric, chosen_metric
+from detr_d2.training.output_folder import check_output_folder
 from detr_d2.training.scenes import SceneEvaluator
 from detr_d2.training.validation_loss import GroundTruthMapper, ValidatedModel, ValidationEvaluator
 
@@ -163,3 +165,41 @@ def _is_training() -> bool:
     except AssertionError:
         return False
     return True
+
+
+def check_before_start(cfg: CfgNode, eval_only: bool, resume: bool) -> list[str]:
+    """Refuses a config that can't be trained or evaluated on this machine, with these files.
+
+    Args:
+        cfg: the whole config.
+        eval_only: nothing is to be trained.
+        resume: the last checkpoint in ``OUTPUT_DIR`` is to be used, if there is one.
+
+    Returns:
+        Lines for the log, of the main process.
+
+    Raises:
+        ConfigError: keys that make no sense, or aren't possible here.
+        DatasetError, MissingFileError, WeightsError: the data or the weights named can't be used.
+    """
+    if eval_only and not cfg.DATASETS.TEST:
+        raise ConfigError("DATASETS.TEST is empty, so there is nothing to evaluate; name a dataset.")
+    check_device(cfg)
+    check_output_folder(cfg.OUTPUT_DIR)
+    check_architecture(cfg)
+    _check_weights(cfg, resume)
+    categories = model_categories(cfg)
+    check_model(cfg, len(categories))
+    check_training(cfg)
+    if eval_only:
+        return []
+    check_schedule(cfg, comm.get_world_size())
+    return check_before_training(cfg) if comm.is_main_process() else []
+
+
+def _check_weights(cfg: CfgNode, resume: bool) -> None:
+    """What has to be fetched is fetched later, when all else is known to be right."""
+    if resume and last_checkpoint(cfg.OUTPUT_DIR):
+        return
+    if not is_address(cfg.MODEL.WEIGHTS):
+        find_model_weights(cfg.MODEL.WEIGHTS, cfg.MODEL.DETR.FREEZE_DETECTOR)

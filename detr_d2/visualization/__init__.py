@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from detr_d2.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from detr_d2.visualization.files import save_picture
+    from detr_d2.visualization.files import save_image
     from detr_d2.visualization.label_layout import place_labels, text_font
     from detr_d2.visualization.panoptic import draw_instances, draw_panoptic, enlargement
     from detr_d2.visualization.per_class import draw_per_class
@@ -23,7 +23,7 @@ __all__ = [
     "draw_side_by_side",
     "enlargement",
     "place_labels",
-    "save_picture",
+    "save_image",
     "save_side_by_side",
     "text_font",
 ]
@@ -31,7 +31,7 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
-        "files": ("save_picture",),
+        "files": ("save_image",),
         "label_layout": ("place_labels", "text_font"),
         "panoptic": ("draw_instances", "draw_panoptic", "enlargement"),
         "per_class": ("draw_per_class",),

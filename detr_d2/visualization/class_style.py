@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib import colormaps
 
 from detr_d2.data import Category
-from detr_d2.visualization.figure_text import drawn_name
+from detr_d2.visualization.label_layout import drawn_name
 
 #: Texts stand on a dark ground: their colour is mixed with white until it is at least so bright (0..1).
 MIN_TEXT_BRIGHTNESS = 0.72

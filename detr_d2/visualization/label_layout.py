@@ -1,4 +1,4 @@
-"""Where names stand in an image: inside it, on their segments, not on each other."""
+"""Names as texts of an image or a figure, and where they stand: on their segments, not on each other."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ from matplotlib.font_manager import FontProperties, findfont
 from PIL import ImageFont
 from scipy.ndimage import distance_transform_edt
 
+from detr_d2.errors import printable
+
+#: Longer names are cut.
+MOST_CHARACTERS = 80
 #: A name that has no place where less than this share of it is covered by other names is left out.
 MAX_COVERED = 0.2
 #: So many places on a segment are tried.
@@ -47,7 +51,7 @@ def text_font(pixels: int) -> ImageFont.FreeTypeFont:
 
 
 def place_labels(
-    texts: Sequence[str], masks: Sequence[np.ndarray], stride: float, picture_size: tuple[int, int], pixels: float
+    texts: Sequence[str], masks: Sequence[np.ndarray], stride: float, image_size: tuple[int, int], pixels: float
 ) -> list[Rectangle | None]:
     """Finds a place for each text, the first ones first.
 
@@ -55,7 +59,7 @@ def place_labels(
         texts: what is to be written.
         masks: for each text the segment it belongs to, (H / stride, W / stride) bool.
         stride: pixels of the image per pixel of the masks.
-        picture_size: height and width of the image in pixels.
+        image_size: height and width of the image in pixels.
         pixels: size of the font.
 
     Returns:
@@ -67,7 +71,7 @@ def place_labels(
         margin = 0.2 * pixels
         size = (width + 2 * margin, height + margin)
         taken = [rectangle for rectangle in placed if rectangle is not None]
-        placed.append(_best_place(mask, stride, size, picture_size, taken) if mask.any() else None)
+        placed.append(_best_place(mask, stride, size, image_size, taken) if mask.any() else None)
     return placed
 
 
@@ -75,13 +79,13 @@ def _best_place(
     mask: np.ndarray,
     stride: float,
     size: tuple[float, float],
-    picture_size: tuple[int, int],
+    image_size: tuple[int, int],
     taken: Sequence[Rectangle],
 ) -> Rectangle | None:
     """The first place that is free, or the one that is covered least."""
     least, best = float("inf"), None
     for x, y in _centers(mask, stride, size):
-        rectangle = _inside(x, y, size, picture_size)
+        rectangle = _inside(x, y, size, image_size)
         covered = sum(rectangle.overlap(other) for other in taken)
         if covered < least:
             least, best = covered, rectangle
@@ -117,9 +121,26 @@ def _depth(mask: np.ndarray) -> np.ndarray:
     return depth
 
 
-def _inside(x: float, y: float, size: tuple[float, float], picture_size: tuple[int, int]) -> Rectangle:
+def _inside(x: float, y: float, size: tuple[float, float], image_size: tuple[int, int]) -> Rectangle:
     """The rectangle around a point, moved into the image."""
     width, height = size
-    left = max(min(x - width / 2, picture_size[1] - width), 0.0)
-    top = max(min(y - height / 2, picture_size[0] - height), 0.0)
+    left = max(min(x - width / 2, image_size[1] - width), 0.0)
+    top = max(min(y - height / 2, image_size[0] - height), 0.0)
     return Rectangle(left, top, left + width, top + height)
+
+
+def drawn_name(name: str) -> str:
+    """A name on one line, of characters that a font has, and short enough for an image."""
+    short = name if len(name) <= MOST_CHARACTERS else name[: MOST_CHARACTERS - 1] + "…"
+    return printable(" ".join(short.split()))
+
+
+def figure_text(name: str) -> str:
+    """A name as matplotlib draws it as it is: no dollar begins a formula, no underscore hides it from a legend."""
+    plain = without_formulas(drawn_name(name))
+    return f"\u200b{plain}" if plain.startswith("_") else plain
+
+
+def without_formulas(text: str) -> str:
+    """A text in which no dollar begins a formula of matplotlib's."""
+    return text.replace("$", r"\$")

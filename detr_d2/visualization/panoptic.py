@@ -177,9 +177,9 @@ def _text(style: ClassStyle, score: float | None, is_crowd: bool = False) -> str
     return name if score is None else f"{name} {100 * score:.0f}%"
 
 
-def _upper_edge(box: np.ndarray, picture_size: tuple[int, int], stride: float) -> np.ndarray:
+def _upper_edge(box: np.ndarray, image_size: tuple[int, int], stride: float) -> np.ndarray:
     """A mask of the box's upper edge, at the layout's size."""
-    rows, columns = (max(math.ceil(side / stride), 1) for side in picture_size)
+    rows, columns = (max(math.ceil(side / stride), 1) for side in image_size)
     mask = np.zeros((rows, columns), dtype=bool)
     left, top, right = (int(value / stride) for value in box[:3])
     row = min(max(top, 0), rows - 1)

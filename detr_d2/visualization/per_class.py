@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from detr_d2.errors import DatasetError, MissingFileError
 from detr_d2.files import write_whole
-from detr_d2.visualization.figure_text import figure_text
+from detr_d2.visualization.label_layout import figure_text
 from detr_d2.wording import counted
 
 _COLORS = {"Things": "tab:orange", "Stuff": "tab:cyan"}
@@ -44,7 +44,7 @@ def draw_per_class(quality_json: str | Path, output: str | Path) -> Path:
     groups = {"Things": _best_first(content, True), "Stuff": _best_first(content, False)}
     absent = [entry["name"] for entry in content["classes"] if entry["PQ"] is None]
     note = textwrap.wrap(
-        f"Neither in these pictures nor predicted: {', '.join(map(figure_text, absent))}", _CHARACTERS_A_LINE
+        f"Neither in these images nor predicted: {', '.join(map(figure_text, absent))}", _CHARACTERS_A_LINE
     )
     rows = sum(len(entries) for entries in groups.values())
     figure = Figure(figsize=(9, 1.6 + _INCHES_A_ROW * (rows + len(note) * bool(absent))), dpi=110, layout="constrained")
@@ -53,7 +53,7 @@ def draw_per_class(quality_json: str | Path, output: str | Path) -> Path:
     _draw_bars(axis, groups)
     means = "   ".join(_mean(name, content.get(name)) for name in ("All", "Things", "Stuff"))
     axis.set_title(
-        f"{figure_text(content['dataset'])}, {counted(content['pictures'], 'picture')}\nPQ   {means}", fontsize=12
+        f"{figure_text(content['dataset'])}, {counted(content['images'], 'image')}\nPQ   {means}", fontsize=12
     )
     if absent:
         figure.supxlabel("\n".join(note), fontsize=9, color="dimgray", x=0.02, ha="left")
@@ -69,7 +69,7 @@ def _read(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
         for entry in content["classes"]:
             _ = entry["name"], entry["is_thing"], entry["PQ"], entry["true_positives"] + entry["false_negatives"]
-        _ = content["dataset"], content["pictures"]
+        _ = content["dataset"], content["images"]
     except (ValueError, KeyError, TypeError) as error:
         raise DatasetError(
             f"{path} isn't a panoptic_quality.json of this project: {error!r}. Evaluate anew."

@@ -36,8 +36,10 @@ def paint_segments(image: np.ndarray, numbers: np.ndarray, colors: Sequence[Colo
     return np.stack(painted, axis=-1)
 
 
-def draw_borders(image: np.ndarray, numbers: np.ndarray, width: int) -> np.ndarray:
-    """The image with a light line of about ``width`` pixels between segments, also between two of the same class."""
+def draw_borders(
+    image: np.ndarray, numbers: np.ndarray, width: int, color: tuple[int, int, int] = (255, 255, 255)
+) -> np.ndarray:
+    """The image with a line of about ``width`` pixels between segments, also between two of the same class."""
     border = np.zeros(numbers.shape, dtype=bool)
     border[:, 1:] |= numbers[:, 1:] != numbers[:, :-1]
     border[1:, :] |= numbers[1:, :] != numbers[:-1, :]
@@ -45,7 +47,7 @@ def draw_borders(image: np.ndarray, numbers: np.ndarray, width: int) -> np.ndarr
         border[:, :-1] |= border[:, 1:]
         border[:-1, :] |= border[1:, :]
     drawn = image.copy()
-    drawn[border] = ((1 - _LINE_OPACITY) * image[border] + _LINE_OPACITY * 255).astype(np.uint8)
+    drawn[border] = ((1 - _LINE_OPACITY) * image[border] + _LINE_OPACITY * np.array(color)).astype(np.uint8)
     return drawn
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from detr_d2.errors import ConfigError
-from detr_d2.visualization.files import save_picture
+from detr_d2.visualization.files import save_image
 from detr_d2.visualization.ground_truth import id_map, read_ground_truth
 from detr_d2.visualization.panoptic import (
     MASK_OPACITY,
@@ -90,7 +90,7 @@ class PaintedImage(VisImage):
 
     def save(self, filepath: str | Path) -> None:
         """Write the image, whole or not at all; the name ends in .png, .jpg or .jpeg."""
-        save_picture(self.get_image(), filepath)
+        save_image(self.get_image(), filepath)
 
     def _has_figure(self) -> bool:
         return "fig" in self.__dict__

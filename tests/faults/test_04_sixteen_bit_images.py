@@ -16,7 +16,7 @@ from detr_d2.data import Category, DetrPanopticDatasetMapper
 from detr_d2.evaluation.report import write_run_report
 from detr_d2.prediction.images import read_image
 from tests.faults.label_files import faults_of, png_of_16_bits, tiff_of_16_bits, write_dataset
-from tests.report.made_runs import made_pictures, write_run
+from tests.report.made_runs import made_images, write_run
 
 SIZE = (30, 40)
 RNG = np.random.default_rng(0)
@@ -150,7 +150,7 @@ def test_pages_of_datasets_show_what_the_model_is_given(tmp_path: Path) -> None:
 
 def test_reports_show_what_the_model_was_given(tmp_path: Path) -> None:
     categories = [Category(i, f"class {i}", i < 3, (40 * i, 90, 200 - 30 * i)) for i in range(1, 6)]
-    images = [*made_pictures(tmp_path / "data", 3, categories)]
+    images = [*made_images(tmp_path / "data", 3, categories)]
     run = write_run(tmp_path / "run", images, categories)
     pages = []
     for shift in (0, 4):

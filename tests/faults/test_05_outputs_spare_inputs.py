@@ -139,7 +139,7 @@ def assert_refused_in_process(words: list[str], spared: list[Path], message: str
     assert [path.read_bytes() for path in spared] == before
 
 
-@pytest.mark.parametrize("words", [["--force", "--write"], ["--json"]])
+@pytest.mark.parametrize("words", [["--force", "--store"], ["--json"]])
 @pytest.mark.parametrize("target", ["weights", "register", "dataset"])
 def test_sweep_spares_weights_and_dataset(words: list[str], target: str, checkpoint: Path, yard_folder: Path) -> None:
     register = yard_folder / "register.yaml"
@@ -152,7 +152,7 @@ def test_sweep_spares_weights_and_dataset(words: list[str], target: str, checkpo
 
 
 def test_sweep_refuses_one_file_for_two_outputs(checkpoint: Path, yard_folder: Path, tmp_path: Path) -> None:
-    words = ["--register", str(yard_folder / "register.yaml"), "--write", str(tmp_path / "x"), "--json"]
+    words = ["--register", str(yard_folder / "register.yaml"), "--store", str(tmp_path / "x"), "--json"]
 
     with pytest.raises(UserError, match="same file"):
         main(["sweep", str(checkpoint), "--dataset", "yard_val", *words, str(tmp_path / "." / "x")])

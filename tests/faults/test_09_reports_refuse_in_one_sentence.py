@@ -39,7 +39,7 @@ def words_for(command: str, folder: Path, target: Path) -> list[str | os.PathLik
         return ["pq", "--gt", truth, "--pred", truth, f"--{command.split()[1]}", target]
     if command.startswith("compare"):
         first, second = write_evaluation(folder / "a"), write_evaluation(folder / "b", shift=1)
-        return ["compare", first, second, f"--{command.split()[1]}", target, "--pictures", "1"]
+        return ["compare", first, second, f"--{command.split()[1]}", target, "--images", "1"]
     if command == "report":
         return ["report", write_evaluation(folder / "a"), "--output", target]
     return ["plot", write_metrics(folder / "run"), "--out", target.with_suffix("." + command.split()[1])]
@@ -98,7 +98,7 @@ from detr_d2.errors import run_command
 from detr_d2.evaluation import build_evaluator
 from tests.made_evaluations import config, run, write_dataset
 folder, limit, saved = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "png"
-name = write_dataset(folder / "data", pictures=5)
+name = write_dataset(folder / "data", images=5)
 cfg = config(instance_on=False)
 cfg.TEST.PANOPTIC_PNG = saved
 def main():

@@ -153,7 +153,7 @@ def _kinds_only(content: dict[str, Any]) -> list[dict[str, Any]]:
         **{"dropping": {"area": None, "score": None}, "ignored_on_void": 0},
         "sizes": {size: {"All": {"PQ": None}, "true_segments": 0} for size in ("small", "medium", "large")},
         "reliability": {"All": {"overconfidence": None, "segments": 0, "bins": []}},
-        "truth": {"void_share": None, "pictures": 1},
+        "ground_truth": {"void_share": None, "images": 1},
     }
     kinds = ("missed", "made_up", "on_void", "loose_borders", "duplicate")
     known = {entry["kind"] for entry in content["mistakes"]}
@@ -178,22 +178,22 @@ def test_one_is_no_plural(command: str, tmp_path: Path) -> None:
     assert done.returncode == 0
     page = {"compare": second / "compare.html", "report": first / "report.html"}.get(command)
     text = done.stdout + (page.read_text() if page else "")
-    for wrong in ("1 pictures", "1 draws", "1 classes", "1 true segments", "1 segments", "1 crowds", "The worst 1<"):
+    for wrong in ("1 images", "1 draws", "1 classes", "1 true segments", "1 segments", "1 crowds", "The worst 1<"):
         assert not any(
             line.startswith(wrong) or f" {wrong}" in line or f">{wrong}" in line for line in text.split("\n")
         )
 
 
-def test_differing_pictures_of_one_are_singular(tmp_path: Path) -> None:
+def test_differing_images_of_one_are_singular(tmp_path: Path) -> None:
     first, second = write_evaluation(tmp_path / "a", images=2), write_evaluation(tmp_path / "b", images=3)
 
     done = run_here("compare", first, second, cwd=tmp_path)
 
-    assert "0 pictures are only in" in done.stderr and "1 only in" in done.stderr
+    assert "0 images are only in" in done.stderr and "1 only in" in done.stderr
 
 
 def test_scores_that_are_no_numbers_leave_strict_json(tmp_path: Path) -> None:
-    name = write_dataset(tmp_path / "data", pictures=2)
+    name = write_dataset(tmp_path / "data", images=2)
     cfg = config(instance_on=False)
     cfg.TEST.PANOPTIC_PNG = True
     evaluator = build_evaluator(cfg, name, str(tmp_path / "out"))
@@ -252,7 +252,7 @@ def test_boxes_that_are_no_numbers_are_taken_from_the_png(tmp_path: Path) -> Non
     from detr_d2.data import categories_of
     from detr_d2.evaluation.box_ground_truth import things_as_coco
 
-    name = write_dataset(tmp_path / "data", pictures=1)
+    name = write_dataset(tmp_path / "data", images=1)
     records = DatasetCatalog.get(name)
     expected = things_as_coco(records, categories_of(name))
     for segment, box in zip(records[0]["segments_info"], ("x", [1], [float("nan")] * 4, None, [1e308] * 4)):

@@ -6,7 +6,7 @@ from __future__ import annotations
 REASONS: dict[str, str] = {
     "fix_broken/*": "changes.csv names the file and id that check names of the same fault: both are of one rule",
     "fix_real/construction-*": "changes are called fixed, not mended, which the digest of many of them shows",
-    "pq/*": "ends of intervals are interpolated by numpy now, which rounds the sixteenth digit otherwise",
+    "pq/*": "pictures are called images; and ends of intervals are interpolated by numpy now, which rounds otherwise",
 }
 
 #: Codes that are called otherwise now: the old name to the new one.

@@ -45,7 +45,7 @@ def quality(ground_truth: Path, masks: Path, folder: Path) -> Any:
     words = [*files, "--pred-folder", folder / "masks", "--json", folder / "pq.json", "--bootstrap", "50"]
     assert main(["pq", *map(str, words)]) == 0
     content = json.loads((folder / "pq.json").read_text())
-    return {key: value for key, value in content.items() if key not in ("truth", "predictions")}
+    return {key: value for key, value in content.items() if key not in ("ground_truth", "predictions")}
 
 
 def test_quality_on_the_yard(yard: Path, tmp_path: Path) -> None:

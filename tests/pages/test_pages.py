@@ -18,7 +18,7 @@ PAGE = """{% extends "base.html" %}{% import "parts.html" as parts %}
 <table class="sortable"><thead><tr><th>class</th><th>PQ</th></tr></thead><tbody>
 {% for name, value in rows %}<tr><td>{{ name }}</td><td>{{ value | number }}</td></tr>{% endfor %}
 </tbody></table>
-<div class="gallery">{{ parts.picture([["truth", picture], ["prediction", picture]], "a <yard>") }}</div>
+<div class="gallery">{{ parts.picture([["truth", image], ["prediction", image]], "a <yard>") }}</div>
 <script type="application/json">{{ data | data }}</script>
 {% endblock %}
 {% block script %}{{ action | safe }}{% endblock %}
@@ -33,9 +33,9 @@ def template(tmp_path: Path) -> Path:
 
 
 def context(action: str = "") -> dict[str, object]:
-    picture = thumbnail(np.full((30, 60, 3), 200, np.uint8))
+    image = thumbnail(np.full((30, 60, 3), 200, np.uint8))
     rows = [("pipe", 9.0), ("<b>brick</b>", 80.5), ("crane", None)]
-    return {"title": "A & B", "rows": rows, "picture": picture, "data": {"end": "</script>"}, "action": action}
+    return {"title": "A & B", "rows": rows, "image": image, "data": {"end": "</script>"}, "action": action}
 
 
 def test_page_escapes_what_is_put_in(template: Path) -> None:
@@ -107,7 +107,7 @@ def test_table_sorts_and_absent_values_go_last(template: Path, tmp_path: Path) -
     assert 'aria-sort="descending"' in elements
 
 
-def test_picture_opens_and_switches_its_view(template: Path, tmp_path: Path) -> None:
+def test_image_opens_and_switches_its_view(template: Path, tmp_path: Path) -> None:
     action = """document.querySelector("button.picture").click();
       dialog.dispatchEvent(new KeyboardEvent("keydown", {key: " "}));"""
     page = write_page(tmp_path / "out.html", template, **context(action))

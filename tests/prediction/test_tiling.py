@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import label
 
+from detr_d2.data import Category
 from detr_d2.errors import ConfigError
-from detr_d2.prediction.tiling import Grid, Segmented, stitch, tile_grid
+from detr_d2.prediction import Prediction, Predictor
+from detr_d2.prediction.images import read_image
+from detr_d2.prediction.tiling import Grid, Segmented, predict_by_tiles, stitch, tile_grid
 
 STUFF, THING, OTHER_THING = 0, 1, 2
 
@@ -209,3 +213,51 @@ def test_an_overlap_that_can_t_be_is_refused(tile: int, overlap: int) -> None:
 def test_results_that_don_t_belong_to_the_tiles_are_refused() -> None:
     with pytest.raises(ValueError, match=r"shape \(10, 10\); its tile is \(30, 20\)"):
         stitch(tile_grid((30, 20)), [(np.zeros((10, 10), np.int32), [])])
+
+
+class Halves:
+    """In place of a model: what is bright is a thing, the rest is stuff; ids and segments of the image alone."""
+
+    def __init__(self) -> None:
+        self.sizes: list[tuple[int, ...]] = []
+
+    def batch(self, images: Sequence[np.ndarray]) -> list[Prediction]:
+        self.sizes += [image.shape for image in images]
+        return [self.predict(image) for image in images]
+
+    def predict(self, image: np.ndarray) -> Prediction:
+        ids = np.where(image[:, :, 0] > 127, 2, 1)
+        segments = [{"id": 1, "category_id": 7, "score": 0.5}, {"id": 2, "category_id": 4, "score": 0.5}]
+        return Prediction(
+            image, ids, segments, [Category(4, "block", True, (0, 0, 0)), Category(7, "sky", False, (0, 0, 0))]
+        )
+
+
+def test_a_photo_by_tiles_is_predicted_as_the_whole_would_be() -> None:
+    image = np.zeros((90, 130, 3), np.uint8)
+    image[20:70, 15:100] = 255
+    model = Halves()
+
+    found = predict_by_tiles(model, image, 50, 20, batch=4, name="drone.jpg")
+
+    assert found.panoptic is not None
+    assert set(model.sizes) == {(50, 50, 3)}
+    assert len(np.unique(found.panoptic[image[:, :, 0] > 127])) == 1
+    facts = [(one["category"], one["score"], one["area"]) for one in found.segments]
+    assert sorted(facts) == [("block", 0.5, 50 * 85), ("sky", 0.5, 90 * 130 - 50 * 85)]
+    assert (found.name, found.image.shape) == ("drone.jpg", image.shape)
+
+
+def test_a_photo_no_larger_than_a_tile_is_predicted_as_ever(predictor: Predictor, photo: Path) -> None:
+    image = read_image(photo)
+
+    whole, tiled = predictor(image), predict_by_tiles(predictor, image, 160, 40)
+
+    assert whole.panoptic is not None and tiled.panoptic is not None
+    assert (tiled.panoptic == whole.panoptic).all()
+    assert tiled.segments == whole.segments
+
+
+def test_a_model_without_masks_has_nothing_to_stitch(boxes_checkpoint: Path) -> None:
+    with pytest.raises(ConfigError, match="no mask head"):
+        predict_by_tiles(Predictor(boxes_checkpoint, device="cpu"), np.zeros((64, 64, 3), np.uint8))

@@ -26,15 +26,15 @@ def categories() -> list[Category]:
 
 @pytest.fixture(scope="session")
 def run_folder(tmp_path_factory: pytest.TempPathFactory, categories: list[Category]) -> Path:
-    """Twelve pictures, with mistakes of every kind; no segment of the last class."""
+    """Twelve images, with mistakes of every kind; no segment of the last class."""
     folder = tmp_path_factory.mktemp("run")
-    pictures = made_runs.made_pictures(folder / "data", 12, categories[:-1])
-    return made_runs.write_run(folder / "inference" / "made_val", pictures, categories)
+    images = made_runs.made_images(folder / "data", 12, categories[:-1])
+    return made_runs.write_run(folder / "inference" / "made_val", images, categories)
 
 
 @pytest.fixture(scope="session")
 def page(run_folder: Path) -> Path:
-    return write_run_report(run_folder, pictures=4, resamples=100)
+    return write_run_report(run_folder, images=4, resamples=100)
 
 
 @pytest.fixture(scope="session")

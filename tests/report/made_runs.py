@@ -20,8 +20,8 @@ PREVIEW_SIDE = 320
 
 
 @dataclass
-class Picture:
-    """A picture's files, its truth and a prediction; segments have "id", "class", and "iscrowd" or "score"."""
+class MadeImage:
+    """An image's files, its ground truth and a prediction; segments have "id", "class", and "iscrowd" or "score"."""
 
     image_id: Any
     file_name: str
@@ -32,7 +32,7 @@ class Picture:
     predicted: list[dict[str, Any]]
 
 
-def write_run(folder: Path, pictures: Iterable[Picture], categories: Sequence[Category]) -> Path:
+def write_run(folder: Path, images: Iterable[MadeImage], categories: Sequence[Category]) -> Path:
     """Records, run and previews, as an evaluation writes them."""
     folder.mkdir(parents=True, exist_ok=True)
     count = 0
@@ -40,37 +40,35 @@ def write_run(folder: Path, pictures: Iterable[Picture], categories: Sequence[Ca
         (folder / "records.jsonl").open("w", encoding="utf-8") as records,
         zipfile.ZipFile(folder / "previews.zip", "w") as previews,
     ):
-        for picture in pictures:
-            records.write(json.dumps(record_of(picture)) + "\n")
-            previews.writestr(f"{picture.image_id}.png", preview_of(picture))
+        for image in images:
+            records.write(json.dumps(record_of(image)) + "\n")
+            previews.writestr(f"{image.image_id}.png", preview_of(image))
             count += 1
     known = [{"id": c.id, "name": c.name, "is_thing": c.is_thing, "color": list(c.color)} for c in categories]
     run = {"dataset": "made_val", "categories": known, "weights": "model_final.pth", "config": "MODEL:\n  A: 1\n"}
-    run |= {"versions": {"detr_d2": "0", "torch": "2"}, "commit": "abc", "seconds": 1.5, "pictures": count, "seed": 0}
+    run |= {"versions": {"detr_d2": "0", "torch": "2"}, "commit": "abc", "seconds": 1.5, "images": count, "seed": 0}
     (folder / "run.json").write_text(json.dumps(run), encoding="utf-8")
     return folder
 
 
-def record_of(picture: Picture) -> dict[str, Any]:
-    true_ids, predicted_ids, pixels = (
-        part.tolist() for part in joint_histogram(picture.true_map, picture.predicted_map)
-    )
-    areas = dict(zip(*(part.tolist() for part in np.unique(picture.predicted_map, return_counts=True))))
-    height, width = picture.true_map.shape
+def record_of(image: MadeImage) -> dict[str, Any]:
+    true_ids, predicted_ids, pixels = (part.tolist() for part in joint_histogram(image.true_map, image.predicted_map))
+    areas = dict(zip(*(part.tolist() for part in np.unique(image.predicted_map, return_counts=True))))
+    height, width = image.true_map.shape
     return {
-        **{"image_id": picture.image_id, "file_name": picture.file_name, "height": height, "width": width},
-        "pan_seg_file_name": picture.png,
-        "true": picture.true,
-        "predicted": [segment | {"area": areas[segment["id"]]} for segment in picture.predicted],
+        **{"image_id": image.image_id, "file_name": image.file_name, "height": height, "width": width},
+        "pan_seg_file_name": image.png,
+        "true": image.true,
+        "predicted": [segment | {"area": areas[segment["id"]]} for segment in image.predicted],
         "overlaps": [list(entry) for entry in zip(true_ids, predicted_ids, pixels)],
     }
 
 
-def preview_of(picture: Picture) -> bytes:
-    ids = [0, *(segment["id"] for segment in picture.predicted)]
+def preview_of(image: MadeImage) -> bytes:
+    ids = [0, *(segment["id"] for segment in image.predicted)]
     places = {segment_id: place for place, segment_id in enumerate(ids)}
-    step = max(1, -(-max(picture.predicted_map.shape) // PREVIEW_SIDE))
-    small = picture.predicted_map[::step, ::step]
+    step = max(1, -(-max(image.predicted_map.shape) // PREVIEW_SIDE))
+    small = image.predicted_map[::step, ::step]
     found, inverse = np.unique(small, return_inverse=True)
     labels = np.array([places[i] for i in found.tolist()], np.uint8)[inverse.reshape(small.shape)]
     buffer = io.BytesIO()
@@ -123,10 +121,10 @@ def score(rng: np.random.Generator, right: bool) -> float:
     return float(np.clip(rng.normal(0.95 if right else 0.9, 0.04), 0.85, 0.999))
 
 
-def made_pictures(
+def made_images(
     folder: Path, count: int, categories: Sequence[Category], skill: float = 0.6, seed: int = 0
-) -> Iterator[Picture]:
-    """Blocks of classes in tiny pictures, the last class never among them."""
+) -> Iterator[MadeImage]:
+    """Blocks of classes in tiny images, the last class never among them."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(count):
@@ -139,4 +137,4 @@ def made_pictures(
         Image.fromarray((true_map * 20).astype(np.uint8)).convert("RGB").save(photo)
         Image.fromarray(np.stack([true_map, true_map * 0, true_map * 0], -1).astype(np.uint8)).save(png)
         predicted_map, predicted = predict(true_map, true, len(categories), rng, skill)
-        yield Picture(number, str(photo), str(png), true_map, true, predicted_map, predicted)
+        yield MadeImage(number, str(photo), str(png), true_map, true, predicted_map, predicted)

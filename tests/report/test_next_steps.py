@@ -14,22 +14,22 @@ from detr_d2.cli import main
 from detr_d2.data import categories_of
 from detr_d2.data.categories import Category
 from detr_d2.evaluation.report import write_reports
-from detr_d2.evaluation.report.counts import Reliability
+from detr_d2.evaluation.report.analysis import Reliability
 from detr_d2.evaluation.report.next_steps import next_steps
 from detr_d2.evaluation.report.run_config import training_segments
 
 
 @pytest.fixture
 def numbers(content: dict[str, Any]) -> dict[str, Any]:
-    """A report of which nothing is asked: every class is good, in many pictures, and surely so."""
+    """A report of which nothing is asked: every class is good, in many images, and surely so."""
     calm = copy.deepcopy(content)
     for entry in calm["mistakes"]:
         entry["count"], entry["gives_back"]["All"] = 0, 0.0
     for entry in calm["classes"]:
-        entry |= {"PQ": 80.0, "true_segments": 50, "true_positives": 45, "pictures": 30, "training_segments": 500}
+        entry |= {"PQ": 80.0, "true_segments": 50, "true_positives": 45, "images": 30, "training_segments": 500}
     calm["All"] |= {"PQ": 80.0, "SQ": 85.0, "N": 6, "PQ_interval": [79.0, 81.0]}
     calm["reliability"]["All"] |= {"overconfidence": 0.02}
-    calm["truth"]["void_share"] = 0.01
+    calm["ground_truth"]["void_share"] = 0.01
     calm["sizes"]["small"] |= {"true_segments": 0, "found": 0, "wrong": 0}
     return calm
 
@@ -75,9 +75,9 @@ def test_class_that_is_rare_in_training_and_poor_wants_more(numbers: dict[str, A
 @pytest.mark.parametrize(
     ("part", "change", "title"),
     [
-        ("All", {"PQ_interval": [70.0, 90.0]}, "Evaluate on more pictures"),
+        ("All", {"PQ_interval": [70.0, 90.0]}, "Evaluate on more images"),
         ("All", {"SQ": 60.0}, "Sharpen the borders"),
-        ("truth", {"void_share": 0.4}, "Much of the truth is void"),
+        ("ground_truth", {"void_share": 0.4}, "Much of the ground truth is void"),
     ],
 )
 def test_number_that_stands_out_is_told(numbers: dict[str, Any], part: str, change: dict[str, Any], title: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_runs import made_pictures, write_run
+from made_runs import made_images, write_run
 
 from detr_d2.cli import main
 from detr_d2.data.categories import Category
@@ -27,11 +27,9 @@ def test_report_has_the_quality_of_the_maps_to_the_last_bit(
     tmp_path: Path, categories: list[Category], content: dict[str, Any]
 ) -> None:
     quality = PanopticQuality(len(categories))
-    for picture in made_pictures(tmp_path, 12, categories[:-1]):
-        true, predicted = (
-            [s | {"category_id": s["class"]} for s in part] for part in (picture.true, picture.predicted)
-        )
-        quality.update(picture.true_map, true, picture.predicted_map, predicted)
+    for image in made_images(tmp_path, 12, categories[:-1]):
+        true, predicted = ([s | {"category_id": s["class"]} for s in part] for part in (image.true, image.predicted))
+        quality.update(image.true_map, true, image.predicted_map, predicted)
 
     expected = quality_as_json(quality, categories)
 
@@ -57,8 +55,8 @@ def test_absent_class_is_absent_and_not_zero(content: dict[str, Any], page: Path
     assert any("no true segment" in step["title"] and "never seen" in step["why"] for step in content["next_steps"])
 
 
-def test_pictures_are_ranked_and_none_is_both_worst_and_best(content: dict[str, Any]) -> None:
-    worst, best = (content["pictures"][key] for key in ("worst", "best"))
+def test_images_are_ranked_and_none_is_both_worst_and_best(content: dict[str, Any]) -> None:
+    worst, best = (content["images"][key] for key in ("worst", "best"))
 
     assert [p["pq"] for p in worst] == sorted(p["pq"] for p in worst)
     assert [p["pq"] for p in best] == sorted((p["pq"] for p in best), reverse=True)
@@ -90,7 +88,7 @@ def test_table_of_classes_has_a_line_each_and_empty_cells_for_absent_ones(page: 
 
 
 def test_same_records_give_the_same_files(run_folder: Path, page: Path, tmp_path: Path) -> None:
-    again = write_run_report(run_folder, tmp_path, pictures=4, resamples=100)
+    again = write_run_report(run_folder, tmp_path, images=4, resamples=100)
 
     assert again.read_bytes() == page.read_bytes()
     assert again.with_name("report.json").read_bytes() == page.with_name("report.json").read_bytes()
@@ -102,37 +100,37 @@ def test_report_does_without_photos_truth_and_previews(run_folder: Path, tmp_pat
     records = (tmp_path / "records.jsonl").read_text().replace("photo <", "gone ").replace("truth ", "gone ")
     (tmp_path / "records.jsonl").write_text(records)
 
-    page = write_run_report(tmp_path, pictures=1, resamples=0)
+    page = write_run_report(tmp_path, images=1, resamples=0)
 
     assert "can't be read" in caplog.text or "isn't there" in caplog.text
-    assert 'data-name="photo"' in page.read_text() and 'data-name="truth"' not in page.read_text()
+    assert 'data-name="photo"' in page.read_text() and 'data-name="ground truth"' not in page.read_text()
 
 
-def test_evaluation_without_pictures_has_a_report(tmp_path: Path, categories: list[Category]) -> None:
+def test_evaluation_without_images_has_a_report(tmp_path: Path, categories: list[Category]) -> None:
     page = write_run_report(write_run(tmp_path, [], categories))
 
     content = json.loads(page.with_name("report.json").read_text())
-    assert content["All"]["PQ"] is None and content["truth"]["pictures"] == 0
+    assert content["All"]["PQ"] is None and content["ground_truth"]["images"] == 0
 
 
 def test_predictions_that_are_all_empty_have_a_report(tmp_path: Path, categories: list[Category]) -> None:
-    pictures = list(made_pictures(tmp_path / "data", 3, categories))
-    for picture in pictures:
-        picture.predicted_map, picture.predicted = np.zeros_like(picture.predicted_map), []
+    images = list(made_images(tmp_path / "data", 3, categories))
+    for image in images:
+        image.predicted_map, image.predicted = np.zeros_like(image.predicted_map), []
 
-    page = write_run_report(write_run(tmp_path, pictures, categories), pictures=2)
+    page = write_run_report(write_run(tmp_path, images, categories), images=2)
 
     content = json.loads(page.with_name("report.json").read_text())
-    assert content["All"]["PQ"] == 0 and "3 pictures have no predicted segment" in page.read_text()
+    assert content["All"]["PQ"] == 0 and "3 images have no predicted segment" in page.read_text()
 
 
-def test_perfect_predictions_ask_for_nothing_but_more_pictures(tmp_path: Path, categories: list[Category]) -> None:
-    pictures = list(made_pictures(tmp_path / "data", 20, categories))
-    for picture in pictures:
-        picture.predicted_map = picture.true_map
-        picture.predicted = [{"id": s["id"], "class": s["class"], "score": 0.99} for s in picture.true]
+def test_perfect_predictions_ask_for_nothing_but_more_images(tmp_path: Path, categories: list[Category]) -> None:
+    images = list(made_images(tmp_path / "data", 20, categories))
+    for image in images:
+        image.predicted_map = image.true_map
+        image.predicted = [{"id": s["id"], "class": s["class"], "score": 0.99} for s in image.true]
 
-    page = write_run_report(write_run(tmp_path, pictures, categories), pictures=1)
+    page = write_run_report(write_run(tmp_path, images, categories), images=1)
 
     content = json.loads(page.with_name("report.json").read_text())
     assert content["All"]["PQ"] == 100 and content["reliability"]["All"]["ece"] == pytest.approx(0.01)
@@ -143,10 +141,10 @@ def test_perfect_predictions_ask_for_nothing_but_more_pictures(tmp_path: Path, c
 def test_command_finds_the_datasets_of_a_run(run_folder: Path, tmp_path: Path, capsys: Any) -> None:
     run = run_folder.parent.parent
 
-    code = main(["report", str(run), "--output", str(tmp_path), "--pictures", "0", "--resamples", "10"])
+    code = main(["report", str(run), "--output", str(tmp_path), "--images", "0", "--resamples", "10"])
 
     assert code == 0 and capsys.readouterr().out.strip() == str(tmp_path / "report.html")
-    assert "No pictures were asked for" in (tmp_path / "report.html").read_text()
+    assert "No images were asked for" in (tmp_path / "report.html").read_text()
     assert evaluation_folders(run) == [run_folder] == evaluation_folders(run_folder)
 
 

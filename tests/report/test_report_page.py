@@ -91,11 +91,11 @@ def test_filter_shows_the_classes_with_the_letters(seen: dict[str, Any]) -> None
 
 def test_enter_enlarges_the_prediction_and_keys_switch_the_view(seen: dict[str, Any]) -> None:
     assert seen["opened"][:2] == [True, "prediction"]
-    assert seen["space"] == "mistakes" and seen["two"] == "truth"
+    assert seen["space"] == "mistakes" and seen["two"] == "ground truth"
 
 
-def test_arrow_goes_to_the_next_picture_with_the_same_view(seen: dict[str, Any]) -> None:
-    assert seen["next"][0] == "truth" and seen["next"][1] != seen["opened"][2]
+def test_arrow_goes_to_the_next_image_with_the_same_view(seen: dict[str, Any]) -> None:
+    assert seen["next"][0] == "ground truth" and seen["next"][1] != seen["opened"][2]
 
 
 def test_keys_reach_the_dialog_after_every_step(seen: dict[str, Any]) -> None:
@@ -103,10 +103,10 @@ def test_keys_reach_the_dialog_after_every_step(seen: dict[str, Any]) -> None:
 
 
 def test_click_on_a_view_opens_that_view(seen: dict[str, Any]) -> None:
-    assert seen["clicked"] == "truth"
+    assert seen["clicked"] == "ground truth"
 
 
-def test_closing_returns_to_the_picture(seen: dict[str, Any]) -> None:
+def test_closing_returns_to_the_image(seen: dict[str, Any]) -> None:
     assert seen["focus"] == "picture sides"
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from detr_d2.data import register_from_config
 from detr_d2.errors import ConfigError
-from detr_d2.training.metric import Metric, Progress, chosen_metric, progress_of
+from detr_d2.training.model_selection import Metric, Progress, chosen_metric, progress_of
 
 PQ = Metric("panoptic_seg/PQ", "max")
 LOSS = Metric("validation/total_loss", "min")

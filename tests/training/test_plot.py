@@ -1,4 +1,4 @@
-"""``detr-d2 plot``: several runs in one picture or on one page."""
+"""``detr-d2 plot``: several runs in one image or on one page."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_first_losses_do_not_stretch_a_panel():
 
 
 @pytest.mark.parametrize("name", ["out/curves.png", "out/curves.html"])
-def test_command_writes_the_picture_or_the_page(runs, tmp_path, capsys, name):
+def test_command_writes_the_image_or_the_page(runs, tmp_path, capsys, name):
     assert main(["plot", *runs, "--out", str(tmp_path / name), "--smooth", "3"]) == 0
 
     assert "shows 2 runs" in capsys.readouterr().out

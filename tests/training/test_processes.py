@@ -20,10 +20,10 @@ from types import SimpleNamespace
 import torch
 
 import detr_d2
+from detr_d2.training.model_selection import EarlyStop, EarlyStopping
 from detr_d2.training_step import log_scalars, mean_over_processes
-from detr_d2.training.early_stopping import EarlyStop, EarlyStopping
 from detr_d2.training.evaluation_log import EvaluationLog
-from detr_d2.training.metric import Metric
+from detr_d2.training.model_selection import Metric
 from detr_d2.modeling.criterion import sum_of
 from detr_d2.training.validation_loss import MeanLosses
 from detectron2.engine import launch

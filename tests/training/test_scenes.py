@@ -1,4 +1,4 @@
-"""The validation scenes of TensorBoard: the same ones, whatever truth they have, and without stopping a training."""
+"""The validation scenes of TensorBoard: the same ones, whatever ground truth they have; no training stops for them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from detectron2.utils.events import EventStorage
 
 @pytest.fixture
 def records(tiny_config) -> list[dict]:
-    """The pictures of yard_val."""
+    """The images of yard_val."""
     register_from_config(tiny_config())
     return DatasetCatalog.get("yard_val")
 
@@ -27,7 +27,7 @@ def _empty_map(record: dict) -> dict:
 
 
 class Storage(EventStorage):
-    """Remembers pictures."""
+    """Remembers images."""
 
     def put_image(self, img_name, img_tensor) -> None:
         self.kept = [*getattr(self, "kept", []), (img_name, img_tensor)]
@@ -45,11 +45,11 @@ def test_scenes_are_spread_over_the_dataset_and_come_in_its_order(records):
     shown = _shown(SceneEvaluator("yard_val", 2), records[::-1])
 
     assert [name for name, _ in shown] == ["yard_val/00 (image 1)", "yard_val/01 (image 3)"]
-    for _, picture in shown:
-        assert picture.dtype == np.uint8 and picture.shape[0] == 3 and picture.shape[2] <= MAX_WIDTH
+    for _, image in shown:
+        assert image.dtype == np.uint8 and image.shape[0] == 3 and image.shape[2] <= MAX_WIDTH
 
 
-def test_more_scenes_than_pictures_are_all_pictures(records):
+def test_more_scenes_than_images_are_all_images(records):
     assert len(_shown(SceneEvaluator("yard_val", 100), records)) == len(records)
 
 

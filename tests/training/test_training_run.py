@@ -144,7 +144,7 @@ def test_metric_that_no_evaluation_has_is_said(config, trainer_class, caplog):
     assert "TEST.EARLY_STOPPING.METRIC is 'quality/PK'" in caplog.text and "It has quality/PQ" in caplog.text
 
 
-def test_scenes_are_drawn_for_tensorboard_from_the_same_pictures_each_time(config, trainer_class):
+def test_scenes_are_drawn_for_tensorboard_from_the_same_images_each_time(config, trainer_class):
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     cfg = config("SOLVER.MAX_ITER", 4, "TEST.SCENES", 2)
 
@@ -154,7 +154,7 @@ def test_scenes_are_drawn_for_tensorboard_from_the_same_pictures_each_time(confi
     found.Reload()
     assert found.Tags()["images"] == ["yard_val/00 (image 1)", "yard_val/01 (image 3)"]
     shown = found.Images("yard_val/00 (image 1)")
-    assert [picture.step for picture in shown] == [1, 4] and shown[0].width > 3 * 160
+    assert [image.step for image in shown] == [1, 4] and shown[0].width > 3 * 160
 
 
 def test_early_stop_is_no_exception_that_a_training_reports():

@@ -23,26 +23,31 @@ examples:
   detr-d2 compare plain=output/a ricap=output/b --page ricap.html --json ricap.json
 
 RUN is the output folder of 'train_net.py --eval-only', or the folder below it of one dataset (inference/DATASET);
-NAME=RUN gives it a name. Both must have been evaluated on the same pictures.
+NAME=RUN gives it a name. Both must have been evaluated on the same images.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command and its arguments to ``parser``."""
     parser.description = (
-        "Compare two evaluations picture by picture: the difference with its interval (paired bootstrap), the classes "
-        "that changed, and a page with the pictures that changed most."
+        "Compare two evaluations image by image: the difference with its interval (paired bootstrap), the classes "
+        "that changed, and a page with the images that changed most."
     )
     parser.epilog = _EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("first", metavar="RUN_A", help="what was before")
     parser.add_argument("second", metavar="RUN_B", help="what is to be better")
     parser.add_argument("--dataset", metavar="NAME", help="which one, if the runs evaluated several")
-    parser.add_argument("--common", action="store_true", help="leave out pictures that only one of them has")
+    parser.add_argument("--common", action="store_true", help="leave out images that only one of them has")
     parser.add_argument("--page", type=Path, metavar="FILE", help="the page (default: compare.html in RUN_B's folder)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
     parser.add_argument(
-        "--pictures", type=whole_number(0, 999_999), default=12, metavar="N", help="shown of each kind (default: 12)"
+        *("--images", "--pictures"),
+        dest="images",
+        type=whole_number(0, 999_999),
+        default=12,
+        metavar="N",
+        help="shown of each kind (default: 12)",
     )
     parser.add_argument(
         "--resamples",
@@ -64,12 +69,12 @@ def run(args: argparse.Namespace) -> int:
     check_outputs({"--json": args.json, "--page": page}, [*first.own_files(), *second.own_files()])
     check_outputs({"--json": args.json, "--page": args.page}, chain(first.image_files(), second.image_files()))
     found = compare_evaluations(first, second, args.common)
-    content = comparison_as_json(found, found.differences(max(args.resamples, 1), args.seed), names, args.pictures)
+    content = comparison_as_json(found, found.differences(max(args.resamples, 1), args.seed), names, args.images)
     print(_text(content))
     if args.json:
         write_json(args.json, content)
     write_comparison_page(page, content, first, second)
-    print(f"\nThe pictures that changed most: {page}")
+    print(f"\nThe images that changed most: {page}")
     return 0
 
 
@@ -103,7 +108,7 @@ def _text(content: dict[str, Any]) -> str:
     if content["left_out"]:
         left_out = f", {counted(content['left_out'], 'that only one has is', 'that only one has are')} left out"
     resamples = counted(content["resamples"], "bootstrap resample")
-    parts.append(f"{counted(content['pictures'], 'picture')}, {resamples}{left_out}.")
+    parts.append(f"{counted(content['images'], 'image')}, {resamples}{left_out}.")
     return "\n\n".join(parts)
 
 

@@ -73,37 +73,37 @@ def compare_evaluations(first: EvaluationFolder, second: EvaluationFolder, only_
         only_common: leave out images that only one of them has.
 
     Raises:
-        DatasetError: classes or truth differ, or images without ``only_common``; or no image is common.
+        DatasetError: classes or ground truth differ, or images without ``only_common``; or no image is common.
     """
     _require_same_classes(first, second)
     count = len(first.categories)
-    known = {record.image_id: (_counts(record), _truth_of(record)) for record in first.records()}
+    known = {record.image_id: (_counts(record), _gt_segments(record)) for record in first.records()}
     found = Comparison(first.categories, PanopticQuality(count), PanopticQuality(count))
-    only_second, other_truth = [], []
+    only_second, other_gt = [], []
     for record in second.records():
-        before, truth = known.pop(record.image_id, (None, None))
+        before, gt = known.pop(record.image_id, (None, None))
         if before is None:
             only_second.append(record.image_id)
-        elif truth != _truth_of(record):
-            other_truth.append(record.image_id)
+        elif gt != _gt_segments(record):
+            other_gt.append(record.image_id)
         else:
             _add(found, record, before, _counts(record))
     found.left_out = len(known) + len(only_second)
-    if other_truth:
-        pictures = counted(len(other_truth), "picture has", "pictures have")
+    if other_gt:
+        images = counted(len(other_gt), "image has", "images have")
         raise DatasetError(
-            f"{pictures} another truth in {second.path} than in {first.path}: "
-            f"{_names(other_truth)}. Evaluate both with the same dataset."
+            f"{images} another ground truth in {second.path} than in {first.path}: "
+            f"{_names(other_gt)}. Evaluate both with the same dataset."
         )
     if found.left_out and not only_common:
         raise DatasetError(
-            f"{counted(len(known), 'picture is', 'pictures are')} only in {first.path} ({_names(list(known))}), "
+            f"{counted(len(known), 'image is', 'images are')} only in {first.path} ({_names(list(known))}), "
             f"{len(only_second)} only in "
-            f"{second.path} ({_names(only_second)}). Evaluate both with the same pictures, or compare what is common "
+            f"{second.path} ({_names(only_second)}). Evaluate both with the same images, or compare what is common "
             "with --common."
         )
     if not len(found.after):
-        raise DatasetError(f"{first.path} and {second.path} have no picture in common.")
+        raise DatasetError(f"{first.path} and {second.path} have no image in common.")
     return found
 
 
@@ -119,7 +119,7 @@ def _counts(record: EvaluationRecord) -> list[Count]:
     return list(record.compared.counts().values())
 
 
-def _truth_of(record: EvaluationRecord) -> tuple[tuple[int, ...], ...]:
+def _gt_segments(record: EvaluationRecord) -> tuple[tuple[int, ...], ...]:
     return tuple(sorted((s["id"], s["class"], s["area"], s["iscrowd"]) for s in record.true))
 
 

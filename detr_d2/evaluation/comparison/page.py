@@ -15,17 +15,16 @@ from detr_d2.evaluation.comparison.comparing import Comparison, ImageChange
 from detr_d2.evaluation.evaluation_folder import EvaluationFolder
 from detr_d2.evaluation.panoptic_quality import Quality
 from detr_d2.evaluation.records import EvaluationRecord
-from detr_d2.evaluation.report.painting import address_of
-from detr_d2.evaluation.report.views import ImageViews
+from detr_d2.evaluation.report.views import ImageViews, address_of
 from detr_d2.evaluation.results import group_means, percent
 from detr_d2.pages import write_page
 
 #: With fewer images an interval is too narrow to believe.
-LEAST_PICTURES = 5
+LEAST_IMAGES = 5
 
 
 def comparison_as_json(
-    found: Comparison, differences: Differences, names: Sequence[str], pictures: int
+    found: Comparison, differences: Differences, names: Sequence[str], images: int
 ) -> dict[str, Any]:
     """Everything in percent; null where there is nothing to judge.
 
@@ -33,16 +32,16 @@ def comparison_as_json(
         found: the two evaluations.
         differences: of them.
         names: of the first and of the second.
-        pictures: so many of those that lost most, and of those that gained most.
+        images: so many of those that lost most, and of those that gained most.
     """
     is_thing = [category.is_thing for category in found.categories]
     before, after = group_means(found.before, is_thing), group_means(found.after, is_thing)
     groups = {
         name: _row(before[name], after[name], differences.groups[name], differences.better_groups[name])
-        | {"pictures": len(found.after)}
+        | {"images": len(found.after)}
         for name in before
     }
-    pictures_of = np.maximum(found.before.images_of_classes(), found.after.images_of_classes())
+    images_of_class = np.maximum(found.before.images_of_classes(), found.after.images_of_classes())
     classes = []
     for label, category in enumerate(found.categories):
         pair = found.before.of_class(label), found.after.of_class(label)
@@ -52,12 +51,12 @@ def comparison_as_json(
         }
         row = _row(*pair, differences.classes[label], differences.better_classes[label])
         about = {"id": category.id, "name": category.name, "is_thing": category.is_thing, "color": category.color}
-        classes.append({**about, **row, **counts, "pictures": int(pictures_of[label])})
+        classes.append({**about, **row, **counts, "images": int(images_of_class[label])})
     for row in (*groups.values(), *classes):
         row["verdict"] = verdict(row)
-    worse, better = most_changed(found.changes, pictures)
+    worse, better = most_changed(found.changes, images)
     return {
-        **{"names": list(names), "pictures": len(found.after), "left_out": found.left_out},
+        **{"names": list(names), "images": len(found.after), "left_out": found.left_out},
         **{"resamples": differences.resamples, "confidence": differences.confidence},
         **{"groups": groups, "classes": classes},
         **{"lost_most": [_about(change) for change in worse], "gained_most": [_about(change) for change in better]},
@@ -80,9 +79,9 @@ def verdict(row: dict[str, Any]) -> str:
     low, high = row["interval"]
     if low == high == 0:
         return "the same"
-    if row["pictures"] < LEAST_PICTURES:
-        return "too few pictures"
-    return "better" if low > 0 else "worse" if high < 0 else "can't be told"
+    if row["images"] < LEAST_IMAGES:
+        return "too few images"
+    return "better" if low > 0 else "worse" if high < 0 else "not significant"
 
 
 def changed_classes(content: dict[str, Any]) -> list[dict[str, Any]]:
@@ -153,12 +152,12 @@ def _views(
     records: list[dict[Any, EvaluationRecord]],
     content: Mapping[str, Any],
 ) -> list[tuple[str, str]]:
-    """Names and addresses of photo, truth and both predictions."""
+    """Names and addresses of photo, ground truth and both predictions."""
     shown: list[tuple[str, np.ndarray]] = []
     for name, folder, known in zip(content["names"], folders, records):
         record = known[image_id]
         views = ImageViews(record, folder.preview(image_id), folder.categories)
         of_name = dict(views.all())
-        shown = shown or [(key, of_name[key]) for key in ("photo", "truth") if key in of_name]
+        shown = shown or [(key, of_name[key]) for key in ("photo", "ground truth") if key in of_name]
         shown += [(name, of_name["prediction"])] if "prediction" in of_name else []
-    return [(name, address_of(picture)) for name, picture in shown]
+    return [(name, address_of(image)) for name, image in shown]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-SWEEP = "'detr-d2 sweep' finds the threshold that suits the pictures"
+SWEEP = "'detr-d2 sweep' finds the threshold that suits the images"
 #: A threshold as high as this leaves no room for a higher one; scores as low as this show that there is none.
 HIGHEST_OVERLAP, LOWEST_SCORE = 0.9, 0.05
 _HIGHER_OVERLAP = (
@@ -14,7 +14,7 @@ _HIGHER_OVERLAP = (
 _ADVICE: dict[str, tuple[str, str]] = {
     "missed": (
         "Find what is missed",
-        "Look whether these are small, hidden or rare in training; more labelled pictures of them help most.",
+        "Look whether these are small, hidden or rare in training; more labelled images of them help most.",
     ),
     "made_up": (
         "Stop segments that are made up",
@@ -23,7 +23,7 @@ _ADVICE: dict[str, tuple[str, str]] = {
     "wrong_class": (
         "Tell classes apart that are confused",
         "Check that both are labelled in the same way everywhere; merge classes that people can't tell apart either; "
-        "else add pictures in which both are.",
+        "else add images in which both are.",
     ),
     "poorly_cut": (
         "Cut segments better",
@@ -44,7 +44,8 @@ _ADVICE: dict[str, tuple[str, str]] = {
     ),
     "on_void": (
         "Label what the model finds on void",
-        "Nobody labelled anything there. If the examples look right, the truth is incomplete, not the model wrong.",
+        "Nobody labelled anything there. If the examples look right, the ground truth is incomplete, not the model "
+        "wrong.",
     ),
 }
 

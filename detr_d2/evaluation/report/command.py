@@ -7,12 +7,12 @@ from pathlib import Path
 
 from detr_d2.arguments import whole_number
 from detr_d2.evaluation.evaluation_folder import evaluation_folders
-from detr_d2.evaluation.report.writing import PICTURES, write_run_report
+from detr_d2.evaluation.report.writing import IMAGES, write_run_report
 
 _EPILOG = """\
 examples:
   detr-d2 report runs/quickstart/evaluation
-  detr-d2 report output --pictures 50 --output report_of_monday
+  detr-d2 report output --images 50 --output report_of_monday
 
 RUN is the output folder of 'train_net.py --eval-only', which ends with the same report, or the folder below it of one
 dataset (inference/DATASET). The page needs no network; open it in any browser.
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command and its arguments to ``parser``."""
     parser.description = (
         "Write report.html, report.json and per_class.csv of an evaluation: quality with intervals, what the errors "
-        "are made of and cost, the worst and best pictures, what to do next."
+        "are made of and cost, the worst and best images, what to do next."
     )
     parser.epilog = _EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -32,11 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output", metavar="DIR", type=Path, help="where to (default: beside the evaluation's records)"
     )
     parser.add_argument(
-        "--pictures",
+        *("--images", "--pictures"),
+        dest="images",
         type=whole_number(0, 9_999_999),
-        default=PICTURES,
+        default=IMAGES,
         metavar="N",
-        help="so many of the worst and of the best are shown; 0 for none (default: %(default)s)",
+        help="how many of the worst and of the best are shown; 0 for none (default: %(default)s)",
     )
     parser.add_argument(
         "--resamples",
@@ -55,5 +56,5 @@ def run(args: argparse.Namespace) -> int:
     folders = evaluation_folders(args.folder)
     for folder in folders:
         output = args.output / folder.name if args.output and len(folders) > 1 else args.output
-        print(write_run_report(folder, output, args.pictures, args.resamples, args.seed))
+        print(write_run_report(folder, output, args.images, args.resamples, args.seed))
     return 0

@@ -12,14 +12,13 @@ import numpy as np
 from detr_d2.evaluation.evaluation_folder import EvaluationFolder
 from detr_d2.evaluation.report.analysis import Analysis
 from detr_d2.evaluation.report.mistakes import KINDS
-from detr_d2.evaluation.report.painting import address_of
 from detr_d2.evaluation.report.ranking import Example, ImageRank, worst_and_best
-from detr_d2.evaluation.report.views import ImageViews
+from detr_d2.evaluation.report.views import ImageViews, address_of
 
 #: Examples of each kind of mistake.
 EXAMPLES = 6
 #: Images that are named for each class.
-CLASS_PICTURES = 3
+CLASS_IMAGES = 3
 _CROP_MARGIN = 0.35
 _LEAST_CROP = 120
 
@@ -38,7 +37,7 @@ class Gallery:
         self.worst, self.best = worst_and_best(analysis.results, count)
         self.examples = self._examples() if count else {}
         rows = {result.row for result in (*self.worst, *self.best)}
-        self._of_class = [_most_common(rows_of, CLASS_PICTURES) for rows_of in analysis.rows_of_class]
+        self._of_class = [_most_common(rows_of, CLASS_IMAGES) for rows_of in analysis.rows_of_class]
         rows |= {row for pairs in self._of_class for row, _ in pairs}
         rows |= {example.row for examples in self.examples.values() for example in examples}
         self._records = {row: record for row, record in enumerate(folder.records()) if row in rows}
@@ -55,7 +54,7 @@ class Gallery:
         """For each class the images with the most mistakes of that class."""
         return [[self._name(row) | {"mistakes": mistakes} for row, mistakes in pairs] for pairs in self._of_class]
 
-    def drawn_pictures(self) -> dict[str, list[dict[str, Any]]]:
+    def drawn_images(self) -> dict[str, list[dict[str, Any]]]:
         """The same, with their views as addresses."""
         return {
             title: [self._about(result) | self._drawn(result.row) for result in results]
@@ -93,16 +92,16 @@ class Gallery:
 
     def _drawn(self, row: int) -> dict[str, Any]:
         views = self._views_of(row)
-        pictures = [(name, address_of(picture)) for name, picture in views.all()]
-        return {"views": pictures, "height": views.size[0], "width": views.size[1]}
+        images = [(name, address_of(image)) for name, image in views.all()]
+        return {"views": images, "height": views.size[0], "width": views.size[1]}
 
     def _example(self, example: Example) -> dict[str, Any]:
         views = self._views_of(example.row)
         window = crop_window(views.where(example.mistake))
         name = os.path.basename(self._records[example.row].file_name)
-        pictures = [("mistake", views.mistakes([example.mistake], named=False)), ("photo", views.photo)]
+        images = [("mistake", views.mistakes([example.mistake], named=False)), ("photo", views.photo)]
         return {
-            "views": [(title, address_of(picture[window])) for title, picture in pictures],
+            "views": [(title, address_of(image[window])) for title, image in images],
             "caption": f"{views.name_of(example.mistake)} · {name}",
         }
 

@@ -16,7 +16,7 @@ LEAST_GAIN, MOST_KINDS = 0.5, 4
 #: Below this SQ people would cut better.
 POOR_SQ = 75.0
 #: A class in fewer images than this can't be judged; an interval wider than this (points of PQ) says little.
-FEW_PICTURES, WIDE_INTERVAL = 10, 6.0
+FEW_IMAGES, WIDE_INTERVAL = 10, 6.0
 #: A class with fewer training segments than this, and less than half the mean PQ, probably needs more of them.
 FEW_IN_TRAINING = 100
 #: Scores that are further than this from the share of right ones mislead.
@@ -51,7 +51,7 @@ def next_steps(content: Content) -> list[dict[str, Any]]:
     """
     rules: Sequence[Callable[[Content], list[Step]]] = (
         *(_kinds, _borders, _never_found, _rare_in_training, _dropping, _threshold, _sizes),
-        *(_interval, _few_pictures, _absent, _scores, _unlabelled),
+        *(_interval, _few_images, _absent, _scores, _unlabelled),
     )
     steps = [step for rule in rules for step in rule(content)]
     steps.sort(key=lambda step: -(step.gain or 0.0))
@@ -88,7 +88,7 @@ def _borders(content: Content) -> list[Step]:
     if sq >= POOR_SQ and gain < max(others, default=0.0):
         return []
     why = (
-        f"What is found has a mean IoU of {sq:.0f}; two people who label the same picture agree to about 80 to 86 "
+        f"What is found has a mean IoU of {sq:.0f}; two people who label the same image agree to about 80 to 86 "
         f"(Kirillov et al. 2019, on human consistency), so that not all of it can be had. "
         f"{border_advice(content.get('settings', {}))}"
     )
@@ -124,8 +124,8 @@ def _nothing_found(content: Content) -> Step:
     segments = counted(sum(c["true_segments"] for c in present), "true segment")
     why = (
         f"Not one of {segments} is found. Look whether these are the weights of this dataset, trained to the end "
-        "('detr-d2 weights FILE'), whether photos and truth belong together ('detr-d2 browse'), and whether the score "
-        f"threshold leaves anything: {SWEEP}."
+        "('detr-d2 weights FILE'), whether photos and ground truth belong together ('detr-d2 browse'), and whether the "
+        f"score threshold leaves anything: {SWEEP}."
     )
     return Step(f"The model finds none of the {len(present)} classes", why, _gain(content, "missed"), "classes")
 
@@ -206,23 +206,23 @@ def _interval(content: Content) -> list[Step]:
     ends = content["All"].get("PQ_interval")
     if not ends or ends[1] - ends[0] < WIDE_INTERVAL:
         return []
-    pictures = content["truth"]["pictures"]
+    images = content["ground_truth"]["images"]
     why = (
-        f"With {counted(pictures, 'picture')}, PQ is known to lie between {ends[0]:.1f} and {ends[1]:.1f} only; a "
-        f"change inside of that may be chance. {4 * pictures} pictures would halve it. 'detr-d2 compare' tells two "
+        f"With {counted(images, 'image')}, PQ is known to lie between {ends[0]:.1f} and {ends[1]:.1f} only; a "
+        f"change inside of that may be chance. {4 * images} images would halve it. 'detr-d2 compare' tells two "
         "runs apart earlier."
     )
-    return [Step("Evaluate on more pictures", why, None, "summary")]
+    return [Step("Evaluate on more images", why, None, "summary")]
 
 
-def _few_pictures(content: Content) -> list[Step]:
-    few = [c for c in content["classes"] if 0 < c["pictures"] < FEW_PICTURES]
+def _few_images(content: Content) -> list[Step]:
+    few = [c for c in content["classes"] if 0 < c["images"] < FEW_IMAGES]
     if not few:
         return []
-    few.sort(key=lambda entry: entry["pictures"])
-    names = _list([f"{c['name']} ({c['pictures']})" for c in few])
+    few.sort(key=lambda entry: entry["images"])
+    names = _list([f"{c['name']} ({c['images']})" for c in few])
     why = f"Too few to judge them by: {names}. Label more, or don't read their numbers one by one."
-    title = f"{counted(len(few), 'class is', 'classes are')} in fewer than {FEW_PICTURES} pictures"
+    title = f"{counted(len(few), 'class is', 'classes are')} in fewer than {FEW_IMAGES} images"
     return [Step(title, why, None, "counts")]
 
 
@@ -230,7 +230,7 @@ def _absent(content: Content) -> list[Step]:
     absent = [c["name"] for c in content["classes"] if not c["true_segments"]]
     if not absent:
         return []
-    why = f"Nothing is known about {_list(absent)}. Put pictures of them among those that are evaluated."
+    why = f"Nothing is known about {_list(absent)}. Put images of them among those that are evaluated."
     return [Step(f"{counted(len(absent), 'class has', 'classes have')} no true segment", why, None, "counts")]
 
 
@@ -249,7 +249,7 @@ def _scores(content: Content) -> list[Step]:
 
 
 def _unlabelled(content: Content) -> list[Step]:
-    void = content["truth"]["void_share"]
+    void = content["ground_truth"]["void_share"]
     if void is None or void < 0.2:
         return []
     ignored = content["ignored_on_void"]
@@ -257,7 +257,7 @@ def _unlabelled(content: Content) -> list[Step]:
         f"{100 * void:.0f} % of the pixels are void, and {counted(ignored, 'predicted segment')} there can be neither "
         "right nor wrong: whatever the model does there, no number shows it."
     )
-    return [Step("Much of the truth is void", why, None, "counts")]
+    return [Step("Much of the ground truth is void", why, None, "counts")]
 
 
 def _entry(content: Content, kind: str) -> Mapping[str, Any]:

@@ -15,7 +15,9 @@ from detr_d2.data.categories import Category
 from detr_d2.data.registration import entry_of, read_dataset
 from detr_d2.data.registration_config import register_entries
 from detr_d2.errors import UserError
-from detr_d2.evaluation.record_checks import is_number
+from detr_d2.evaluation.evaluation_folder import is_number
+
+logger = logging.getLogger(__name__)
 
 _KEYS = {
     "score_threshold": ("MODEL", "DETR", "SCORE_THRESHOLD"),
@@ -53,9 +55,6 @@ def _entry(content: Any, path: tuple[str, ...]) -> Any:
 
 def _number(value: Any) -> float | None:
     return value if is_number(value, 0, 2**31) else None
-
-
-logger = logging.getLogger(__name__)
 
 
 def training_segments(config: str, categories: Sequence[Category]) -> list[int] | None:

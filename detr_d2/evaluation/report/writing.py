@@ -21,7 +21,11 @@ from detr_d2.evaluation.results import quality_as_csv
 from detr_d2.files import check_outputs, write_json, write_text
 from detr_d2.pages import write_page
 
+logger = logging.getLogger(__name__)
+
 _TEMPLATE = Path(__file__).parent / "templates" / "report.html"
+#: Worst and best images in the page.
+IMAGES = 20
 #: Most classes in the matrix of confusions.
 MATRIX_CLASSES = 18
 
@@ -42,7 +46,7 @@ KIND_TEXTS = {
 def write_report_page(
     path: Path,
     content: Mapping[str, Any],
-    pictures: Mapping[str, Sequence[Mapping[str, Any]]],
+    images: Mapping[str, Sequence[Mapping[str, Any]]],
     examples: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> Path:
     """Writes ``report.html``.
@@ -50,7 +54,7 @@ def write_report_page(
     Args:
         path: of the file.
         content: the report's numbers, as in ``report.json``.
-        pictures: the worst and the best, drawn.
+        images: the worst and the best, drawn.
         examples: of each kind of mistake, drawn.
     """
     classes = [_with_worst_kind(entry) for entry in content["classes"]]
@@ -62,12 +66,12 @@ def write_report_page(
         "kinds": {kind: {"name": name, "meaning": meaning} for kind, (name, meaning) in KIND_TEXTS.items()},
         "classes": classes,
         "worst_first": sorted(classes, key=lambda entry: (entry["PQ"] is None, entry["PQ"] or 0.0)),
-        "shown_rows": {one["row"] for shown in pictures.values() for one in shown},
+        "shown_rows": {one["row"] for shown in images.values() for one in shown},
         "best_first": {"things": _best_first(classes, True), "stuff": _best_first(classes, False)},
         "absent": [entry["name"] for entry in classes if entry["PQ"] is None],
         "largest_gain": max(gains, default=0.0),
         "matrix": confusion_matrix(content),
-        "pictures": pictures,
+        "images": images,
         "examples": {kind: examples[kind] for kind in _by_gain(content) if examples.get(kind)},
     }
     context["mistakes"] = sorted(content["mistakes"], key=lambda entry: -(entry["gives_back"]["All"] or 0.0))
@@ -119,16 +123,10 @@ def _by_gain(content: Mapping[str, Any]) -> list[str]:
     return [m["kind"] for m in sorted(content["mistakes"], key=lambda entry: -(entry["gives_back"]["All"] or 0.0))]
 
 
-logger = logging.getLogger(__name__)
-
-#: Worst and best images in the page.
-PICTURES = 20
-
-
 def write_run_report(
     folder: str | os.PathLike[str],
     output: str | os.PathLike[str] | None = None,
-    pictures: int = PICTURES,
+    images: int = IMAGES,
     resamples: int = 1000,
     seed: int = 0,
 ) -> Path:
@@ -137,7 +135,7 @@ def write_run_report(
     Args:
         folder: what the evaluation of one dataset wrote: ``records.jsonl``, ``run.json`` and ``previews.zip``.
         output: where to; None for ``folder``.
-        pictures: so many of the worst and of the best ones are shown.
+        images: how many of the worst and of the best ones are shown.
         resamples: draws for the intervals; 0 for none.
         seed: of the draws.
 
@@ -152,16 +150,16 @@ def write_run_report(
     outputs = {name: target / name for name in ("report.html", "report.json", "per_class.csv")}
     check_outputs(outputs, evaluation.own_files())
     analysis = analyse(evaluation.records(), evaluation.categories)
-    gallery = Gallery(evaluation, analysis, pictures)
+    gallery = Gallery(evaluation, analysis, images)
     content = {"dataset": evaluation.run["dataset"], **analysis.as_json(resamples, seed)}
     _add_training_counts_(content, evaluation)
     for entry, worst in zip(content["classes"], gallery.worst_of_classes()):
-        entry["worst_pictures"] = worst
+        entry["worst_images"] = worst
     content["settings"] = run_settings(evaluation.run.get("config") or "")
-    content |= {"pictures": gallery.named(), "run": _about_run(evaluation.run), "next_steps": next_steps(content)}
+    content |= {"images": gallery.named(), "run": _about_run(evaluation.run), "next_steps": next_steps(content)}
     write_json(outputs["report.json"], content)
     write_text(outputs["per_class.csv"], quality_as_csv({"classes": [_row(entry) for entry in content["classes"]]}))
-    page = write_report_page(outputs["report.html"], content, gallery.drawn_pictures(), gallery.drawn_examples())
+    page = write_report_page(outputs["report.html"], content, gallery.drawn_images(), gallery.drawn_examples())
     logger.info("The report of %s is %s", content["dataset"], page)
     return page
 
@@ -212,7 +210,7 @@ def _about_run(run: Mapping[str, Any]) -> dict[str, Any]:
 def _row(entry: Mapping[str, Any]) -> dict[str, Any]:
     """A class for the CSV file: one number a column."""
     flat = {
-        key: value for key, value in entry.items() if key not in ("color", "mistakes", "gives_back", "worst_pictures")
+        key: value for key, value in entry.items() if key not in ("color", "mistakes", "gives_back", "worst_images")
     }
     for kind, value in entry["gives_back"].items():
         flat[f"gives_back_{kind}"] = value

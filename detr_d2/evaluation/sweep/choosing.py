@@ -75,7 +75,7 @@ def choice_as_json(result: SweepResult, choice: Choice, categories: Sequence[Cat
     ]
     gain = 100 * choice.differences.groups["All"][0]
     return {
-        **{"pictures": len(result.quality[0]), "settings": settings, "current": choice.current._asdict()},
+        **{"images": len(result.quality[0]), "settings": settings, "current": choice.current._asdict()},
         **{"best": choice.best._asdict(), "gain_interval": None if any(map(math.isnan, gain)) else gain.tolist()},
         "classes": classes,
     }

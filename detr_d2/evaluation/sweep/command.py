@@ -16,6 +16,7 @@ from detr_d2.checkpoint.categories import describe_difference
 from detr_d2.checkpoint.convert_command import convert
 from detr_d2.checkpoint.formats import write_checkpoint
 from detr_d2.checkpoint.model_file import load_model
+from detr_d2.checkpoint.names import OURS
 from detr_d2.checkpoint.paths import weight_files
 from detr_d2.checkpoint.reading import read_weights
 from detr_d2.data import Category, DetrPanopticDatasetMapper, categories_of, register_from_config
@@ -34,10 +35,13 @@ logger = logging.getLogger(__name__)
 
 SCORES = (0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 OVERLAPS = (0.0, 0.5, 0.8)
+#: ``--store`` without a file.
+_IN_PLACE = ""
 _EPILOG = """\
 examples:
   detr-d2 sweep output/model_final.pth --register datasets/yard/register.yaml --dataset yard_val
-  detr-d2 sweep model.pth --register register.yaml --dataset my_val --scores 0.6 0.7 0.8 --write tuned.pth
+  detr-d2 sweep model.pth --register register.yaml --dataset my_val --scores 0.6 0.7 0.8 --store tuned.pth
+  detr-d2 sweep model.pth --register register.yaml --dataset my_val --per-class --store
 
 The network runs once for each image. What the thresholds mean: MODEL.DETR.SCORE_THRESHOLD, a segment's least class
 probability; MODEL.DETR.OVERLAP_THRESHOLD, the least part of a mask that others leave to see; MODEL.DETR.
@@ -74,9 +78,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="T",
         help=f"default: {OVERLAPS}",
     )
-    parser.add_argument("--write", metavar="FILE", help="write the checkpoint with the thresholds in it")
-    parser.add_argument("--per-class", action="store_true", help="write a threshold for each class, not one for all")
-    parser.add_argument("--force", action="store_true", help="replace the file of --write if it is there")
+    parser.add_argument(
+        *("--store", "--write"),
+        nargs="?",
+        const=_IN_PLACE,
+        metavar="FILE",
+        help="store the thresholds in a copy of the checkpoint; without FILE in the checkpoint itself",
+    )
+    parser.add_argument("--per-class", action="store_true", help="store a threshold for each class, not one for all")
+    parser.add_argument("--force", action="store_true", help="replace the file of --store if it is there")
     parser.add_argument("--json", metavar="FILE", help="write all numbers there")
     parser.add_argument(
         "--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE", help="config keys, as the last argument"
@@ -85,10 +95,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Sweep, print the tables, write what is asked for."""
-    outputs = {"--write": args.write, "--json": args.json}
+    copy = None if args.store == _IN_PLACE else args.store
+    outputs = {"--store": copy, "--json": args.json}
     check_outputs(outputs, [*weight_files(args.weights), *([args.register] if args.register else [])])
-    if args.write and os.path.exists(args.write) and not args.force:
-        raise WeightsError(f"{args.write} is there already. Name another file, or use --force to replace it.")
+    if copy and os.path.exists(copy) and not args.force:
+        raise WeightsError(f"{copy} is there already. Name another file, or use --force to replace it.")
+    if args.store == _IN_PLACE:
+        _require_own_file(args.weights)
     model, cfg = _load(args.weights, args.register, args.opts)
     check_outputs(outputs, _files_of(args.dataset))
     thresholds = model.postprocess
@@ -101,12 +114,27 @@ def run(args: argparse.Namespace) -> int:
         print("\nThe model has thresholds for each class; what is called now here is its threshold for all classes.")
     if args.json:
         write_json(args.json, choice_as_json(result, choice, model.categories))
-    if args.write:
-        keys = _keys(choice, args.per_class)
-        checkpoint = convert(read_weights(args.weights), [*args.opts, *keys])
-        write_checkpoint(checkpoint, args.write)
-        print(f"\n{args.write} has them; it is used as it is where a checkpoint alone is enough.")
+    if args.store is not None:
+        print(f"\n{_store(args.weights, copy, [*args.opts, *_keys(choice, args.per_class)])} has them now.")
     return 0
+
+
+def _require_own_file(weights: str) -> None:
+    """Thresholds are stored in a checkpoint of this project only; others don't have a place for them."""
+    if not os.path.isfile(weights) or read_weights(weights).origin != OURS:
+        raise WeightsError(
+            f"{weights} isn't a checkpoint file of this project, so that --store can't change it. Name a file for the "
+            "copy: --store FILE."
+        )
+
+
+def _store(weights: str, copy: str | None, overrides: list[str]) -> str:
+    """Write the checkpoint with other config keys to a copy, or over itself; there a training can still be resumed."""
+    file = read_weights(weights)
+    checkpoint = convert(file, overrides)
+    target = os.path.realpath(weights) if copy is None else copy
+    write_checkpoint(checkpoint if copy else {**file.rest, **checkpoint}, target)
+    return copy or weights
 
 
 def _files_of(dataset_name: str) -> Iterator[str]:
@@ -162,7 +190,7 @@ def _text(result: SweepResult, choice: Choice, categories: Sequence[Category]) -
 
 def _advice(content: dict[str, Any], choice: Choice, of_setting: dict[tuple[float, float], float | None]) -> str:
     best, current = choice.best, choice.current
-    lines = [f"{counted(content['pictures'], 'picture')}. Now: score {current.score:g}, overlap {current.overlap:g}."]
+    lines = [f"{counted(content['images'], 'image')}. Now: score {current.score:g}, overlap {current.overlap:g}."]
     if best == current:
         lines.append("Leave them: nothing else that was tried has a higher PQ.")
     else:

@@ -19,7 +19,7 @@ from matplotlib.patheffects import withStroke
 from PIL import Image
 
 from detr_d2.files import write_whole
-from detr_d2.visualization.figure_text import figure_text
+from detr_d2.visualization.label_layout import figure_text
 
 from .explaining import Explanation
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from detr_d2.modeling.box_ops import box_cxcywh_to_xyxy
-from detr_d2.visualization.figure_text import figure_text
+from detr_d2.visualization.label_layout import figure_text
 
 from .canvas import (
     HEAT,

@@ -9,7 +9,7 @@ from matplotlib.colors import CenteredNorm, to_rgb
 
 from detr_d2.modeling import upsample_masks
 from detr_d2.pages.rendering import shown_number
-from detr_d2.visualization.figure_text import figure_text
+from detr_d2.visualization.label_layout import figure_text
 
 from .canvas import HEAT, Drawn, draw_box, draw_outline, finish, panels, query_color, show, show_heat
 from .explaining import Explanation, Won
@@ -99,7 +99,7 @@ def argmax_figure(explanation: Explanation, fates: Sequence[Won]) -> Drawn:
     logits = upsample_masks(masks.logits, explanation.sizes).cpu().numpy()
     rows = -(-len(fates) // 8)
     columns = max(-(-len(fates) // rows), 4)
-    figure, axes = panels(2 * columns * rows, image.shape[0] / image.shape[1], columns, 13.5, 1.6)
+    figure, axes = panels(2 * columns * rows, image.shape[0] / image.shape[1], columns, 13.5)
     for axis in axes:
         axis.set_axis_off()
     grey = 0.45 + 0.45 * image.astype(np.float32).mean(2, keepdims=True) / 255

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from detr_d2.training.plot.drawing import draw_runs
-from detr_d2.training.plot.page import write_runs_page
+from detr_d2.training.plot.page import draw_runs, write_runs_page
 from detr_d2.training.plot.runs import Run, read_runs
 
 __all__ = ["Run", "draw_runs", "read_runs", "write_runs_page"]

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from detr_d2.errors import ConfigError
 from detr_d2.files import check_outputs
-from detr_d2.training.plot.drawing import draw_runs
-from detr_d2.training.plot.page import write_runs_page
+from detr_d2.training.plot.page import draw_runs, write_runs_page
 from detr_d2.training.plot.runs import read_runs
 
 EPILOG = """\

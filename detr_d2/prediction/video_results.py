@@ -1,0 +1,106 @@
+"""What ``detr-d2 predict`` writes of videos and cameras: drawn videos, and of each frame what is written of images."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from detr_d2.data import Category
+from detr_d2.data.new_folder import new_folder
+from detr_d2.errors import ConfigError
+from detr_d2.files import numbered_names
+from detr_d2.labels.records import FileRef
+from detr_d2.prediction.image_files import FoundImage
+from detr_d2.prediction.prediction import Prediction
+from detr_d2.prediction.predictor import Predictor
+from detr_d2.prediction.video import ended_by_ctrl_c, predict_video
+from detr_d2.prediction.video_files import Video, VideoError, open_camera, open_video, result_suffix
+from detr_d2.prediction.writers import RESULT_FOLDERS, add_all, finish_all
+from detr_d2.wording import counted
+
+VIDEO_FOLDER = "videos"
+#: What was found in each frame, a line each; a folder of a video's results has it.
+_FRAMES = "frames.jsonl"
+_RESULTS = [*RESULT_FOLDERS, "panoptic.json", "instances.json", "cvat-xml", "cvat-coco", "quantities.csv"]
+
+
+def predict_videos(
+    predictor: Predictor, paths: Sequence[Path], out: Path, kinds: Sequence[str], batch: int, memory: int
+) -> int:
+    """Predicts videos one by one, and says of each what there is; one that can't be read is named and skipped.
+
+    Args:
+        predictor: the model.
+        paths: of the videos.
+        out: gets ``videos/NAME.mp4`` and, where there are ``kinds``, the folder ``videos/NAME``.
+        kinds: names in ``WRITERS``, for each frame; its segments' ids stay the same through the video.
+        batch: frames in one forward pass.
+        memory: see :func:`~detr_d2.prediction.tracking.track`.
+
+    Returns:
+        How many were skipped.
+
+    Raises:
+        ConfigError: a result would replace a video, or PyAV isn't installed.
+    """
+    skipped = 0
+    for path, name in zip(paths, numbered_names([path.stem for path in paths])):
+        try:
+            with open_video(path) as video:
+                _predict(predictor, video, out / VIDEO_FOLDER, name, kinds, batch, memory)
+        except VideoError as error:
+            print(f"skipped: {error}", file=sys.stderr)
+            skipped += 1
+    return skipped
+
+
+def predict_camera(
+    predictor: Predictor, camera: str, out: Path, kinds: Sequence[str], memory: int, file_format: str | None = None
+) -> None:
+    """Predicts what a camera sees until Ctrl-C; results as :func:`predict_videos`, called ``camera-0``."""
+    name = "camera-" + re.sub(r"\W+", "-", camera).strip("-")
+    with open_camera(camera, file_format) as endless, ended_by_ctrl_c(endless) as video:
+        print(f"{video.name}: recording; Ctrl-C ends it.", file=sys.stderr)
+        _predict(predictor, video, out / VIDEO_FOLDER, name, kinds, 1, memory)
+
+
+def _predict(
+    predictor: Predictor, video: Video, folder: Path, name: str, kinds: Sequence[str], batch: int, memory: int
+) -> None:
+    target = folder / f"{name}{result_suffix(video)}"
+    if video.sound is not None and target.resolve() == video.sound.resolve():
+        raise ConfigError(f"{target} is one of the videos and would be replaced; name another --out.")
+    with _frame_results((folder / name).absolute(), kinds, predictor.categories) if kinds else nullcontext() as write:
+        found = predict_video(predictor, video, target, batch=batch, memory=memory, each=write)
+    rate = found.frames / max(found.seconds, 1e-9)
+    what = f"{counted(found.frames, 'frame')}, {counted(found.objects, 'thing')}"
+    print(f"{video.name}: {what}, {rate:.1f} frames/s: {target}{f' and {folder / name}/' if kinds else ''}")
+
+
+@contextmanager
+def _frame_results(
+    folder: Path, kinds: Sequence[str], categories: Sequence[Category]
+) -> Iterator[Callable[[Prediction], None]]:
+    """What writes a frame's results; the folder is there, whole, at the end."""
+    with new_folder(folder, _FRAMES, _RESULTS, "a video's results") as partial:
+        with (partial / _FRAMES).open("w", encoding="utf-8") as lines:
+            numbers = count(1)
+
+            def write(prediction: Prediction) -> None:
+                stem = f"{folder.name}_{next(numbers):06d}"
+                frame = FoundImage(FileRef(folder), f"{stem}.png", stem)
+                lines.write(json.dumps(add_all(kinds, partial, frame, prediction)) + "\n")
+
+            yield write
+        finish_all(kinds, partial, lambda: _entries(partial / _FRAMES), categories)
+
+
+def _entries(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8") as lines:
+        yield from map(json.loads, lines)

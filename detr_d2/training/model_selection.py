@@ -1,0 +1,216 @@
+"""Which number of an evaluation says that a model is better; the best checkpoint and early stopping, which go by it."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from detr_d2.checkpoint import DetrCheckpointer
+from detr_d2.config import check_values
+from detr_d2.data import dataset_metadata
+from detr_d2.training.evaluation_log import AfterEvaluation, EvaluationLog
+
+from detectron2.config import CfgNode
+from detectron2.engine import hooks
+from detectron2.utils import comm
+
+logger = logging.getLogger(__name__)
+
+MODES = ("max", "min")
+#: Of the best checkpoint's file, ``model_best.pth``.
+NAME = "model_best"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number of an evaluation, by the name it has in ``metrics.json``.
+
+    Args:
+        name: such as "panoptic_seg/PQ".
+        mode: whether the "max" or the "min" is best.
+    """
+
+    name: str
+    mode: str
+
+    def is_better(self, value: float, best: float | None, min_delta: float = 0.0) -> bool:
+        """Whether ``value`` is finite and better than ``best`` by more than ``min_delta``; None is worse than all."""
+        if not math.isfinite(value):
+            return False
+        if best is None:
+            return True
+        return value - best > min_delta if self.mode == "max" else best - value > min_delta
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How a metric did over several evaluations.
+
+    Args:
+        best: its best value; None before the first finite one.
+        iteration: of that evaluation.
+        without: how many evaluations have come since.
+    """
+
+    best: float | None = None
+    iteration: int | None = None
+    without: int = 0
+
+
+def progress_of(evaluations: Iterable[Mapping[str, Any]], metric: Metric, min_delta: float = 0.0) -> Progress:
+    """What evaluations, in their order, say of a metric.
+
+    Args:
+        evaluations: "iteration" and the results by name; those without the metric aren't counted.
+        metric: the number to look at.
+        min_delta: a smaller gain is none.
+    """
+    progress = Progress()
+    for evaluation in evaluations:
+        if metric.name not in evaluation:
+            continue
+        value = evaluation[metric.name]
+        if value is not None and metric.is_better(value, progress.best, min_delta):
+            progress = Progress(value, evaluation["iteration"])
+        else:
+            progress = Progress(progress.best, progress.iteration, progress.without + 1)
+    return progress
+
+
+def chosen_metric(cfg: CfgNode, options: CfgNode, key: str) -> Metric | None:
+    """The metric that ``options.METRIC`` and ``options.MODE`` name; None for an empty name.
+
+    "auto" is PQ where the model gives panoptic maps and the first dataset of ``DATASETS.TEST`` has their ground
+    truth, else box AP, else the validation loss. With several datasets their names come first, as in
+    ``metrics.json``. The mode "auto" is "min" for the terms of the validation loss, else "max".
+
+    Args:
+        cfg: the whole config.
+        options: ``cfg.TEST.BEST_CHECKPOINT`` or ``cfg.TEST.EARLY_STOPPING``.
+        key: its name, for messages.
+
+    Raises:
+        ConfigError: a value of these keys isn't allowed.
+    """
+    check_values(cfg, key)
+    name = options.METRIC
+    if not name or not cfg.DATASETS.TEST:
+        return None
+    if name == "auto":
+        prefix = f"{cfg.DATASETS.TEST[0]}/" if len(cfg.DATASETS.TEST) > 1 else ""
+        name = prefix + _main_number(cfg)
+    is_loss = "validation" in name.split("/")
+    return Metric(name, options.MODE if options.MODE != "auto" else MODES[is_loss])
+
+
+def _main_number(cfg: CfgNode) -> str:
+    """The number that evaluation is about, for a config's model and its first test set."""
+    metadata, detr = dataset_metadata(cfg.DATASETS.TEST[0]), cfg.MODEL.DETR
+    if detr.MASK_ON and detr.PANOPTIC_ON and metadata.get("panoptic_json"):
+        return "panoptic_seg/PQ"
+    if detr.INSTANCE_ON and metadata.thing_dataset_id_to_contiguous_id:
+        return "bbox/AP"
+    return "validation/total_loss"
+
+
+class BestCheckpoint(hooks.BestCheckpointer):
+    """Detectron2's ``BestCheckpointer``, which also knows what a run was worth before it was resumed.
+
+    Args:
+        eval_period: that of the ``EvalHook``.
+        model: whose weights are kept.
+        folder: the run's output folder.
+        metric: what decides.
+        log: the run's evaluations.
+    """
+
+    def __init__(self, eval_period: int, model: nn.Module, folder: str, metric: Metric, log: EvaluationLog) -> None:
+        super().__init__(eval_period, _WeightsOnly(model, folder), metric.name, metric.mode, NAME)
+        self._folder, self._metric, self._log = folder, metric, log
+
+    def before_train(self) -> None:
+        """Without it, the first evaluation of a resumed run would replace a better model."""
+        self.best_metric = self.best_iter = None
+        if os.path.isfile(os.path.join(self._folder, f"{NAME}.pth")):
+            progress = progress_of(self._log.evaluations, self._metric)
+            self.best_metric, self.best_iter = progress.best, progress.iteration
+        if self.best_metric is not None:
+            logger.info(
+                "%s.pth is of iteration %s, %s %.5g.", NAME, self.best_iter, self._metric.name, self.best_metric
+            )
+
+
+class _WeightsOnly(DetrCheckpointer):
+    """Saves weights without the training's state, a third of the size; ``--resume`` never starts from such a file."""
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        """Not the last checkpoint: a run goes on from where it stopped, not from where it was best."""
+
+
+class EarlyStop(BaseException):
+    """Leaves Detectron2's training loop, which has no other way out; no error, and so not an ``Exception``."""
+
+
+class EarlyStopping(AfterEvaluation):
+    """Saves ``model_final`` and raises :class:`EarlyStop` in all processes once an evaluation shows no more progress.
+
+    That evaluation is the run's final one. ``--resume`` goes on from there; it stops again at the next evaluation that
+    brings nothing, unless the patience was raised.
+
+    Args:
+        eval_period: that of the ``EvalHook``.
+        metric: what has to get better.
+        patience: how many evaluations in a row may pass without progress; at least 1.
+        min_delta: a smaller gain is no progress.
+        log: the run's evaluations; None in processes that aren't the main one.
+    """
+
+    def __init__(
+        self, eval_period: int, metric: Metric, patience: int, min_delta: float, log: EvaluationLog | None
+    ) -> None:
+        super().__init__(eval_period)
+        self._metric, self._patience, self._min_delta, self._log = metric, patience, min_delta, log
+
+    def evaluated(self, is_last: bool) -> None:
+        """
+        Raises:
+            EarlyStop: there was no progress for long enough.
+        """
+        if is_last:
+            return
+        # The main process alone knows the results, and all have to stop at once.
+        if comm.all_gather(self._is_over())[0]:
+            trainer: Any = self.trainer
+            trainer.checkpointer.save("model_final", iteration=trainer.iter)
+            raise EarlyStop
+
+    def _is_over(self) -> bool:
+        if self._log is None:
+            return False
+        if self._metric.name not in self._log.evaluations[-1]:
+            logger.warning(
+                "TEST.EARLY_STOPPING.METRIC is %r, which this evaluation lacks, so that nothing stops. It has %s.",
+                self._metric.name,
+                ", ".join(name for name in self._log.evaluations[-1] if "/" in name and "-" not in name),
+            )
+            return False
+        progress = progress_of(self._log.evaluations, self._metric, self._min_delta)
+        if progress.without < self._patience:
+            return False
+        logger.info(
+            "Training stops at iteration %d: %s hasn't got better in %d evaluations (TEST.EARLY_STOPPING.PATIENCE is "
+            "%d); its best is %s at iteration %s. --resume with a larger PATIENCE goes on from here.",
+            self.trainer.iter,
+            self._metric.name,
+            progress.without,
+            self._patience,
+            "none" if progress.best is None else f"{progress.best:.5g}",
+            progress.iteration,
+        )
+        return True
