@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from detr_d2.labels.rules import RULES
+from detr_d2.labels.rules.table import RULES
 
 _MEANINGS = {
     "left-out": "labels of a class that --classes or the list of categories leaves out",
