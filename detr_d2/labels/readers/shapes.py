@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import ndimage
 
 from detr_d2.errors import DatasetError
 
@@ -14,9 +13,6 @@ from ..image_size import MOST_PIXELS
 from ..polygons import MOST_COORDINATE, is_polygon, polygons_mask
 from ..records import Box, Ellipse, Polygons, Runs, Shape
 from ..run_lengths import decompressed
-
-#: In images of fewer pixels, sorting is faster than a table of all ids.
-_SMALL = 2**19
 
 
 class BadShape(ValueError):
@@ -128,23 +124,6 @@ def _inside_ellipse(ellipse: Ellipse, height: int, width: int) -> np.ndarray:
     return mask
 
 
-def numbered(ids: np.ndarray) -> tuple[list[int], np.ndarray]:
-    """What stands in an array, ascending, and the index of each pixel's in that.
-
-    Args:
-        ids: (H, W), whole numbers from 0 to below 2**24.
-    """
-    if ids.size < _SMALL:
-        found, numbers = np.unique(ids, return_inverse=True)
-        return found.tolist(), numbers.reshape(ids.shape).astype(np.int32)
-    is_there = np.zeros(2**24, bool)
-    is_there[ids] = True
-    values = np.flatnonzero(is_there)
-    indices = np.zeros(2**24, np.int32)
-    indices[values] = np.arange(len(values), dtype=np.int32)
-    return values.tolist(), indices[ids]
-
-
 def runs_of(numbers: np.ndarray, count: int) -> list[Runs | None]:
     """Where each of 1 to ``count`` is, without a pass over the image for each.
 
@@ -152,8 +131,10 @@ def runs_of(numbers: np.ndarray, count: int) -> list[Runs | None]:
         numbers: (H, W), whole numbers from 0 to ``count``.
         count: of the numbers.
     """
+    from scipy.ndimage import find_objects  # importing it takes longer than `detr-d2 check --help` without it
+
     found: list[Runs | None] = []
-    for number, window in enumerate(ndimage.find_objects(numbers, count), 1):
+    for number, window in enumerate(find_objects(numbers, count), 1):
         if window is None:
             found.append(None)
             continue
