@@ -39,7 +39,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command and its arguments to ``parser``."""
     parser.description = "Panoptic quality (PQ, SQ, RQ for All, Things, Stuff) of predictions of any system."
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--gt", required=True, metavar="FILE", help="the ground truth's panoptic JSON")
     parser.add_argument("--pred", required=True, metavar="FILE", help="the predictions' panoptic JSON")
     parser.add_argument("--gt-folder", metavar="DIR", help="the ground truth's PNGs (default: FILE without .json)")

@@ -34,7 +34,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "that changed, and a page with the images that changed most."
     )
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("first", metavar="RUN_A", help="what was before")
     parser.add_argument("second", metavar="RUN_B", help="what is to be better")
     parser.add_argument("--dataset", metavar="NAME", help="which one, if the runs evaluated several")

@@ -26,7 +26,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "are made of and cost, the worst and best images, what to do next."
     )
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("folder", metavar="RUN", type=Path, help="the folder of an evaluation")
     parser.add_argument(
         "--output", metavar="DIR", type=Path, help="where to (default: beside the evaluation's records)"

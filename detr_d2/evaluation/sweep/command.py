@@ -56,7 +56,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "for each, and what is gained."
     )
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("weights", metavar="WEIGHTS", help="a checkpoint with masks; anything MODEL.WEIGHTS takes")
     parser.add_argument(
         "--dataset", required=True, metavar="NAME", help="a registered dataset with panoptic ground truth"
