@@ -1,4 +1,4 @@
-"""The picture of the rooms is drawn from the code and the layers that make lint holds."""
+"""The figure of the rooms is drawn from the code and the layers that make lint holds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 
-def test_picture_has_every_layer_and_what_is_imported(
+def test_figure_has_every_layer_and_what_is_imported(
     project_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(project_folder / "tools"))

@@ -20,7 +20,7 @@ from detectron2.solver import build_lr_scheduler
 
 NAME = "memorised_yard"
 ITERATIONS = 300
-#: A ResNet-18 and two small layers, on pictures as they are.
+#: A ResNet-18 and two small layers, on images as they are.
 TINY: list[object] = [
     *("MODEL.DEVICE", "cpu", "MODEL.BACKBONE.FREEZE_AT", 0, "MODEL.RESNETS.NORM", "BN"),
     *("MODEL.RESNETS.DEPTH", 18, "MODEL.RESNETS.RES2_OUT_CHANNELS", 64),

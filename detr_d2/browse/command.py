@@ -22,7 +22,7 @@ from detr_d2.data import categories_of, register, register_from_config
 from detr_d2.data.registration import dataset_files, image_files
 from detr_d2.errors import DatasetError, UserError
 from detr_d2.files import check_outputs, numbered_names
-from detr_d2.labels.json_reading import read_json
+from detr_d2.labels.rules.json_files import read_json
 from detr_d2.pages import write_page
 
 from detectron2.config import CfgNode

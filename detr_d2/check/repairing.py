@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from detr_d2.data.categories import coco_categories, construction_categories
-from detr_d2.labels.rules.categories import normalised_name
+from detr_d2.data.categories import known_things
 from detr_d2.labels.rules.document import Document, walk_document
 from detr_d2.labels.rules.image import ImageTask, walk_image
 from detr_d2.labels.rules.image_files import Plan, write_image_file
@@ -181,20 +179,13 @@ def draft(target: Target, changes_: list[Change]) -> Draft | None:
         is_right = False
     if is_right and read.content is not None:
         fix(read.constant_rules(), changes_)
-        walk = walk_document(read.content, file, source.images, source.panoptic_root, _is_thing_of)
+        walk = walk_document(read.content, file, source.images, source.panoptic_root, known_things)
         document = fix_all(walk, changes_)
         if document is not None:
             rest = {key: None if key in PARTS else shallow(value) for key, value in read.content.items()}
             return Draft(target, rest, document)
     changes_[-1] = replace(changes_[-1], file=file, done=f"the whole file is left out: {changes_[-1].done}")
     return None
-
-
-@cache
-def _is_thing_of() -> Mapping[str, int]:
-    """Whether the categories of COCO and of construction are things, by their plain names."""
-    known = (*coco_categories(), *construction_categories())
-    return {normalised_name(category.name): int(category.is_thing) for category in known}
 
 
 def _below(folder: Path, place: str | None, name: str) -> Path | None:

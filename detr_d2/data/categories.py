@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -89,6 +89,15 @@ def distinct_colors(count: int) -> tuple[tuple[int, int, int], ...]:
         nearest = np.minimum(nearest, np.linalg.norm(lab - lab[current], axis=1))
         current = int(np.argmax(nearest))
     return tuple((int(grid[i, 0]), int(grid[i, 1]), int(grid[i, 2])) for i in chosen)
+
+
+@cache
+def known_things() -> Mapping[str, int]:
+    """1 or 0, a thing or stuff, of the categories of COCO and of construction, by their plain names."""
+    from detr_d2.labels.rules.categories import normalised_name  # with all rules, which few need
+
+    known = (*coco_categories(), *construction_categories())
+    return {normalised_name(category.name): int(category.is_thing) for category in known}
 
 
 def _parse(table: str, is_thing: bool) -> tuple[Category, ...]:

@@ -79,7 +79,8 @@ def write_register(folder: Path, name: str, splits: Iterable[str]) -> None:
     """Write ``register.yaml``, which ``DATASETS.REGISTER`` names.
 
     Args:
-        folder: of the dataset: ``images``, ``panoptic`` and each split's ``panoptic_*`` and ``instances_*.json``.
+        folder: of the dataset: ``images``, ``panoptic``, each split's ``panoptic_*.json`` and, of things,
+            ``instances_*.json``.
         name: of the dataset; a split's own is ``<name>_<split>``.
         splits: such as ``train`` and ``val``.
     """
@@ -89,7 +90,7 @@ def write_register(folder: Path, name: str, splits: Iterable[str]) -> None:
             "images": "images",
             "panoptic_json": f"panoptic_{split}.json",
             "panoptic_root": "panoptic",
-            "instances_json": f"instances_{split}.json",
+            **({"instances_json": f"instances_{split}.json"} if (folder / f"instances_{split}.json").is_file() else {}),
         }
         for split in splits
     ]

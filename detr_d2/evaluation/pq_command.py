@@ -12,7 +12,7 @@ from detr_d2.arguments import add_seed, whole_number
 from detr_d2.data.categories import Category
 from detr_d2.evaluation.bootstrap import Intervals, bootstrap_intervals
 from detr_d2.evaluation.file_quality import FileQuality, compare_files
-from detr_d2.evaluation.panoptic_files import PanopticFile, read_predictions, read_truth
+from detr_d2.evaluation.panoptic_files import PanopticFile, read_ground_truth, read_predictions
 from detr_d2.evaluation.results import (
     class_table,
     group_labels,
@@ -63,11 +63,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compare the files, print the tables, write what is asked for."""
-    gt, categories = read_truth(args.gt, args.gt_folder)
+    gt, categories = read_ground_truth(args.gt, args.gt_folder)
     labels = {category.id: label for label, category in enumerate(categories)}
     predictions = read_predictions(args.pred, args.pred_folder, labels)
     outputs = {"--json": None if args.json == "-" else args.json, "--csv": args.csv}
-    pngs = (entry.png for file in (gt, predictions) for entry in file.pictures.values())
+    pngs = (entry.png for file in (gt, predictions) for entry in file.images.values())
     check_outputs(outputs, chain((args.gt, args.pred), pngs))
     found = compare_files(gt, predictions, len(categories), args.allow_missing, args.subset, args.workers)
     intervals = None

@@ -12,7 +12,7 @@ from typing import IO
 from detr_d2.errors import DatasetError
 from detr_d2.files import open_regular, refuse_special
 
-from .readers.archives import FileTree, zip_tree
+from .archives import FileTree, zip_tree
 from .records import FileRef
 
 #: What :func:`why_no_file` says where nothing stands.

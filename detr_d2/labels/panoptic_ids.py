@@ -32,3 +32,18 @@ def ids_of_colors(colors: np.ndarray) -> np.ndarray:
 def colors_of_ids(ids: np.ndarray) -> np.ndarray:
     """Red, green, blue (H, W, 3) uint8 of ids (H, W)."""
     return np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=-1).astype(np.uint8)
+
+
+def numbers_of(ids: np.ndarray) -> tuple[list[int], np.ndarray]:
+    """What stands in an array, ascending, and the index of each pixel's value in that, (H, W) int32.
+
+    Runs of equal pixels, of which maps of segments have few, are looked at once.
+
+    Args:
+        ids: (H, W), whole numbers.
+    """
+    flat = ids.ravel()
+    starts = np.flatnonzero(np.concatenate([[True], flat[1:] != flat[:-1]]))
+    values, of_run = np.unique(flat[starts], return_inverse=True)
+    numbers = np.repeat(of_run.astype(np.int32), np.diff(starts, append=flat.size))
+    return values.tolist(), numbers.reshape(ids.shape)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import IO, Literal, TypeAlias
+from typing import IO, Literal, Protocol, TypeAlias
 
 from detr_d2.errors import DatasetError, MissingFileError
 from detr_d2.files import SpecialFileError, open_regular
@@ -150,9 +150,38 @@ class Label:
     group: int = 0
 
 
-#: Reads labels when their image's turn comes, in the process that draws them, to which it can be sent. It raises a
-#: DatasetError that names the file where they can't be read.
-LabelSource: TypeAlias = Callable[[], Sequence[Label]]
+@dataclass(frozen=True)
+class Note:
+    """Something that was left out or changed, for the report: nothing is dropped in silence.
+
+    Args:
+        code: a short word with hyphens, the same for all of a kind, such as ``mask-empty``.
+        message: what and why, one sentence.
+        file: where.
+        image: its name, or empty.
+        class_name: of the label, or empty.
+        label_id: of the label, or 0.
+        is_lost: the label was left out.
+    """
+
+    code: str
+    message: str
+    file: str = ""
+    image: str = ""
+    class_name: str = ""
+    label_id: int = 0
+    is_lost: bool = False
+
+
+class LabelSource(Protocol):
+    """Reads labels when their image's turn comes, in the process that draws them, to which it can be sent."""
+
+    def __call__(self, notes_: list[Note] | None = None) -> Sequence[Label]:
+        """The labels; what had to be fixed in them is put into ``notes_``.
+
+        Raises:
+            DatasetError: they can't be read; it names the file.
+        """
 
 
 @dataclass(frozen=True)
@@ -174,9 +203,9 @@ class ImageRecord:
     labels: tuple[Label, ...] | LabelSource
     image_id: int | str | None = None
 
-    def read_labels(self) -> Sequence[Label]:
-        """The labels, read now if they weren't."""
-        return self.labels if isinstance(self.labels, tuple) else self.labels()
+    def read_labels(self, notes_: list[Note] | None = None) -> Sequence[Label]:
+        """The labels, read now if they weren't; see :class:`LabelSource`."""
+        return self.labels if isinstance(self.labels, tuple) else self.labels(notes_)
 
 
 @dataclass(frozen=True)
@@ -192,27 +221,6 @@ class ClassRecord:
     name: str
     is_thing: bool | None = None
     color: tuple[int, int, int] | None = None
-
-
-@dataclass(frozen=True)
-class Note:
-    """Something that was left out or changed, for the report: nothing is dropped in silence.
-
-    Args:
-        code: a short word with hyphens, the same for all of a kind, such as ``mask-empty``.
-        message: what and why, one sentence.
-        file: where.
-        image: its name, or empty.
-        class_name: of the label, or empty.
-        label_id: of the label, or 0.
-    """
-
-    code: str
-    message: str
-    file: str = ""
-    image: str = ""
-    class_name: str = ""
-    label_id: int = 0
 
 
 ExportKind: TypeAlias = Literal["coco-instances", "coco-panoptic", "cvat-xml", "cvat-masks"]

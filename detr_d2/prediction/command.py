@@ -10,8 +10,9 @@ from pathlib import Path
 
 from detr_d2.arguments import add_opts, number, whole_number
 from detr_d2.errors import USER_ERROR_EXIT_CODE, ConfigError, MissingFileError
-from detr_d2.prediction.image_files import find_inputs
+from detr_d2.prediction.image_files import FoundInputs, find_inputs
 from detr_d2.prediction.predictor import Predictor
+from detr_d2.prediction.ranking import rank_images
 from detr_d2.prediction.running import Engine, Outcome, Tiles, WholeImages, predict_all
 from detr_d2.prediction.tracking import MEMORY
 from detr_d2.prediction.video_results import predict_camera, predict_videos
@@ -23,6 +24,7 @@ examples:
   detr-d2 predict model_final.pth photos/ --out results
   detr-d2 predict model_final.pth photos.zip 'site/**/*.jpg' @list --out results --write drawing,cvat-xml
   detr-d2 predict model_final.pth photos/ --out results --score-threshold 0.7 --classes brick,sand
+  detr-d2 predict model_final.pth unlabelled/ --out next --rank
   detr-d2 predict model_final.pth drone.jpg --out results --tile 1024 --overlap 256
   detr-d2 predict model_final.pth site.mp4 --out results
   detr-d2 predict model_final.pth --camera 0 --out results
@@ -54,6 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"kinds of results, or all (default: {','.join(DEFAULT_KINDS)})",
     )
     add_model_arguments(parser)
+    rank = "instead of results, a list of the images by how uncertain the model is: which to label next"
+    parser.add_argument("--rank", action="store_true", help=rank)
     parser.add_argument(
         "--tile",
         type=whole_number(32, 100_000),
@@ -118,6 +122,8 @@ def run(args: argparse.Namespace) -> int:
     if not found.images and not found.videos and args.camera is None:
         raise MissingFileError(f"{' '.join(args.inputs) or 'The command line'} names no image; see above, or --help.")
     predictor = build_predictor(args)
+    if args.rank:
+        return _rank(predictor, found, out, args)
     kinds, refused = _possible(args.write, predictor)
     batch = args.batch or (4 if predictor.model.device.type == "cuda" else 1)
     skipped = 0
@@ -133,6 +139,14 @@ def run(args: argparse.Namespace) -> int:
     if args.camera is not None:
         predict_camera(predictor, args.camera, out, frame_kinds, args.remember)
     return USER_ERROR_EXIT_CODE if skipped or found.complaints or refused else 0
+
+
+def _rank(predictor: Predictor, found: FoundInputs, out: Path, args: argparse.Namespace) -> int:
+    if found.videos or args.camera is not None or args.tile is not None or args.write:
+        raise ConfigError("--rank takes images only, and without --tile, --camera and --write.")
+    ranked = rank_images(predictor, found.images, out)
+    print(f"{counted(len(ranked), 'image')} ranked, the least certain first: {out / 'ranking.html'}, ranking.csv")
+    return USER_ERROR_EXIT_CODE if len(ranked) < len(found.images) or found.complaints else 0
 
 
 def _engine(predictor: Predictor, args: argparse.Namespace, batch: int) -> Engine:

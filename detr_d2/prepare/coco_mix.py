@@ -25,9 +25,9 @@ class MappedLabels:
     record: ImageRecord
     names: Mapping[str, str]
 
-    def __call__(self) -> Sequence[Label]:
+    def __call__(self, notes_: list[Note] | None = None) -> Sequence[Label]:
         """The labels, renamed; raises as their own source does."""
-        return [replace(label, class_name=self.names[label.class_name]) for label in self.record.read_labels()]
+        return [replace(label, class_name=self.names[label.class_name]) for label in self.record.read_labels(notes_)]
 
 
 def mix_in(

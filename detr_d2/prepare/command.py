@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 import detr_d2
 from detr_d2.arguments import number, whole_number
+from detr_d2.data.categories import known_things
 from detr_d2.errors import ConfigError, printable
 from detr_d2.labels.readers import refuse_unreadable, try_exports
 from detr_d2.labels.records import Export
@@ -166,7 +167,8 @@ def _exports(args: argparse.Namespace) -> list[Export]:
     if args.coco_images and not args.coco:
         raise ConfigError("--coco-images wants images of COCO; name their folder by --coco.")
     _refuse_out_among([*args.cvat, *args.coco, *([args.only_changed] if args.only_changed else [])], args.out)
-    (exports, wrong), (others, also_wrong) = try_exports(args.cvat, "cvat"), try_exports(args.coco, "coco")
+    exports, wrong = try_exports(args.cvat, "cvat", known_things=known_things)
+    others, also_wrong = try_exports(args.coco, "coco", known_things=known_things)
     refuse_unreadable([*wrong, *also_wrong])
     mixed: list[Export] = []
     if args.coco_images:
@@ -195,7 +197,7 @@ def _refuse_out_among(paths: Sequence[Path], out: Path) -> None:
 
 def _print(prepared: Prepared, options: PrepareOptions) -> None:
     report = prepared.report
-    images, warnings = report["pictures"], report["warnings"]
+    images, warnings = report["images"], report["warnings"]
     kept = [entry for entry in report["classes"] if entry["kept"]]
     things = sum(entry["is_thing"] for entry in kept)
     segments = sum(entry["kept"] for entry in kept)

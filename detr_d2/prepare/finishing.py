@@ -182,7 +182,7 @@ class Finishing:
             "overlap": options.overlap,
             "holes": options.holes,
             "min_area": options.min_area,
-            "pictures": options.images,
+            "images": options.images,
             "stuff": policy,
         }
 

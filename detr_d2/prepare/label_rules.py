@@ -10,12 +10,11 @@ import numpy as np
 
 from detr_d2.errors import DatasetError
 from detr_d2.labels.records import Export, Note
+from detr_d2.labels.rules.objects import OVERLAP_PIXELS, OVERLAP_SHARE
 
 from .classes import ClassTable
 from .options import Crowds, Overlap
 
-#: Two labels overlap when they share so many pixels and more than this share of the smaller one; less is a shaky hand.
-OVERLAP_PIXELS, OVERLAP_SHARE = 4, 0.01
 _FEW = 12
 
 
@@ -168,7 +167,7 @@ def pixel_counts(canvas: np.ndarray, count: int) -> np.ndarray:
 
 
 def overlapping_pairs(pieces: Sequence[Piece], canvas: np.ndarray) -> list[tuple[int, int, int]]:
-    """Pairs of labels, not crowds, that share more than a shaky hand explains: two indices and the shared pixels.
+    """Pairs of labels, not crowds, that overlap: two indices and the shared pixels.
 
     Args:
         pieces: in the file's order.

@@ -11,6 +11,7 @@ from detr_d2.errors import DatasetError, MissingFileError, UserError
 from detr_d2.labels.near_duplicates import image_hash
 from detr_d2.labels.panoptic_png import encode_ids
 from detr_d2.labels.records import Note
+from detr_d2.labels.rules.names import IMAGE_MISSING
 
 from .label_rules import LabelRules
 from .options import PrepareOptions
@@ -59,20 +60,21 @@ class Preparer:
         except UnusableImage as error:
             return ImageResult(task.record.name, skipped=error.code, why=str(error))
         except MissingFileError as error:
-            return ImageResult(task.record.name, skipped="picture-missing", why=str(error))
+            return ImageResult(task.record.name, skipped=IMAGE_MISSING.code, why=str(error))
         except DatasetError as error:
             return ImageResult(task.record.name, skipped="labels-broken", why=str(error))
 
     def _prepare(self, task: Task) -> ImageResult:
         name, table, min_area = task.record.name, self.rules.table, self.rules.min_area
         decoded = decode(task.record)
-        labels = task.record.read_labels()
+        late: list[Note] = []
+        labels = task.record.read_labels(late)
         size = decoded.image.height, decoded.image.width
         canvas = draw_labels(labels, self.rules, size, task.is_cvat, task.source)
         if task.fills_rest:
             pixels = decoded.pixels() if self.policy.needs_pixels else None
             fill_rest(canvas, self.policy(pixels, ~canvas.is_taken, name), table, min_area)
-        notes = [Note(code, message) for code, message in decoded.notes] + canvas.notes
+        notes = [Note(code, message) for code, message in decoded.notes] + late + canvas.notes
         result = ImageResult(
             name,
             dropped=tuple(canvas.dropped),

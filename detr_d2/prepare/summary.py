@@ -58,7 +58,7 @@ class Summary:
         self.warnings: list[str] = []
         for note in (note for export in exports for note in export.notes):
             self.add_note(note)
-            if note.class_name:
+            if note.is_lost:
                 self._drop(note.class_name, note.code)
 
     def add_note(self, note: Note) -> None:
@@ -66,7 +66,7 @@ class Summary:
         found = self._notes.setdefault(note.code, {"count": 0, "examples": []})
         found["count"] += 1
         if len(found["examples"]) < _NOTE_EXAMPLES:
-            about = {"file": note.file, "picture": note.image, "class_name": note.class_name, "label_id": note.label_id}
+            about = {"file": note.file, "image": note.image, "class_name": note.class_name, "label_id": note.label_id}
             found["examples"].append({"message": note.message, **{key: value for key, value in about.items() if value}})
 
     def note_count(self, code: str) -> int:
@@ -143,7 +143,7 @@ class Summary:
                 "names": [self._table.classes[number].name for number in used],
                 "counts": self._together[np.ix_(used, used)].tolist(),
             },
-            "pictures": {**self._counts, "skipped": self._skipped, "skipped_count": self._counts["skipped"]},
+            "images": {**self._counts, "skipped": self._skipped, "skipped_count": self._counts["skipped"]},
             "warnings": self.warnings,
             "notes": dict(sorted(self._notes.items())),
             "seconds": round(seconds, 1),
@@ -169,7 +169,7 @@ class Summary:
             "kept": len(counts.areas),
             "crowds": counts.crowds,
             "sources": dict(counts.sources),
-            "pictures": counts.images,
+            "images": counts.images,
             "pixels": sum(counts.areas),
             "dropped": dict(sorted(counts.dropped.items())),
             "areas": np.quantile(counts.areas, [0, 0.25, 0.5, 0.75, 1]).tolist() if counts.areas else [],
@@ -182,6 +182,6 @@ def _export_entry(export: Export) -> dict[str, Any]:
         "name": export.name,
         "kind": export.kind,
         "file": str(export.file),
-        "pictures": len(export.images),
+        "images": len(export.images),
         "notes": len(export.notes),
     }

@@ -21,7 +21,7 @@ Results = Callable[[], Iterable[tuple[int, ImageResult]]]
 
 
 def write_split(folder: Path, split: str, results: Results, ids: Sequence[int], categories: Sequence[Category]) -> None:
-    """Write ``panoptic_<split>.json`` and ``instances_<split>.json``.
+    """Write ``panoptic_<split>.json`` and, where there are classes of things, ``instances_<split>.json``.
 
     Args:
         folder: of the dataset.
@@ -39,7 +39,8 @@ def write_split(folder: Path, split: str, results: Results, ids: Sequence[int], 
     annotations = (_annotation(image_id, result, ids) for image_id, result in results())
     _write(folder / f"panoptic_{split}.json", images(), annotations, entries)
     things = [entry for entry in entries if entry["isthing"]]
-    _write(folder / f"instances_{split}.json", images(), _instances(results(), ids), things)
+    if things:
+        _write(folder / f"instances_{split}.json", images(), _instances(results(), ids), things)
 
 
 def _measured(segment: Segment, ids: Sequence[int]) -> dict[str, Any]:

@@ -97,7 +97,7 @@ def register(name: str, *annotations: list[dict[str, Any]]) -> None:
     DatasetCatalog.register(name, lambda: records)
 
 
-def test_dataset_dicts_leave_out_pictures_without_usable_annotations() -> None:
+def test_dataset_dicts_leave_out_images_without_usable_annotations() -> None:
     thing, crowd = {"category_id": 0}, {"category_id": 0, "iscrowd": 1}
     register(NAME, [thing], [], [crowd], [crowd, thing])
 

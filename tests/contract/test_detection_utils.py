@@ -1,4 +1,4 @@
-"""Reading pictures and turning annotations into instances. Expected values were recorded from Detectron2 0.6."""
+"""Reading images and turning annotations into instances. Expected values were recorded from Detectron2 0.6."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def save(path: Path, array: np.ndarray, **options: Any) -> str:
     return str(path)
 
 
-def test_picture_is_read_in_the_order_of_channels_asked_for(tmp_path: Path) -> None:
+def test_image_is_read_in_the_order_of_channels_asked_for(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png", COLORS)
 
     assert np.array_equal(detection_utils.read_image(path, "RGB"), COLORS)
@@ -33,7 +33,7 @@ def test_picture_is_read_in_the_order_of_channels_asked_for(tmp_path: Path) -> N
     assert detection_utils.read_image(path, "RGB").dtype == np.uint8
 
 
-def test_grey_picture_becomes_what_is_asked_for(tmp_path: Path) -> None:
+def test_grey_image_becomes_what_is_asked_for(tmp_path: Path) -> None:
     path = save(tmp_path / "grey.png", COLORS[:, :, 0])
 
     assert np.array_equal(detection_utils.read_image(path, "RGB"), np.repeat(COLORS[:, :, :1], 3, axis=2))
@@ -41,7 +41,7 @@ def test_grey_picture_becomes_what_is_asked_for(tmp_path: Path) -> None:
     assert detection_utils.read_image(path).shape == (4, 6)
 
 
-def test_transparent_and_palette_pictures_become_three_channels(tmp_path: Path) -> None:
+def test_transparent_and_palette_images_become_three_channels(tmp_path: Path) -> None:
     transparent = save(tmp_path / "rgba.png", np.dstack([COLORS, np.full((4, 6), 9, dtype=np.uint8)]))
     Image.fromarray(COLORS[:, :, 0]).convert("P").save(tmp_path / "palette.png")
 
@@ -63,7 +63,7 @@ def test_transparent_and_palette_pictures_become_three_channels(tmp_path: Path) 
         (99, lambda a: a),
     ],
 )
-def test_picture_is_turned_as_its_exif_says(tmp_path: Path, orientation: int, upright: Any) -> None:
+def test_image_is_turned_as_its_exif_says(tmp_path: Path, orientation: int, upright: Any) -> None:
     exif = Image.Exif()
     exif[EXIF_ORIENTATION] = orientation
     png = save(tmp_path / "a.png", COLORS, exif=exif)
@@ -73,14 +73,14 @@ def test_picture_is_turned_as_its_exif_says(tmp_path: Path, orientation: int, up
     assert detection_utils.read_image(jpeg, "BGR").shape == upright(COLORS).shape
 
 
-def test_picture_with_broken_exif_is_read(tmp_path: Path) -> None:
+def test_image_with_broken_exif_is_read(tmp_path: Path) -> None:
     path = save(tmp_path / "a.jpg", COLORS, exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
 
     assert detection_utils.read_image(path, "RGB").shape == (4, 6, 3)
 
 
-def test_absent_and_broken_pictures_are_errors(tmp_path: Path) -> None:
-    (tmp_path / "broken.jpg").write_bytes(b"not a picture")
+def test_absent_and_broken_images_are_errors(tmp_path: Path) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"not an image")
 
     with pytest.raises(FileNotFoundError):
         detection_utils.read_image(str(tmp_path / "absent.jpg"), "RGB")

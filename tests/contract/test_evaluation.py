@@ -26,13 +26,13 @@ from detectron2.structures import Boxes, Instances
 
 METRICS = ["AP", "AP50", "AP75", "APs", "APm", "APl"]
 SIZE = 200
-#: Three pictures with boxes (x, y, w, h), classes and crowds.
+#: Three images with boxes (x, y, w, h), classes and crowds.
 TRUTH = {
     1: [((10, 10, 60, 40), 3, 0), ((100, 20, 20, 20), 8, 0), ((20, 120, 150, 70), 3, 1)],
     2: [((5, 5, 120, 100), 8, 0), ((130, 130, 30, 30), 3, 0)],
     3: [((50, 50, 100, 100), 3, 0)],
 }
-#: Recorded from Detectron2 0.6 (pycocotools 2.0.11): all predictions 4 pixels too far right, and a false one a picture.
+#: Recorded from Detectron2 0.6 (pycocotools 2.0.11): all predictions 4 pixels too far right, and a false one an image.
 _AP = {"AP": 70.0990099, "AP50": 100.0, "AP75": 75.2475248, "APs": 50.0, "APm": 80.0, "APl": 90.0}
 RECORDED = {task: {**_AP, "AP-cone": 74.950495, "AP-drum": 65.2475248} for task in ("bbox", "segm")}
 
@@ -60,10 +60,10 @@ def dataset(tmp_path: Path, request: pytest.FixtureRequest) -> str:
     images = [{"id": i, "file_name": f"{i}.jpg", "height": SIZE, "width": SIZE} for i in TRUTH]
     categories = [{"id": 3, "name": "cone"}, {"id": 8, "name": "drum"}]
     content = {"info": {}, "images": images, "annotations": annotations, "categories": categories}
-    (tmp_path / "truth.json").write_text(json.dumps(content))
+    (tmp_path / "gt.json").write_text(json.dumps(content))
     name = f"evaluation/{request.node.name}"
     MetadataCatalog.get(name).set(
-        json_file=str(tmp_path / "truth.json"),
+        json_file=str(tmp_path / "gt.json"),
         thing_classes=["cone", "drum"],
         thing_dataset_id_to_contiguous_id={3: 0, 8: 1},
     )
@@ -71,7 +71,7 @@ def dataset(tmp_path: Path, request: pytest.FixtureRequest) -> str:
 
 
 class Model(torch.nn.Module):
-    """Returns the truth, ``shift`` pixels off, with one false box."""
+    """Returns the ground truth, ``shift`` pixels off, with one false box."""
 
     def __init__(self, shift: int = 0, with_masks: bool = True) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class Model(torch.nn.Module):
 
     def forward(self, inputs: list[dict]) -> list[dict]:
         self.seen.append((self.training, torch.is_grad_enabled()))
-        return [{"instances": self.predict(picture["image_id"])} for picture in inputs]
+        return [{"instances": self.predict(image["image_id"])} for image in inputs]
 
     def predict(self, image_id: int) -> Instances:
         found = [((x + self.shift, y, w, h), label) for (x, y, w, h), label, _ in TRUTH[image_id]]

@@ -100,7 +100,7 @@ def test_tensorboard_events_are_written(tmp_path: Path) -> None:
     assert [path for path in tmp_path.iterdir() if path.name.startswith("events.out.tfevents")]
 
 
-def test_tensorboard_pictures_are_written_once(tmp_path: Path) -> None:
+def test_tensorboard_images_are_written_once(tmp_path: Path) -> None:
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     with EventStorage(7) as storage:
         storage.put_image("scene", torch.full((3, 4, 6), 200, dtype=torch.uint8))
@@ -111,7 +111,7 @@ def test_tensorboard_pictures_are_written_once(tmp_path: Path) -> None:
 
     found = events.EventAccumulator(str(tmp_path), {"images": 0})
     found.Reload()
-    assert [(picture.step, picture.width, picture.height) for picture in found.Images("scene")] == [(7, 6, 4)]
+    assert [(image.step, image.width, image.height) for image in found.Images("scene")] == [(7, 6, 4)]
 
 
 def test_logger_writes_a_file_for_each_rank(tmp_path: Path) -> None:

@@ -105,8 +105,8 @@ def test_best_checkpointer_keeps_the_model_of_the_best_evaluation(
     tmp_path: Path, mode: str, values: list[float], kept: tuple[float, int]
 ) -> None:
     checkpointer = DetectionCheckpointer(torch.nn.Linear(1, 1), str(tmp_path))
-    told = iter(values)
-    evaluation = hooks.EvalHook(2, lambda: {"seg": {"PQ": next(told)}})
+    given = iter(values)
+    evaluation = hooks.EvalHook(2, lambda: {"seg": {"PQ": next(given)}})
     best = hooks.BestCheckpointer(2, checkpointer, "seg/PQ", mode, file_prefix="best")
 
     Trainer(7, [evaluation, best]).train()

@@ -26,7 +26,7 @@ NAME = "contract_loaders"
 
 
 def record(index: int) -> dict[str, Any]:
-    """A tall picture for even numbers, a wide one for odd ones."""
+    """A tall image for even numbers, a wide one for odd ones."""
     width, height = (30, 20) if index % 2 else (20, 30)
     return {"image_id": index, "width": width, "height": height}
 

@@ -1,4 +1,4 @@
-"""``detector_postprocess`` brings boxes to the size of the original picture."""
+"""``detector_postprocess`` brings boxes to the size of the original image."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_postprocessed_boxes_are_scaled_and_clipped() -> None:
     assert result.image_size == (100, 300)
 
 
-def test_postprocessed_boxes_outside_the_picture_are_dropped_with_their_fields() -> None:
+def test_postprocessed_boxes_outside_the_image_are_dropped_with_their_fields() -> None:
     result = detector_postprocess(make_instances(), 100, 300)
 
     torch.testing.assert_close(result.scores, torch.tensor([0.9, 0.8]))

@@ -1,4 +1,4 @@
-"""``DefaultPredictor``: one picture in BGR in, one result out."""
+"""``DefaultPredictor``: one image in BGR in, one result out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Boxes, masks, padded batches of pictures, and instances. Expected values were recorded from Detectron2 0.6."""
+"""Boxes, masks, padded batches of images, and instances. Expected values were recorded from Detectron2 0.6."""
 
 from __future__ import annotations
 
@@ -122,18 +122,18 @@ def test_bit_masks_index_and_know_which_are_empty() -> None:
 
 
 def test_image_list_pads_right_and_bottom() -> None:
-    pictures = [torch.ones(3, 5, 6), torch.full((3, 7, 2), 2.0)]
+    images = [torch.ones(3, 5, 6), torch.full((3, 7, 2), 2.0)]
 
-    batch = ImageList.from_tensors(pictures)
+    batch = ImageList.from_tensors(images)
 
     assert batch.tensor.shape == (2, 3, 7, 6)
     assert batch.image_sizes == [(5, 6), (7, 2)]
     assert batch.tensor[0, :, 5:].eq(0).all() and batch.tensor[1, :, :, 2:].eq(0).all()
-    assert torch.equal(batch.tensor[0, :, :5], pictures[0]) and torch.equal(batch.tensor[1, :, :, :2], pictures[1])
+    assert torch.equal(batch.tensor[0, :, :5], images[0]) and torch.equal(batch.tensor[1, :, :, :2], images[1])
     assert len(batch) == 2
 
 
-def test_image_list_of_one_picture_needs_no_padding() -> None:
+def test_image_list_of_one_image_needs_no_padding() -> None:
     batch = ImageList.from_tensors([torch.ones(3, 5, 10, dtype=torch.uint8)])
 
     assert batch.tensor.shape == (1, 3, 5, 10)

@@ -1,6 +1,6 @@
-"""Transforms of pictures, boxes and labels, and how chance chooses them.
+"""Transforms of images, boxes and labels, and how chance chooses them.
 
-Expected values were recorded from Detectron2 0.6 (Pillow 12); pictures and boxes are equal to the last bit.
+Expected values were recorded from Detectron2 0.6 (Pillow 12); images and boxes are equal to the last bit.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def described(transform: Any) -> tuple:
     return type(transform).__name__, *(f"{name}={value}" for name, value in sorted(found.items()))
 
 
-def test_resized_picture_is_pils() -> None:
+def test_resized_image_is_pils() -> None:
     resized = T.ResizeTransform(4, 6, 3, 5).apply_image(PICTURE)
 
     assert resized.dtype == np.uint8
@@ -32,7 +32,7 @@ def test_resized_picture_is_pils() -> None:
     assert resized.astype(int).sum() == 5528
 
 
-def test_enlarged_picture_is_pils() -> None:
+def test_enlarged_image_is_pils() -> None:
     enlarged = T.ResizeTransform(4, 6, 5, 8).apply_image(PICTURE)
 
     assert enlarged[:, :, 1].tolist() == [
@@ -67,7 +67,7 @@ def test_resized_boxes_and_points() -> None:
     assert resize.apply_coords(np.array([[1.0, 2.0]])).tolist() == [[0.8333333333333334, 1.5]]
 
 
-def test_resize_refuses_a_picture_of_another_size() -> None:
+def test_resize_refuses_a_image_of_another_size() -> None:
     with pytest.raises(AssertionError):
         T.ResizeTransform(5, 6, 3, 5).apply_image(PICTURE)
 
@@ -85,14 +85,14 @@ def test_resize_refuses_a_picture_of_another_size() -> None:
 def test_shortest_edge_gives_the_recorded_sizes(
     size: tuple[int, int], short: int, longest: int, expected: tuple[int, int]
 ) -> None:
-    picture = np.zeros((*size, 3), dtype=np.uint8)
+    image = np.zeros((*size, 3), dtype=np.uint8)
 
-    transform = T.ResizeShortestEdge([short], longest, "choice").get_transform(picture)
+    transform = T.ResizeShortestEdge([short], longest, "choice").get_transform(image)
 
     assert (transform.new_h, transform.new_w) == expected
 
 
-def test_shortest_edge_of_zero_leaves_the_picture() -> None:
+def test_shortest_edge_of_zero_leaves_the_image() -> None:
     assert isinstance(T.ResizeShortestEdge(0, 100, "choice").get_transform(PICTURE), T.NoOpTransform)
 
 
@@ -120,14 +120,14 @@ def test_crop_of_seed_1_is_the_recorded_one(crop_type: str, crop_size: Any, expe
     assert described(transform) == ("CropTransform", *expected)
 
 
-def test_crop_moves_boxes_and_cuts_pictures() -> None:
+def test_crop_moves_boxes_and_cuts_images() -> None:
     crop = T.CropTransform(1, 2, 4, 2)
 
     assert np.array_equal(crop.apply_image(PICTURE), PICTURE[2:4, 1:5])
     assert crop.apply_box(np.array([[1.0, 1.0, 6.0, 4.0]])).tolist() == [[0.0, -1.0, 5.0, 2.0]]
 
 
-def test_flip_turns_pictures_and_boxes_over() -> None:
+def test_flip_turns_images_and_boxes_over() -> None:
     flip = T.HFlipTransform(6)
 
     assert np.array_equal(flip.apply_image(PICTURE), PICTURE[:, ::-1])
@@ -186,7 +186,7 @@ RECORDED_CHAINS = {
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_augmentation_list_transforms_picture_boxes_and_labels_alike(seed: int) -> None:
+def test_augmentation_list_transforms_image_boxes_and_labels_alike(seed: int) -> None:
     augmentations = T.AugmentationList(
         [
             T.RandomFlip(),
@@ -196,10 +196,10 @@ def test_augmentation_list_transforms_picture_boxes_and_labels_alike(seed: int) 
         ]
     )
     np.random.seed(seed)
-    picture = (np.arange(50 * 70 * 3) % 251).astype(np.uint8).reshape(50, 70, 3)
+    image = (np.arange(50 * 70 * 3) % 251).astype(np.uint8).reshape(50, 70, 3)
     labels = np.zeros((50, 70), dtype=np.uint8)
     labels[10:20, 5:50] = 1
-    given = T.AugInput(picture)
+    given = T.AugInput(image)
 
     transforms = augmentations(given)
 
@@ -210,10 +210,10 @@ def test_augmentation_list_transforms_picture_boxes_and_labels_alike(seed: int) 
     np.testing.assert_allclose(transforms.apply_box(np.array([[5.0, 10.0, 50.0, 20.0]])), boxes, atol=1e-4)
     assert int(given.image.astype(int).sum()) == total
     assert int(moved.sum()) == area
-    assert np.array_equal(transforms.apply_image(picture), given.image)
+    assert np.array_equal(transforms.apply_image(image), given.image)
 
 
-def test_augmentation_of_one_parameter_gets_the_picture_whatever_its_name() -> None:
+def test_augmentation_of_one_parameter_gets_the_image_whatever_its_name() -> None:
     class Half(T.Augmentation):
         def get_transform(self, anything: np.ndarray) -> T.Transform:
             return T.ResizeTransform(*anything.shape[:2], anything.shape[0] // 2, anything.shape[1] // 2)

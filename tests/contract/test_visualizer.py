@@ -1,4 +1,4 @@
-"""Pictures with masks, boxes and names: the same promises on the fallback and on Detectron2."""
+"""Images with masks, boxes and names: the same promises on the fallback and on Detectron2."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def panoptic_map() -> torch.Tensor:
 def test_drawings_have_the_scaled_size(metadata, mode: ColorMode, scale: float, size: tuple[int, int]) -> None:  # type: ignore[no-untyped-def]
     visualizer = Visualizer(IMAGE, metadata, scale, mode)
 
-    picture = visualizer.draw_panoptic_seg(panoptic_map(), [dict(s) for s in SEGMENTS]).get_image()
+    image = visualizer.draw_panoptic_seg(panoptic_map(), [dict(s) for s in SEGMENTS]).get_image()
 
-    assert picture.shape == (*size, 3) and picture.dtype == np.uint8
-    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 3
+    assert image.shape == (*size, 3) and image.dtype == np.uint8
+    assert len(np.unique(image.reshape(-1, 3), axis=0)) > 3
 
 
-def test_nothing_to_draw_leaves_the_picture_as_it_is(metadata) -> None:  # type: ignore[no-untyped-def]
+def test_nothing_to_draw_leaves_the_image_as_it_is(metadata) -> None:  # type: ignore[no-untyped-def]
     void = torch.zeros((60, 90), dtype=torch.int32)
 
     drawn = Visualizer(IMAGE, metadata).draw_panoptic_seg(void, [])

@@ -81,7 +81,7 @@ def test_an_image_is_left_out_by_name(tmp_path: Path, put: Put, word: str) -> No
     with within(60):
         assert prepare("--cvat", tmp_path / "site", "--out", tmp_path / "made") == 0
 
-    skipped = read_json(tmp_path / "made" / "report.json")["pictures"]["skipped"]
+    skipped = read_json(tmp_path / "made" / "report.json")["images"]["skipped"]
     assert len(skipped) == 1 and f"{path} is {word}" in skipped[0]["message"]
 
 
@@ -98,7 +98,7 @@ def test_a_mask_of_classes_is_left_out_by_name(tmp_path: Path, put: Put, word: s
     with within(60):
         assert prepare("--cvat", folder, "--out", tmp_path / "made") == 0
 
-    skipped = read_json(tmp_path / "made" / "report.json")["pictures"]["skipped"]
+    skipped = read_json(tmp_path / "made" / "report.json")["images"]["skipped"]
     assert len(skipped) == 1 and f"{path} is {word}" in skipped[0]["message"]
 
 
@@ -115,7 +115,7 @@ def test_a_mask_of_stuff_is_left_out_by_name(tmp_path: Path, put: Put, word: str
     with within(60):
         assert prepare(*words) == 0
 
-    skipped = read_json(tmp_path / "made" / "report.json")["pictures"]["skipped"]
+    skipped = read_json(tmp_path / "made" / "report.json")["images"]["skipped"]
     assert len(skipped) == 1 and f"{path} is {word}" in skipped[0]["message"]
 
 
@@ -162,7 +162,7 @@ def test_a_panoptic_png_is_left_out_by_name(tmp_path: Path, put: Put, word: str)
     with within(60):
         assert prepare("--coco", folder, "--out", tmp_path / "made") == 0
 
-    skipped = read_json(tmp_path / "made" / "report.json")["pictures"]["skipped"]
+    skipped = read_json(tmp_path / "made" / "report.json")["images"]["skipped"]
     assert len(skipped) == 1 and f"{path} is {word}" in skipped[0]["message"]
 
 

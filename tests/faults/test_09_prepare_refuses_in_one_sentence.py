@@ -121,20 +121,6 @@ def test_exports_that_cannot_be_there_are_named(
 # Names that aren't text.
 
 
-def lone_surrogate_in_a_class(folder: Path) -> str:
-    write_export(folder / "brick", categories=[{"id": 1, "name": "bri\ud800ck"}])
-    return "bri\\ud800ck"
-
-
-def lone_surrogate_in_an_image(folder: Path) -> str:
-    export = write_export(folder / "brick")
-    (export / "images" / "0.jpg").rename(export / "images" / "caf\udce9.jpg")
-    names = ["caf\udce9.jpg", "1.jpg", "2.jpg"]
-    content = coco(names, [annotation(1, 1, [box_ring(4, 4, 20, 24)])])
-    (export / "coco.json").write_text(json.dumps(content))
-    return "caf\\udce9.jpg"
-
-
 def image_that_is_not_utf_8(folder: Path) -> str:
     colors = np.full((30, 40, 3), 9, np.uint8)
     export = write_folder(folder / "masks", mask_files(colors, colors, "drum:9,9,9::"))
@@ -154,8 +140,7 @@ def masks_in_a_folder_that_is_not_utf_8(folder: Path) -> str:
     return "caf\\udce9"
 
 
-NAMES = [lone_surrogate_in_a_class, lone_surrogate_in_an_image, image_that_is_not_utf_8, folder_that_is_not_utf_8]
-NAMES += [masks_in_a_folder_that_is_not_utf_8]
+NAMES = [image_that_is_not_utf_8, folder_that_is_not_utf_8, masks_in_a_folder_that_is_not_utf_8]
 
 
 @pytest.mark.parametrize("spoil", NAMES)
@@ -187,7 +172,7 @@ def test_a_name_that_is_no_text_is_an_error_for_check(
 
 
 def test_a_class_whose_name_is_no_text_gets_one_in_the_repaired_copy(tmp_path: Path) -> None:
-    lone_surrogate_in_a_class(tmp_path / "exports")
+    write_export(tmp_path / "exports" / "brick", categories=[{"id": 1, "name": "bri\ud800ck"}])
 
     assert check(tmp_path / "exports", "--fix", tmp_path / "fixed") == 0
 
@@ -342,3 +327,19 @@ def test_processes_of_a_run_that_was_killed_end_with_it(tmp_path: Path, large_ex
     process.wait()
 
     assert prepare(*words) == 0  # it would be refused while one of them holds the folder
+
+
+def test_names_of_coco_that_are_no_text_are_fixed_as_check_fixes_them(tmp_path: Path) -> None:
+    export = write_export(tmp_path / "exports" / "brick", categories=[{"id": 1, "name": "bri\ud800ck"}])
+    (export / "images" / "0.jpg").rename(export / "images" / "caf\udce9.jpg")
+    labels = [annotation(number, number, [box_ring(4, 4, 20, 24)]) for number in (1, 2, 3)]
+    content = coco(["caf\udce9.jpg", "1.jpg", "2.jpg"], labels)
+    content["categories"] = [{"id": 1, "name": "bri\ud800ck"}]
+    (export / "coco.json").write_text(json.dumps(content))
+
+    assert prepare("--cvat", tmp_path / "exports", "--out", tmp_path / "made") == 0
+
+    report = json.loads((tmp_path / "made" / "report.json").read_text())
+    assert [one["name"] for one in report["classes"]] == ["class_1"]
+    assert {code: note["count"] for code, note in report["notes"].items()} == {"category-name": 1, "path-escape": 1}
+    assert report["images"]["train"] + report["images"]["val"] == 2

@@ -181,5 +181,5 @@ def test_the_largest_image_is_the_same_for_check_and_prepare(tmp_path: Path) -> 
 
     codes = {one["code"] for one in read_json(tmp_path / "faults.json")["faults"] if one["severity"] == "error"}
     report = read_json(tmp_path / "made" / "report.json")
-    assert codes == {"picture-large"} and report["pictures"]["skipped"][0]["reason"] == "picture-large"
+    assert codes == {"image-large"} and report["images"]["skipped"][0]["reason"] == "image-large"
     assert (WIDTH, HEIGHT) == (48, 40)

@@ -63,7 +63,7 @@ NETWORKS = {
 
 
 def _padded_batch() -> tuple[torch.Tensor, torch.Tensor]:
-    """Two pictures of different sizes, (2, 3, 96, 128), and where there is padding (2, 96, 128)."""
+    """Two images of different sizes, (2, 3, 96, 128), and where there is padding (2, 96, 128)."""
     images = torch.zeros(2, 3, 96, 128)
     padding_mask = torch.ones(2, 96, 128, dtype=torch.bool)
     for i, (height, width) in enumerate([(96, 101), (64, 128)]):
@@ -83,7 +83,7 @@ def _all_masks(model: nn.Module, outputs: dict) -> torch.Tensor:
 
 
 def _targets(padding_mask: torch.Tensor) -> list[dict[str, torch.Tensor]]:
-    """Three segments in the first picture and one in the second, random ones; boxes lie in the unit square."""
+    """Three segments in the first image and one in the second, random ones; boxes lie in the unit square."""
     targets = []
     for i, count in enumerate((3, 1)):
         height, width = int((~padding_mask[i]).any(1).sum()), int((~padding_mask[i]).any(0).sum())

@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from detr_d2.errors import DatasetError, MissingFileError
-from detr_d2.labels.readers import archives, read_exports
-from detr_d2.labels.readers.archives import folder_tree, is_safe_name, zip_tree
+from detr_d2.labels import archives
+from detr_d2.labels.archives import folder_tree, is_safe_name, zip_tree
+from detr_d2.labels.readers import read_exports
 from tests.prepare.made_exports import annotation, coco_files, write_folder, write_zip
 
 BAD_NAMES = ["../evil.txt", "images/../../evil.txt", "/etc/evil.txt", "C:\\evil.txt", "c:/evil.txt", "..\\evil.txt"]

@@ -91,7 +91,7 @@ def test_a_plain_picture_is_copied_as_it_is(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "code"),
-    [(b"", "picture-broken"), (b"GIF89a" * 9, "picture-broken"), (b"<html>", "picture-broken")],
+    [(b"", "image-broken"), (b"GIF89a" * 9, "image-broken"), (b"<html>", "image-broken")],
 )
 def test_what_is_no_picture_is_named(tmp_path: Path, content: bytes, code: str) -> None:
     path = tmp_path / "a.jpg"
@@ -113,7 +113,7 @@ def test_a_truncated_picture_and_one_of_another_size_are_named(tmp_path: Path) -
     with pytest.raises(UnusableImage, match="64x64 pixels, its labels are for 32x32") as caught:
         decode(record(whole, 32, 32))
 
-    assert caught.value.code == "picture-size"
+    assert caught.value.code == "image-size"
 
 
 def test_a_missing_picture_is_a_missing_file(tmp_path: Path) -> None:

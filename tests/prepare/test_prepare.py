@@ -147,18 +147,18 @@ def test_what_cannot_be_used_is_left_out_and_counted_by_reason(made: Callable[..
     (tmp_path / "job" / "0.jpg").write_bytes(b"no picture")
     (tmp_path / "job" / "1.jpg").unlink()
     pictures = [*export.images[:2], replace(export.images[2], width=99), replace(export.images[3], labels=())]
-    notes = (Note("mask-empty", "annotation 9 has no polygon.", "coco.json", "5.jpg", "drum", 9),)
+    notes = (Note("mask-empty", "annotation 9 has no polygon.", "coco.json", "5.jpg", "drum", 9, True),)
     export = replace(export, images=(*pictures, *export.images[4:]), notes=notes)
 
     report = read(made(export, stuff="none") / "report.json")
 
-    assert {one["name"]: one["reason"] for one in report["pictures"]["skipped"]} == {
-        "job/0.jpg": "picture-broken",
-        "job/1.jpg": "picture-missing",
-        "job/2.jpg": "picture-size",
+    assert {one["name"]: one["reason"] for one in report["images"]["skipped"]} == {
+        "job/0.jpg": "image-broken",
+        "job/1.jpg": "image-missing",
+        "job/2.jpg": "image-size",
         "job/3.jpg": "no-segment",
     }
-    assert report["pictures"]["train"] + report["pictures"]["val"] == 4
+    assert report["images"]["train"] + report["images"]["val"] == 4
     assert any("4 images were left out" in warning for warning in report["warnings"])
     drum = next(one for one in report["classes"] if one["name"] == "drum")
     assert drum["dropped"] == {"mask-empty": 1}
@@ -182,7 +182,7 @@ def test_the_report_adds_up(made: Callable[..., Path], tmp_path: Path) -> None:
     dropped = sum(sum(told["dropped"].values()) for told in report["classes"])
     assert dropped + sum(told["kept"] for told in report["classes"] if told["is_thing"]) == 40
     counts = np.array(report["cooccurrence"]["counts"])
-    assert np.diag(counts).tolist() == [sum(told["pictures"].values()) for told in report["classes"]]
+    assert np.diag(counts).tolist() == [sum(one["images"].values()) for one in report["classes"]]
     assert (counts == counts.T).all()
 
 
@@ -409,7 +409,7 @@ def test_a_class_of_one_picture_is_named_as_validation_says_nothing_of_it(
     report = read(made(replace(export, classes=(*export.classes, ClassRecord("crane")), images=pictures)) / MARKER)
 
     assert [warning for warning in report["warnings"] if "one image only" in warning and "crane" in warning]
-    assert next(one["pictures"] for one in report["classes"] if one["name"] == "crane") == {"train": 1, "val": 0}
+    assert next(one["images"] for one in report["classes"] if one["name"] == "crane") == {"train": 1, "val": 0}
 
 
 def test_a_process_that_is_ended_is_told_from_a_fault_of_the_data(

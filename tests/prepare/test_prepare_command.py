@@ -74,7 +74,7 @@ def test_real_cvat_exports_become_a_dataset_without_a_fault(shared_data: Path, t
 
     assert main(["check", str(out), "--workers", "1"]) == 0
     report = json.loads((out / "report.json").read_text())
-    assert report["pictures"]["train"] + report["pictures"]["val"] == 6
+    assert report["images"]["train"] + report["images"]["val"] == 6
     assert {one["name"]: one["kept"] for one in report["classes"] if one["is_thing"]} == {
         "cu_piping": 1,
         "dump_truck_tipper_truck": 1,

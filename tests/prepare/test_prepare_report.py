@@ -54,7 +54,7 @@ def _report(folder):
             "kept": len(areas[category["id"]]),
             "crowds": 0,
             "sources": {"human": len(areas[category["id"]])} if category["isthing"] else {"model": 1, "rest": 2},
-            "pictures": {split: pictures[category["id"]][split] for split in ("train", "val")},
+            "images": {split: pictures[category["id"]][split] for split in ("train", "val")},
             "pixels": sum(areas[category["id"]]),
             "dropped": {"small": 3} if category["id"] == 1 else {},
             "areas": np.quantile(areas[category["id"]], [0, 0.25, 0.5, 0.75, 1]).tolist()
@@ -67,17 +67,17 @@ def _report(folder):
     used = [entry for entry in classes if entry["kept"]]
     return {
         "options": {"name": "site", "val": 0.2, "classes": None},
-        "exports": [{"name": "job_1", "kind": "cvat-xml", "file": "exports/job_1.zip", "pictures": 9, "notes": 1}],
+        "exports": [{"name": "job_1", "kind": "cvat-xml", "file": "exports/job_1.zip", "images": 9, "notes": 1}],
         "classes": classes,
         "names": [{"from": "Trash", "to": None, "dropped": {"left-out": 4}}],
         "cooccurrence": {"names": [e["name"] for e in used], "counts": (np.ones((len(used),) * 2, int) * 2).tolist()},
-        "pictures": {
+        "images": {
             "train": 6,
             "val": 3,
-            "skipped": [{"name": "job_1/5.jpg", "reason": "picture-broken", "message": "it is <cut> off."}],
+            "skipped": [{"name": "job_1/5.jpg", "reason": "image-broken", "message": "it is <cut> off."}],
         },
         "warnings": ["something & <script>alert(1)</script>"],
-        "notes": {"mask-empty": {"count": 7, "examples": [{"message": "covers no pixel.", "picture": "job_1/2.jpg"}]}},
+        "notes": {"mask-empty": {"count": 7, "examples": [{"message": "covers no pixel.", "image": "job_1/2.jpg"}]}},
         "seconds": 3.0,
     }
 
@@ -90,7 +90,7 @@ def test_report_shows_every_class_with_examples_and_all_that_was_dropped(dataset
     kept = [entry for entry in report["classes"] if entry["kept"]]
     assert len(re.findall(r'<section class="class"', page)) == len(kept)
     assert page.count("data:image/webp;base64,") == sum(len(entry["examples"]) for entry in kept)
-    for text in ("left-out", "mask-empty", "picture-broken", "job_1.zip", "Trash", "6 for training, 3 for validation"):
+    for text in ("left-out", "mask-empty", "image-broken", "job_1.zip", "Trash", "6 for training, 3 for validation"):
         assert text in page
     assert "<script>alert" not in page and "&lt;cut&gt;" in page and "<b>" not in page
 
@@ -140,7 +140,7 @@ def test_report_of_a_single_class_without_anything_else(dataset):
         "names": [],
         "warnings": [],
         "notes": {},
-        "pictures": {"train": 1, "val": 0, "skipped": [], "pixels": 10**6},
+        "images": {"train": 1, "val": 0, "skipped": [], "pixels": 10**6},
         "cooccurrence": {"names": [entry["name"]], "counts": [[1]]},
     }
 

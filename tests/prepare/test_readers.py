@@ -144,7 +144,17 @@ def test_rectangle_of_cvat_is_its_box(tmp_path):
 
     export = read_one(tmp_path, annotation(segmentation=[], attributes=turned))
 
-    assert labels_of(export)[0].shape == Box(5, 6, 15, 16, 30) and codes_of(export) == ["mask-box"]
+    assert labels_of(export)[0].shape == Box(5, 6, 15, 16, 30) and codes_of(export) == ["mask-empty"]
+    assert export.notes[0].message.endswith("its box stays.") and not export.notes[0].is_lost
+
+
+def test_label_without_a_key_for_its_outline_is_its_box(tmp_path):
+    label = annotation()
+    del label["segmentation"]
+
+    export = read_one(tmp_path, label)
+
+    assert labels_of(export)[0].shape == Box(5, 6, 15, 16) and codes_of(export) == ["mask-box"]
 
 
 @pytest.mark.parametrize(
@@ -153,10 +163,10 @@ def test_rectangle_of_cvat_is_its_box(tmp_path):
         ({"segmentation": [], "area": 0, "bbox": [0, 0, 0, 0]}, "mask-empty"),
         ({"segmentation": [], "area": 7.0}, "mask-empty"),
         ({"segmentation": None, "bbox": [float("nan")] * 4}, "mask-empty"),
-        ({"segmentation": [[1, 2, 3, 4]]}, "mask-empty"),
-        ({"segmentation": [[1, 2, 3, 4, float("nan"), 6]]}, "mask-empty"),
-        ({"segmentation": [[1, 2, 3, 4, 10**400, 6]]}, "mask-empty"),
-        ({"segmentation": SQUARE}, "mask-type"),
+        ({"segmentation": [[1, 2, 3, 4, float("nan"), 6]]}, "polygon-points"),
+        ({"segmentation": [[1, 2, 3, 4, 10**400, 6]]}, "polygon-points"),
+        ({"segmentation": [[1, 2, 3, 4]]}, "polygon-points"),
+        ({"segmentation": [[80, 80, 90, 80, 90, 90]]}, "polygon-outside"),
         ({"segmentation": "polygon"}, "mask-type"),
         ({"segmentation": {"size": [HEIGHT, WIDTH], "counts": [5]}}, "rle-counts"),
         ({"segmentation": {"size": [HEIGHT, WIDTH], "counts": [-1, HEIGHT * WIDTH + 1]}}, "rle-counts"),
@@ -164,15 +174,34 @@ def test_rectangle_of_cvat_is_its_box(tmp_path):
         ({"segmentation": {"size": [HEIGHT, WIDTH], "counts": [HEIGHT * WIDTH]}}, "mask-empty"),
         ({"segmentation": {"size": [WIDTH, HEIGHT], "counts": [HEIGHT * WIDTH]}}, "rle-size"),
         ({"category_id": 5}, "category-unknown"),
-        ({"category_id": None}, "category-unknown"),
+        ({"category_id": None}, "category-id"),
         ({"image_id": 9}, "image-unknown"),
     ],
 )
 def test_label_that_cannot_be_drawn_is_noted(changed, code, tmp_path):
-    export = read_one(tmp_path, annotation(**changed), annotation(id=2))
+    export = read_one(tmp_path, annotation(**{"area": 7.0, **changed}), annotation(id=2))
 
-    assert code in codes_of(export)
+    assert codes_of(export) == [code] and (export.notes[0].is_lost or "id" in str(changed))
     assert [label.id for label in labels_of(export)] == [2]
+
+
+@pytest.mark.parametrize(
+    ("changed", "code", "expected"),
+    [
+        ({"segmentation": SQUARE}, "mask-type", Label("brick", Polygons((tuple(SQUARE),)), id=1)),
+        ({"segmentation": "polygon"}, "mask-type", Label("brick", Box(5, 6, 15, 16), id=1)),
+        ({"segmentation": [[1, 2]]}, "polygon-points", Label("brick", Box(5, 6, 15, 16), id=1)),
+        ({"category_id": "1"}, "category-id", Label("brick", Polygons((tuple(SQUARE),)), id=1)),
+        ({"image_id": 1.0}, "image-unknown", Label("brick", Polygons((tuple(SQUARE),)), id=1)),
+        ({"iscrowd": 2}, "crowd-value", Label("brick", Polygons((tuple(SQUARE),)), True, id=1)),
+        ({"iscrowd": None}, "crowd-value", Label("brick", Polygons((tuple(SQUARE),)), id=1)),
+    ],
+)
+def test_label_that_is_wrong_is_fixed_as_check_fixes_it(changed, code, expected, tmp_path):
+    export = read_one(tmp_path, annotation(**changed))
+
+    assert labels_of(export) == [expected] and codes_of(export) == [code]
+    assert not export.notes[0].is_lost and export.notes[0].label_id == 1
 
 
 def test_good_polygons_of_a_label_stay_when_a_bad_one_goes(tmp_path):
@@ -190,7 +219,7 @@ def test_pictures_that_are_absent_or_lead_out_are_noted(tmp_path):
     export = read_one(tmp_path, images=images)
 
     assert [record.name for record in export.images] == ["1.jpg"]
-    assert codes_of(export) == ["picture-missing", "path-escape", "path-escape", "json-key"]
+    assert codes_of(export) == ["image-missing", "path-escape", "path-escape", "json-key"]
 
 
 def test_export_without_pictures_is_refused_with_the_cure(tmp_path):
@@ -213,7 +242,7 @@ def test_entries_of_one_picture_are_put_together(tmp_path):
     )
 
     assert [label.id for label in labels_of(export)] == [1, 3]
-    assert codes_of(export) == ["picture-merged", "label-duplicate"]
+    assert codes_of(export) == ["path-duplicate", "label-duplicate"]
 
 
 def test_pictures_of_one_id_are_left_out(tmp_path):
@@ -224,7 +253,7 @@ def test_pictures_of_one_id_are_left_out(tmp_path):
     (export,) = read_exports([write_folder(tmp_path, files)], "cvat")
 
     assert [record.name for record in export.images] == ["1.jpg"]
-    assert codes_of(export) == ["id-duplicate"] * 2
+    assert codes_of(export) == ["id-duplicate"] and "all are left out" in export.notes[0].message
 
 
 @pytest.mark.parametrize(
@@ -232,9 +261,7 @@ def test_pictures_of_one_id_are_left_out(tmp_path):
     [
         {"images": None},
         {"annotations": {}},
-        {"annotations": [5]},
-        {"categories": [{"id": 1, "name": ""}]},
-        {"categories": [{"id": 1, "name": "a"}, {"id": "1", "name": "b"}]},
+        {"categories": 5},
     ],
 )
 def test_json_of_a_wrong_shape_is_refused_by_its_name(changed, tmp_path):
@@ -246,6 +273,20 @@ def test_json_of_a_wrong_shape_is_refused_by_its_name(changed, tmp_path):
         read_exports([tmp_path], "cvat")
 
 
+@pytest.mark.parametrize(
+    ("changed", "codes", "classes"),
+    [
+        ({"annotations": [5]}, ["json-type"], ["brick"]),
+        ({"categories": [{"id": 1, "name": ""}]}, ["category-name"], ["class_1"]),
+        ({"categories": [{"id": 1, "name": "a"}, {"id": "1", "name": "b"}]}, ["category-id", "id-duplicate"], ["a"]),
+    ],
+)
+def test_json_with_wrong_entries_is_fixed_as_check_fixes_it(changed, codes, classes, tmp_path):
+    export = read_one(tmp_path, **changed)
+
+    assert codes_of(export) == codes and [entry.name for entry in export.classes] == classes
+
+
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff\xfe", b"[" * 10**5, b'{"a":' * 10**5])
 def test_broken_json_is_refused_by_its_name(content, tmp_path):
     write_folder(tmp_path, {"coco.json": content, "images/1.jpg": picture()})
@@ -255,7 +296,7 @@ def test_broken_json_is_refused_by_its_name(content, tmp_path):
 
 
 def test_json_beyond_memory_is_refused_before_it_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("detr_d2.labels.readers.coco_values.memory_free", lambda: 1000)
+    monkeypatch.setattr("detr_d2.labels.json_reading.memory_free", lambda: 1000)
 
     with pytest.raises(DatasetError, match="GB of memory"):
         read_one(tmp_path, annotation())
@@ -309,15 +350,26 @@ def test_panoptic_export_gives_its_segments(tmp_path):
     assert mask[20:, 5:9].all() and mask.sum() == 40
 
 
-@pytest.mark.parametrize(("ids", "what"), [({"first": 8}, "its JSON lacks"), ({"second": 257}, "its JSON lacks")])
-def test_panoptic_png_that_contradicts_its_json_is_refused_when_it_is_drawn(ids, what, tmp_path):
+@pytest.mark.parametrize(("ids", "left"), [({"first": 8}, "brick"), ({"second": 257}, "sky")])
+def test_panoptic_png_that_contradicts_its_json_is_fixed_when_it_is_drawn(ids, left, tmp_path):
     (export,) = read_exports([write_folder(tmp_path, panoptic_files(**ids))], "coco")
+    notes = []
 
-    with pytest.raises(DatasetError, match=what):
+    labels = export.images[0].read_labels(notes)
+
+    assert [label.class_name for label in labels] == [left]
+    assert [note.code for note in notes] == ["png-absent", "png-unlisted"]
+
+
+def test_panoptic_png_that_is_none_is_refused_when_it_is_drawn(tmp_path):
+    files = {**panoptic_files(), "panoptic/1.png": picture()}
+    (export,) = read_exports([write_folder(tmp_path, files)], "coco")
+
+    with pytest.raises(DatasetError, match=r"1\.png: is a JPEG"):
         labels_of(export)
 
 
-def test_images_with_one_id_are_left_out_of_panoptic_labels_as_of_instances(tmp_path):
+def test_of_images_with_one_id_that_is_taken_which_a_png_is_named_like(tmp_path):
     files = panoptic_files()
     content = json.loads(files.pop("panoptic.json"))
     content["images"] += [{**content["images"][0], "file_name": "2.jpg"}]
@@ -328,9 +380,9 @@ def test_images_with_one_id_are_left_out_of_panoptic_labels_as_of_instances(tmp_
 
     exports = read_exports([tmp_path / "panoptic", tmp_path / "instances"], "coco")
 
-    assert [export.images for export in exports] == [(), ()]
+    assert [[record.name for record in export.images] for export in exports] == [["1.jpg"], []]
     assert [[(note.code, note.image) for note in export.notes] for export in exports] == [
-        [("id-duplicate", "1.jpg"), ("id-duplicate", "2.jpg")]
+        [("id-duplicate", "2.jpg")]
     ] * 2
 
 

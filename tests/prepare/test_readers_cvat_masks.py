@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from detr_d2.errors import DatasetError
-from detr_d2.labels.readers import read_exports, shape_mask, shapes
+from detr_d2.labels.panoptic_ids import numbers_of
+from detr_d2.labels.readers import read_exports, shape_mask
 from detr_d2.labels.records import Export, Label
 from tests.prepare.made_exports import HEIGHT, WIDTH, mask_files, picture, write_folder, write_zip
 
@@ -147,13 +148,12 @@ def test_label_map_without_colours_has_those_of_pascal_voc(tmp_path):
     assert areas_of(export) == [("brick", 40), ("pipe", 40)]
 
 
-def test_colours_are_numbered_alike_by_sorting_and_by_a_table(monkeypatch):
-    ids = np.random.default_rng(0).integers(0, 2**24, (20, 30)).astype(np.int32)
+@pytest.mark.parametrize("shape", [(20, 30), (1, 1), (1, 7)])
+def test_colours_are_numbered_in_their_order(shape):
+    ids = np.random.default_rng(0).integers(0, 2**24, shape).astype(np.int32)
     ids[5:10] = 7
-    values, numbers = shapes.numbered(ids)
-    monkeypatch.setattr(shapes, "_SMALL", 0)
 
-    other_values, other_numbers = shapes.numbered(ids)
+    values, numbers = numbers_of(ids)
 
-    assert values == other_values and np.array_equal(numbers, other_numbers)
+    assert values == sorted(set(ids.ravel().tolist())) and numbers.dtype == np.int32
     assert np.array_equal(np.array(values)[numbers], ids)

@@ -12,9 +12,10 @@ from typing import Any
 
 from detr_d2.errors import DatasetError
 
+from ..archives import ImageFinder, is_safe_name
 from ..image_size import size_problem
 from ..records import ClassRecord, Export, ExportKind, FileRef, ImageRecord, Label, LabelSource, Note
-from .archives import ImageFinder, is_safe_name
+from ..rules.names import IMAGE_MISSING, PATH_DUPLICATE, PATH_ESCAPE
 
 #: So many notes of each kind are kept; of the others only how many there are.
 _MOST_NOTES = 5_000
@@ -35,7 +36,8 @@ class PackedLabels:
         """Packs labels."""
         return cls(zlib.compress(pickle.dumps(tuple(labels), protocol=5), 1))
 
-    def __call__(self) -> tuple[Label, ...]:
+    def __call__(self, notes_: list[Note] | None = None) -> tuple[Label, ...]:
+        """See :class:`~detr_d2.labels.records.LabelSource`."""
         labels: tuple[Label, ...] = pickle.loads(zlib.decompress(self.content))
         return labels
 
@@ -53,15 +55,16 @@ class ExportBuilder:
     def __init__(self, name: str, kind: ExportKind, file: FileRef, finder: ImageFinder) -> None:
         self._name, self._kind, self._file, self._finder = name, kind, file, finder
         self._records: dict[str, list[ImageRecord]] = {}
-        self._missing = 0
         self._notes: list[Note] = []
         self._counts: Counter[str] = Counter()
 
-    def note(self, code: str, message: str, image: str = "", class_name: str = "", label_id: int = 0) -> None:
+    def note(
+        self, code: str, message: str, image: str = "", class_name: str = "", label_id: int = 0, is_lost: bool = False
+    ) -> None:
         """Something that was left out or changed; see :class:`~detr_d2.labels.records.Note`."""
         self._counts[code] += 1
         if self._counts[code] <= _MOST_NOTES:
-            self._notes.append(Note(code, message, str(self._file), image, class_name, label_id))
+            self._notes.append(Note(code, message, str(self._file), image, class_name, label_id, is_lost))
 
     def image_file(self, name: str, otherwise: str = "") -> FileRef | None:
         """The file of an image by a name that the export gives it; None, and a note, where there is none.
@@ -71,7 +74,7 @@ class ExportBuilder:
             otherwise: another one.
         """
         if not is_safe_name(name):
-            self.note("path-escape", f"{name[:200]!r} leads out of the export; left out.", name[:200])
+            self.note(PATH_ESCAPE.code, f"{name[:200]!r} leads out of the export; left out.", name[:200])
             return None
         found = self._finder(plain_name(name)) or (self._finder(plain_name(otherwise)) if otherwise else None)
         if found is None:
@@ -94,8 +97,7 @@ class ExportBuilder:
 
     def missing(self, name: str) -> None:
         """An image isn't there."""
-        self._missing += 1
-        self.note("picture-missing", f"{name} isn't in the export; its labels are left out.", name)
+        self.note(IMAGE_MISSING.code, f"{name} isn't in the export; its labels are left out.", name)
 
     def add(
         self, name: str, image: FileRef, size: tuple[int, int], labels: LabelSource, image_id: int | str | None = None
@@ -114,10 +116,15 @@ class ExportBuilder:
         if same:
             repeats = f"image {image_id} has the name of image {same[0].image_id}"
             if (same[0].width, same[0].height) != size:
-                self.note("picture-duplicate", f"{repeats} and another size; left out.", name)
+                self.note(PATH_DUPLICATE.code, f"{repeats} and another size; left out.", name)
                 return
-            self.note("picture-merged", f"{repeats}; their labels were put together.", name)
+            self.note(PATH_DUPLICATE.code, f"{repeats}; their labels were put together.", name)
         same.append(ImageRecord(image, name, *size, labels, image_id))
+
+    def repeated(self, label: Label, image: str) -> None:
+        """A label of an image is there twice, and one of the two was left out."""
+        message = "the same label is there twice; one was left out."
+        self.note("label-duplicate", message, image, label.class_name, label.id, is_lost=True)
 
     def finish(self, classes: Sequence[ClassRecord], is_cvat: bool) -> Export:
         """The export.
@@ -125,9 +132,10 @@ class ExportBuilder:
         Raises:
             DatasetError: none of its images is there.
         """
-        if self._missing and not self._records:
+        missing = self._counts[IMAGE_MISSING.code]
+        if missing and not self._records:
             raise DatasetError(
-                f"{self._file} has labels for {self._missing} images, and none of them is beside it. Export again "
+                f"{self._file} has labels for {missing} images, and none of them is beside it. Export again "
                 "with 'Save images' switched on, or put the images into a folder 'images' beside the labels."
             )
         images = tuple(self._merged())
@@ -141,8 +149,7 @@ class ExportBuilder:
             first: dict[tuple[str, object], Label] = {}
             for label in (label for one in (record, *others) for label in one.read_labels()) if others else ():
                 if first.setdefault((label.class_name, label.shape), label) is not label:
-                    message = "the same label is there twice; one was left out."
-                    self.note("label-duplicate", message, name, label.class_name, label.id)
+                    self.repeated(label, name)
             yield replace(record, labels=PackedLabels.of([*first.values()])) if others else record
 
 

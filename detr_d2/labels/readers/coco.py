@@ -1,209 +1,320 @@
-"""COCO instances, from CVAT ("COCO 1.0") or elsewhere, and COCO panoptic, which has a PNG of each image's segments."""
+"""COCO instances, from CVAT ("COCO 1.0") or elsewhere, and COCO panoptic, which has a PNG of each image's segments.
+
+What is wrong with them, and what is made of it, the rules of :mod:`detr_d2.labels.rules` say: errors are fixed as
+``detr-d2 check --fix`` fixes them, or left out where nothing does, and each is noted under its code. Warnings stay.
+
+Source: the exports of CVAT; its rectangles have no outline, their ``area`` is width times height; its brush masks and
+ellipses are uncompressed run lengths with ``iscrowd: 1``.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+import io
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from detr_d2.errors import DatasetError
-from detr_d2.wording import counted
+from detr_d2.files import SpecialFileError, refuse_special
 
-from ..json_reading import list_of
-from ..panoptic_ids import MAX_SEGMENT_ID
-from ..panoptic_png import read_ids
-from ..polygons import is_polygon
-from ..records import Box, ClassRecord, Export, FileRef, Label, Polygons
-from .archives import ImageFinder, is_safe_name
-from .building import ExportBuilder, PackedLabels
-from .coco_values import Id, color_of, id_of, number_of, shape_of
-from .shapes import BadShape, numbered, runs_of
+from ..archives import ImageFinder
+from ..json_reading import UnreadableJson, read_object
+from ..panoptic_ids import numbers_of
+from ..records import Box, ClassRecord, Export, FileRef, Label, Note, Polygons, Runs, Shape
+from ..rules.boxes import box_rules
+from ..rules.document import Document, ImageLabels, walk_document
+from ..rules.image import ImageTask, walk_image
+from ..rules.images import ImageId, ListedImage
+from ..rules.json_files import objects_of
+from ..rules.masks import mask_rules
+from ..rules.names import IMAGE_MISSING, PNG_MISSING, Absence, FileNames, is_allowed
+from ..rules.rule import Change, Finding, Place, Rule, Walk, fix
+from ..values import color_of, is_id, is_number, numbered
+from .building import ExportBuilder, PackedLabels, plain_name
+from .shapes import runs_of
+
+Entry = dict[str, Any]
+#: 1 or 0, a thing or stuff, by names of classes that are known; asked where a file doesn't say it.
+KnownThings = Callable[[], Mapping[str, int]]
+Result = TypeVar("Result")
+
+_RECTANGLE = 1e-3
 
 
 @dataclass(frozen=True)
 class SegmentMap:
-    """Labels of a panoptic PNG; a source of labels.
+    """Labels of a panoptic PNG, fixed as ``check --fix`` fixes them; a source of labels.
 
     Args:
         png: its file.
-        segments: class and whether it is a crowd, of each by its id.
+        task: the image with its segments.
+        names: of their classes, by category id.
     """
 
     png: FileRef
-    segments: dict[int, tuple[str, bool]]
+    task: ImageTask
+    names: Mapping[int, str]
 
-    def __call__(self) -> Sequence[Label]:
-        ids, _ = read_ids(self.png)
-        in_png, numbers = numbered(ids)
-        shapes = dict(zip(in_png, runs_of(numbers + 1, len(in_png))))
-        shapes.pop(0, None)
-        for whose, wrong in (("has", shapes.keys() - self.segments), ("lacks", self.segments.keys() - shapes)):
-            if wrong:
-                other = "lacks" if whose == "has" else "has"
-                raise DatasetError(
-                    f"{self.png} {whose} {len(wrong)} ids that its JSON {other}, such as {min(wrong)}. "
-                    "Take PNG and JSON from one export; 'detr-d2 check' names all of them."
-                )
-        segments = self.segments.items()
-        return [Label(name, shape, crowd, id=one) for one, (name, crowd) in segments if (shape := shapes[one])]
+    def __call__(self, notes_: list[Note] | None = None) -> Sequence[Label]:
+        """The labels; what was fixed is put into ``notes_``.
+
+        Raises:
+            DatasetError: the PNG can't be read, or is of something else.
+        """
+        labels, entry = [{**segment} for segment in self.task.labels], {**(self.task.entry or {})}
+        task = replace(self.task, png=str(self.png), labels=labels, entry=entry)
+        try:
+            refuse_special(self.png.path)
+        except SpecialFileError as error:
+            raise DatasetError(str(error)) from error
+        changes: list[Change] = []
+        seen = _fixed(walk_image(task), changes.append)
+        if seen is None or seen.png is None or seen.png.ids is None:
+            raise DatasetError(f"{self.png}: {changes[-1].done if changes else 'it has no ids'}.")
+        if notes_ is not None:
+            notes_ += (Note(one.code, _sentence(one), one.file) for one in changes)
+        values, numbers = numbers_of(seen.png.ids)
+        shapes = dict(zip(values, runs_of(numbers + 1, len(values))))
+        found = ((segment, shapes.get(segment["id"])) for segment in seen.labels)
+        return [
+            Label(self.names[segment["category_id"]], shape, bool(segment.get("iscrowd", 0)), id=segment["id"])
+            for segment, shape in found
+            if shape
+        ]
+
+
+class FoundNames(FileNames):
+    """File names whose files are found wherever an :class:`~detr_d2.labels.archives.ImageFinder` looks.
+
+    Args:
+        finder: of the files.
+        missing, named: see :class:`~detr_d2.labels.rules.names.FileNames`.
+    """
+
+    def __init__(self, finder: ImageFinder, missing: Rule, named: Iterable[Any] = ()) -> None:
+        super().__init__(None, missing, named)
+        self._finder = finder
+        self._found: dict[str, FileRef | None] = {}
+
+    def file(self, name: str) -> FileRef | None:
+        """The file of a name that is allowed, if it is there."""
+        if name not in self._found:
+            self._found[name] = self._finder(plain_name(name))
+        return self._found[name]
+
+    def path(self, name: Any) -> str | None:
+        """See :class:`~detr_d2.labels.rules.names.FileNames`."""
+        found = self.file(name) if is_allowed(name) else None
+        return None if found is None else str(found)
+
+    def absence(self, name: str) -> Absence | None:
+        """See :class:`~detr_d2.labels.rules.names.FileNames`."""
+        return None if self.file(name) else Absence(f"{name[:200]} isn't in the export.")
+
+    def meant(self, name: str, is_last: bool) -> str | None:
+        """See :class:`~detr_d2.labels.rules.names.FileNames`."""
+        return name if self.path(name) else None
 
 
 def read_coco(
-    content: dict[str, Any],
+    content: Entry,
     file: FileRef,
     name: str,
     finder: ImageFinder,
     may_be_cvat: bool = False,
     pngs: ImageFinder | None = None,
+    known_things: KnownThings = dict,
 ) -> Export:
     """An export from its JSON.
 
     Args:
-        content: of the JSON.
+        content: of the JSON, which isn't needed afterwards: it is changed.
         file: the JSON.
         name: of the export.
         finder: of its images.
         may_be_cvat: the user says that it comes from CVAT; COCO's own files are known all the same.
         pngs: of COCO panoptic, finds its PNGs; None: it is COCO instances.
+        known_things: whether classes are things, for a panoptic file that doesn't say it.
 
     Raises:
         DatasetError: a part of the JSON is missing or of a wrong type, or no image is there.
     """
     is_cvat = may_be_cvat and pngs is None and not _is_from_coco(content)
-    classes = classes_of(content, file, are_things=True if pngs is None and not is_cvat else None)
     builder = ExportBuilder(name, "coco-panoptic" if pngs else "coco-instances", file, finder)
-    reader = _AnnotationReader(builder, classes, pngs)
-    annotations: dict[Id | None, list[dict[str, Any]]] = {}
-    for entry in list_of(content, "annotations", str(file)):
-        annotations.setdefault(id_of(entry.get("image_id")), []).append(entry)
-    images = list_of(content, "images", str(file))
-    counts = Counter(id_of(entry.get("id")) for entry in images)
-    for entry in images:
-        image_id = id_of(entry.get("id"))
-        own = annotations.pop(image_id, []) if image_id is not None else []  # its memory is free for what comes
-        reader.add_image(entry, own, is_unique=counts[image_id] == 1)
-    for unknown, lost in annotations.items():
-        message = f"{counted(len(lost), 'annotation has', 'annotations have')} image_id={unknown!r}, which images lacks"
-        builder.note("image-unknown", f"{message}; left out.", label_id=number_of(lost[0].get("id")))
+    reader = _Reader(builder, content, str(file), finder, pngs)
+    document = reader.walk(known_things)
+    classes = {
+        entry["id"]: ClassRecord(
+            entry["name"], _is_thing(entry, pngs is None and not is_cvat), color_of(entry.get("color"))
+        )
+        for entry in document.categories.entries
+    }
+    names = {number: record.name for number, record in classes.items()}
+    for image_id, entry in document.images.entries.items():
+        labels = document.labels.pop(image_id, None)  # its memory is free for what comes
+        reader.add_image(document, image_id, entry, labels or ImageLabels(), names)
     return builder.finish(list(classes.values()), is_cvat)
 
 
-def classes_of(content: dict[str, Any], file: FileRef, are_things: bool | None) -> dict[Id | None, ClassRecord]:
-    """The classes by their id, in the file's order.
-
-    Args:
-        content: of the file.
-        file: for messages.
-        are_things: what they are where the file doesn't say.
+def load_json(file: FileRef) -> Entry:
+    """The object at the top of a JSON file.
 
     Raises:
-        DatasetError: an id isn't one, or comes twice; a class has no name.
+        MissingFileError: it isn't there.
+        DatasetError: it can't be read, isn't JSON, isn't an object, or wouldn't fit into memory.
     """
-    classes: dict[Id | None, ClassRecord] = {}
-    for number, entry in enumerate(list_of(content, "categories", str(file))):
-        key, name, said = id_of(entry.get("id")), entry.get("name"), entry.get("isthing")
-        if key is None or not isinstance(name, str) or not name.strip():
-            raise DatasetError(f"{file}: categories[{number}] lacks an id or a name. Write both.")
-        if key in classes:
-            raise DatasetError(f"{file}: category id {key} is there twice. Give each class an id of its own.")
-        classes[key] = ClassRecord(name, bool(said) if said in (0, 1) else are_things, color_of(entry.get("color")))
-    return classes
+    content = file.read()
+    try:
+        return read_object(lambda: io.BytesIO(content))
+    except UnreadableJson as problem:
+        raise DatasetError(f"{file} {problem.args[1]} Export it again, in parts where it is too large.") from problem
 
 
-def _is_from_coco(content: dict[str, Any]) -> bool:
+def _is_thing(category: Entry, are_things: bool) -> bool | None:
+    """What a category says of itself; else whether all of the file are things; None where nobody says."""
+    return bool(category["isthing"]) if "isthing" in category else are_things or None
+
+
+def _is_from_coco(content: Entry) -> bool:
     """Whether a file is the COCO dataset's own or cut out of it: its images have the dataset's addresses."""
     images = content.get("images")
     first = images[0] if isinstance(images, list) and images and isinstance(images[0], dict) else {}
     return isinstance(address := first.get("coco_url"), str) and bool(address)
 
 
-class _AnnotationReader:
-    """Turns images and their annotations into labels; what can't be one is noted."""
+def _fixed(walk: Walk[Result], changed: Callable[[Change], None]) -> Result:
+    """Goes through a walk and applies the fixes of what is wrong, each of which ``changed`` is called with."""
+    try:
+        findings = next(walk)
+        while True:
+            findings = walk.send(_is_kept(findings, changed))
+    except StopIteration as stop:
+        result: Result = stop.value
+        return result
 
-    def __init__(self, builder: ExportBuilder, classes: dict[Id | None, ClassRecord], pngs: ImageFinder | None) -> None:
-        self._builder, self._note, self._classes, self._pngs = builder, builder.note, classes, pngs
 
-    def add_image(self, entry: dict[str, Any], annotations: Sequence[dict[str, Any]], is_unique: bool) -> None:
-        """Adds an image with its labels to the export; ``is_unique``: no other one has its id."""
-        image_id, image = id_of(entry.get("id")), entry.get("file_name")
-        if image_id is None or not isinstance(image, str) or not image:
-            self._note("json-key", f"an image has id={image_id!r}, file_name={image!r}; left out.")
-        elif not is_unique:
-            message = f"image id {image_id} is there twice, so its labels could be another image's; left out."
-            self._note("id-duplicate", message, image)
-        elif file := self._builder.image_file(image):
-            size = self._builder.size_of(entry, image)
-            labels = self._segments(annotations, image) if self._pngs else self._objects(annotations, image, size)
-            if labels is not None:
-                self._builder.add(image, file, size, labels, image_id)
+def _is_kept(findings: Iterable[Finding], changed: Callable[[Change], None]) -> bool:
+    changes: list[Change] = []
+    is_kept = fix((found for found in findings if found.rule.severity == "error"), changes)
+    for change in changes:
+        changed(change)
+    return is_kept
 
-    def _objects(self, entries: Sequence[dict[str, Any]], image: str, size: tuple[int, int]) -> PackedLabels:
-        """The labels of an image's instances."""
-        return PackedLabels.of([label for entry in entries if (label := self._object(entry, image, *size))])
 
-    def _segments(self, entries: Sequence[dict[str, Any]], image: str) -> SegmentMap | PackedLabels | None:
-        """The labels of an image's segments; None, and a note, where its PNG isn't there."""
-        if not entries:
-            return PackedLabels.of(())
-        for entry in entries[1:]:
-            self._note("id-duplicate", f"an annotation has image_id={entry.get('image_id')!r} once more; left out.")
-        name, infos = entries[0].get("file_name"), entries[0].get("segments_info")
-        if not isinstance(name, str) or not is_safe_name(name) or not isinstance(infos, list):
-            self._note("json-key", f"its annotation has file_name={str(name)[:200]!r}; left out.", image)
-            return None
-        png = self._pngs(name) if self._pngs else None
-        if png is None:
-            self._note("png-missing", f"{name} isn't in the export; the image is left out.", image)
-            return None
-        segments: dict[int, tuple[str, bool]] = {}
-        for info in infos:
-            segment_id = id_of(info.get("id")) if isinstance(info, dict) else None
-            if not isinstance(segment_id, int) or not 1 <= segment_id <= MAX_SEGMENT_ID:
-                self._note("id-range", f"a segment has the id {str(segment_id)[:50]}; left out.", image)
-            elif category := self._category(info, image, segment_id):
-                if segment_id in segments:
-                    self._note("id-duplicate", f"segment id {segment_id} is there twice; the first counts.", image)
-                segments.setdefault(segment_id, (category.name, info.get("iscrowd") in (1, True)))
-        return SegmentMap(png, segments)
+def _sentence(change: Change) -> str:
+    left_out = "; left out" if change.action == "removed" and "left out" not in change.done else ""
+    return f"{change.done}{left_out}."
 
-    def _category(self, entry: dict[str, Any], image: str, number: int) -> ClassRecord | None:
-        key = id_of(entry.get("category_id"))
-        category = self._classes.get(key) if key is not None else None
-        if category is None:
-            message = f"has category_id={str(entry.get('category_id'))[:50]}, which categories lacks; left out."
-            self._note("category-unknown", message, image, label_id=number)
-        return category
 
-    def _object(self, entry: dict[str, Any], image: str, width: int, height: int) -> Label | None:
-        """The label of an annotation, or None."""
-        number = number_of(entry.get("id"))
-        category = self._category(entry, image, number)
-        if category is None:
-            return None
-        about = (image, category.name, number)
-        try:
-            shape = shape_of(entry, width, height)
-            if isinstance(shape, Polygons):
-                shape = self._drawable(shape, about)
-        except BadShape as error:
-            self._note(error.code, f"{error}; left out.", *about)
-            return None
-        crowd = entry.get("iscrowd", 0)
-        if crowd not in (0, 1):
-            self._note("crowd-value", f"has iscrowd={str(crowd)[:50]}; allowed are 0 and 1. It is taken for 0.", *about)
-        if isinstance(shape, Box):
+class _Reader:
+    """Turns a JSON into labels; what had to be fixed or left out is noted."""
+
+    def __init__(
+        self, builder: ExportBuilder, content: Entry, file: str, finder: ImageFinder, pngs: ImageFinder | None
+    ) -> None:
+        self._builder, self._content, self._file = builder, content, file
+        self._finder, self._png_finder, self._place = finder, pngs or finder, Place(file)
+        self._files: dict[Rule, FoundNames] = {}
+        entries = objects_of(content, "images")
+        self._names = {entry["id"]: entry.get("file_name") for _, entry in numbered(entries) if is_id(entry.get("id"))}
+        self._last = ""
+
+    def walk(self, known_things: KnownThings) -> Document:
+        """What the JSON says, right as far as that goes without pixels."""
+
+        def names_of(missing: Rule, named: Iterable[Any]) -> FileNames:
+            finder = self._finder if missing is IMAGE_MISSING else self._png_finder
+            self._files[missing] = FoundNames(finder, missing, named)
+            return self._files[missing]
+
+        walk = walk_document(self._content, self._file, None, None, known_things, names_of)
+        document = _fixed(walk, self._note)
+        if document is None:
+            raise DatasetError(f"{self._file}: {self._last}.")
+        return document
+
+    def _note(self, change: Change) -> None:
+        self._last = change.done
+        image, label = self._names.get(change.image_id), change.segment_id
+        name = image if isinstance(image, str) else ""
+        self._builder.note(change.code, _sentence(change), name[:200], label_id=label if isinstance(label, int) else 0)
+
+    def add_image(
+        self,
+        document: Document,
+        image_id: ImageId,
+        entry: Entry,
+        labels: ImageLabels,
+        names: Mapping[int, str],
+    ) -> None:
+        """Adds an image with its labels to the export."""
+        name = entry["file_name"]
+        file = self._files[IMAGE_MISSING].file(name)
+        if file is None or (document.is_panoptic and labels.count and labels.annotation is None):
+            return  # its PNG isn't there, which was noted
+        size = self._builder.size_of(entry, name)
+        if labels.annotation is not None:
+            png = self._files[PNG_MISSING].file(labels.annotation["file_name"])
+            sides = {"width": size[0], "height": size[1]} if size[0] else {}
+            task = ImageTask(
+                ListedImage(image_id, *size, None), self._file, labels.labels, True, entry=sides, may_lose_labels=True
+            )
+            used = {one["category_id"]: names[one["category_id"]] for one in labels.labels}
+            assert png is not None
+            self._builder.add(name, file, size, SegmentMap(png, task, used), image_id)
+            return
+        found = (label for one in labels.labels if (label := self._label(one, name, size, names)))
+        kept = self._once(found, name) if image_id in document.images.merged_into else found
+        self._builder.add(name, file, size, PackedLabels.of([*kept]), image_id)
+
+    def _label(self, entry: Entry, image: str, size: tuple[int, int], names: Mapping[int, str]) -> Label | None:
+        """The label of an annotation; None, and a note, where nothing of it is left."""
+        place, class_name = self._place, names[entry["category_id"]]
+        changes: list[Change] = []
+        is_kept = _is_kept(mask_rules(entry, size, place), changes.append)
+        if is_kept and not entry.get("segmentation"):
+            is_kept = _is_kept(box_rules(entry, size, place), changes.append)
+        shape = _shape_of(entry) if is_kept else None
+        found = [(change.code, _sentence(change)) for change in changes]
+        if isinstance(shape, Box) and not changes:
             message = "has no outline but a box, as a rectangle of CVAT has; the box is its mask."
-            self._note("mask-box", message, *about)
-        return Label(category.name, shape, is_crowd=crowd in (1, True), id=number)
+            found = [("mask-box", message)]
+        elif shape is None:
+            why = [("mask-empty", "has neither an outline nor a rectangle; left out.")] if is_kept else []
+            found = [((found + why)[0][0], " ".join(text for _, text in found + why))]
+        for code, message in found:
+            self._builder.note(code, message, image, class_name, entry["id"], is_lost=shape is None)
+        if shape is None:
+            return None
+        return Label(class_name, shape, is_crowd=bool(entry.get("iscrowd", 0)), id=entry["id"])
 
-    def _drawable(self, shape: Polygons, about: tuple[str, str, int]) -> Polygons:
-        """The polygons that can be drawn; the others are noted."""
-        kept = tuple(polygon for polygon in shape.polygons if is_polygon(polygon))
-        if len(kept) < len(shape.polygons):
-            lost = f"{len(shape.polygons) - len(kept)} of {len(shape.polygons)} polygons"
-            message = f"has {lost} that aren't x and y of three points or more, all finite; left out."
-            self._note("polygon-points", message, *about)
-        if not kept:
-            raise BadShape("mask-empty", "has no polygon that can be drawn")
-        return Polygons(kept)
+    def _once(self, labels: Iterable[Label], image: str) -> Iterator[Label]:
+        """The labels of several entries of an image, each once."""
+        seen: set[tuple[str, Shape]] = set()
+        for label in labels:
+            if (label.class_name, label.shape) in seen:
+                self._builder.repeated(label, image)
+            else:
+                seen.add((label.class_name, label.shape))
+                yield label
+
+
+def _shape_of(annotation: Entry) -> Shape | None:
+    """The shape of an annotation whose mask, or else box, is right; None for a box that is no rectangle of CVAT's."""
+    value = annotation.get("segmentation")
+    if isinstance(value, list):
+        return Polygons(tuple(tuple(map(float, polygon)) for polygon in value)) if value else _rectangle(annotation)
+    if not isinstance(value, dict) or not value:
+        return _rectangle(annotation)
+    counts, (height, width) = value["counts"], value["size"]
+    return Runs((height, width), counts.encode("ascii") if isinstance(counts, str) else tuple(counts))
+
+
+def _rectangle(annotation: Entry) -> Box | None:
+    """What CVAT writes for a rectangle; None for anything else without an outline."""
+    (left, top, width, height), area = annotation["bbox"], annotation.get("area")
+    if not is_number(area) or abs(area - width * height) > _RECTANGLE * width * height + 0.1:
+        return None
+    attributes = annotation.get("attributes")
+    turned = attributes.get("rotation") if isinstance(attributes, dict) else None
+    return Box(left, top, left + width, top + height, float(turned) if is_number(turned) else 0.0)

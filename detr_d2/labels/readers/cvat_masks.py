@@ -1,7 +1,7 @@
 """CVAT's "Segmentation mask 1.1": images of classes and of objects, and labelmap.txt with the classes' colours.
 
 Source: the exports of CVAT, which follow Pascal VOC's folders. Objects are coloured by VOC's palette, which begins anew
-after 256; they are told apart together with their class therefore.
+after 256; a colour means an object together with its class therefore.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from PIL import Image
 
 from detr_d2.errors import DatasetError
 
-from ..panoptic_ids import Color, color_of_id, id_of_color
+from ..archives import FileTree, ImageFinder, joined
+from ..panoptic_ids import Color, color_of_id, id_of_color, numbers_of
 from ..panoptic_png import read_ids
-from ..records import ClassRecord, Export, FileRef, Label
-from .archives import FileTree, ImageFinder, joined
+from ..records import ClassRecord, Export, FileRef, Label, Note
 from .building import ExportBuilder
-from .shapes import numbered, runs_of
+from .shapes import runs_of
 
 LABEL_MAP, CLASSES, OBJECTS = "labelmap.txt", "SegmentationClass", "SegmentationObject"
 _BACKGROUND = "background"
@@ -43,19 +43,20 @@ class ColorMap:
     colors: tuple[Color, ...]
     names: tuple[str, ...]
 
-    def __call__(self) -> Sequence[Label]:
+    def __call__(self, notes_: list[Note] | None = None) -> Sequence[Label]:
+        """See :class:`~detr_d2.labels.records.LabelSource`."""
         class_ids, are_indices = read_ids(self.classes, index_modes=("L", "1"))
-        in_classes, pairs = numbered(class_ids)
+        in_classes, pairs = numbers_of(class_ids)
         names = self._names(in_classes, are_indices)
         if self.objects is not None:
             object_ids, _ = read_ids(self.objects)
             if object_ids.shape != class_ids.shape:
                 raise DatasetError(f"{self.objects} and {self.classes} are images of different size. {_ADVICE}")
-            in_objects, of_object = numbered(object_ids)
+            in_objects, of_object = numbers_of(object_ids)
             if len(in_objects) * len(in_classes) >= 2**24:
                 raise DatasetError(f"{self.objects} has {len(in_objects)} colours: it shows something else. {_ADVICE}")
             pairs += len(in_classes) * of_object
-        values, numbers = numbered(pairs)
+        values, numbers = numbers_of(pairs)
         labels: list[Label] = []
         for value, shape in zip(values, runs_of(numbers + 1, len(values))):
             name = names[value % len(in_classes)]

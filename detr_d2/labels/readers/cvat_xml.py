@@ -17,9 +17,9 @@ from defusedxml.ElementTree import iterparse
 
 from detr_d2.errors import DatasetError
 
+from ..archives import ImageFinder, joined
 from ..polygons import solid_parts
 from ..records import ClassRecord, Export, FileRef, Label, Polygons
-from .archives import ImageFinder, joined
 from .building import ExportBuilder, PackedLabels
 from .cvat_shapes import SHAPES, shape_of
 from .shapes import BadShape
@@ -155,10 +155,10 @@ class _Reader:
         self._count += 1
         class_name = shape.get("label", "")
         if shape.tag in _UNDRAWN:
-            self._note("shape-undrawn", f"a {shape.tag} covers no pixels; left out.", image, class_name)
+            self._note("shape-undrawn", f"a {shape.tag} covers no pixels; left out.", image, class_name, is_lost=True)
             return None
         if shape.tag not in SHAPES:
-            self._note("shape-unknown", f"<{shape.tag[:50]}> isn't known; left out.", image, class_name)
+            self._note("shape-unknown", f"<{shape.tag[:50]}> isn't known; left out.", image, class_name, is_lost=True)
             return None
         if not class_name:
             self._note("category-unknown", f"a {shape.tag} has no label; left out.", image)
@@ -166,7 +166,7 @@ class _Reader:
         try:
             drawn = shape_of(shape, width, height)
         except BadShape as error:
-            self._note(error.code, f"a {shape.tag} {error}; left out.", image, class_name, self._count)
+            self._note(error.code, f"a {shape.tag} {error}; left out.", image, class_name, self._count, is_lost=True)
             return None
         self._classes.setdefault(class_name, ClassRecord(class_name))
         return Label(

@@ -12,10 +12,9 @@ from typing import Literal, TypeVar
 from detr_d2.errors import DatasetError, MissingFileError, UserError
 from detr_d2.files import refuse_special
 
+from ..archives import FileTree, ImageFinder, NameFinder, folder_tree, has_image_suffix, joined, zip_tree
 from ..records import Export, Note
-from .archives import FileTree, ImageFinder, NameFinder, folder_tree, has_image_suffix, joined, zip_tree
-from .coco import read_coco
-from .coco_values import load_json
+from .coco import KnownThings, load_json, read_coco
 from .cvat_masks import CLASSES, LABEL_MAP, read_cvat_masks
 from .cvat_xml import is_cvat_xml, read_cvat_xml
 
@@ -78,13 +77,16 @@ class Refused:
     message: str
 
 
-def read_exports(paths: Sequence[Path], kind: Kind, needs_images: bool = True) -> list[Export]:
+def read_exports(
+    paths: Sequence[Path], kind: Kind, needs_images: bool = True, known_things: KnownThings = dict
+) -> list[Export]:
     """All exports that some folders, zips or files hold; zips are read where they lie.
 
     Args:
         paths: folders of one or many exports, zips, or single JSONs and XMLs.
         kind: where the user says that they come from; what each one is, is found out.
         needs_images: labels of images whose files aren't there are left out.
+        known_things: 1 or 0, a thing or stuff, by names of classes, for panoptic files that don't say it.
 
     Returns:
         The exports by name, which is unique, and each with at least one image.
@@ -93,12 +95,14 @@ def read_exports(paths: Sequence[Path], kind: Kind, needs_images: bool = True) -
         MissingFileError: a path isn't there.
         DatasetError: a path holds no export; or exports can't be read, all of which are named.
     """
-    exports, errors = try_exports(paths, kind, needs_images)
+    exports, errors = try_exports(paths, kind, needs_images, known_things)
     refuse_unreadable(errors)
     return exports
 
 
-def try_exports(paths: Sequence[Path], kind: Kind, needs_images: bool = True) -> tuple[list[Export], list[UserError]]:
+def try_exports(
+    paths: Sequence[Path], kind: Kind, needs_images: bool = True, known_things: KnownThings = dict
+) -> tuple[list[Export], list[UserError]]:
     """As :func:`read_exports`, but what is wrong with paths and exports is returned beside those that can be read."""
     errors: list[UserError] = []
 
@@ -117,7 +121,7 @@ def try_exports(paths: Sequence[Path], kind: Kind, needs_images: bool = True) ->
             errors.append(DatasetError(one.message))
         else:
             found.append(one)
-    read = (tried(read_found, one, kind, needs_images) for one in _named_apart(found))
+    read = (tried(read_found, one, kind, needs_images, known_things) for one in _named_apart(found))
     exports = [export for export in read if export is not None]
     if paths and not exports and not errors:
         errors.append(DatasetError(f"{', '.join(map(str, paths))}: no export found; there must be {_HOLDS}."))
@@ -261,16 +265,16 @@ def _subset(key: str) -> str:
     return "" if subset == stem else subset
 
 
-def read_found(found: Found, kind: Kind, needs_images: bool = True) -> Export | None:
+def read_found(found: Found, kind: Kind, needs_images: bool = True, known_things: KnownThings = dict) -> Export | None:
     """The export; None, and a warning, for a JSON that isn't COCO's. For its errors see :func:`read_exports`."""
-    export = _read(found, kind, ImageFinder if needs_images else NameFinder)
+    export = _read(found, kind, ImageFinder if needs_images else NameFinder, known_things)
     if export is None or not found.twin:
         return export
     message = f"{found.twin} beside it has the name of its folder, and isn't read: the folder is what was in it."
     return replace(export, notes=(*export.notes, Note("export-twice", message, str(export.file))))
 
 
-def _read(found: Found, kind: str, finder_of: type[ImageFinder]) -> Export | None:
+def _read(found: Found, kind: str, finder_of: type[ImageFinder], known_things: KnownThings) -> Export | None:
     tree, key, base = found.tree, found.key, found.base
     file, subset = tree.files[key], _subset(key)
     folders = [*(joined("images", subset), subset)[: 2 * bool(subset)], "images", "", "JPEGImages"]
@@ -288,7 +292,7 @@ def _read(found: Found, kind: str, finder_of: type[ImageFinder]) -> Export | Non
     entries = annotations if isinstance(annotations, list) else ()
     is_panoptic = any(isinstance(one, dict) and "segments_info" in one for one in entries)
     pngs = _png_finder(tree, base, key) if is_panoptic else None
-    return read_coco(content, file, found.name, finder, kind == "cvat", pngs)
+    return read_coco(content, file, found.name, finder, kind == "cvat", pngs, known_things)
 
 
 def _png_finder(tree: FileTree, base: str, key: str) -> ImageFinder:

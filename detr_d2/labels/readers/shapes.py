@@ -15,9 +15,6 @@ from ..polygons import MOST_COORDINATE, is_polygon, polygons_mask
 from ..records import Box, Ellipse, Polygons, Runs, Shape
 from ..run_lengths import decompressed
 
-#: In images of fewer pixels, sorting is faster than a table of all ids.
-_SMALL = 2**19
-
 
 class BadShape(ValueError):
     """A shape that can't be drawn.
@@ -126,23 +123,6 @@ def _inside_ellipse(ellipse: Ellipse, height: int, width: int) -> np.ndarray:
     along, across = (x * cosine + y * sine) / ellipse.radius_x, (y * cosine - x * sine) / ellipse.radius_y
     mask[top:bottom, left:right] = along**2 + across**2 <= 1
     return mask
-
-
-def numbered(ids: np.ndarray) -> tuple[list[int], np.ndarray]:
-    """What stands in an array, ascending, and the index of each pixel's in that.
-
-    Args:
-        ids: (H, W), whole numbers from 0 to below 2**24.
-    """
-    if ids.size < _SMALL:
-        found, numbers = np.unique(ids, return_inverse=True)
-        return found.tolist(), numbers.reshape(ids.shape).astype(np.int32)
-    is_there = np.zeros(2**24, bool)
-    is_there[ids] = True
-    values = np.flatnonzero(is_there)
-    indices = np.zeros(2**24, np.int32)
-    indices[values] = np.arange(len(values), dtype=np.int32)
-    return values.tolist(), indices[ids]
 
 
 def runs_of(numbers: np.ndarray, count: int) -> list[Runs | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,9 +26,11 @@ from .labels import (
 from .masks import mask_rules
 from .names import IMAGE_MISSING, PNG_MISSING, FileNames
 from .pngs import geometry_rules, is_usable, segment_id_rules
-from .rule import Finding, Place, Walk
+from .rule import Finding, Place, Rule, Walk
 
 Entry = dict[str, Any]
+#: Makes what finds files: of the rule that one that isn't there breaks, and all names that the JSON gives.
+NamesOf = Callable[[Rule, Iterable[Any]], FileNames]
 
 
 @dataclass
@@ -79,15 +81,17 @@ def walk_document(
     images_folder: str | None,
     panoptic_root: str | None,
     is_thing_of: Callable[[], Mapping[str, int]] | None = None,
+    names_of: NamesOf | None = None,
 ) -> Walk[Document | None]:
     """What is wrong in a JSON by itself, and in the names that it gives.
 
     Args:
-        content: of the file; nothing of it is changed.
+        content: of the file; nothing of it is changed, unless ``names_of`` is given.
         file: its path.
         images_folder, panoptic_root: of its files, or None where they aren't known.
         is_thing_of: 1 or 0 for known names of categories. Given, what is found is fixed: entries are copies, and what
             needs pixels is left to :func:`~.image.walk_image`; else that is reported as far as the JSON says it.
+        names_of: of a reader, which finds files in other ways, and needs the content only once: entries are changed.
 
     Returns:
         What is in it, or None where nothing can be made of it.
@@ -101,7 +105,7 @@ def walk_document(
         return None
     if is_panoptic and not (yield _folder_rules(panoptic_root, "panoptic PNGs", file)):
         return None
-    walker = _Walker(content, file, is_panoptic, is_thing_of)
+    walker = _Walker(content, file, is_panoptic, is_thing_of, names_of)
     if not (yield from walker.walk_categories()):
         return None
     yield from walker.walk_images(images_folder)
@@ -135,11 +139,17 @@ class _Walker:
     """Goes through the parts of one file, in turn; see :func:`walk_document`."""
 
     def __init__(
-        self, content: Entry, file: str, is_panoptic: bool, is_thing_of: Callable[[], Mapping[str, int]] | None
+        self,
+        content: Entry,
+        file: str,
+        is_panoptic: bool,
+        is_thing_of: Callable[[], Mapping[str, int]] | None,
+        names_of: NamesOf | None,
     ) -> None:
         self._file, self._is_panoptic = file, is_panoptic
         self.fixes = is_thing_of is not None
-        self._copy: Callable[[Entry], Entry] = shallow if self.fixes else lambda entry: entry
+        self._names_of = names_of
+        self._copy: Callable[[Entry], Entry] = shallow if self.fixes and not names_of else lambda entry: entry
         self._has_categories = isinstance(content.get("categories"), list)
         self._entries, self._annotations, categories = (objects_of(content, key) for key in PARTS)
         self.categories = Categories(categories, file, is_panoptic, is_thing_of() if is_thing_of else None)
@@ -157,7 +167,7 @@ class _Walker:
         """Entries of ``images``."""
         names = [entry.get("file_name") for _, entry in numbered(self._entries)] if self.fixes else ()
         stems = _stems_of(self._annotations) if self.fixes and self._is_panoptic else {}
-        self.image_names = FileNames(folder, IMAGE_MISSING, names)
+        self.image_names = self._file_names(folder, IMAGE_MISSING, names)
         self.images = Images(self._file, self.image_names, stems)
         for number, original in numbered(self._entries):
             entry = self._copy(original)
@@ -169,8 +179,11 @@ class _Walker:
     def document(self, panoptic_root: str | None) -> Document:
         """What labels are put into."""
         names = [entry.get("file_name") for _, entry in numbered(self._annotations)] if self.fixes else ()
-        png_names = FileNames(panoptic_root, PNG_MISSING, names)
+        png_names = self._file_names(panoptic_root, PNG_MISSING, names)
         return Document(self._file, self._is_panoptic, self.categories, self.images, self.image_names, png_names)
+
+    def _file_names(self, folder: str | None, missing: Rule, names: Iterable[Any]) -> FileNames:
+        return self._names_of(missing, names) if self._names_of else FileNames(folder, missing, names)
 
     def walk_instances(self, document_: Document, labels_: list[Entry]) -> Walk[None]:
         """Annotations of COCO instances; all are put into ``labels_``."""
@@ -235,26 +248,31 @@ class _Walker:
     def _walk_segments(self, entry: Entry, group_: ImageLabels, size: tuple[int, int], place: Place) -> Walk[None]:
         segments = objects_of(entry, "segments_info")
         group_.count = len(segments)
+        if not self.fixes:
+            yield self._rules_of_segments(segments, group_, size, place)
+            return
+        for number, segment in numbered(segments):
+            if (yield self._segment_rules(segment, _segment_place(place, segment, number))):
+                group_.labels.append(self._settled(segment))
+
+    def _rules_of_segments(
+        self, segments: list[Any], group_: ImageLabels, size: tuple[int, int], place: Place
+    ) -> Iterator[Finding]:
+        """Findings about all segments of an image at once, as there may be millions; the usable ones are kept."""
         taken: set[int] = set()
         for number, segment in numbered(segments):
-            here = Place(place.file, place.image_id, segment.get("id"), f"{place.text}.segments_info[{number}]")
-            kept = yield self._segment_rules(segment, taken, size, here)
-            if self.fixes:
-                if kept:
-                    group_.labels.append(self._settled(segment))
-            elif is_usable(segment.get("id")) and segment["id"] not in taken:
+            here = _segment_place(place, segment, number)
+            yield from segment_id_rules(segment, taken, here)
+            yield from self._segment_rules(segment, here)
+            yield from geometry_rules(segment, size, here, None)
+            if is_usable(segment.get("id")) and segment["id"] not in taken:
                 taken.add(segment["id"])
                 group_.labels.append(segment)
-        if not self.fixes:
-            yield area_sum_rules(group_.labels, size, place)
+        yield from area_sum_rules(group_.labels, size, place)
 
-    def _segment_rules(self, segment: Entry, taken: set[int], size: tuple[int, int], place: Place) -> Iterator[Finding]:
-        if not self.fixes:
-            yield from segment_id_rules(segment, taken, place)
+    def _segment_rules(self, segment: Entry, place: Place) -> Iterator[Finding]:
         yield from category_of_rules(segment, self.categories, place)
         yield from crowd_rules(segment, place)
-        if not self.fixes:
-            yield from geometry_rules(segment, size, place, None)
 
     def _is_gone(self, original: Entry) -> bool:
         """Whether a label is left out with its image, which has been reported."""
@@ -272,6 +290,10 @@ class _Walker:
             if image_id is not None:
                 label_["image_id"] = image_id
         return label_
+
+
+def _segment_place(place: Place, segment: Entry, number: int) -> Place:
+    return Place(place.file, place.image_id, segment.get("id"), f"{place.text}.segments_info[{number}]")
 
 
 def _stems_of(entries: list[Any]) -> dict[ImageId, str]:

@@ -11,7 +11,7 @@ from pycocotools import mask as coco_mask
 
 from ..polygons import polygons_runs
 from ..run_lengths import decompressed
-from ..values import is_number, is_whole, shown
+from ..values import are_numbers, is_number, is_whole, shown
 from .boxes import EDGE, Size
 from .rule import MASKS, Done, Finding, Place
 
@@ -111,7 +111,7 @@ def _polygon_rules(polygon: Any, number: int, size: Size, place: Place) -> Itera
     if not isinstance(polygon, list):
         message = f"{here} is {shown(polygon)}; a polygon is a list of x0, y0, x1, y1, ..."
         yield place.found(MASK_TYPE, message)
-    elif not all(map(is_number, polygon)):
+    elif not are_numbers(polygon):
         wrong = next(value for value in polygon if not is_number(value))
         yield place.found(POLYGON_POINTS, f"{here} has {shown(wrong)} for a coordinate.")
     elif len(polygon) < 6:

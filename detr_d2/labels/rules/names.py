@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple, TypeGuard
 
 from ..file_places import NOT_THERE, is_file, is_folder, names_in, why_no_file
 from ..image_decoding import IMAGE_SUFFIXES
@@ -62,6 +62,25 @@ def escape_of(name: str) -> str | None:
     return None
 
 
+def is_allowed(name: Any) -> TypeGuard[str]:
+    """Whether it can be the name of a file below a folder."""
+    return isinstance(name, str) and bool(name) and escape_of(name) is None
+
+
+class Absence(NamedTuple):
+    """That a file can't be read.
+
+    Args:
+        why: a sentence's end.
+        spelled: the name of a file in other letters.
+        path: where it should be; empty: not known.
+    """
+
+    why: str
+    spelled: str | None = None
+    path: str = ""
+
+
 class FileNames:
     """The file names of one kind in one JSON, looked at one after another.
 
@@ -74,9 +93,7 @@ class FileNames:
     def __init__(self, folder: str | None, missing: Rule, named: Iterable[Any] = ()) -> None:
         self.folder = folder if folder and is_folder(folder) else None
         self._missing = missing
-        self._claimed = {
-            os.path.normpath(name) for name in named if isinstance(name, str) and name and not escape_of(name)
-        }
+        self._claimed = {os.path.normpath(name) for name in named if is_allowed(name)}
         self._first_of_name: dict[str, Any] = {}
         self._first_of_folded: dict[str, Any] = {}
         self._first_of_base: dict[str, Any] = {}
@@ -107,17 +124,31 @@ class FileNames:
         yield from self._collisions(name, place, merge)
         if self._missing is IMAGE_MISSING and os.path.splitext(name)[1].lower() not in IMAGE_SUFFIXES:
             yield place.found(IMAGE_SUFFIX, f"has file_name={shown(name)}, which isn't called as images are.")
+        absence = self.absence(name)
+        if absence is not None:
+            at = Place(absence.path or place.file, place.image_id)
+            yield at.found(self._missing, absence.why, self._renaming(entry, absence.spelled))
+
+    def absence(self, name: str) -> Absence | None:
+        """Why the file of a name that is allowed can't be read; None where it can, or the folder isn't known."""
         path = self.path(name)
         why = why_no_file(path) if path is not None else None
-        if path is not None and why:
-            other = self._spelled(name) if why == NOT_THERE else None
-            near = f"; {shown(os.path.basename(other))} is" if other else ""
-            at = Place(path, place.image_id)
-            yield at.found(self._missing, f"{why}{near}.", self._renaming(entry, other))
+        if path is None or why is None:
+            return None
+        other = self._spelled(name) if why == NOT_THERE else None
+        near = f"; {shown(os.path.basename(other))} is" if other else ""
+        return Absence(f"{why}{near}.", other, path)
+
+    def meant(self, name: str, is_last: bool) -> str | None:
+        """The name of the file that a part of a wrong name stands for; ``is_last``: no shorter part is left."""
+        path = self.path(name)
+        if path is None:
+            return name if is_last and is_allowed(name) else None  # the folder isn't known
+        return name if is_file(path) else self._spelled(name)
 
     def path(self, name: Any) -> str | None:
         """Where the file is; None for names that aren't allowed, and where the folder isn't known."""
-        if self.folder is None or not isinstance(name, str) or not name or escape_of(name):
+        if self.folder is None or not is_allowed(name):
             return None
         return os.path.join(self.folder, *name.split("/"))
 
@@ -148,13 +179,7 @@ class FileNames:
         """The file of a name that leads elsewhere, with as many of its folders as fit; None where there is none."""
         parts = [part for part in re.split(r"[/\\]", name) if part not in ("", ".", "..") and not part.endswith(":")]
         for first in range(len(parts)):
-            candidate = "/".join(parts[first:])
-            path = self.path(candidate)
-            if path is None:
-                is_meant = escape_of(candidate) is None and first == len(parts) - 1  # the folder isn't known
-                found = candidate if is_meant else None
-            else:
-                found = candidate if is_file(path) else self._spelled(candidate)
+            found = self.meant("/".join(parts[first:]), first == len(parts) - 1)
             if found is not None:
                 return found
         return None

@@ -99,7 +99,7 @@ def argmax_figure(explanation: Explanation, fates: Sequence[Won]) -> Drawn:
     logits = upsample_masks(masks.logits, explanation.sizes).cpu().numpy()
     rows = -(-len(fates) // 8)
     columns = max(-(-len(fates) // rows), 4)
-    figure, axes = panels(2 * columns * rows, image.shape[0] / image.shape[1], columns, 13.5, 1.6)
+    figure, axes = panels(2 * columns * rows, image.shape[0] / image.shape[1], columns, 13.5)
     for axis in axes:
         axis.set_axis_off()
     grey = 0.45 + 0.45 * image.astype(np.float32).mean(2, keepdims=True) / 255

@@ -69,24 +69,26 @@ def _targets(explanation: Explanation) -> tuple[Tensor, Tensor, list[str]]:
     return labels, box_xyxy_to_cxcywh(edges_), [model.categories[label].name for label, _ in found]
 
 
-def matching_figure(matched: Matched, most: int = 60) -> Drawn:
+def matching_figure(matched: Matched, most_queries: int = 60, most_targets: int = 30) -> Drawn:
     """The costs of all pairs as a table of colours, the chosen pairs marked.
 
     Args:
         matched: with at least one target.
-        most: columns; where there are more queries, the matched ones and those of the lowest costs are shown.
+        most_queries: columns; where there are more, those shown are the matched ones and others of low costs.
+        most_targets: rows, no more than ``most_queries``; where there are more, the first are shown.
     """
-    best = np.argsort(matched.costs.min(0), kind="stable")
-    chosen = list(dict.fromkeys([*matched.query_of.tolist(), *best.tolist()]))[:most]
-    chosen.sort()
-    costs = matched.costs[:, chosen]
+    names, query_of = matched.names[:most_targets], matched.query_of[:most_targets]
+    all_costs = matched.costs[:most_targets]
+    best = np.argsort(all_costs.min(0), kind="stable")
+    chosen = sorted(list(dict.fromkeys([*query_of.tolist(), *best.tolist()]))[:most_queries])
+    costs = all_costs[:, chosen]
     figure, (axis,) = panels(1, min(0.08 + 0.035 * len(costs), 0.6), 1, 13)
     drawn = axis.imshow(costs, cmap=f"{HEAT}_r", aspect="auto")
-    columns = [chosen.index(query) for query in matched.query_of]
+    columns = [chosen.index(query) for query in query_of]
     axis.scatter(
         columns, range(len(columns)), marker="o", s=90, facecolors="none", edgecolors="#00e5ff", linewidths=2.6
     )
-    axis.set_yticks(range(len(costs)), [figure_text(name) for name in matched.names], fontsize=9)
+    axis.set_yticks(range(len(costs)), [figure_text(name) for name in names], fontsize=9)
     axis.set_xticks(
         range(len(chosen)), [str(query) for query in chosen], fontsize=8, rotation=90 if len(chosen) > 30 else 0
     )

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from detr_d2.pages import thumbnail, write_page
+from detr_d2.progress import progress
 from detr_d2.visualization import draw_panoptic, enlargement
 
 from . import detector_figures, mask_figures
@@ -56,14 +57,13 @@ def write_explanation(
     matched = match_result(explanation)
     if matched.names:
         figures["matching"] = matching_figure(matched)
-    numbers = range(len(explanation.queries))
-    of_queries = [detector_figures.query_figure(explanation, number) for number in numbers]
-    of_masks = [
-        draw(explanation, number)
-        for number in (numbers if has_masks else ())
-        for draw in (mask_figures.heads_figure, mask_figures.fpn_figure)
-    ]
-    for drawn in [*figures.values(), *of_queries, *of_masks]:
+    of_queries, heads, steps_of_masks = list[Drawn](), list[Drawn](), list[Drawn]()
+    for number in progress(range(len(explanation.queries)), len(explanation.queries), "query"):
+        of_queries.append(detector_figures.query_figure(explanation, number))
+        if has_masks:
+            heads.append(mask_figures.heads_figure(explanation, number))
+            steps_of_masks.append(mask_figures.fpn_figure(explanation, number))
+    for drawn in [*figures.values(), *of_queries, *heads, *steps_of_masks]:
         drawn.save(output)
     return write_page(
         output / "explain.html",
@@ -71,8 +71,8 @@ def write_explanation(
         title=f"How DETR sees {output.name}",
         figures={name: _shown(drawn, _LARGE) for name, drawn in figures.items()},
         of_queries=[_shown(drawn, _SMALL) for drawn in of_queries],
-        heads=[_shown(drawn, _SMALL) for drawn in of_masks[::2]],
-        steps_of_masks=[_shown(drawn, _SMALL) for drawn in of_masks[1::2]],
+        heads=[_shown(drawn, _SMALL) for drawn in heads],
+        steps_of_masks=[_shown(drawn, _SMALL) for drawn in steps_of_masks],
         rows=[_row(query) for query in explanation.queries],
         fates=[_fate(query, fate) for query, fate in zip(explanation.queries, fates)],
         looks=_looks(explanation, points),

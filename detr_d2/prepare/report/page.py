@@ -47,14 +47,14 @@ def write_report(out_folder: str | Path, report: Mapping[str, Any]) -> Path:
         renamed=[name for name in report.get("names", ()) if name["to"] != name["from"]],
         together=_together_map(report),
         meaning=meaning,
-        skipped=report["pictures"]["skipped"][:_SHOWN_SKIPPED],
-        skipped_count=report["pictures"].get("skipped_count", len(report["pictures"]["skipped"])),
+        skipped=report["images"]["skipped"][:_SHOWN_SKIPPED],
+        skipped_count=report["images"].get("skipped_count", len(report["images"]["skipped"])),
     )
 
 
 def _totals(report: Mapping[str, Any], kept: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     labelled = sum(entry["pixels"] for entry in kept)
-    everything = report["pictures"].get("pixels")
+    everything = report["images"].get("pixels")
     dropped: Counter[str] = Counter()
     for entry in (*report["classes"], *report.get("names", ())):
         dropped.update(entry.get("dropped", {}))
@@ -109,10 +109,10 @@ def _class_row(
 
 def _warning(entry: Mapping[str, Any], report: Mapping[str, Any]) -> str:
     """What is thin about a class, in a few words; or nothing."""
-    images = entry["pictures"]
+    images = entry["images"]
     if not images["train"]:
         return "no training"
-    if not images["val"] and report["pictures"]["val"]:
+    if not images["val"] and report["images"]["val"]:
         return "no validation"
     return "few" if entry["is_thing"] and entry["kept"] < _FEW else ""
 

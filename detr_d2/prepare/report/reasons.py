@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from detr_d2.labels.rules.table import RULES
+
 _MEANINGS = {
     "left-out": "labels of a class that --classes or the list of categories leaves out",
     "void": "labels of a class that --classes makes void: their pixels belong to nobody",
@@ -34,8 +36,7 @@ _MEANINGS = {
     "id-range": "segments with an id that a PNG can't have",
     "image-unknown": "labels of images that their file doesn't list",
     "path-escape": "names of images that lead out of the export",
-    "picture-duplicate": "images listed twice, with different sizes",
-    "picture-merged": "images listed twice; their labels were put together",
+    "path-duplicate": "images listed twice; their labels were put together, unless their sizes differ",
     "png-missing": "panoptic PNGs that aren't there",
     "png-mode": "masks that aren't PNGs",
     "stuff-mask-missing": "images without a mask in the folder of --stuff masks; their rest is void",
@@ -43,12 +44,12 @@ _MEANINGS = {
     "exif-applied": "images turned upright as their EXIF tag says, as they were when they were labelled",
     "exif-refused": "images that were labelled unturned; saved so, without the EXIF tag",
     "exif-unsure": "images turned as their EXIF tag says; their size doesn't tell whether the labels fit",
-    "picture-mode": "images with a palette, transparency, inks or 16 bits; saved with 8 bits a channel",
-    "picture-frames": "files of several images; the first one was taken",
-    "picture-broken": "images that can't be read",
-    "picture-missing": "images that aren't there",
-    "picture-size": "images of another size than their labels",
-    "picture-large": "images beyond what Pillow takes for safe to open",
+    "image-mode": "images with a palette, transparency, inks or 16 bits; saved with 8 bits a channel",
+    "image-frames": "files of several images; the first one was taken",
+    "image-broken": "images that can't be read",
+    "image-missing": "images that aren't there",
+    "image-size": "images of another size than their labels",
+    "image-large": "images beyond what Pillow takes for safe to open",
     "labels-broken": "images whose labels, or whose stuff, can't be read",
     "no-segment": "images without a label, or with none left",
 }
@@ -65,4 +66,5 @@ SOURCES = {
 
 def meaning(code: str) -> str:
     """A code in words, or nothing where it says it all."""
-    return _MEANINGS.get(code, "")
+    rule = RULES.get(code)
+    return _MEANINGS.get(code) or (f"{rule.advice}; here: {rule.fixed}".replace("`", "") if rule else "")

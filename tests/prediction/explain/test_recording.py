@@ -147,7 +147,7 @@ def test_steps_have_the_shapes_that_the_published_model_has_for_this_batch(tiny_
     from detectron2.modeling import build_model
 
     names = tuple(Category(i + 1, f"class {i}", i % 2 == 0, (0, 0, 0)) for i in range(250))
-    register_entry(DatasetEntry("of_250_classes", "", "", "", "", categories=names, cure=""))
+    register_entry(DatasetEntry("of_250_classes", "", "", "", "", categories=names))
     cfg = copy.deepcopy(detr_d2.load_config("configs/detr_panoptic_R50.yaml"))
     cfg.merge_from_list(
         ["MODEL.WEIGHTS", "", "MODEL.DEVICE", "cpu", "DATASETS.TRAIN", (), "DATASETS.TEST", ("of_250_classes",)]

@@ -17,8 +17,8 @@ from typing import IO
 from detr_d2.errors import DatasetError, MissingFileError
 from detr_d2.files import SpecialFileError, open_regular
 
-from ..image_decoding import IMAGE_SUFFIXES
-from ..records import FileRef
+from .image_decoding import IMAGE_SUFFIXES
+from .records import FileRef
 
 #: More files than this are no export.
 MOST_FILES = 1_000_000
