@@ -48,7 +48,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Write a page with a dataset's images, their ground truth drawn, and what training makes of them."
     )
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
         "dataset", metavar="DATASET", help="a registered name, a register.yaml, a folder with one, or a COCO JSON"
     )

@@ -39,7 +39,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command and its arguments to ``parser``."""
     parser.description = "Name every fault of a dataset at once: file, image id, segment id, fault and fix."
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
         "dataset", metavar="DATASET", help="a register.yaml, a COCO JSON, a folder, zip or XML from CVAT, or a name"
     )
