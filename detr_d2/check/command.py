@@ -13,7 +13,8 @@ from tqdm import tqdm
 from detr_d2.arguments import whole_number
 from detr_d2.errors import DatasetError
 from detr_d2.files import refuse_replacing, refuse_special
-from detr_d2.labels.rules import RULES, Fault
+from detr_d2.labels.rules.rule import Fault
+from detr_d2.labels.rules.table import RULES
 from detr_d2.parallel import default_workers
 
 from .copying import CHANGES, fix_dataset, refuse_inside, refuse_taken
@@ -38,7 +39,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command and its arguments to ``parser``."""
     parser.description = "Name every fault of a dataset at once: file, image id, segment id, fault and fix."
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
         "dataset", metavar="DATASET", help="a register.yaml, a COCO JSON, a folder, zip or XML from CVAT, or a name"
     )
