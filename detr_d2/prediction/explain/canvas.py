@@ -69,6 +69,7 @@ def panels(
     Returns:
         The figure and ``count`` axes without ticks.
     """
+    is_thin = not 1 / _MOST_ASPECT <= aspect <= _MOST_ASPECT
     aspect = min(max(aspect, 1 / _MOST_ASPECT), _MOST_ASPECT)
     panel = width / columns
     columns = min(columns, count)
@@ -80,7 +81,8 @@ def panels(
     for axis in axes:
         axis.set_xticks([])
         axis.set_yticks([])
-        axis.set_box_aspect(aspect)
+        if not is_thin:
+            axis.set_box_aspect(aspect)
     for axis in axes[count:]:
         axis.set_axis_off()
     return figure, axes[:count]
