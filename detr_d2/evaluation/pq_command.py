@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from itertools import chain
 
-from detr_d2.arguments import whole_number
+from detr_d2.arguments import add_seed, whole_number
 from detr_d2.data.categories import Category
 from detr_d2.evaluation.bootstrap import Intervals, bootstrap_intervals
 from detr_d2.evaluation.file_quality import FileQuality, compare_files
@@ -53,9 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="95 %% intervals from N bootstrap resamples of the images",
     )
-    parser.add_argument(
-        "--seed", type=whole_number(0, 2**32 - 1), default=0, metavar="N", help="of the resamples (default: 0)"
-    )
+    add_seed(parser)
     parser.add_argument("--json", metavar="FILE", help="write all numbers there; - is the standard output")
     parser.add_argument("--csv", metavar="FILE", help="write a line for each class there")
     parser.add_argument(

@@ -196,7 +196,7 @@ def active_figure(explanation: Explanation) -> Drawn:
     boxes = explanation.recording.outputs["pred_boxes"][0].detach().cpu().numpy()
     x, y = boxes[:, 0] * image.shape[1], boxes[:, 1] * image.shape[0]
     active = {query.index: number for number, query in enumerate(explanation.queries)}
-    figure, (left, right) = panels(2, image.shape[0] / image.shape[1], 2, 13)
+    figure, (left, right) = panels(2, image.shape[0] / image.shape[1], 2, 13, 2)
     show(left, image, f"centres of all {len(scores)} boxes; {len(active)} are active")
     idle = np.array([index for index in range(len(scores)) if index not in active], dtype=int)
     left.scatter(x[idle], y[idle], s=26, facecolors="none", edgecolors="black", linewidths=2.4)
