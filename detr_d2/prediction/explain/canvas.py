@@ -28,6 +28,8 @@ DPI = 110
 _TITLE_SIZE, _TEXT_SIZE = 10, 9
 _WIDTH = 12.0
 _TITLE_INCHES = 0.34
+#: Very thin images get panels with empty room beside them, or a figure would have no end.
+_MOST_ASPECT = 3.0
 _OUTLINE = [withStroke(linewidth=2.5, foreground="black")]
 
 
@@ -67,6 +69,7 @@ def panels(
     Returns:
         The figure and ``count`` axes without ticks.
     """
+    aspect = min(max(aspect, 1 / _MOST_ASPECT), _MOST_ASPECT)
     panel = width / columns
     columns = min(columns, count)
     rows = math.ceil(count / columns)
