@@ -37,7 +37,7 @@ def build_page(predictor: Predictor, limits: Limits, examples: Sequence[Path] = 
         with gr.Row():
             with gr.Column(scale=1):
                 upload = gr.File(label="A photo", file_types=["image"], type="filepath", elem_id="upload")
-                score = gr.Slider(0.05, 1, own.score_threshold, step=0.01, label="least score", elem_id="score")
+                score = gr.Slider(0, 1, own.score_threshold, step=0.01, label="least score", elem_id="score")
                 overlap = gr.Slider(0, 1, own.overlap_threshold, step=0.01, label="least seen part of a mask")
                 area = gr.Slider(0, 5000, own.min_segment_area, step=1, label="least pixels of a segment")
                 names = [category.name for category in predictor.categories]
