@@ -77,7 +77,7 @@ EXTRAS_REQUIRE = {
     # panopticapi-lite, too, is needed for the tests; it asks for an old numpy, so 'make test' installs it by --no-deps.
     "test": [
         *("pytest>=7.4", "pytest-xdist>=3.5", "hypothesis>=6.80", "setuptools>=64", "wheel"),
-        *("transformers>=5,<6", "timm>=1,<2"),
+        *("transformers>=5,<6", "timm>=1,<2", "nbclient>=0.8", "ipykernel>=6"),
         *EXPORT,
         *CVAT,
         *VIDEO,

@@ -43,3 +43,34 @@ def add_opts(parser: argparse.ArgumentParser, meaning: str) -> None:
         metavar="KEY VALUE",
         help=f"{meaning}, as pairs; the last argument, as it takes all that follows",
     )
+
+
+def add_shown_images(parser: argparse.ArgumentParser, default: int, which: str) -> None:
+    """Adds ``--images N``, which says how many images a page shows."""
+    parser.add_argument(
+        *("--images", "--pictures"),
+        dest="images",
+        type=whole_number(0, 9_999_999),
+        default=default,
+        metavar="N",
+        help=f"how many {which}; 0 for none (default: %(default)s)",
+    )
+
+
+def add_resamples(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--resamples`` and ``--seed`` of bootstrap intervals."""
+    parser.add_argument(
+        "--resamples",
+        type=whole_number(0, 9_999_999),
+        default=1000,
+        metavar="N",
+        help="bootstrap resamples for the intervals (default: %(default)s)",
+    )
+    add_seed(parser)
+
+
+def add_seed(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--seed`` of bootstrap resamples."""
+    parser.add_argument(
+        "--seed", type=whole_number(0, 2**32 - 1), default=0, metavar="N", help="of the resamples (default: 0)"
+    )

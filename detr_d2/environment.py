@@ -62,7 +62,7 @@ def package_version(name: str) -> str | None:
         return None
 
 
-def dataset_folders(root: Path) -> list[str]:
+def _dataset_folders(root: Path) -> list[str]:
     """The names of the folders directly below ``root``, sorted; none if it isn't a folder."""
     if not root.is_dir():
         return []
@@ -109,4 +109,4 @@ def _describe_datasets() -> list[tuple[str, str]]:
     origin = "DETECTRON2_DATASETS" if setting else "the default; set DETECTRON2_DATASETS to change it"
     if not root.is_dir():
         return [("datasets", f"no folder {root.resolve()} ({origin})")]
-    return [("datasets", f"{root.resolve()} ({origin})"), ("  found", ", ".join(dataset_folders(root)) or "no folder")]
+    return [("datasets", f"{root.resolve()} ({origin})"), ("  found", ", ".join(_dataset_folders(root)) or "no folder")]

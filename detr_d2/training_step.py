@@ -69,7 +69,7 @@ def refuse_non_finite(losses: Mapping[str, Tensor], batched_inputs: Sequence[Map
     wrong = [f"{name} is {value}" for name, value in zip(losses, values) if not abs(value) < float("inf")]
     if wrong:
         more = f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
-        raise divergence(", ".join(wrong[:_SHOWN]) + more, batched_inputs)
+        raise _divergence(", ".join(wrong[:_SHOWN]) + more, batched_inputs)
 
 
 @contextmanager
@@ -86,10 +86,10 @@ def explaining_divergence(batched_inputs: Sequence[Mapping[str, Any]]) -> Iterat
         yield
     except FloatingPointError as error:
         what = "the predictions aren't finite, so that loss_ce, loss_bbox and loss_giou can't be computed"
-        raise divergence(what, batched_inputs) from error
+        raise _divergence(what, batched_inputs) from error
 
 
-def divergence(what: str, batched_inputs: Sequence[Mapping[str, Any]]) -> DivergenceError:
+def _divergence(what: str, batched_inputs: Sequence[Mapping[str, Any]]) -> DivergenceError:
     """The error to raise.
 
     Args:

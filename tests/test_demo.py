@@ -216,6 +216,26 @@ def test_demo_refuses_a_threshold_that_is_no_probability(
     assert "isn't a number between 0 and 1" in capsys.readouterr().err
 
 
+def test_demo_draws_a_video(
+    demo: ModuleType, monkeypatch: pytest.MonkeyPatch, trial: Trial, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    av = pytest.importorskip("av", reason="PyAV isn't installed: pip install 'detr_d2[video]'")
+    with av.open(str(tmp_path / "site.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 80, "yuv420p"
+        for _ in range(2):
+            frame = av.VideoFrame.from_image(Image.open(trial.pictures[0]))
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    words = ["--weights", trial.weights, "--video-input", str(tmp_path / "site.mp4"), "--output", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", ["demo.py", *words, "--opts", "MODEL.DEVICE", "cpu"])
+
+    assert run_command(demo.main) == 0
+
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["site.mp4"]
+    assert "2 frames drawn" in capsys.readouterr().out
+
+
 def test_demo_help_has_an_example(demo: ModuleType) -> None:
     assert "python demo.py --config-file" in demo.get_parser().format_help()
 

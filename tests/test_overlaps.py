@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detr_d2.evaluation.faults import MAX_OF_A_KIND, MAX_OF_A_PICTURE, MAX_SHOWN, Fault, faults_table, map_faults
+from detr_d2.evaluation.faults import MAX_OF_A_KIND, MAX_OF_AN_IMAGE, MAX_SHOWN, Fault, faults_table, map_faults
 from detr_d2.evaluation.overlaps import Overlaps, joint_histogram, segment_areas
 
 TYPES = (np.uint8, np.int32, np.int64, np.uint32)
@@ -65,28 +65,28 @@ def test_negative_ids_are_refused() -> None:
 
 
 def test_map_and_list_that_agree_have_no_fault() -> None:
-    assert map_faults("picture", [3, 1], {0: 5, 1: 2, 3: 1}, (2, 4), (2, 4)) == []
-    assert map_faults("picture", [1], {1: 8}, (2, 4), None) == []
+    assert map_faults("image", [3, 1], {0: 5, 1: 2, 3: 1}, (2, 4), (2, 4)) == []
+    assert map_faults("image", [1], {1: 8}, (2, 4), None) == []
 
 
-def test_every_contradiction_of_map_and_list_is_told() -> None:
-    faults = map_faults("picture", [0, 1, 1, 5], {0: 5, 1: 2, 3: 1}, (2, 4), (4, 2))
+def test_every_contradiction_of_map_and_list_is_said() -> None:
+    faults = map_faults("image", [0, 1, 1, 5], {0: 5, 1: 2, 3: 1}, (2, 4), (4, 2))
 
     assert [fault.fault for fault in faults] == [
-        "is 2 x 4 (height x width), but the JSON says 4 x 2",
-        "the JSON has a segment with id 0, which means void",
-        "segment 1 is 2 times in the JSON",
-        "segment 3 is in the PNG but not in the JSON",
-        "segment 5 is in the JSON but not in the PNG",
+        "is 4x2 pixels; the JSON says 2x4",
+        "a segment has id=0",
+        "2 segments have the id 1",
+        "has 1 pixels of the id 3, which the JSON doesn't list",
+        "has no pixel of the segment 5",
     ]
-    assert {fault.picture for fault in faults} == {"picture"} and all(fault.cure for fault in faults)
+    assert {fault.where for fault in faults} == {"image"} and all(fault.fix for fault in faults)
 
 
 def test_noise_gives_few_faults() -> None:
-    faults = map_faults("picture", [], dict.fromkeys(range(300_000), 1), (500, 600), None)
+    faults = map_faults("image", [], dict.fromkeys(range(300_000), 1), (500, 600), None)
 
-    assert len(faults) == MAX_OF_A_PICTURE + 1
-    assert faults[-1].fault == f"{299_999 - MAX_OF_A_PICTURE} more segments are in the PNG but not in the JSON"
+    assert len(faults) == MAX_OF_AN_IMAGE + 1
+    assert faults[-1].fault == f"and so it has {299_999 - MAX_OF_AN_IMAGE} more ids"
 
 
 def test_table_shows_some_faults_of_each_kind_and_counts_the_others() -> None:
@@ -98,7 +98,7 @@ def test_table_shows_some_faults_of_each_kind_and_counts_the_others() -> None:
     assert text.count("no prediction") == MAX_OF_A_KIND and text.count("is cut off") == 1
     assert f"... {5000 - MAX_OF_A_KIND} more faults; all 5001" in text
     assert "5000 x predict it" in text and "1 x export it again" in text
-    many_kinds = [Fault("picture", "fault", f"cure {i}") for i in range(1000)]
+    many_kinds = [Fault("image", "fault", f"fix {i}") for i in range(1000)]
     assert len(faults_table(many_kinds).splitlines()) <= 2 * MAX_SHOWN + 4
 
 

@@ -17,8 +17,8 @@ from detr_d2.errors import MissingFileError
 
 #: The import name of each distribution in setup.py whose two names differ.
 IMPORT_NAMES = {"pillow": "PIL", "pyyaml": "yaml"}
-#: Imported where they are installed, never required.
-OPTIONAL = {"panopticapi", "cv2"}
+#: Imported where they are installed, never required; the latter two are extras of setup.py.
+OPTIONAL = {"panopticapi", "cv2", "av", "cvat_sdk"}
 
 
 @pytest.fixture(scope="module")

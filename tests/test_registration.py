@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -181,7 +182,7 @@ def test_missing_image_is_named(name: str, yard: Path, pattern: str) -> None:
     lost = next(path for path in sorted(yard.glob(pattern)) if "train" in path.name)
     lost.unlink()
 
-    with pytest.raises(MissingFileError, match=rf"1 of the files .*{lost.name}"):
+    with pytest.raises(MissingFileError, match=rf"{lost.name} \(image id 1\): \w+-missing: isn't there"):
         DatasetCatalog.get(name)
 
 
@@ -220,25 +221,31 @@ def _drop(path: str) -> Callable[[Any], None]:
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (_set("categories.3.isthing", 2), r"categories\[3\] \(plant\) has isthing=2; allowed are 0 .* and 1"),
+        (
+            _set("categories.3.isthing", 2),
+            r"categories\[3\] \('plant'\) has isthing=2.*1 for a thing .* 0 for stuff",
+        ),
         (_set("categories.3.isthing", "yes"), r"isthing='yes'"),
-        (_drop("categories.3.isthing"), r"isthing=None"),
-        (_set("categories.3.id", "4"), r"categories\[3\] has id='4'"),
-        (_set("categories.3.id", 1), r"categories\[3\] has the id or name 1 of categories\[0\]"),
+        (_drop("categories.3.isthing"), r"has no isthing"),
+        (_set("categories.3.id", "4"), r"categories\[3\] \('plant'\) has id='4'"),
+        (_set("categories.3.id", 1), r"categories\[3\] .*has the id 1 of categories\[0\]"),
         (_set("categories.3.name", "sky"), r"'sky' of categories\[0\]"),
         (_set("categories.3.name", ""), r"name=''"),
-        (_set("categories", []), "no categories"),
+        (_set("categories", []), "'categories' is empty; .*nothing to learn"),
         (_drop("categories"), "'categories' is missing"),
         (_set("images", {}), "'images' is a object|'images' is an object"),
-        (_set("images.1.id", 1), r"images\[1\] has the id 1"),
+        (_set("images.1.id", 1), r"image id 1\).* images\[1\] has the id of an earlier image"),
         (_set("images.1.width", 0), r"images\[1\] has width=0"),
-        (_drop("images.1.height"), r"images\[1\] has height=None"),
+        (_drop("images.1.height"), r"images\[1\] has no height"),
         (_set("images.0.file_name", None), r"file_name=None"),
         (_set("annotations.1.image_id", 77), r"annotations\[1\] has image_id=77"),
-        (_set("annotations.1.image_id", 1), r"annotations\[1\] and annotations\[0\] are both of image id 1"),
-        (_set("annotations.0.segments_info.1.category_id", 99), r"segment \d+ has category_id=99"),
-        (_set("annotations.0.segments_info.1.id", 0), r"segment 0 has an id out of 1"),
-        (_set("annotations.0.segments_info.1.id", 256**3), r"has an id out of 1"),
+        (
+            _set("annotations.1.image_id", 1),
+            r"image id 1\).* annotations\[1\] .* has its annotation already",
+        ),
+        (_set("annotations.0.segments_info.1.category_id", 99), r"segment id \d+\).*\[1\] has category_id=99"),
+        (_set("annotations.0.segments_info.1.id", 0), r"segment id 0\).*has id=0.*ids from 1"),
+        (_set("annotations.0.segments_info.1.id", 256**3), r"has id=16777216.*ids from 1 to 16777215"),
         (_set("annotations.0.segments_info.1.id", "x"), r"id='x'"),
         (_set("annotations.0.segments_info.1.iscrowd", 3), r"iscrowd=3"),
         (_set("annotations.0.segments_info.1", 3), r"segments_info\[1\] is a number"),
@@ -263,7 +270,7 @@ def test_segment_listed_twice_is_named(name: str, yard: Path) -> None:
     change(yard / "panoptic_train.json", edit)
     register(name, **arguments(yard))
 
-    with pytest.raises(DatasetError, match=r"image id 1\): segment \d+ is listed twice"):
+    with pytest.raises(DatasetError, match=r"image id 1, segment id \d+\).*has the id of an earlier segment"):
         DatasetCatalog.get(name)
 
 
@@ -289,7 +296,7 @@ def test_broken_json_is_named(name: str, yard: Path, content: bytes, message: st
 def test_json_that_is_a_folder_is_named(name: str, yard: Path) -> None:
     register(name, **{**arguments(yard), "panoptic_json": yard / "images"})
 
-    with pytest.raises(DatasetError, match="images can't be read"):
+    with pytest.raises(DatasetError, match="images: json-broken: can't be read"):
         dataset_metadata(name)
 
 
@@ -363,11 +370,14 @@ def test_boxes_come_from_coco_instances_alone(name: str, shared_data: Path) -> N
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (_set("annotations.0.bbox", [1, 2, 3]), r"bbox=\[1, 2, 3\]; it must be"),
+        (_set("annotations.0.bbox", [1, 2, 3]), r"bbox=\[1, 2, 3\].*four finite numbers"),
         (_set("annotations.0.bbox", [1, 2, float("nan"), 3]), "nan"),
         (_set("annotations.0.image_id", 99), "image_id=99"),
         (_set("annotations.0.category_id", 1), "category_id=1"),
-        (_set("annotations.0.segmentation", {"size": [3, 4], "counts": "x"}), r"image's size \[80, 96\]"),
+        (
+            _set("annotations.0.segmentation", {"size": [3, 4], "counts": "x"}),
+            r"\[3, 4\]; its image is \[80, 96\]",
+        ),
     ],
 )
 def test_wrong_instance_is_named(name: str, yard: Path, edit: Callable[[Any], Any], message: str) -> None:
@@ -377,7 +387,7 @@ def test_wrong_instance_is_named(name: str, yard: Path, edit: Callable[[Any], An
     with pytest.raises(DatasetError, match=message) as caught:
         DatasetCatalog.get(name)
 
-    assert "instances_train.json: annotations[0]" in str(caught.value)
+    assert re.search(r"instances_train\.json .*: annotations\[0\]", str(caught.value))
 
 
 def test_boxes_without_area_are_left_out_and_empty_segmentations_keep_their_box(name: str, yard: Path) -> None:

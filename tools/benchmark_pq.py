@@ -31,7 +31,7 @@ from tqdm import tqdm
 from detr_d2.errors import ConfigError, run_command
 from detr_d2.evaluation.file_quality import compare_files
 from detr_d2.evaluation.ground_truth_maps import GroundTruthMaps
-from detr_d2.evaluation.panoptic_files import read_predictions, read_truth
+from detr_d2.evaluation.panoptic_files import read_ground_truth, read_predictions
 from detr_d2.evaluation.panoptic_quality import PanopticQuality
 
 OURS, THEIRS = "detr_d2", "panopticapi"
@@ -170,7 +170,7 @@ def implementations(pairs: list[Pair], folder: Path) -> Runs:
 
 def from_files(gt: Path, found: Path) -> list[float]:
     """What ``detr-d2 pq --workers 1`` computes, checks included."""
-    true, categories = read_truth(str(gt))
+    true, categories = read_ground_truth(str(gt))
     predictions = read_predictions(str(found), None, {category.id: i for i, category in enumerate(categories)})
     with contextlib.redirect_stderr(io.StringIO()):
         return _numbers(compare_files(true, predictions, NUM_CLASSES, workers=1).quality)

@@ -2,7 +2,8 @@
 """What tiles give on large photos of the yard: PQ by tiles and of the whole, made smaller; and things that seams cut.
 
 A thing is at a seam if it has pixels on both sides of it. It is cut if two segments of its class have a tenth of it
-each. Scenes are as the yard makes them: 4000x3000, whose few things fill tiles, and 4096x1024, a panorama.
+each. Scenes are as the yard makes them: 4000x3000, whose few things fill tiles; 4096x1024, a panorama; and nine scenes
+side by side, a large photo of small things.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from benchmarking.measure import machine, peak_above_now
+from benchmarking.measure import machine
 from benchmarking.report import deliver, get_parser, table, use_threads
 from tqdm import tqdm
 
@@ -23,48 +24,72 @@ from detr_d2.evaluation.panoptic_quality import PanopticQuality
 from detr_d2.evaluation.results import group_means
 from detr_d2.prediction import Prediction, Predictor
 from detr_d2.prediction.tiling import Grid, Segmented, stitch, tile_grid
-from detr_d2.yard import make_scene
+from detr_d2.yard import THINGS, make_scene
 
 EXAMPLES = """\
 example, after the quickstart:
   python tools/measure_tiling.py runs/quickstart/stage2/model_final.pth --write docs/predict.md
 """
-#: Width and height of scenes, and the tiles: side and overlap.
-CASES = [((4000, 3000), 1024, 256), ((4000, 3000), 2048, 512), ((4096, 1024), 1024, 256)]
+#: Width and height of photos, scenes along each side, and the tiles: side and overlap.
+CASES = [
+    ((4000, 3000), 1, 1024, 256),
+    ((4000, 3000), 1, 2048, 512),
+    ((3999, 3000), 3, 1024, 256),
+    ((4096, 1024), 1, 1024, 256),
+]
 _PART = 0.1
 
 
 def main() -> int:
     parser = get_parser(__doc__, EXAMPLES)
     parser.add_argument("model", metavar="CHECKPOINT", help="a panoptic model of the yard, such as the quickstart's")
-    parser.add_argument("--scenes", type=whole_number(1, 1000), default=10, metavar="N", help="(default: 10)")
+    parser.add_argument("--photos", type=whole_number(1, 1000), default=10, metavar="N", help="(default: 10)")
     args = parser.parse_args()
     use_threads(args.threads)
     predictor = Predictor(args.model, device="cpu")
 
-    rows = [measure(predictor, *case, args.scenes) for case in CASES]
-    title = f"{args.scenes} scenes each, {args.model}. {machine(args.threads)}."
+    rows = [measure(predictor, *case, args.photos) for case in CASES]
+    title = f"{args.photos} photos each, {args.model}. {machine(args.threads)}."
     deliver("tiling", f"{title}\n\n{table(rows)}", {"machine": machine(args.threads), "rows": rows}, args)
     return 0
 
 
-def measure(predictor: Predictor, size: tuple[int, int], tile: int, overlap: int, scenes: int) -> dict[str, Any]:
-    """The row of one size of scenes and tiles."""
+def photo(index: int, size: tuple[int, int], side: int) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """A photo (H, W, 3) of ``side`` times ``side`` scenes, its map of ids (H, W) from 1 on, and their categories."""
+    width, height = size[0] // side, size[1] // side
+    scenes = [make_scene(index * side * side + number, "val", 0, width, height) for number in range(side * side)]
+    names: list[str] = []
+    first: dict[str, int] = {}
+    maps = []
+    for scene in scenes:
+        ids = []
+        for name in scene.names:
+            if name in THINGS or name not in first:
+                names.append(name)
+            first.setdefault(name, len(names))
+            ids.append(len(names) if name in THINGS else first[name])
+        maps.append(np.array(ids, np.int32)[scene.segments])
+    rows = [slice(row * side, (row + 1) * side) for row in range(side)]
+    image = np.vstack([np.hstack([scene.image for scene in scenes[row]]) for row in rows])
+    return image, np.vstack([np.hstack(maps[row]) for row in rows]), names
+
+
+def measure(
+    predictor: Predictor, size: tuple[int, int], side: int, tile: int, overlap: int, photos: int
+) -> dict[str, Any]:
+    """The row of one size of photos and tiles."""
     labels = {category.name: index for index, category in enumerate(predictor.categories)}
     ids_of = {category.id: index for index, category in enumerate(predictor.categories)}
     is_thing = [category.is_thing for category in predictor.categories]
     whole, tiled = (PanopticQuality(len(labels), keep_images=False) for _ in range(2))
     at_seams = apart = cut = 0
-    megabytes = []
-    for index in tqdm(range(scenes), f"{size[0]}x{size[1]} by {tile}", unit="scene", disable=None):
-        scene = make_scene(index, "val", 0, *size)
-        true = [{"id": number + 1, "category_id": labels[name]} for number, name in enumerate(scene.names)]
-        true_ids = scene.segments.astype(np.int32) + 1
+    for index in tqdm(range(photos), f"{size[0]}x{size[1]} by {tile}", unit="photo", disable=None):
+        image, true_ids, names = photo(index, size, side)
+        true = [{"id": number, "category_id": labels[name]} for number, name in enumerate(names, 1)]
         true = [one for one in true if (true_ids == one["id"]).any()]
         grid = tile_grid(size[::-1], tile, overlap)
-        results = list(_results(predictor, grid, scene.image))
-        megabytes.append(peak_above_now(lambda: stitch(grid, results)))  # noqa: B023  called at once
-        for quality, (ids, segments) in ((whole, _of(predictor(scene.image))), (tiled, stitch(grid, results))):
+        results = list(_results(predictor, grid, image))
+        for quality, (ids, segments) in ((whole, _of(predictor(image))), (tiled, stitch(grid, results))):
             predicted = [{**one, "category_id": ids_of[one["category_id"]]} for one in segments]
             quality.add(compare_maps(true_ids, true, ids, predicted, len(labels)).counts().values())
         seen = [one for one in true if is_thing[one["category_id"]] and is_at_seam(true_ids == one["id"], grid)]
@@ -74,11 +99,16 @@ def measure(predictor: Predictor, size: tuple[int, int], tile: int, overlap: int
             predicted = [{**one, "category_id": ids_of[one["category_id"]]} for one in segments]
             found = sum(is_cut(true_ids == one["id"], one["category_id"], ids, predicted) for one in seen)
             cut, apart = (cut + found, apart) if min_iou is None else (cut, apart + found)
-    row: dict[str, Any] = {"scenes": f"{size[0]}x{size[1]}", "tile": tile, "overlap": overlap}
+    row: dict[str, Any] = {
+        "photo": f"{size[0]}x{size[1]}",
+        "scenes in it": side * side,
+        "tile": tile,
+        "overlap": overlap,
+    }
     for name, quality in (("whole", whole), ("tiled", tiled)):
         row |= {f"PQ {name}, {group}": 100 * one.pq for group, one in group_means(quality, is_thing).items()}
     row |= {"things at seams": at_seams, "cut, not joined, %": 100 * apart / max(at_seams, 1)}
-    return row | {"cut, joined, %": 100 * cut / max(at_seams, 1), "stitching, MiB": max(megabytes)}
+    return row | {"cut, joined, %": 100 * cut / max(at_seams, 1)}
 
 
 def _of(prediction: Prediction) -> Segmented:

@@ -22,7 +22,7 @@ from detr_d2.data import categories_of, register, register_from_config
 from detr_d2.data.registration import dataset_files, image_files
 from detr_d2.errors import DatasetError, UserError
 from detr_d2.files import check_outputs, numbered_names
-from detr_d2.labels.json_reading import read_json
+from detr_d2.labels.rules.json_files import read_json
 from detr_d2.pages import write_page
 
 from detectron2.config import CfgNode
@@ -48,7 +48,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Write a page with a dataset's images, their ground truth drawn, and what training makes of them."
     )
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
         "dataset", metavar="DATASET", help="a registered name, a register.yaml, a folder with one, or a COCO JSON"
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from detr_d2.labels.rules import RULES, Fault, Rule
+from detr_d2.labels.rules.rule import Fault, Rule
+from detr_d2.labels.rules.table import RULES
 
 from .dataset import dataset_faults
 from .sources import Source, Sources, find_sources

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from detr_d2.config import check_values
 from detr_d2.errors import DatasetError
-from detr_d2.labels.rules import Fault
 from detr_d2.parallel import default_workers
 
 from detectron2.config import CfgNode
@@ -53,13 +52,13 @@ def _warnings(findings: Findings) -> Iterator[str]:
         if found.code not in named:
             named.add(found.code)
             more = findings.counts[found.code] - 1
-            yield _line(found) + (f" ({more} more of this kind)" if more else "")
+            yield found.line() + (f" ({more} more of this kind)" if more else "")
 
 
 def _message(findings: Findings, names: list[str], mode: str) -> str:
     """The first faults, a line each, and how to see the others."""
     first = [found for found in findings.first() if found.severity == "error"]
-    lines = [f"{_line(found)} Fix: {found.fix}." for found in first[:_SHOWN]]
+    lines = [f"{found.line()} Fix: {found.fix}." for found in first[:_SHOWN]]
     more = findings.errors - len(lines)
     if more:
         lines.append(f"... and {more} more")
@@ -69,9 +68,3 @@ def _message(findings: Findings, names: list[str], mode: str) -> str:
         + "\n'detr-d2 check' with the JSON or the register.yaml shows all of them; "
         f"DATASETS.CHECK off trains nevertheless (it is {mode})."
     )
-
-
-def _line(found: Fault) -> str:
-    ids = (("image id", found.image_id), ("segment id", found.segment_id))
-    named = ", ".join(f"{word} {value}" for word, value in ids if value is not None)
-    return f"{found.file}{' (' + named + ')' if named else ''}: {found.code}: {found.message}"

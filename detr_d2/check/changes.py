@@ -6,8 +6,8 @@ import csv
 from collections.abc import Iterable, Iterator
 from typing import Any, TextIO
 
-from detr_d2.labels.rules import RULES, Change
-from detr_d2.labels.rules.rule import Action
+from detr_d2.labels.rules.rule import Action, Change
+from detr_d2.labels.rules.table import RULES
 from detr_d2.labels.values import shown
 
 from .report import Column, plain_path, text_table

@@ -13,10 +13,10 @@ from tqdm import tqdm
 from detr_d2.arguments import whole_number
 from detr_d2.errors import DatasetError
 from detr_d2.files import refuse_replacing, refuse_special
-from detr_d2.labels.rules import RULES, Fault
+from detr_d2.labels.rules.rule import Fault
+from detr_d2.labels.rules.table import RULES
 from detr_d2.parallel import default_workers
 
-from .copying import CHANGES, fix_dataset, refuse_inside, refuse_taken
 from .dataset import dataset_faults
 from .report import Findings, JsonReport, collect, write_report
 from .sources import Sources, files_read, find_sources, folders_read, refuse_exports
@@ -38,7 +38,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command and its arguments to ``parser``."""
     parser.description = "Name every fault of a dataset at once: file, image id, segment id, fault and fix."
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument(
         "dataset", metavar="DATASET", help="a register.yaml, a COCO JSON, a folder, zip or XML from CVAT, or a name"
     )
@@ -79,6 +78,8 @@ def run(args: argparse.Namespace) -> int:
             raise DatasetError(f"{args.json} can't be written: its folder isn't there. Name another file for --json.")
         refuse_replacing(args.json, files_read(dataset, args.dataset, args.json), "--json")
     if args.fix:
+        from .copying import refuse_inside, refuse_taken  # and all that writes, only where something is written
+
         refuse_exports(dataset, args.dataset)
         refuse_taken(args.fix)
         refuse_inside(args.fix, folders_read(dataset, args.dataset), args.json)
@@ -115,6 +116,8 @@ def _print(findings: Findings, files: int, args: argparse.Namespace) -> None:
 
 def _fix(dataset: Sources, before: Findings, args: argparse.Namespace) -> int:
     """Write the repaired copy and say what was changed."""
+    from .copying import CHANGES, fix_dataset
+
     # What a folder or a register.yaml names keeps its place; files that were given one by one get the usual ones.
     is_single = args.images or args.panoptic or args.dataset.lower().endswith(".json")
     root = None if is_single else _root(args.dataset)

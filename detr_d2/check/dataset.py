@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from detr_d2.data.registration import entry_of
-from detr_d2.labels.readers.discovery import folder_of_export
 from detr_d2.labels.rules.document import Document, walk_document
 from detr_d2.labels.rules.image import ImageTask, walk_image
 from detr_d2.labels.rules.images import ListedImage
@@ -20,7 +19,6 @@ from detr_d2.labels.similar_names import is_text
 from detr_d2.labels.values import shown
 from detr_d2.parallel import in_processes
 
-from .exports import check_export, look_at_export_image
 from .merging import Merging
 from .sources import Source, Sources
 
@@ -109,6 +107,8 @@ def _faults_of_files(dataset: Sources, check: _Check) -> Iterator[Fault]:
 
 def _name_rules(source: Source) -> Iterator[Finding]:
     """An export that was found by its folder is called by it once exports are merged."""
+    from detr_d2.labels.readers.discovery import folder_of_export  # and all readers; a register.yaml needs none
+
     found = folder_of_export(Path(source.json_file)).name if source.export is None else source.export.name
     if not source.is_meant and not is_text(found):
         message = f"is of the export {shown(found)}, whose name isn't UTF-8; rename its folder or zip."
@@ -120,6 +120,8 @@ def _export_faults(source: Source, check: _Check) -> Iterator[Fault]:
     if source.export is None:
         yield Place(source.json_file).found(EXPORT_BROKEN, source.refused).fault()
         return
+    from .exports import check_export, look_at_export_image
+
     checked = check_export(source.export)
     yield from checked.faults
     check.count(len(checked.tasks), checked.labelled)

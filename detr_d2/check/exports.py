@@ -12,7 +12,6 @@ from detr_d2.labels.readers import shape_mask
 from detr_d2.labels.readers.building import PackedLabels
 from detr_d2.labels.readers.discovery import Found, read_found
 from detr_d2.labels.records import ImageRecord, Label, Note, Polygons
-from detr_d2.labels.rules import RULES
 from detr_d2.labels.rules.categories import Categories
 from detr_d2.labels.rules.image import ImageTask, walk_image
 from detr_d2.labels.rules.images import IMAGE_UNLABELLED, ListedImage
@@ -20,6 +19,7 @@ from detr_d2.labels.rules.json_files import EXPORT_BROKEN, JSON_OTHER
 from detr_d2.labels.rules.masks import MASK_EMPTY, RLE_UNCOMPRESSED, mask_rules
 from detr_d2.labels.rules.names import IMAGE_MISSING, FileNames
 from detr_d2.labels.rules.rule import Fault, Finding, Listing, Place, faults
+from detr_d2.labels.rules.table import RULES
 from detr_d2.labels.run_lengths import run_lengths
 
 #: What the readers call it, where the checks have another word, or none as it is no fault.

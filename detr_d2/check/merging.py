@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from detr_d2.labels.rules.categories import CATEGORY_NAME_ALIKE, normalised_name
+from detr_d2.labels.class_names import normal_name
+from detr_d2.labels.rules.categories import CATEGORY_NAME_ALIKE
 from detr_d2.labels.rules.ids import ID_SHARED
 from detr_d2.labels.rules.json_files import objects_of
 from detr_d2.labels.rules.names import PATH_COLLISION
@@ -42,7 +43,7 @@ class Merging:
         for _, entry in numbered(objects_of(content, "categories")):
             name = entry.get("name")
             if isinstance(name, str):
-                first = self._classes.setdefault(normalised_name(name), name)
+                first = self._classes.setdefault(normal_name(name), name)
                 if first != name:
                     message = f"{shown(name)} is called {shown(first)} elsewhere."
                     yield Place(file).found(CATEGORY_NAME_ALIKE, message)

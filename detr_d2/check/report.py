@@ -13,7 +13,8 @@ from typing import Any, BinaryIO, NamedTuple, TextIO
 from tabulate import tabulate
 
 from detr_d2.files import write_whole
-from detr_d2.labels.rules import RULES, Fault
+from detr_d2.labels.rules.rule import Fault
+from detr_d2.labels.rules.table import RULES
 from detr_d2.labels.values import shown
 
 #: Characters of a table where there is no terminal to ask, and at least.

@@ -6,6 +6,7 @@ import os
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from detr_d2.data.registration import dataset_names, entry_of
 from detr_d2.data.registration_config import register_file
@@ -13,7 +14,9 @@ from detr_d2.errors import DatasetError, MissingFileError
 from detr_d2.files import refuse_special
 from detr_d2.labels.file_places import is_folder
 from detr_d2.labels.image_decoding import IMAGE_SUFFIXES
-from detr_d2.labels.readers.discovery import Found, Refused, find_exports
+
+if TYPE_CHECKING:  # with all readers, which only exports need
+    from detr_d2.labels.readers.discovery import Found, Refused
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def find_sources(dataset: str, images: str | None = None, panoptic_root: str | N
     elif path.suffix.lower() in (".yaml", ".yml") and path.is_file():
         found = _of_names(register_file(os.path.abspath(path), dataset))
     elif path.is_file() and path.suffix.lower() in (".zip", ".xml", ".txt"):
-        found = _of_exports(find_exports(path))
+        found = _of_exports(_exports_in(path))
     elif path.is_file() or path.suffix.lower() == ".json":
         found = Sources((_of_json(path, images, panoptic_root),))
     elif entry_of(dataset):
@@ -182,14 +185,22 @@ def _not_among(jsons: Sequence[Path], folder: Path) -> list[Found | Refused]:
     JSONs that lie in the folder itself, or beside those that are known, are left to the caller.
     """
     try:
-        found = find_exports(folder)
+        found = _exports_in(folder)
     except DatasetError:
         return []  # it holds none
     known = {folder, *(path.parent for path in jsons)}
     return [one for one in found if _is_another(one, known, jsons)]
 
 
+def _exports_in(path: Path) -> list[Found | Refused]:
+    from detr_d2.labels.readers.discovery import find_exports
+
+    return find_exports(path)
+
+
 def _is_another(one: Found | Refused, folders: Collection[Path], jsons: Sequence[Path]) -> bool:
+    from detr_d2.labels.readers.discovery import Refused
+
     if isinstance(one, Refused):
         return one.path not in jsons
     return not _is_json(one) or _path_of(one).parent not in folders
@@ -205,6 +216,8 @@ def _is_json(found: Found) -> bool:
 
 def _of_exports(found: Sequence[Found | Refused]) -> Sources:
     """Zips, XMLs and masks; a COCO JSON in a zip is checked as one in a folder is."""
+    from detr_d2.labels.readers.discovery import Refused
+
     sources = []
     for one in found:
         if isinstance(one, Refused):

@@ -35,7 +35,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command and its arguments to ``parser``."""
     parser.description = "Write weights of another program as a checkpoint of this project."
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("input", metavar="IN", help="a file, a folder of Hugging Face, an address or a short name")
     parser.add_argument("output", metavar="OUT", help="the checkpoint to write, such as detr.pth")
     parser.add_argument("--force", action="store_true", help="replace OUT if it is there")

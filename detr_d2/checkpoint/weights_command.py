@@ -27,7 +27,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command and its arguments to ``parser``."""
     parser.description = "Say what a file of weights is: origin, network, classes, and the images it expects."
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("file", metavar="FILE", help="a file, a folder of Hugging Face, an address or a short name")
     parser.add_argument("--json", action="store_true", help="write JSON, with the names of all classes")
 

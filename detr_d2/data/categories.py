@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from detr_d2.labels.class_names import normal_name
+
 from .coco_categories import COCO_STUFF, COCO_THINGS
 from .construction_categories import CONSTRUCTION_STUFF, CONSTRUCTION_THINGS
 
@@ -93,11 +95,9 @@ def distinct_colors(count: int) -> tuple[tuple[int, int, int], ...]:
 
 @cache
 def known_things() -> Mapping[str, int]:
-    """1 or 0, a thing or stuff, of the categories of COCO and of construction, by their plain names."""
-    from detr_d2.labels.rules.categories import normalised_name  # with all rules, which few need
-
+    """1 or 0, a thing or stuff, of the categories of COCO and of construction, by their normal names."""
     known = (*coco_categories(), *construction_categories())
-    return {normalised_name(category.name): int(category.is_thing) for category in known}
+    return {normal_name(category.name): int(category.is_thing) for category in known}
 
 
 def _parse(table: str, is_thing: bool) -> tuple[Category, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from detr_d2.labels.json_reading import read_json
+from detr_d2.labels.rules.json_files import read_json
 
 from detectron2.data import Metadata, MetadataCatalog
 

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from detr_d2.labels.json_reading import read_json
+from detr_d2.labels.json_reading import without_collector
+from detr_d2.labels.rules.json_files import read_json
 
 from ..errors import DatasetError, MissingFileError
 from .categories import Category, contiguous_order
@@ -169,6 +170,11 @@ def read_dataset(entry: DatasetEntry, box_mode: int = 1) -> tuple[list[DatasetDi
     Raises:
         MissingFileError, DatasetError: files aren't there, or make no sense.
     """
+    with without_collector():
+        return _read_dataset(entry, box_mode)
+
+
+def _read_dataset(entry: DatasetEntry, box_mode: int) -> tuple[list[DatasetDict], list[Category]]:
     path = entry.panoptic_json or entry.instances_json
     content = _read(entry, path)
     ordered = contiguous_order(_categories(entry, content, path))

@@ -16,14 +16,12 @@ import numpy as np
 import pycocotools.mask as mask_coding
 
 from detr_d2.data import Category, read_panoptic_png
-from detr_d2.evaluation.evaluation_folder import is_number
+from detr_d2.data.coco_json import read_categories
 from detr_d2.files import open_regular, write_text, write_whole
-from detr_d2.labels.json_reading import list_of, read_json, text, whole_number
+from detr_d2.labels.rules.json_files import list_of, read_json
+from detr_d2.labels.values import is_number
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
-
-#: Larger boxes and areas are no image's.
-_MOST = 1e12
 
 
 def things_as_coco(
@@ -90,8 +88,7 @@ def register_box_metadata(dataset_name: str, categories: Iterable[Category], jso
     Returns:
         The name under which it is in the ``MetadataCatalog``.
     """
-    kinds = list_of(read_json(json_file), "categories", json_file)
-    names = {whole_number(entry, "id", json_file): text(entry, "name", json_file) for entry in kinds}
+    names = {category.id: category.name for category in read_categories(read_json(json_file), json_file, True)}
     name = f"{dataset_name}/boxes"
     MetadataCatalog.pop(name, None)
     MetadataCatalog.get(name).set(
@@ -121,7 +118,7 @@ def _has_box(segment: Mapping[str, Any]) -> bool:
     """Whether the file says a box and an area, and they are numbers."""
     box = segment.get("bbox")
     values = [*box, segment.get("area")] if isinstance(box, list) else []
-    return len(values) == 5 and all(is_number(value, -_MOST, _MOST) for value in values)
+    return len(values) == 5 and all(map(is_number, values))
 
 
 def _box_of(mask: np.ndarray) -> tuple[float, float, float, float]:

@@ -18,7 +18,7 @@ from detr_d2.evaluation.faults import Fault, faults_table, map_faults
 from detr_d2.evaluation.ground_truth import count_stale_areas
 from detr_d2.evaluation.matching import ComparedImage, Count
 from detr_d2.evaluation.overlaps import Overlaps, segment_areas
-from detr_d2.evaluation.panoptic_files import PanopticFile, PictureEntry
+from detr_d2.evaluation.panoptic_files import ImageEntry, PanopticFile
 from detr_d2.evaluation.panoptic_quality import PanopticQuality
 from detr_d2.progress import progress
 from detr_d2.wording import counted
@@ -86,8 +86,8 @@ def compare_files(
     result.unannotated = len(gt.sizes.keys() - gt.listed.keys())
     if not (allow_missing or subset):
         result.faults += [Fault(f"prediction, image id {i}", "there is none", FIX_MISSING) for i in missing]
-    chosen = [i for i in gt.pictures if i in predictions.listed or not subset]
-    jobs = ((i, gt.pictures[i], predictions.pictures.get(i), gt.sizes.get(i)) for i in chosen)
+    chosen = [i for i in gt.images if i in predictions.listed or not subset]
+    jobs = ((i, gt.images[i], predictions.images.get(i), gt.sizes.get(i)) for i in chosen)
     with contextlib.closing(_each(jobs, workers)) as results:
         for found in progress(results, len(chosen), "image"):
             result.faults += found.faults
@@ -101,7 +101,7 @@ def compare_files(
     return result
 
 
-def compare_image(job: tuple[Any, PictureEntry, PictureEntry | None, tuple[int, int] | None]) -> ImageResult:
+def compare_image(job: tuple[Any, ImageEntry, ImageEntry | None, tuple[int, int] | None]) -> ImageResult:
     """Read and compare one image: image id, ground truth, prediction (None counts as empty), height and width."""
     image_id, true, predicted, size = job
     gt_name, predicted_name = f"ground truth, image id {image_id}", f"prediction, image id {image_id}"
@@ -132,7 +132,7 @@ def compare_image(job: tuple[Any, PictureEntry, PictureEntry | None, tuple[int, 
     return ImageResult(counts, faults, stale)
 
 
-def _read(where: str, entry: PictureEntry) -> tuple[np.ndarray | None, list[Fault]]:
+def _read(where: str, entry: ImageEntry) -> tuple[np.ndarray | None, list[Fault]]:
     """A map, or what is wrong with its file."""
     try:
         return read_panoptic_png(entry.png), []

@@ -1,4 +1,4 @@
-"""What is wrong with the true panoptic maps of a registered dataset."""
+"""What is wrong with the panoptic maps of a registered dataset's ground truth."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def find_faults(record: Mapping[str, Any], areas: Mapping[int, int], shape: tupl
     place = f"{record['pan_seg_file_name']} (image id {record['image_id']})"
     listed = [segment["id"] for segment in record["segments_info"]]
     faults = map_faults(place, listed, areas, shape, (record["height"], record["width"]))
-    return [f"{fault.picture}: {fault.fault}" for fault in faults]
+    return [f"{fault.where}: {fault.fault}" for fault in faults]
 
 
 def count_stale_areas(segments: Sequence[Mapping[str, Any]], areas: Mapping[int, int]) -> int:

@@ -8,11 +8,11 @@ import sys
 from collections.abc import Sequence
 from itertools import chain
 
-from detr_d2.arguments import whole_number
+from detr_d2.arguments import add_seed, whole_number
 from detr_d2.data.categories import Category
 from detr_d2.evaluation.bootstrap import Intervals, bootstrap_intervals
 from detr_d2.evaluation.file_quality import FileQuality, compare_files
-from detr_d2.evaluation.panoptic_files import PanopticFile, read_predictions, read_truth
+from detr_d2.evaluation.panoptic_files import PanopticFile, read_ground_truth, read_predictions
 from detr_d2.evaluation.results import (
     class_table,
     group_labels,
@@ -39,7 +39,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command and its arguments to ``parser``."""
     parser.description = "Panoptic quality (PQ, SQ, RQ for All, Things, Stuff) of predictions of any system."
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--gt", required=True, metavar="FILE", help="the ground truth's panoptic JSON")
     parser.add_argument("--pred", required=True, metavar="FILE", help="the predictions' panoptic JSON")
     parser.add_argument("--gt-folder", metavar="DIR", help="the ground truth's PNGs (default: FILE without .json)")
@@ -54,9 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="95 %% intervals from N bootstrap resamples of the images",
     )
-    parser.add_argument(
-        "--seed", type=whole_number(0, 2**32 - 1), default=0, metavar="N", help="of the resamples (default: 0)"
-    )
+    add_seed(parser)
     parser.add_argument("--json", metavar="FILE", help="write all numbers there; - is the standard output")
     parser.add_argument("--csv", metavar="FILE", help="write a line for each class there")
     parser.add_argument(
@@ -66,11 +63,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compare the files, print the tables, write what is asked for."""
-    gt, categories = read_truth(args.gt, args.gt_folder)
+    gt, categories = read_ground_truth(args.gt, args.gt_folder)
     labels = {category.id: label for label, category in enumerate(categories)}
     predictions = read_predictions(args.pred, args.pred_folder, labels)
     outputs = {"--json": None if args.json == "-" else args.json, "--csv": args.csv}
-    pngs = (entry.png for file in (gt, predictions) for entry in file.pictures.values())
+    pngs = (entry.png for file in (gt, predictions) for entry in file.images.values())
     check_outputs(outputs, chain((args.gt, args.pred), pngs))
     found = compare_files(gt, predictions, len(categories), args.allow_missing, args.subset, args.workers)
     intervals = None

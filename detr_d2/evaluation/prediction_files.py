@@ -32,14 +32,14 @@ class PredictionWriter:
     Args:
         folder: where to; its folder ``panoptic_predictions`` is replaced.
         categories: of the dataset, by contiguous class.
-        pictures: all of the dataset's dicts.
+        records: all of the dataset's dicts.
     """
 
-    def __init__(self, folder: str, categories: Sequence[Category], pictures: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(self, folder: str, categories: Sequence[Category], records: Sequence[Mapping[str, Any]]) -> None:
         self._path = Path(folder) / PREDICTIONS_FILE
         self._partial = self._path.with_name(f".{self._path.stem}.partial")
         self._categories, self._entries = categories, LineSpool()
-        self._names = _png_names(pictures)
+        self._names = _png_names(records)
         if comm.is_main_process():
             shutil.rmtree(self._partial, ignore_errors=True)
             # An evaluation that fails, or is stopped, leaves no half of its predictions.
@@ -47,9 +47,9 @@ class PredictionWriter:
         comm.synchronize()
         self._partial.mkdir(parents=True, exist_ok=True)
 
-    def add(self, picture: Mapping[str, Any], ids: np.ndarray, segments: Sequence[Mapping[str, Any]]) -> None:
+    def add(self, record: Mapping[str, Any], ids: np.ndarray, segments: Sequence[Mapping[str, Any]]) -> None:
         """Write the PNG of an image's predicted map (H, W), whose segments have contiguous "category_id"."""
-        name = self._names[picture["image_id"]]
+        name = self._names[record["image_id"]]
         colors = np.ascontiguousarray(ids.astype("<u4")[:, :, None].view(np.uint8)[:, :, :3])
         image_file = Image.fromarray(colors)
         write_whole(self._partial / name, lambda file: image_file.save(file, "PNG", compress_level=3))
@@ -64,9 +64,9 @@ class PredictionWriter:
             }
             for s, area, box in zip(segments, found.areas, boxes, strict=True)
         ]
-        image = {"id": picture["image_id"], "file_name": os.path.basename(picture["file_name"])}
-        image |= {"height": picture["height"], "width": picture["width"]}
-        annotation = {"image_id": picture["image_id"], "file_name": name, "segments_info": entries}
+        image = {"id": record["image_id"], "file_name": os.path.basename(record["file_name"])}
+        image |= {"height": record["height"], "width": record["width"]}
+        annotation = {"image_id": record["image_id"], "file_name": name, "segments_info": entries}
         self._entries.add(json.dumps([image, annotation], allow_nan=False).encode() + b"\n")
 
     def write(self) -> None:
@@ -97,9 +97,9 @@ def _dump(content: Mapping[str, Any], file: BinaryIO) -> None:
     file.write(json.dumps(content, allow_nan=False, separators=(",", ":")).encode())
 
 
-def _png_names(pictures: Sequence[Mapping[str, Any]]) -> dict[Any, str]:
+def _png_names(records: Sequence[Mapping[str, Any]]) -> dict[Any, str]:
     """By image id the name of the ground truth's PNG, numbered where several have the same."""
-    bases = {p["image_id"]: Path(p["pan_seg_file_name"]).stem for p in pictures}
+    bases = {p["image_id"]: Path(p["pan_seg_file_name"]).stem for p in records}
     times = Counter(bases.values())
     return {
         image_id: f"{base}.png" if times[base] == 1 else f"{row:06d}_{base}.png"

@@ -2,8 +2,7 @@
 
 Names are the same where their normal names are, whatever their capitals, spaces and dashes: ``Dump truck - (10t)`` is
 ``dump_truck_10t``. Where a list of classes is given and lacks that, what stands in brackets is left out:
-:func:`find_name` finds ``dump_truck`` in it. What ``check --fix`` renames has a rule of its own still,
-:func:`detr_d2.labels.rules.categories.normalised_name`, which always leaves brackets out.
+:func:`find_name` finds ``dump_truck`` in it.
 """
 
 from __future__ import annotations
@@ -11,12 +10,14 @@ from __future__ import annotations
 import difflib
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 _BRACKETS = re.compile(r"\([^()]*\)|\[[^\[\]]*\]|\{[^{}]*\}")
 #: More classes than this aren't compared pair by pair.
 MOST_COMPARED = 500
 _NEAR = 0.84
+Known = TypeVar("Known")
 
 
 def normal_name(name: str) -> str:
@@ -33,14 +34,15 @@ def _bare_name(name: str) -> str:
     return normal_name(bare)
 
 
-def find_name(raw: str, known: dict[str, str]) -> str | None:
-    """The known name that ``raw`` stands for, or None.
+def find_name(raw: str, known: Mapping[str, Known]) -> Known | None:
+    """What is known by the name that ``raw`` stands for, such as the name itself; or None.
 
     Args:
         raw: as an export, a model or a file has it.
-        known: names by their normal names.
+        known: by normal names.
     """
-    return known.get(normal_name(raw)) or known.get(_bare_name(raw))
+    normal = normal_name(raw)
+    return known[normal] if normal in known else known.get(_bare_name(raw))
 
 
 def spelling(raws: Sequence[str]) -> str:

@@ -1,40 +1,108 @@
-"""JSON files written by others: read, and each field checked, with file and entry named where it is wrong."""
+"""JSON files written by others: read whole or not at all, as far as memory allows, with all that is odd in their text.
+
+UTF-16 has two halves for some characters; JSON can write one alone, and UTF-8 has none.
+"""
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import os
-from typing import IO, Any
+import re
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import IO, Any, NamedTuple
 
-from detr_d2.errors import DatasetError, MissingFileError
+from detr_d2.errors import DatasetError
 from detr_d2.files import open_regular
 
+#: So many places of halves are named.
+_NAMED = 3
+_HALF = re.compile("[\ud800-\udfff]")
+#: Texts that have checks of their own.
+_CHECKED = re.compile(r"(images|annotations)\[\d+\]\.file_name|categories\[\d+\]\.name")
+#: An escaped half, and in a group the other one behind it; not exact, as a backslash may be escaped itself.
+_ESCAPED = re.compile(r"\\u[dD](?:[89abAB]..(\\u[dD][c-fC-F])?|[c-fC-F])")
+#: What opens a file to be read from its beginning.
+Opener = Callable[[], AbstractContextManager[IO[bytes]]]
 
-def read_json(path: str, advice: str = "") -> dict[str, Any]:
-    """The content of a COCO JSON file.
+
+class UnreadableJson(Exception):
+    """A file holds no object of JSON; ``args`` are the code of the rule that it breaks, and a sentence's end."""
+
+
+class Halves(NamedTuple):
+    """Texts with halves of characters.
 
     Args:
-        path: of the file.
-        advice: what to do where it is missing.
+        texts: how many there are, keys included.
+        places: of the first ones, such as ``categories[3].name``.
+    """
+
+    texts: int = 0
+    places: tuple[str, ...] = ()
+
+
+class Oddities:
+    """What a parser notes while it reads, and what is found in the text afterwards."""
+
+    def __init__(self) -> None:
+        #: How often NaN or Infinity stands in it.
+        self.constants = 0
+        #: Keys that stand more than once in an object, with the number of such objects; the last value counts.
+        self.repeated: dict[str, int] = {}
+        self.halves = Halves()
+
+    def constant(self, name: str) -> float:
+        """Takes NaN, Infinity or -Infinity."""
+        self.constants += 1
+        return float(name.replace("Infinity", "inf"))
+
+    def pairs(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        """Takes an object."""
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            keys = [key for key, _ in pairs]
+            for key in found:
+                if keys.count(key) > 1:
+                    self.repeated[key] = self.repeated.get(key, 0) + 1
+        return found
+
+
+def read_object(open_file: Opener, odd_: Oddities | None = None) -> dict[str, Any]:
+    """The object at the top of a JSON file.
+
+    Args:
+        open_file: may be called twice.
+        odd_: gets what is odd in it; without it reading is faster.
 
     Raises:
-        MissingFileError: it isn't there.
-        DatasetError: it can't be read, isn't JSON, or isn't an object at its top.
+        UnreadableJson: there is none.
     """
     try:
-        content = load_json(path)
-    except FileNotFoundError as error:
-        raise MissingFileError(f"{os.path.abspath(path)} isn't there. {advice}".rstrip()) from error
+        _refuse_large(open_file)
+        with open_file() as file:
+            text = io.TextIOWrapper(file, encoding="utf-8-sig").read()
+        content = _parsed(text, odd_)
+        if odd_ is not None:
+            odd_.halves = find_halves(text, content)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UnreadableJson("json-missing", "the file isn't there.") from error
     except OSError as error:
-        raise DatasetError(f"{path} can't be read: {str(error.strerror or error).rstrip('.')}.") from error
+        reason = str(error.strerror or error).rstrip(".")
+        raise UnreadableJson("json-broken", f"can't be read: {reason}.") from error
+    except UnicodeDecodeError as error:
+        raise UnreadableJson("json-broken", f"isn't JSON: it isn't text in UTF-8 (byte {error.start}).") from error
+    except DatasetError as error:
+        raise UnreadableJson("json-broken", str(error)) from error
+    except MemoryError as error:
+        raise UnreadableJson("json-broken", "doesn't fit into memory.") from error
     except ValueError as error:
-        raise DatasetError(f"{path} isn't JSON: {error}. Export it again, or restore it.") from error
+        raise UnreadableJson("json-broken", f"isn't JSON: {error}.") from error
     if not isinstance(content, dict):
-        raise DatasetError(
-            f"{path} has {json_type(content)} at its top; COCO files have an object "
-            "with 'images', 'annotations' and 'categories'."
-        )
+        found = f"has {json_type(content)} at its top; COCO files have an object"
+        raise UnreadableJson("json-type", f"{found} with 'images', 'annotations' and 'categories'.")
     return content
 
 
@@ -52,41 +120,103 @@ def load_json(path: str | os.PathLike[str]) -> Any:
 
 def parse_json(file: IO[bytes]) -> Any:
     """What an open JSON file holds; raises a ValueError as :func:`load_json`."""
+    return _parsed(io.TextIOWrapper(file, encoding="utf-8-sig").read(), None)
+
+
+def _parsed(text: str, odd: Oddities | None) -> Any:
+    observers: dict[str, Any] = {}
+    if odd is not None:
+        observers = {"parse_constant": odd.constant, "object_pairs_hook": odd.pairs}
     try:
-        return json.load(io.TextIOWrapper(file, encoding="utf-8-sig"))
+        with without_collector():
+            return json.loads(text, **observers)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
 
 
-def list_of(content: dict[str, Any], key: str, place: str) -> list[dict[str, Any]]:
-    """``content[key]``, which must be a list of objects."""
-    entries = content.get(key)
-    if not isinstance(entries, list):
-        found = f"is {json_type(entries)}" if key in content else "is missing"
-        raise DatasetError(f"{place}: '{key}' {found}; it must be a list.")
-    for number, entry in enumerate(entries):
-        if not isinstance(entry, dict):
-            raise DatasetError(f"{place}: {key}[{number}] is {json_type(entry)}; it must be an object.")
-    return entries
+@contextmanager
+def without_collector() -> Iterator[None]:
+    """Labels make no cycles, and looking for some among millions of values takes as long as reading them."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
-def whole_number(entry: dict[str, Any], key: str, place: str) -> int:
-    """``entry[key]``, which must be a whole number; ``place`` names the entry in the message."""
-    value = entry.get(key)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise DatasetError(f"{place} has {key}={value!r}; it must be a whole number.")
-    return value
+def _refuse_large(open_file: Opener) -> None:
+    needed, free = memory_needed(open_file), memory_free()
+    if needed > free:
+        sizes = f"{needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free"
+        raise UnreadableJson("json-large", f"would take about {sizes}.")
 
 
-def text(entry: dict[str, Any], key: str, place: str) -> str:
-    """``entry[key]``, which must be a word that isn't empty."""
-    value = entry.get(key)
-    if not isinstance(value, str) or not value:
-        raise DatasetError(f"{place} has {key}={value!r}; it must be a file's name.")
-    return value
+def memory_needed(open_file: Opener) -> int:
+    """Bytes that a JSON file's content takes once it is read, at most.
+
+    Each comma, bracket and brace begins a value: 8 bytes for its place and 24 to 64 for itself.
+    """
+    found, size = dict.fromkeys(b"{[,", 0), 0
+    with open_file() as file:
+        while block := file.read(2**22):
+            size += len(block)
+            for character in found:
+                found[character] += block.count(character)
+    return 3 * size + 240 * found[ord("{")] + 80 * found[ord("[")] + 40 * found[ord(",")]
+
+
+def memory_free() -> int:
+    """Bytes that this process may still take, as far as the system says; else very many."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            lines = dict(line.split(":", 1) for line in file)
+        return int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return 2**62
 
 
 def json_type(value: Any) -> str:
     """What JSON calls the type of a value, with its article."""
     names = {dict: "an object", list: "a list", str: "a string", bool: "a truth value", type(None): "null"}
     return names.get(type(value), "a number")
+
+
+def find_halves(text: str, content: Any) -> Halves:
+    """Texts of a JSON that have half of a character, but for those that have checks of their own.
+
+    Args:
+        text: of the file; where no half is escaped, its content isn't looked at.
+        content: what it holds.
+    """
+    if all(found[1] for found in _ESCAPED.finditer(text)):
+        return Halves()
+    count = 0
+    places: list[str] = []
+    waiting: list[tuple[Any, str]] = [(content, "")]
+    while waiting:
+        value, place = waiting.pop()
+        if isinstance(value, str):
+            if _HALF.search(value) and not _CHECKED.fullmatch(place):
+                count += 1
+                places += [ascii(place)[1:-1] or "at its top"] * (len(places) < _NAMED)
+        elif isinstance(value, list):
+            waiting += [(item, f"{place}[{number}]") for number, item in reversed([*enumerate(value)])]
+        elif isinstance(value, dict):
+            for key, item in reversed(value.items()):
+                here = f"{place}.{key[:80]}" if place else key[:80]
+                waiting += [(item, here), *([(key, f"the key {here}")] if _HALF.search(key) else [])]
+    return Halves(count, tuple(places))
+
+
+def without_halves(value: Any, place: str = "") -> Any:
+    """The value of a JSON with U+FFFD, the replacement character, for what :func:`find_halves` finds."""
+    if isinstance(value, str):
+        return value if _CHECKED.fullmatch(place) else _HALF.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [without_halves(item, f"{place}[0]") for item in value]
+    if isinstance(value, dict):
+        begin = f"{place}." if place else ""
+        return {_HALF.sub("\ufffd", key): without_halves(item, begin + key) for key, item in value.items()}
+    return value

@@ -27,14 +27,19 @@ def shown(value: Any) -> str:
 
 def is_whole(value: Any) -> TypeGuard[int]:
     """Whether it is a whole number; truth values aren't."""
-    return isinstance(value, int) and not isinstance(value, bool)
+    return type(value) is int  # of millions of values
 
 
 def is_number(value: Any) -> TypeGuard[float]:
     """Whether it is a number that pixels could be counted with: finite, and below a thousand million."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    return math.isfinite(value) and abs(value) < _LARGEST if isinstance(value, float) else abs(value) < _LARGEST
+    return (type(value) is float or type(value) is int) and -_LARGEST < value < _LARGEST  # NaN isn't, either
+
+
+def color_of(value: Any) -> tuple[int, int, int] | None:
+    """A colour; None for what isn't red, green and blue from 0 to 255."""
+    if isinstance(value, list) and len(value) == 3 and all(is_whole(part) and 0 <= part <= 255 for part in value):
+        return value[0], value[1], value[2]
+    return None
 
 
 def are_numbers(values: list[Any]) -> bool:

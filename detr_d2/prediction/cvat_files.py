@@ -81,7 +81,8 @@ def row_runs(mask: np.ndarray) -> list[int]:
 def coco_annotations(prediction: Prediction) -> list[dict[str, Any]]:
     """The segments as "COCO 1.0" has them: each a mask in COCO's compressed run lengths, stuff as well.
 
-    ``iscrowd`` is 0: CVAT writes 1 for masks that were painted, and loaders leave those out.
+    ``iscrowd`` is 0: CVAT writes 1 for masks that were painted, and loaders leave those out. Datumaro, by which CVAT
+    imports, makes masks of run lengths whatever it is.
     """
     if prediction.panoptic is None:
         return [{**one, "segmentation": []} for one in prediction.to_coco("instances")["annotations"]]

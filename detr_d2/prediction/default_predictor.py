@@ -1,4 +1,4 @@
-"""From a config and a checkpoint to results for single pictures."""
+"""From a config and a checkpoint to results for single images, as Detectron2's users know it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from detectron2.engine import DefaultPredictor
 class DetrPredictor(DefaultPredictor):
     """Detectron2's predictor, for any checkpoint that the project reads, whole ones only.
 
-    Call it with a picture, (H, W, 3) uint8 BGR; it returns the model's result for it, at the picture's own size.
+    Call it with an image, (H, W, 3) uint8 BGR; it returns the model's result for it, at the image's own size.
 
     Args:
         cfg: with the checkpoint in ``MODEL.WEIGHTS`` and the datasets registered. ``MODEL.DETR.FREEZE_DETECTOR`` is

@@ -1,7 +1,8 @@
-"""Decoding, network and writing at the same time: a thread before and one behind the network, never far from it."""
+"""Decoding, network and writing at the same time: threads before and behind the network, never far from it."""
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -12,7 +13,7 @@ Loaded = TypeVar("Loaded")
 Made = TypeVar("Made")
 Written = TypeVar("Written")
 
-#: Items that are loaded before the network asks for them, and results that wait to be written.
+#: Items a thread that are loaded before the network asks for them, and results that wait to be written.
 AHEAD = 3
 
 
@@ -30,17 +31,22 @@ def overlapped(
 
     Args:
         items: to be worked on.
-        load: of an item, in a thread of its own.
+        load: of an item, in a thread of its own; on many cores in several.
         make: the network, in this thread.
-        write: of an item and what was made of it, in another thread; in the items' order.
+        write: of an item and what was made of it, in other threads.
         batch: items that are made at once.
         is_alike: whether what was loaded of two items may be made at once.
         failures: errors of ``load`` that cost the one item; they come in the place of what was written.
 
+    Returns:
+        In the items' order, but that those which failed come as soon as they do.
+
     Raises:
         Exception: whatever ``load``, ``make`` and ``write`` raise beside ``failures``; what waits then is left.
     """
-    loader, writer = ThreadPoolExecutor(1, "load"), ThreadPoolExecutor(1, "write")
+    threads = min(4, max(1, (os.cpu_count() or 1) // 2))
+    loader, writer = ThreadPoolExecutor(threads, "load"), ThreadPoolExecutor(threads, "write")
+    ahead = AHEAD * threads
     writing: deque[tuple[Item, Future[Written]]] = deque()
     group: list[tuple[Item, Loaded]] = []
 
@@ -50,7 +56,7 @@ def overlapped(
         group.clear()
 
     try:
-        for item, loading in _ahead(loader, load, items, batch + AHEAD):
+        for item, loading in _ahead(loader, load, items, batch + ahead):
             try:
                 loaded = loading.result()
             except failures as error:
@@ -61,7 +67,7 @@ def overlapped(
             group.append((item, loaded))
             if len(group) >= batch:
                 make_group()
-            while len(writing) > AHEAD:
+            while len(writing) > ahead:
                 item, written = writing.popleft()
                 yield item, written.result()
         make_group()

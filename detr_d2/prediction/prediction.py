@@ -6,7 +6,7 @@ import base64
 import html
 import io
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -137,8 +137,7 @@ class Prediction:
 
         from detectron2.structures import Boxes, Instances
 
-        things = [segment for segment in self.segments if segment["isthing"]]
-        things.sort(key=lambda segment: -(1.0 if segment["score"] is None else segment["score"]))
+        things = self._sorted_things()
         boxes = torch.tensor([segment["bbox"] for segment in things], dtype=torch.float32).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
         masks = [torch.from_numpy(self.mask(segment)) for segment in things]
@@ -255,22 +254,37 @@ class Prediction:
         return {"images": [image], "annotations": annotations, "categories": [c.to_json() for c in self.categories]}
 
     def _coco_instances(self, image_id: int) -> list[dict[str, Any]]:
-        instances, annotations = self.instances, []
-        boxes, scores, classes = (
-            values.tolist() for values in (instances.pred_boxes.tensor, instances.scores, instances.pred_classes)
-        )
-        for number, (box, score, index) in enumerate(zip(boxes, scores, classes), start=1):
-            left, top, right, bottom = box
+        annotations = []
+        for number, (category_id, score, bbox, mask) in enumerate(self._single_things(), start=1):
             annotation: dict[str, Any] = {"id": number, "image_id": image_id, "iscrowd": 0, "score": score}
-            annotation["category_id"] = self.categories[index].id
-            annotation["bbox"] = [left, top, right - left, bottom - top]
-            annotation["area"] = (right - left) * (bottom - top)
-            if instances.has("pred_masks"):
-                runs = coco_mask.encode(np.asfortranarray(instances.pred_masks[number - 1].numpy().view(np.uint8)))
+            annotation |= {"category_id": category_id, "bbox": bbox, "area": bbox[2] * bbox[3]}
+            if mask is not None:
+                runs = coco_mask.encode(np.asfortranarray(mask.view(np.uint8)))
                 annotation["area"] = int(coco_mask.area(runs))
                 annotation["segmentation"] = {"size": list(runs["size"]), "counts": runs["counts"].decode()}
             annotations.append(annotation)
         return annotations
+
+    def _single_things(self) -> Iterator[tuple[int, float, list[float], np.ndarray | None]]:
+        """Category id, score, box (x, y, width, height) and mask of each thing, one mask at a time if it is the map's.
+
+        So that hundreds of things in a photo of a hundred megapixels aren't as many masks of that size at once.
+        """
+        if self._instances is None and self.panoptic is not None:
+            for segment in self._sorted_things():
+                score = 1.0 if segment["score"] is None else segment["score"]
+                yield segment["category_id"], score, [float(side) for side in segment["bbox"]], self.mask(segment)
+            return
+        found = self.instances
+        masks = found.pred_masks.numpy() if found.has("pred_masks") else [None] * len(found)
+        numbers = (found.pred_boxes.tensor.tolist(), found.scores.tolist(), found.pred_classes.tolist())
+        for (left, top, right, bottom), score, index, mask in zip(*numbers, masks):
+            yield self.categories[index].id, score, [left, top, right - left, bottom - top], mask
+
+    def _sorted_things(self) -> list[Segment]:
+        """The map's things, the highest score first; a score that isn't known is 1."""
+        things = [segment for segment in self.segments if segment["isthing"]]
+        return sorted(things, key=lambda segment: -(1.0 if segment["score"] is None else segment["score"]))
 
     def __repr__(self) -> str:
         height, width = self.size

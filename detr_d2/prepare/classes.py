@@ -16,9 +16,9 @@ from detr_d2.errors import DatasetError, MissingFileError
 from detr_d2.files import SpecialFileError, open_regular
 from detr_d2.labels.class_names import find_name, near_names, normal_name, spelling
 from detr_d2.labels.json_reading import parse_json
-from detr_d2.labels.readers.coco import color_of
 from detr_d2.labels.records import ClassRecord, Export
 from detr_d2.labels.similar_names import is_text
+from detr_d2.labels.values import color_of
 
 logger = logging.getLogger(__name__)
 
@@ -219,9 +219,9 @@ def _meaning(value: Any, prefix: str) -> Meaning:
         color, is_thing = value.get("color"), value.get("isthing")
         if is_thing not in (None, 0, 1):
             raise DatasetError(f"{prefix} has isthing={is_thing!r}; allowed are 0 (stuff) and 1 (thing).")
-        if color is not None and color_of(value) is None:
+        if color is not None and color_of(color) is None:
             raise DatasetError(f"{prefix} has color={color!r}; write [red, green, blue], each 0 to 255.")
-        return ClassRecord(value["name"], None if is_thing is None else bool(is_thing), color_of(value))
+        return ClassRecord(value["name"], None if is_thing is None else bool(is_thing), color_of(color))
     raise DatasetError(
         f"{prefix}: {value!r} is no class; write its name, null, void, or {{name: wall, isthing: 0}} (and color)."
     )

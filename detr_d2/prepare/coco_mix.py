@@ -10,7 +10,7 @@ from detr_d2.errors import ConfigError, DatasetError
 from detr_d2.labels.records import ClassRecord, Export, ImageRecord, Label, Note
 
 from .options import COCO_THINGS, CocoThings, StuffClasses, refuse_other
-from .stuff.class_mapping import ClassMapping
+from .stuff.policy import ClassMapping
 
 
 @dataclass(frozen=True)

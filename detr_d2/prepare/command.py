@@ -69,7 +69,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command and its arguments to ``parser``."""
     parser.description = "Make one COCO panoptic dataset, split and ready to train on, of exported labels."
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     _add_sources(
         parser.add_argument_group("what is read (each may be a folder, a zip, or a folder of such)").add_argument
     )

@@ -1,49 +1,74 @@
-"""Prepared images, one line each, so that an interrupted run can go on with them."""
+"""What is known of images once they are prepared, one line each, so that an interrupted run can go on with them."""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
+import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from detr_d2.labels.records import FileRef
+from detr_d2.labels.records import Note
 
-from .results import ImageResult, result_from_json
-from .tasks import Task
+from .drawing import Segment
 
 
-def task_key(task: Task, others: Iterable[Path] = ()) -> str:
-    """Names an image, its labels and the state of all files that are read for it: another key, other results.
+@dataclass(frozen=True)
+class ImageResult:
+    """An image that was prepared, or why it wasn't.
 
     Args:
-        task: the image.
-        others: files that are read beside its own and those of its labels.
+        name: of the image, ``<export>/<name>``.
+        file_name: below ``images/``; empty where the image is left out.
+        png: below ``panoptic/``.
+        width, height: in pixels, upright.
+        sizes: bytes of the two files, to know them again.
+        look: the perceptual hash.
+        segments: from the first label to the last piece of stuff.
+        dropped: labels that didn't become a segment of their own: class as the export has it, and a short word.
+        notes: what was changed or left out.
+        skipped: a short code where the image is left out.
+        why: a sentence for it.
+        overlaps: pairs of label ids that share pixels, with their number; where overlaps are errors.
     """
-    digest = hashlib.sha256(repr(task).encode("utf-8", "surrogatepass"))
-    for file in sorted({ref.path for ref in _files_of(task)} | set(others)):
-        digest.update(_state_of(file))
-    return digest.hexdigest()[:32]
+
+    name: str
+    file_name: str = ""
+    png: str = ""
+    width: int = 0
+    height: int = 0
+    sizes: tuple[int, int] = (0, 0)
+    look: int = 0
+    segments: tuple[Segment, ...] = ()
+    dropped: tuple[tuple[str, str], ...] = ()
+    notes: tuple[Note, ...] = ()
+    skipped: str = ""
+    why: str = ""
+    overlaps: tuple[tuple[int, int, int], ...] = ()
+
+    def to_json(self) -> str:
+        """One line."""
+        return json.dumps(asdict(self), separators=(",", ":"))
 
 
-def _files_of(thing: Any) -> Iterator[FileRef]:
-    """The files that a record and what is in it name; labels that are known have none."""
-    if isinstance(thing, FileRef):
-        yield thing
-    elif dataclasses.is_dataclass(thing) and not isinstance(thing, type):
-        for field in dataclasses.fields(thing):
-            yield from _files_of(getattr(thing, field.name))
+def result_from_json(line: str) -> ImageResult:
+    """What :meth:`ImageResult.to_json` wrote.
 
-
-def _state_of(file: Path) -> bytes:
+    Raises:
+        ValueError: it is something else, such as a line that was cut off.
+    """
     try:
-        state = file.stat()
-    except OSError:
-        return b"absent"
-    return f"{file}:{state.st_size}:{state.st_mtime_ns}".encode("utf-8", "surrogatepass")
+        content: dict[str, Any] = json.loads(line)
+        content["segments"] = tuple(Segment(**{**one, "bbox": tuple(one["bbox"])}) for one in content["segments"])
+        content["notes"] = tuple(Note(**one) for one in content["notes"])
+        for key in ("dropped", "overlaps"):
+            content[key] = tuple(map(tuple, content[key]))
+        return ImageResult(**{**content, "sizes": tuple(content["sizes"])})
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"not a prepared image: {error}") from error
 
 
 class Journal:

@@ -14,6 +14,8 @@ import numpy as np
 
 from detr_d2.labels.near_duplicates import group_equal
 
+SPLITS = ("train", "val")
+
 _TRIES = 20
 _STEPS_PER_GROUP = 20
 _MOST_STEPS = 5000

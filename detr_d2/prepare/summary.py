@@ -13,8 +13,8 @@ from detr_d2.data.categories import Category
 from detr_d2.labels.records import Export, Note
 
 from .classes import REST, ClassTable
-from .results import ImageResult
-from .writing import SPLITS
+from .journal import ImageResult
+from .split import SPLITS
 
 _EXAMPLES = 10
 _NOTE_EXAMPLES = 5

@@ -34,7 +34,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command and its arguments to ``parser``."""
     parser.description = "Write a dataset of made-up construction-yard scenes, as COCO panoptic data with images."
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("out", metavar="OUT", help="folder to write; a yard dataset that is there is replaced")
     for name, least, most, default, meaning in (
         ("--train", 1, 1_000_000, 600, "training scenes"),

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detr_d2.check import RULES
-from detr_d2.labels.rules import markdown_table
+from detr_d2.labels.rules.table import markdown_table
 from tests.check import broken_files, broken_json
 from tests.check.breaking import Break, segments_of
 

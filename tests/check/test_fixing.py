@@ -103,6 +103,14 @@ def test_deep_image_keeps_the_highest_eight_bits_that_it_uses(
         assert (image.mode, image.getpixel((0, 0)), image.getpixel((1, 1))) == ("RGB", (expected,) * 3, (0, 0, 0))
 
 
+def test_class_keeps_what_stands_in_its_brackets(instances: Any, tmp_path: Path) -> None:
+    instances.content["categories"][0]["name"] = "Dump truck - (10t)"
+
+    content = fix(instances, tmp_path / "out")
+
+    assert content["categories"][0]["name"] == "dump_truck_10t"
+
+
 @pytest.mark.parametrize("form", ["palette", "palette of others", "grey"])
 def test_png_whose_ids_can_be_told_becomes_rgb(panoptic: Any, tmp_path: Path, form: str) -> None:
     segments = panoptic.content["annotations"][0]["segments_info"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 #: Pattern of ``group/case`` to the reason; the first that fits counts.
 REASONS: dict[str, str] = {
+    "fix_broken/category_name_with_brackets-*": "what stands in brackets stays in a class's name, as in prepare",
     "fix_broken/*": "changes.csv names the file and id that check names of the same fault: both are of one rule",
     "fix_real/construction-*": "changes are called fixed, not mended, which the digest of many of them shows",
     "pq/*": "pictures are called images; and ends of intervals are interpolated by numpy now, which rounds otherwise",

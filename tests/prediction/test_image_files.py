@@ -95,35 +95,35 @@ def test_inputs_that_stand_for_nothing_are_named(tmp_path: Path) -> None:
 
 def test_home_folder_may_be_written_as_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    (picture,) = make(tmp_path / "a.png")
+    (image,) = make(tmp_path / "a.png")
 
-    assert paths_of(find_inputs(["~/a.png"])) == [picture]
+    assert paths_of(find_inputs(["~/a.png"])) == [image]
 
 
-def test_picture_is_turned_as_exif_says_and_in_rgb(tmp_path: Path) -> None:
+def test_image_is_turned_as_exif_says_and_in_rgb(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was held upright
     Image.new("RGB", (6, 4), (10, 20, 30)).save(tmp_path / "a.png", exif=exif)
 
-    picture = read_image(tmp_path / "a.png")
+    image = read_image(tmp_path / "a.png")
 
-    assert picture.shape == (6, 4, 3)
-    assert picture.dtype == np.uint8
-    assert picture[0, 0].tolist() == [10, 20, 30]
+    assert image.shape == (6, 4, 3)
+    assert image.dtype == np.uint8
+    assert image[0, 0].tolist() == [10, 20, 30]
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1"])
-def test_pictures_of_all_modes_have_three_channels(tmp_path: Path, mode: str) -> None:
+def test_images_of_all_modes_have_three_channels(tmp_path: Path, mode: str) -> None:
     Image.new(mode, (6, 4)).save(tmp_path / "a.tif")
 
     assert read_image(tmp_path / "a.tif").shape == (4, 6, 3)
 
 
-def test_unreadable_pictures_are_named_with_the_reason(tmp_path: Path) -> None:
+def test_unreadable_images_are_named_with_the_reason(tmp_path: Path) -> None:
     Image.effect_noise((80, 60), 50).save(tmp_path / "cut.jpg")
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "cut.jpg").read_bytes()[:1000])
     (tmp_path / "empty.jpg").write_bytes(b"")
-    (tmp_path / "text.png").write_text("not a picture")
+    (tmp_path / "text.png").write_text("no image")
 
     reasons = {
         "cut.jpg": "truncated",

@@ -11,7 +11,7 @@ from detr_d2.errors import DatasetError, MissingFileError
 from detr_d2.labels.class_names import find_name, near_names, near_pairs, normal_name, spelling
 from detr_d2.labels.records import ClassRecord, Export, FileRef
 from detr_d2.prepare.classes import REST, VOID, build_class_table, read_known
-from detr_d2.prepare.stuff.class_mapping import ClassMapping
+from detr_d2.prepare.stuff.policy import ClassMapping
 
 MISC = ClassRecord("misc", False)
 
@@ -120,7 +120,7 @@ def test_a_class_that_is_thing_and_stuff_is_refused() -> None:
 
 
 def test_categories_that_were_written_can_be_read_again(tmp_path: Path) -> None:
-    from detr_d2.prepare.writing import write_categories
+    from detr_d2.prepare.finishing import write_categories
 
     write_categories(tmp_path, construction_categories())
 

@@ -26,5 +26,5 @@ def test_each_choice_makes_another_picture_of_the_same_labels(tool, tmp_path):
     assert [len(row) for row in rows.values()] == [4, 4, 4, 4]
     for row in rows.values():
         for one, other in combinations(row, 2):
-            assert not np.array_equal(one.picture, other.picture), f"{one.title} and {other.title}"
+            assert not np.array_equal(one.image, other.image), f"{one.title} and {other.title}"
     assert tool.compose(rows)[:4] == b"\x89PNG"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detr_d2.prepare.label_rules import Piece, overlapping_pairs, paint
+from detr_d2.prepare.drawing import Piece, overlapping_pairs, paint
 from detr_d2.prepare.options import OVERLAPS, Overlap
 
 SIZE = (12, 16)

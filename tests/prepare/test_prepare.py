@@ -27,9 +27,8 @@ from detr_d2.prepare import pipeline
 from detr_d2.prepare.finishing import MARKER
 from detr_d2.prepare.options import PrepareOptions
 from detr_d2.prepare.pipeline import prepare
-from detr_d2.prepare.preparing import StoppedError
+from detr_d2.prepare.preparing import StoppedError, make_tasks
 from detr_d2.prepare.stuff import build_policy
-from detr_d2.prepare.tasks import make_tasks
 
 NAMES = ("pipe", "drum")
 WIDTH, HEIGHT = 48, 40

@@ -16,10 +16,9 @@ from detr_d2.errors import DatasetError
 from detr_d2.labels.panoptic_png import encode_ids
 from detr_d2.labels.records import Box, ClassRecord, Export, FileRef, ImageRecord, Label, Polygons
 from detr_d2.prepare.classes import ClassTable, build_class_table
-from detr_d2.prepare.label_rules import CrowdRule, decide_crowds
+from detr_d2.prepare.drawing import Canvas, Segment, draw_labels, fill_rest, measure
+from detr_d2.prepare.label_rules import CrowdRule, LabelRules, decide_crowds
 from detr_d2.prepare.options import OVERLAPS, Overlap
-from detr_d2.prepare.results import Segment
-from detr_d2.prepare.segmenting import Canvas, LabelRules, draw_labels, fill_rest, measure
 from detr_d2.prepare.stuff.policy import Region
 
 SIZE = (20, 24)

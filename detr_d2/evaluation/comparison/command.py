@@ -9,7 +9,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from detr_d2.arguments import whole_number
+from detr_d2.arguments import add_resamples, add_shown_images
 from detr_d2.errors import DatasetError
 from detr_d2.evaluation.comparison.comparing import compare_evaluations
 from detr_d2.evaluation.comparison.page import changed_classes, comparison_as_json, write_comparison_page
@@ -34,31 +34,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "that changed, and a page with the images that changed most."
     )
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("first", metavar="RUN_A", help="what was before")
     parser.add_argument("second", metavar="RUN_B", help="what is to be better")
     parser.add_argument("--dataset", metavar="NAME", help="which one, if the runs evaluated several")
     parser.add_argument("--common", action="store_true", help="leave out images that only one of them has")
     parser.add_argument("--page", type=Path, metavar="FILE", help="the page (default: compare.html in RUN_B's folder)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
-    parser.add_argument(
-        *("--images", "--pictures"),
-        dest="images",
-        type=whole_number(0, 999_999),
-        default=12,
-        metavar="N",
-        help="shown of each kind (default: 12)",
-    )
-    parser.add_argument(
-        "--resamples",
-        type=whole_number(0, 999_999),
-        default=1000,
-        metavar="N",
-        help="bootstrap resamples (default: 1000)",
-    )
-    parser.add_argument(
-        "--seed", type=whole_number(0, 2**32 - 1), default=0, metavar="N", help="of the resamples (default: 0)"
-    )
+    add_shown_images(parser, 12, "of those that lost most and of those that gained most are shown")
+    add_resamples(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from detr_d2.arguments import whole_number
+from detr_d2.arguments import add_resamples, add_shown_images
 from detr_d2.evaluation.evaluation_folder import evaluation_folders
 from detr_d2.evaluation.report.writing import IMAGES, write_run_report
 
@@ -26,29 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "are made of and cost, the worst and best images, what to do next."
     )
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("folder", metavar="RUN", type=Path, help="the folder of an evaluation")
     parser.add_argument(
         "--output", metavar="DIR", type=Path, help="where to (default: beside the evaluation's records)"
     )
-    parser.add_argument(
-        *("--images", "--pictures"),
-        dest="images",
-        type=whole_number(0, 9_999_999),
-        default=IMAGES,
-        metavar="N",
-        help="how many of the worst and of the best are shown; 0 for none (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--resamples",
-        type=whole_number(0, 9_999_999),
-        default=1000,
-        metavar="N",
-        help="bootstrap resamples for the intervals (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--seed", type=whole_number(0, 9_999_999), default=0, metavar="N", help="of the resamples (default: 0)"
-    )
+    add_shown_images(parser, IMAGES, "of the worst and of the best are shown")
+    add_resamples(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from detr_d2.arguments import number
+from detr_d2.arguments import add_opts, number
 from detr_d2.checkpoint.categories import describe_difference
 from detr_d2.checkpoint.convert_command import convert
 from detr_d2.checkpoint.formats import write_checkpoint
@@ -56,28 +56,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "for each, and what is gained."
     )
     parser.epilog = _EPILOG
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("weights", metavar="WEIGHTS", help="a checkpoint with masks; anything MODEL.WEIGHTS takes")
     parser.add_argument(
         "--dataset", required=True, metavar="NAME", help="a registered dataset with panoptic ground truth"
     )
     parser.add_argument("--register", metavar="FILE", help="the register.yaml that knows it")
-    parser.add_argument(
-        "--scores",
-        type=number(0, math.nextafter(1, 0), "a number from 0 to 1"),
-        nargs="+",
-        default=SCORES,
-        metavar="T",
-        help=f"default: {SCORES}",
-    )
-    parser.add_argument(
-        "--overlaps",
-        type=number(0, math.nextafter(1, 0), "a number from 0 to 1"),
-        nargs="+",
-        default=OVERLAPS,
-        metavar="T",
-        help=f"default: {OVERLAPS}",
-    )
+    threshold = number(0, math.nextafter(1, 0), "a number from 0 to 1")
+    for option, values in (("--scores", SCORES), ("--overlaps", OVERLAPS)):
+        parser.add_argument(option, type=threshold, nargs="+", default=values, metavar="T", help=f"default: {values}")
     parser.add_argument(
         *("--store", "--write"),
         nargs="?",
@@ -88,9 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--per-class", action="store_true", help="store a threshold for each class, not one for all")
     parser.add_argument("--force", action="store_true", help="replace the file of --store if it is there")
     parser.add_argument("--json", metavar="FILE", help="write all numbers there")
-    parser.add_argument(
-        "--opts", nargs=argparse.REMAINDER, default=[], metavar="KEY VALUE", help="config keys, as the last argument"
-    )
+    add_opts(parser, "config keys")
 
 
 def run(args: argparse.Namespace) -> int:

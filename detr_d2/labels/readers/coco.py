@@ -18,8 +18,7 @@ from detr_d2.errors import DatasetError
 from detr_d2.files import SpecialFileError, refuse_special
 
 from ..archives import ImageFinder
-from ..json_reading import json_type, parse_json
-from ..memory import memory_free
+from ..json_reading import UnreadableJson, read_object
 from ..panoptic_ids import numbers_of
 from ..records import Box, ClassRecord, Export, FileRef, Label, Note, Polygons, Runs, Shape
 from ..rules.boxes import box_rules
@@ -30,7 +29,7 @@ from ..rules.json_files import objects_of
 from ..rules.masks import mask_rules
 from ..rules.names import IMAGE_MISSING, PNG_MISSING, Absence, FileNames, is_allowed
 from ..rules.rule import Change, Finding, Place, Rule, Walk, fix
-from ..values import is_id, is_number, numbered
+from ..values import color_of, is_id, is_number, numbered
 from .building import ExportBuilder, PackedLabels, plain_name
 from .shapes import runs_of
 
@@ -40,8 +39,6 @@ KnownThings = Callable[[], Mapping[str, int]]
 Result = TypeVar("Result")
 
 _RECTANGLE = 1e-3
-#: Bytes that what begins after a sign takes once it is read.
-_COSTS = {b",": 40, b"{": 240, b"[": 80}
 
 
 @dataclass(frozen=True)
@@ -147,7 +144,9 @@ def read_coco(
     reader = _Reader(builder, content, str(file), finder, pngs)
     document = reader.walk(known_things)
     classes = {
-        entry["id"]: ClassRecord(entry["name"], _is_thing(entry, pngs is None and not is_cvat), color_of(entry))
+        entry["id"]: ClassRecord(
+            entry["name"], _is_thing(entry, pngs is None and not is_cvat), color_of(entry.get("color"))
+        )
         for entry in document.categories.entries
     }
     names = {number: record.name for number, record in classes.items()}
@@ -165,28 +164,10 @@ def load_json(file: FileRef) -> Entry:
         DatasetError: it can't be read, isn't JSON, isn't an object, or wouldn't fit into memory.
     """
     content = file.read()
-    needed = 2 * len(content) + sum(cost * content.count(sign) for sign, cost in _COSTS.items())
-    free = memory_free()
-    if needed > free:
-        raise DatasetError(
-            f"{file} would take about {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free. "
-            "Split it by images, or take a machine with more memory."
-        )
     try:
-        top = parse_json(io.BytesIO(content))
-    except ValueError as error:
-        raise DatasetError(f"{file} isn't JSON: {error}. Export it again, or restore it.") from error
-    if not isinstance(top, dict):
-        raise DatasetError(f"{file} has {json_type(top)} at its top; COCO files have an object.")
-    return top
-
-
-def color_of(category: Mapping[str, Any]) -> tuple[int, int, int] | None:
-    """The ``color`` of a category; None for what isn't red, green and blue from 0 to 255."""
-    value = category.get("color")
-    if isinstance(value, list) and len(value) == 3 and all(type(part) is int and 0 <= part <= 255 for part in value):
-        return (value[0], value[1], value[2])
-    return None
+        return read_object(lambda: io.BytesIO(content))
+    except UnreadableJson as problem:
+        raise DatasetError(f"{file} {problem.args[1]} Export it again, in parts where it is too large.") from problem
 
 
 def _is_thing(category: Entry, are_things: bool) -> bool | None:

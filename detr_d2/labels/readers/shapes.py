@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import ndimage
 
 from detr_d2.errors import DatasetError
 
@@ -132,8 +131,10 @@ def runs_of(numbers: np.ndarray, count: int) -> list[Runs | None]:
         numbers: (H, W), whole numbers from 0 to ``count``.
         count: of the numbers.
     """
+    from scipy.ndimage import find_objects  # importing it takes longer than `detr-d2 check --help` without it
+
     found: list[Runs | None] = []
-    for number, window in enumerate(ndimage.find_objects(numbers, count), 1):
+    for number, window in enumerate(find_objects(numbers, count), 1):
         if window is None:
             found.append(None)
             continue

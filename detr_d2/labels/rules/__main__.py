@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from . import markdown_table
+from .table import markdown_table
 
 print(markdown_table(), end="")

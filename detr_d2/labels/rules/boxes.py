@@ -83,15 +83,17 @@ def box_rules(
         extent: of its pixels, where they are known: what they say is right.
         may_lack: a wrong box may go, and the label stay: a segment's pixels are the PNG's.
     """
-    box = label.get("bbox")
+    box, (width, height) = label.get("bbox"), size
+    is_box = isinstance(box, list) and len(box) == 4 and all(map(is_number, box))
+    x, y, w, h = box if box is not None and is_box else (0, 0, 0, 0)
+    if w > 0 and h > 0 and (not width or (x >= 0 and y >= 0 and x + w <= width and y + h <= height)):
+        return
     fix: Fix | None = dropping(label, "bbox", "training takes the PNG's") if may_lack else None
     if extent is not None:
         fix = setting(label, "bbox", list(extent.box))
-    if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
+    if not is_box:
         yield place.found(BOX, f"has bbox={shown(box)}.", fix)
-        return
-    (x, y, w, h), (width, height) = box, size
-    if w <= 0 or h <= 0:
+    elif w <= 0 or h <= 0:
         yield place.found(BOX_EMPTY, f"has bbox={shown(box)}, without an area.", fix)
     elif width and (x >= width or y >= height or x + w <= 0 or y + h <= 0):
         yield place.found(BOX_OUTSIDE, f"has bbox={shown(box)}, outside its image of {width}x{height}.", fix)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
+from ..class_names import find_name, normal_name
 from ..similar_names import is_text
 from ..values import as_flag, as_whole, free_ids, is_whole, numbered, shown
 from .ids import ID_DUPLICATE
@@ -44,15 +45,6 @@ CATEGORY_NAME_QUIRK = CATEGORIES.warning(
 CATEGORY_NAME_ALIKE = CATEGORIES.warning("category-name-alike", "merge the two, or name them apart", "stays")
 
 
-def normalised_name(name: str) -> str:
-    """A class name without case, brackets and what stands in them, and with one ``_`` between words.
-
-    ``'Wheel-Loader '`` and ``'wheel_loader'`` are the same, ``'concrete_pump_(50%)'`` is ``'concrete_pump'``.
-    """
-    without = re.sub(r"\([^()]*\)|\[[^\[\]]*\]", " ", name)
-    return "_".join(re.findall(r"[^\W_]+", (without if without.strip(" _-") else name).lower()))
-
-
 def is_quirky(name: str) -> bool:
     """Whether a class name has what labelling programs add: outer spaces, brackets, doubled spaces and dashes."""
     return bool(_QUIRK.search(name))
@@ -65,7 +57,7 @@ class Categories:
         entries: of ``categories``; what isn't an object is passed by.
         file: their JSON.
         with_isthing: a panoptic file, where each category must say whether it is a thing.
-        is_thing_of: 1 or 0 for names that are known, in their plain form; for fixes.
+        is_thing_of: 1 or 0 for names that are known, by their normal names; for fixes.
     """
 
     def __init__(
@@ -82,7 +74,7 @@ class Categories:
         self._first_of_name: dict[str, tuple[int, dict[str, Any]]] = {}
         self._free_ids = free_ids(entry for _, entry in numbered(entries))
         names = [entry.get("name") for _, entry in numbered(entries)]
-        self._plain_names = Counter(normalised_name(name) for name in set(filter(_is_name, names)))
+        self._plain_names = Counter(normal_name(name) for name in set(filter(_is_name, names)))
 
     @property
     def names(self) -> dict[int, Any]:
@@ -145,7 +137,7 @@ class Categories:
             message = f"has the name {shown(name)} of categories[{first}]."
             yield place.found(CATEGORY_NAME, message, self._joining(entry, earlier))
             return
-        plain = normalised_name(name)
+        plain = normal_name(name)
         if is_quirky(name) and plain:
             fix = setting(entry, "name", plain) if self._plain_names[plain] == 1 else None
             yield place.found(CATEGORY_NAME_QUIRK, f"is called {shown(name)}; plainly: {shown(plain)}.", fix)
@@ -196,7 +188,7 @@ class Categories:
         def apply() -> Done:
             flag, why = as_flag(entry_.get("isthing")), "as it was meant"
             if flag is None:
-                known = self._is_thing_of.get(normalised_name(entry_["name"]))
+                known = find_name(entry_["name"], self._is_thing_of)
                 flag = 1 if known is None else known
                 why = "as the name isn't known: look at it" if known is None else "as the name is known"
             text = setting(entry_, "isthing", flag)().text

@@ -248,26 +248,31 @@ class _Walker:
     def _walk_segments(self, entry: Entry, group_: ImageLabels, size: tuple[int, int], place: Place) -> Walk[None]:
         segments = objects_of(entry, "segments_info")
         group_.count = len(segments)
+        if not self.fixes:
+            yield self._rules_of_segments(segments, group_, size, place)
+            return
+        for number, segment in numbered(segments):
+            if (yield self._segment_rules(segment, _segment_place(place, segment, number))):
+                group_.labels.append(self._settled(segment))
+
+    def _rules_of_segments(
+        self, segments: list[Any], group_: ImageLabels, size: tuple[int, int], place: Place
+    ) -> Iterator[Finding]:
+        """Findings about all segments of an image at once, as there may be millions; the usable ones are kept."""
         taken: set[int] = set()
         for number, segment in numbered(segments):
-            here = Place(place.file, place.image_id, segment.get("id"), f"{place.text}.segments_info[{number}]")
-            kept = yield self._segment_rules(segment, taken, size, here)
-            if self.fixes:
-                if kept:
-                    group_.labels.append(self._settled(segment))
-            elif is_usable(segment.get("id")) and segment["id"] not in taken:
+            here = _segment_place(place, segment, number)
+            yield from segment_id_rules(segment, taken, here)
+            yield from self._segment_rules(segment, here)
+            yield from geometry_rules(segment, size, here, None)
+            if is_usable(segment.get("id")) and segment["id"] not in taken:
                 taken.add(segment["id"])
                 group_.labels.append(segment)
-        if not self.fixes:
-            yield area_sum_rules(group_.labels, size, place)
+        yield from area_sum_rules(group_.labels, size, place)
 
-    def _segment_rules(self, segment: Entry, taken: set[int], size: tuple[int, int], place: Place) -> Iterator[Finding]:
-        if not self.fixes:
-            yield from segment_id_rules(segment, taken, place)
+    def _segment_rules(self, segment: Entry, place: Place) -> Iterator[Finding]:
         yield from category_of_rules(segment, self.categories, place)
         yield from crowd_rules(segment, place)
-        if not self.fixes:
-            yield from geometry_rules(segment, size, place, None)
 
     def _is_gone(self, original: Entry) -> bool:
         """Whether a label is left out with its image, which has been reported."""
@@ -285,6 +290,10 @@ class _Walker:
             if image_id is not None:
                 label_["image_id"] = image_id
         return label_
+
+
+def _segment_place(place: Place, segment: Entry, number: int) -> Place:
+    return Place(place.file, place.image_id, segment.get("id"), f"{place.text}.segments_info[{number}]")
 
 
 def _stems_of(entries: list[Any]) -> dict[ImageId, str]:

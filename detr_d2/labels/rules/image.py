@@ -17,6 +17,7 @@ from .pngs import (
     PNG_ABSENT,
     Extents,
     Png,
+    absent_message,
     extents_of,
     extents_rules,
     geometry_rules,
@@ -161,7 +162,7 @@ def _segment_id_rules(
     yield from segment_id_rules(segment, taken, place, extents)
     if png is not None and extents is not None and segment["id"] not in extents:
         here = Place(png.path, place.image_id, segment["id"])
-        yield here.found(PNG_ABSENT, f"has no pixel of the segment {segment['id']}.")
+        yield here.found(PNG_ABSENT, absent_message(segment["id"]))
 
 
 def _sizes_of_masks(annotations: Sequence[Entry]) -> set[Size]:

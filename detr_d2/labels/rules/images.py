@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ..image_size import size_problem
@@ -85,19 +85,20 @@ class Images:
     def rules(self, entry: dict[str, Any], number: int) -> Iterator[Finding]:
         """Findings about the id and the name of one entry."""
         place = Place(self._file, text=f"images[{number}]")
+        yield from self.id_rules(entry, place)
+        if is_id(entry.get("id")) and entry["id"] not in self.entries:
+            place = place._replace(image_id=entry["id"])
+            yield from self._names.rules(entry, place, lambda other: self._merging(entry, other))
+
+    def id_rules(self, entry: dict[str, Any], place: Place) -> Iterator[Finding]:
+        """Findings about the id of one entry."""
         if not is_id(entry.get("id")):
             whole = as_whole(entry.get("id"))
             fix = setting(entry, "id", whole) if whole is not None else None
-            yield replace(place, image_id=whole).found(ID_TYPE, f"has id={shown(entry.get('id'))}.", fix)
-            if not is_id(entry.get("id")):
-                return
-        image_id = entry["id"]
-        place = replace(place, image_id=image_id)
-        if image_id in self.entries or image_id in self._gone:
+            yield place._replace(image_id=whole).found(ID_TYPE, f"has id={shown(entry.get('id'))}.", fix)
+        if is_id(entry.get("id")) and (entry["id"] in self.entries or entry["id"] in self._gone):
+            place = place._replace(image_id=entry["id"])
             yield place.found(ID_DUPLICATE, "has the id of an earlier image.", self._choosing(entry))
-            if image_id in self.entries:
-                return
-        yield from self._names.rules(entry, place, lambda other: self._merging(entry, other))
 
     def add(self, entry: dict[str, Any]) -> bool:
         """Keep an entry that has been looked at; False where its id can't be used."""

@@ -78,7 +78,7 @@ def image_of_rules(label: dict[str, Any], images: Images, place: Place) -> Itera
 def category_of_rules(label: dict[str, Any], categories: Categories, place: Place) -> Iterator[Finding]:
     """Findings about ``category_id``."""
     value = label.get("category_id")
-    if not isinstance(value, bool) and as_whole(value) in categories.unclear:
+    if categories.unclear and not isinstance(value, bool) and as_whole(value) in categories.unclear:
         yield place.found(ID_DUPLICATE, f"has category_id={shown(value)}, the id of several categories.")
     elif not is_whole(value):
         meant = categories.id_of(value)

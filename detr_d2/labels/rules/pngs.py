@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from scipy.ndimage import find_objects
 
 from ..file_places import copy_file, opened
 from ..image_decoding import is_deep, open_image
@@ -156,8 +155,22 @@ def png_size_rules(png: Png, size: Size, image_id: Any) -> Iterator[Finding]:
         return ids[rows][:, columns]
 
     fix = _rewriting(png, resized) if same_ratio(size, found) else None
-    message = f"is {found[0]}x{found[1]} pixels; the JSON says {width}x{height}."
-    yield Place(png.path, image_id).found(PNG_SIZE, message, fix)
+    yield Place(png.path, image_id).found(PNG_SIZE, size_message(found, size), fix)
+
+
+def size_message(found: Size, said: Size, source: str = "the JSON") -> str:
+    """What :data:`PNG_SIZE` finds; both are width, height, the second one according to ``source``."""
+    return f"is {found[0]}x{found[1]} pixels; {source} says {said[0]}x{said[1]}."
+
+
+def unlisted_message(segment_id: int, pixels: int) -> str:
+    """What :data:`PNG_UNLISTED` finds."""
+    return f"{pixels} pixels of the id {segment_id}, which the JSON doesn't list"
+
+
+def absent_message(segment_id: int) -> str:
+    """What :data:`PNG_ABSENT` finds."""
+    return f"has no pixel of the segment {segment_id}."
 
 
 def _rewriting(png_: Png, ids: Callable[[], np.ndarray]) -> Fix:
@@ -187,6 +200,8 @@ def _ids_meant(path: str, wanted: set[int]) -> np.ndarray | None:
 
 def extents_of(ids: np.ndarray) -> dict[int, Extent] | None:
     """Pixels and box of every id but void, from (H, W); None for more ids than there are segments."""
+    from scipy.ndimage import find_objects  # takes longer to import than all rules that pq needs
+
     found, numbers = numbers_of(ids)
     if len(found) > MOST_SEGMENTS:
         return None
@@ -207,7 +222,7 @@ def extents_rules(png: Png, image_id: Any, extents: Extents | None, segment_ids:
         yield place.found(PNG_MODE, f"has more than {MOST_SEGMENTS} ids: it shows something else.")
         return
     for segment_id in sorted(extents.keys() - segment_ids):
-        text = f"{extents[segment_id].pixels} pixels of the id {segment_id}, which the JSON doesn't list"
+        text = unlisted_message(segment_id, extents[segment_id].pixels)
         here = Place(png.path, image_id, segment_id)
         yield here.found(PNG_UNLISTED, f"has {text}.", _voiding(png, segment_id, text))
     if not extents:

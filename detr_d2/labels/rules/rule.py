@@ -5,14 +5,16 @@ one thing (a category, an image, a label) and yields findings, each with the fix
 with them is a check; :func:`fix` applies the fixes while the function goes on, which therefore reads anew what it has
 found wrong. An error without a fix costs the thing that it is about; a warning without one stays.
 
-A walk goes through many things: :class:`Listing` and :func:`fix_all` are the two ways to take one.
+A walk goes through many things: :class:`Listing`, :func:`fix_all` and :func:`raise_first` are the ways to take one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Container, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
+
+from detr_d2.errors import DatasetError, MissingFileError
 
 from ..values import shown
 
@@ -95,6 +97,12 @@ class Fault:
     message: str
     fix: str
 
+    def line(self) -> str:
+        """Where and what, in one line."""
+        ids = (("image id", self.image_id), ("segment id", self.segment_id))
+        named = ", ".join(f"{word} {value}" for word, value in ids if value is not None)
+        return f"{self.file}{f' ({named})' if named else ''}: {self.code}: {self.message}"
+
 
 @dataclass(frozen=True)
 class Change:
@@ -161,8 +169,7 @@ class Finding(NamedTuple):
         return Change(done.action, self.rule.code, self.place.file, *ids, self.place.sentence(": ", done.text))
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Where something is.
 
     Args:
@@ -184,6 +191,36 @@ class Place:
     def sentence(self, separator: str, text: str) -> str:
         """The place's name and what is said of it."""
         return f"{self.text}{separator}{text}" if self.text else text
+
+
+def raise_errors(findings: Iterable[Finding], tolerated: Container[Rule] = ()) -> None:
+    """Raise the first error that is found.
+
+    Args:
+        findings: of whatever.
+        tolerated: rules that may be broken.
+
+    Raises:
+        MissingFileError: a file isn't there.
+        DatasetError: anything else is wrong.
+    """
+    for finding in findings:
+        if finding.rule.severity == "error" and finding.rule not in tolerated:
+            fault = finding.fault()
+            kind = MissingFileError if fault.code.endswith("-missing") else DatasetError
+            raise kind(f"{fault.line()} Fix: {fault.fix}.")
+
+
+def raise_first(walk: Walk[Result], tolerated: Container[Rule] = ()) -> Result:
+    """What a walk makes of things that are right; raises the first error, as :func:`raise_errors` does."""
+    try:
+        findings = next(walk)
+        while True:
+            raise_errors(findings, tolerated)
+            findings = walk.send(True)
+    except StopIteration as stop:
+        result: Result = stop.value
+        return result
 
 
 def faults(findings: Iterable[Finding]) -> Iterator[Fault]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +28,8 @@ DPI = 110
 _TITLE_SIZE, _TEXT_SIZE = 10, 9
 _WIDTH = 12.0
 _TITLE_INCHES = 0.34
+#: Very thin images get panels with empty room beside them, or a figure would have no end.
+_MOST_ASPECT = 3.0
 _OUTLINE = [withStroke(linewidth=2.5, foreground="black")]
 
 
@@ -50,7 +51,7 @@ class Drawn(NamedTuple):
     def save(self, folder: Path) -> Path:
         """Writes ``folder/name.png``."""
         picture = Image.fromarray(self.image)
-        return write_whole(folder / f"{self.name}.png", lambda file: picture.save(file, "PNG", optimize=True))
+        return write_whole(folder / f"{self.name}.png", lambda file: picture.save(file, "PNG"))
 
 
 def panels(
@@ -68,18 +69,20 @@ def panels(
     Returns:
         The figure and ``count`` axes without ticks.
     """
+    is_thin = not 1 / _MOST_ASPECT <= aspect <= _MOST_ASPECT
+    aspect = min(max(aspect, 1 / _MOST_ASPECT), _MOST_ASPECT)
     panel = width / columns
     columns = min(columns, count)
     rows = math.ceil(count / columns)
     size = (panel * columns, rows * (panel * aspect + _TITLE_INCHES * title_lines))
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
     figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.01, hspace=0.01)  # type: ignore[union-attr, call-arg]
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axis in axes:
         axis.set_xticks([])
         axis.set_yticks([])
-        axis.set_box_aspect(aspect)
+        if not is_thin:
+            axis.set_box_aspect(aspect)
     for axis in axes[count:]:
         axis.set_axis_off()
     return figure, axes[:count]
@@ -87,14 +90,15 @@ def panels(
 
 def finish(figure: Figure, name: str, alt: str, caption: str) -> Drawn:
     """The figure as pixels."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", facecolor="white")
-    return Drawn(name, np.asarray(Image.open(buffer).convert("RGB")), alt, caption)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return Drawn(name, np.array(canvas.buffer_rgba())[..., :3], alt, caption)
 
 
 def show(axis: Axes, image: np.ndarray, title: str = "", **options: Any) -> None:
     """An image without ticks, its title above it; values of places (H, W) keep their edges, photos are smooth."""
     axis.imshow(image, **{"interpolation": "nearest" if image.ndim == 2 else "bilinear", **options})
+    axis.set_autoscale_on(False)  # boxes may reach out of the image
     axis.set_title(title, fontsize=_TITLE_SIZE)
 
 

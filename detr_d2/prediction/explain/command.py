@@ -83,24 +83,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Explain the images and say where the pages are."""
-    many = [entry for entry in args.images if Path(entry).is_dir() or entry.lower().endswith((".zip", ".txt"))]
-    found = find_inputs([entry for entry in args.images if entry not in many])
-    out = args.out.resolve()
-    # Figures of an earlier run are no photos; but --out may also be the folder around the photos.
-    folders = find_inputs(many, [] if any(Path(entry).resolve().is_relative_to(out) for entry in many) else [out])
-    complaints = [*found.complaints, *folders.complaints]
-    complaints += [f"{path}: a video; 'detr-d2 predict' takes it." for path in [*found.videos, *folders.videos]]
-    for complaint in complaints:
-        print(f"skipped: {complaint}", file=sys.stderr)
-    explained = found.images or folders.images[:1]
-    if not explained:
-        raise MissingFileError(f"{' '.join(args.images)} names no image; see above.")
+    explained, folder, complaints = _inputs(args)
     if args.out.exists() and not args.out.is_dir():
         raise ConfigError(f"--out {args.out} is a file; name a folder.")
     predictor = Predictor(args.checkpoint, score_threshold=args.score_threshold, max_size=args.max_size, opts=args.opts)
     layer = _layer_index(predictor, args.layer)
     skipped: list[str] = []
-    places = _places(predictor, folders.images, skipped) if folders.images else None
+    places = _places(predictor, folder, skipped) if folder else None
     for image in explained:
         try:
             original, _ = read_found(image)
@@ -116,6 +105,24 @@ def run(args: argparse.Namespace) -> int:
     for complaint in dict.fromkeys(skipped):
         print(f"skipped: {complaint}", file=sys.stderr)
     return USER_ERROR_EXIT_CODE if skipped or complaints else 0
+
+
+def _inputs(args: argparse.Namespace) -> tuple[list[FoundImage], list[FoundImage], list[str]]:
+    """The images to explain; those of folders, zips and lists; and what can't be used, which is said at once."""
+    many = [entry for entry in args.images if Path(entry).is_dir() or entry.lower().endswith((".zip", ".txt"))]
+    out = args.out.resolve()
+    # Figures of an earlier run are no photos; but --out may also be the folder around the photos.
+    leave_out = [] if any(Path(entry).resolve().is_relative_to(out) for entry in many) else [out]
+    single = find_inputs([entry for entry in args.images if entry not in many])
+    folders = find_inputs(many, leave_out)
+    complaints = [*single.complaints, *folders.complaints]
+    complaints += [f"{path}: a video; 'detr-d2 predict' takes it." for path in [*single.videos, *folders.videos]]
+    for complaint in complaints:
+        print(f"skipped: {complaint}", file=sys.stderr)
+    explained = single.images or folders.images[:1]
+    if not explained:
+        raise MissingFileError(f"{' '.join(args.images)} names no image; see above.")
+    return explained, folders.images, complaints
 
 
 def network_image(predictor: Predictor, image: np.ndarray) -> tuple[Tensor, np.ndarray]:

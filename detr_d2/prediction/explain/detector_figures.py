@@ -83,11 +83,14 @@ def encoder_figure(explanation: Explanation, points: Sequence[tuple[float, float
         token = token_at(point, recording.grid, sizes)
         for layer, (axis, attention) in enumerate(zip(own[1:], recording.encoder), start=1):
             heat = attention.detach()[0, :, token].mean(0).view(recording.grid)
-            show_heat(axis, image, relative(over_image(heat, sizes)), f"encoder layer {layer}")
+            show_heat(axis, image, relative(over_image(heat, sizes)), f"encoder layer {layer}, {_peak(heat)}")
         for axis in own:
             draw_point(axis, *point)
     alt = "For each marked point of the image, maps of where every encoder layer looks from there."
-    caption = "Light: much attention from the cross to that place, mean of all heads. Each panel has its own scale."
+    caption = (
+        "Light: much attention from the cross to that place, mean of all heads. Each panel has its own scale, from 0"
+        " to its largest value, given as so many times what each place would have of attention spread evenly."
+    )
     return finish(figure, "02_encoder", alt, caption)
 
 
@@ -141,9 +144,14 @@ def query_figure(explanation: Explanation, number: int) -> Drawn:
         axes[1],
         image,
         relative(over_image(query.attention, explanation.sizes)),
-        f"attention, layer {explanation.layer + 1}",
+        f"attention, layer {explanation.layer + 1}, {_peak(query.attention)}",
     )
-    show_heat(axes[2], image, relative(over_image(query.relevance, explanation.sizes)), "relevance, all layers")
+    show_heat(
+        axes[2],
+        image,
+        relative(over_image(query.relevance, explanation.sizes)),
+        f"relevance, all layers, {_peak(query.relevance)}",
+    )
     for axis in axes[:3]:
         draw_outline(axis, query.region, color)
     _draw_shares(axes[3], query, region)
@@ -188,7 +196,7 @@ def active_figure(explanation: Explanation) -> Drawn:
     boxes = explanation.recording.outputs["pred_boxes"][0].detach().cpu().numpy()
     x, y = boxes[:, 0] * image.shape[1], boxes[:, 1] * image.shape[0]
     active = {query.index: number for number, query in enumerate(explanation.queries)}
-    figure, (left, right) = panels(2, image.shape[0] / image.shape[1], 2, 13)
+    figure, (left, right) = panels(2, image.shape[0] / image.shape[1], 2, 13, 2)
     show(left, image, f"centres of all {len(scores)} boxes; {len(active)} are active")
     idle = np.array([index for index in range(len(scores)) if index not in active], dtype=int)
     left.scatter(x[idle], y[idle], s=26, facecolors="none", edgecolors="black", linewidths=2.4)
@@ -242,6 +250,12 @@ def box_layers_figure(explanation: Explanation) -> Drawn:
     alt = "The image with the queries' boxes and scores after each decoder layer."
     caption = "Boxes and scores after each layer, through the same two heads; thin lines: low scores."
     return finish(figure, "05_decoder_layers", alt, caption)
+
+
+def _peak(heat: Tensor) -> str:
+    """How far a map is from one that is even: its largest value in words."""
+    mean = float(heat.mean())
+    return f"up to {float(heat.max()) / mean:.1f}×" if mean > 0 else "none"
 
 
 def _times(shape: Sequence[int]) -> str:

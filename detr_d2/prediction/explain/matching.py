@@ -83,6 +83,7 @@ def matching_figure(matched: Matched, most_queries: int = 60, most_targets: int 
     chosen = sorted(list(dict.fromkeys([*query_of.tolist(), *best.tolist()]))[:most_queries])
     costs = all_costs[:, chosen]
     figure, (axis,) = panels(1, min(0.08 + 0.035 * len(costs), 0.6), 1, 13)
+    axis.set_box_aspect(None)  # the colour bar takes some of the width
     drawn = axis.imshow(costs, cmap=f"{HEAT}_r", aspect="auto")
     columns = [chosen.index(query) for query in query_of]
     axis.scatter(

@@ -46,23 +46,16 @@ def write_explanation(
         The page.
     """
     points = list(points) or default_points(explanation)
-    figures = {"result": result_figure(explanation, metadata)}
-    figures |= _detector_figures(explanation, points)
+    fates = won_and_lost(explanation) if explanation.masks is not None else []
+    matched = match_result(explanation)
+    figures = {"result": result_figure(explanation, metadata), **_detector_figures(explanation, points)}
     if places is not None:
         figures["places"] = places
-    has_masks = explanation.masks is not None
-    fates = won_and_lost(explanation) if has_masks else []
-    if has_masks:
+    if fates:
         figures["argmax"] = mask_figures.argmax_figure(explanation, fates)
-    matched = match_result(explanation)
     if matched.names:
         figures["matching"] = matching_figure(matched)
-    of_queries, heads, steps_of_masks = list[Drawn](), list[Drawn](), list[Drawn]()
-    for number in progress(range(len(explanation.queries)), len(explanation.queries), "query"):
-        of_queries.append(detector_figures.query_figure(explanation, number))
-        if has_masks:
-            heads.append(mask_figures.heads_figure(explanation, number))
-            steps_of_masks.append(mask_figures.fpn_figure(explanation, number))
+    of_queries, heads, steps_of_masks = _query_figures(explanation)
     for drawn in [*figures.values(), *of_queries, *heads, *steps_of_masks]:
         drawn.save(output)
     return write_page(
@@ -101,6 +94,19 @@ def _detector_figures(explanation: Explanation, points: Sequence[tuple[float, fl
     figures["active"] = detector_figures.active_figure(explanation)
     figures["layers"] = detector_figures.box_layers_figure(explanation)
     return figures
+
+
+def _query_figures(explanation: Explanation) -> tuple[list[Drawn], list[Drawn], list[Drawn]]:
+    """Of every query its shares, and with a mask head its attention maps and the steps of its mask; things first."""
+    shares, heads, steps = list[Drawn](), list[Drawn](), list[Drawn]()
+    queries = explanation.queries
+    things_first = sorted(range(len(queries)), key=lambda number: not queries[number].category.is_thing)
+    for number in progress(things_first, len(things_first), "query"):
+        shares.append(detector_figures.query_figure(explanation, number))
+        if explanation.masks is not None:
+            heads.append(mask_figures.heads_figure(explanation, number))
+            steps.append(mask_figures.fpn_figure(explanation, number))
+    return shares, heads, steps
 
 
 def result_figure(explanation: Explanation, metadata: Any) -> Drawn:

@@ -18,8 +18,7 @@ from detr_d2.labels.readers.cvat_masks import LABEL_MAP, parse_label_map
 from detr_d2.labels.records import FileRef, ImageRecord, Note
 
 from ..options import StuffSettings
-from .class_mapping import ClassMapping
-from .policy import Progress, Region, StuffPolicy, beyond_margin
+from .policy import ClassMapping, Progress, Region, StuffPolicy, beyond_margin
 
 CLASSES = "classes.yaml"
 _VOID_NAMES = ("void", "background", "unlabeled", "unlabelled", "ignore")

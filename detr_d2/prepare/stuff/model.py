@@ -15,8 +15,7 @@ from detr_d2.labels.records import ImageRecord
 from ..options import StuffSettings
 from ..pixels import read_pixels
 from .answers import Answer, AnswerFolder, Labeller
-from .class_mapping import ClassMapping
-from .policy import Progress, Region, StuffPolicy, beyond_margin, mean_score
+from .policy import ClassMapping, Progress, Region, StuffPolicy, beyond_margin, mean_score
 
 logger = logging.getLogger(__name__)
 

@@ -8,6 +8,7 @@ import torch
 
 from detr_d2.modeling import Sizes
 from detr_d2.prediction.explain import explain
+from detr_d2.prediction.explain.canvas import panels
 from detr_d2.prediction.explain.explaining import Explanation, won_and_lost
 from detr_d2.prediction.explain.maps import heat_share, principal_colors, token_at
 from detr_d2.prediction.explain.matching import match_result
@@ -79,6 +80,13 @@ def test_explanation_has_the_models_own_result(make_model):
     assert found.panoptic is not None and found.above_threshold
     assert (found.panoptic[0] == ids.numpy()).mean() > 0.99  # but for rounding, as acceleration needs no gradients
     assert [segment["category_id"] for segment in found.panoptic[1]] == [s["category_id"] for s in segments]
+
+
+@pytest.mark.parametrize("aspect", [0.01, 100.0])
+def test_figures_of_very_thin_images_stay_moderate(aspect):
+    figure, axes = panels(14, aspect, 7)
+
+    assert len(axes) == 14 and max(figure.get_size_inches()) < 15
 
 
 def test_won_pixels_partition_the_map(make_model):
