@@ -47,10 +47,10 @@ def test_choices_change_the_map_without_the_network(
 
 
 def test_page_shows_each_segment_with_name_and_score(seen: SeenPhoto) -> None:
-    image, masks = seen.shown()
+    image, masks, colors = seen.shown()
 
     assert seen.prediction is not None
-    assert len(masks) == len(seen.prediction.segments)
+    assert len(masks) == len(seen.prediction.segments) == len(colors)
     for (mask, label), segment in zip(masks, seen.prediction.segments):
         assert mask.shape == image.shape[:2] and int(mask.sum()) == segment["area"]
         assert label.startswith(segment["category"]) and label.endswith("%")
@@ -124,6 +124,7 @@ def browser() -> Iterator[Any]:
 def test_page_in_a_browser_uploads_slides_clicks_and_downloads(
     served: str, browser: Any, photo: Path, tmp_path: Path
 ) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys
     from selenium.webdriver.support.ui import WebDriverWait
 
@@ -142,8 +143,16 @@ def test_page_in_a_browser_uploads_slides_clicks_and_downloads(
     wait(lambda: f"{160}x{128}" in find("#summary").text)
     before = find("#summary").text
 
-    find("#segments .legend-item").click()
+    seen_map, pointed = find("#segments .base-image"), find("#pointed")
+    wait(lambda: seen_map.get_property("complete") and find("#segments .mask").get_property("naturalWidth"))
+    ActionChains(browser).move_to_element(seen_map).perform()
+    wait(
+        lambda: pointed.text in {item.text for item in browser.find_elements("css selector", "#segments .legend-item")}
+    )
+    name = pointed.text
+    ActionChains(browser).click().perform()
     wait(lambda: "query" in find("#sentence").text)
+    assert find("#sentence").text.startswith(name)
     assert find("#attention img").get_attribute("src")
     links = {element.get_attribute("href") for element in browser.find_elements("css selector", "#files a")}
     assert any(str(link).endswith(".xml") for link in links)

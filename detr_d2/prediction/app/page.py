@@ -15,6 +15,61 @@ from detr_d2.prediction.predictor import Predictor
 logger = logging.getLogger(__name__)
 
 _TITLE = "detr_d2: what the model sees"
+_HELP = (
+    "Drop a photo. Point at the map for names and scores; click a segment for where its queries look. "
+    "The network runs once a photo: thresholds and classes change the map at once."
+)
+_CSS = """
+#segments .mask { opacity: 0.5 }
+#segments .mask.active { opacity: 0.75 }
+#segments .mask.inactive { opacity: 0.1 }
+#segments .image-container { cursor: pointer }
+#attention img { width: 100%; height: auto; object-fit: contain }
+#attention :has(> img) { width: 100% }
+#files .label-clear-button { display: none }
+#pointed { position: fixed; z-index: 1000; display: none; pointer-events: none; padding: 2px 8px; border-radius: 4px;
+           background: #222; color: #fff; font: 14px system-ui, sans-serif }
+"""
+_POINTING = """
+() => {
+  const label = document.body.appendChild(document.createElement("div"));
+  label.id = "pointed";
+  const canvas = document.createElement("canvas");
+  canvas.width = canvas.height = 1;
+  const pixel = canvas.getContext("2d", { willReadFrequently: true });
+  const map = (event) => event.target.closest?.("#segments .image-container");
+  // The name, below the map, of the segment whose mask covers the pixel under the pointer.
+  const nameUnder = (event) => {
+    const box = map(event)?.querySelector(".base-image")?.getBoundingClientRect();
+    if (!box) return undefined;
+    const names = document.querySelectorAll("#segments .legend-item");
+    const place = [...map(event).querySelectorAll(".mask")].findIndex((mask) => {
+      const x = Math.floor((mask.naturalWidth * (event.clientX - box.left)) / box.width);
+      const y = Math.floor((mask.naturalHeight * (event.clientY - box.top)) / box.height);
+      pixel.clearRect(0, 0, 1, 1);
+      pixel.drawImage(mask, x, y, 1, 1, 0, 0, 1, 1);
+      return pixel.getImageData(0, 0, 1, 1).data[3] > 0;
+    });
+    return names[place];
+  };
+  let pointed;
+  document.addEventListener("mousemove", (event) => {
+    const name = nameUnder(event);
+    if (name !== pointed) {
+      pointed?.dispatchEvent(new MouseEvent("mouseout", { bubbles: true }));
+      name?.dispatchEvent(new MouseEvent("mouseover", { bubbles: true }));
+      pointed = name;
+    }
+    label.textContent = name?.textContent ?? "";
+    label.style.display = name ? "block" : "none";
+    label.style.left = `${event.clientX + 14}px`;
+    label.style.top = `${event.clientY + 14}px`;
+  });
+  document.addEventListener("click", (event) => nameUnder(event)?.click());
+}
+"""
+"""Names under the pointer, on the map itself. Gradio has them at the names below it only; those are what this uses."""
+
 _OPTIONS = {"show_progress": "minimal", "api_name": False, "concurrency_limit": 1}
 
 
@@ -33,53 +88,66 @@ def build_page(predictor: Predictor, limits: Limits, examples: Sequence[Path] = 
     own = predictor.model.postprocess
     with gr.Blocks(title=_TITLE, analytics_enabled=False, delete_cache=(3600, 3600)) as page:
         state = gr.State(None, time_to_live=3600)
-        gr.Markdown(f"# {_TITLE}")
+        gr.Markdown(f"# {_TITLE}\n{_HELP}")
         with gr.Row():
             with gr.Column(scale=1):
                 upload = gr.File(label="A photo", file_types=["image"], type="filepath", elem_id="upload")
                 score = gr.Slider(0, 1, own.score_threshold, step=0.01, label="least score", elem_id="score")
                 overlap = gr.Slider(0, 1, own.overlap_threshold, step=0.01, label="least seen part of a mask")
-                area = gr.Slider(0, 5000, own.min_segment_area, step=1, label="least pixels of a segment")
+                area = gr.Slider(
+                    0, max(5000, own.min_segment_area), own.min_segment_area, step=1, label="least pixels of a segment"
+                )
                 names = [category.name for category in predictor.categories]
                 classes = gr.CheckboxGroup(names, value=names, label="classes", elem_id="classes")
                 if examples:
-                    gr.Examples([str(path) for path in examples], upload, label="examples")
+                    labels = [f"{path.parent.name}/{path.name}" for path in examples]
+                    gr.Examples([str(path) for path in examples], upload, label="examples", example_labels=labels)
             with gr.Column(scale=2):
                 summary = gr.Markdown(elem_id="summary")
-                segments = gr.AnnotatedImage(label="segments: click one", elem_id="segments", color_map=None)
-                attention = gr.Image(label="where its queries look", elem_id="attention", interactive=False)
+                segments = gr.AnnotatedImage(label="segments", elem_id="segments", buttons=[])
                 sentence = gr.Markdown(elem_id="sentence")
+                attention = gr.Image(
+                    label="where its queries look", elem_id="attention", interactive=False, buttons=["download"]
+                )
                 files = gr.File(label="downloads", interactive=False, elem_id="files")
-        chosen = [score, overlap, area, classes]
-        predict, explain = _predicting(predictor, limits), _explaining(gr)
-        upload.change(predict, [upload, *chosen], [state, segments, summary, attention, files], **_OPTIONS)
+        chosen, outputs = [score, overlap, area, classes], [segments, summary, attention, sentence, files]
+        upload.change(_predicting(gr, predictor, limits), [upload, *chosen], [state, *outputs], **_OPTIONS)
         for control in chosen:
-            outputs = [segments, summary, attention, files]
-            control.change(_change, [state, *chosen], outputs, trigger_mode="always_last", **_OPTIONS)
-        segments.select(explain, [state], [attention, sentence], **_OPTIONS)
+            control.change(_changing(gr), [state, *chosen], outputs, trigger_mode="always_last", **_OPTIONS)
+        segments.select(_explaining(gr), [state], [attention, sentence], **_OPTIONS)
     return page
 
 
-def _predicting(predictor: Predictor, limits: Limits) -> Callable[..., tuple[Any, ...]]:
+def _predicting(gr: Any, predictor: Predictor, limits: Limits) -> Callable[..., tuple[Any, ...]]:
     def predict(path: str | None, *chosen: Any) -> tuple[Any, ...]:
         if path is None:
-            return None, None, "", None, None
+            return None, *_outputs(gr, None)
         try:
             photo = SeenPhoto(predictor, path, limits)
             photo.choose(_choices(*chosen))
+            return photo, *_outputs(gr, photo)
         except Exception as error:
             logger.info("%s: %r", path, error)
-            return None, None, f"**{sentence_of(error)}**", None, None
-        return photo, photo.shown(), _summary(photo), None, photo.files()
+            return None, *_outputs(gr, None, f"**{sentence_of(error)}**")
 
     return predict
 
 
-def _change(photo: SeenPhoto | None, *chosen: Any) -> tuple[Any, ...]:
+def _changing(gr: Any) -> Callable[..., tuple[Any, ...]]:
+    def change(photo: SeenPhoto | None, *chosen: Any) -> tuple[Any, ...]:
+        if photo is not None:
+            photo.choose(_choices(*chosen))
+        return _outputs(gr, photo)
+
+    return change
+
+
+def _outputs(gr: Any, photo: SeenPhoto | None, message: str = "") -> tuple[Any, ...]:
+    """Segments, summary, attention with its sentence (none until the next click), and downloads."""
     if photo is None:
-        return None, "", None, None
-    photo.choose(_choices(*chosen))
-    return photo.shown(), _summary(photo), None, photo.files()
+        return None, message, None, "", None
+    image, masks, colors = photo.shown()
+    return gr.AnnotatedImage((image, masks), color_map=colors), _summary(photo), None, "", photo.files()
 
 
 def _explaining(gr: Any) -> Callable[..., tuple[Any, str]]:
@@ -98,7 +166,6 @@ def serve(
     Returns:
         The page's address.
     """
-    folders = sorted({str(path.parent) for path in examples})
     _, url, _ = page.queue(default_concurrency_limit=1).launch(
         prevent_thread_lock=True,
         server_name=address,
@@ -106,9 +173,11 @@ def serve(
         share=False,
         quiet=True,
         max_file_size=f"{limits.megabytes}mb",
-        allowed_paths=folders,
+        allowed_paths=[str(path) for path in examples],
         footer_links=[],
         theme=_plain_theme(),
+        css=_CSS,
+        js=_POINTING,
     )
     if waits:
         print(f"Open {url}; Ctrl-C ends it.", flush=True)

@@ -20,6 +20,7 @@ from detr_d2.prediction.forward_pass import ForwardPass
 from detr_d2.prediction.images import ImageError, read_image
 from detr_d2.prediction.prediction import Prediction, Segment
 from detr_d2.prediction.predictor import Predictor
+from detr_d2.prediction.video import shade
 
 _SHOWN_SIDE = 1280
 """Long side at which a page shows an image, in pixels."""
@@ -80,15 +81,16 @@ class SeenPhoto:
             self.choices, self.prediction = choices, found.only(choices.classes)
         return self.prediction
 
-    def shown(self) -> tuple[np.ndarray, list[tuple[np.ndarray, str]]]:
-        """The image at the page's size, and each segment's mask with its name and score."""
+    def shown(self) -> tuple[np.ndarray, list[tuple[np.ndarray, str]], dict[str, str]]:
+        """The image at the page's size, each segment's mask with its name and score, and the colours of these names."""
         prediction = self._chosen()
         step = max(-(-max(prediction.size) // _SHOWN_SIDE), 1)
         masks = [
             (prediction.mask(segment)[::step, ::step].astype(np.float32), label_of(segment))
             for segment in prediction.segments
         ]
-        return np.ascontiguousarray(prediction.image[::step, ::step]), masks
+        colors = {label_of(segment): _color_of(prediction, segment) for segment in prediction.segments}
+        return np.ascontiguousarray(prediction.image[::step, ::step]), masks, colors
 
     def attention(self, place: int) -> tuple[np.ndarray, str]:
         """Where the queries of a segment look, over the image, and a sentence about the segment.
@@ -141,6 +143,12 @@ def label_of(segment: Segment) -> str:
     """A segment's name and score; its number tells those of one class apart."""
     score = "" if segment["score"] is None else f" {100 * segment['score']:.0f} %"
     return f"{segment['category']} {segment['id']}{score}"
+
+
+def _color_of(prediction: Prediction, segment: Segment) -> str:
+    """The class's colour as ``#rrggbb``; a shade of it for each thing, to tell neighbours of one class apart."""
+    color = prediction.categories[prediction.class_index(segment)].color
+    return f"#{bytes(shade(color, segment['id']) if segment['isthing'] else color).hex()}"
 
 
 def overlaid(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
