@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,6 +73,17 @@ def test_downloads_are_the_map(seen: SeenPhoto) -> None:
     np.testing.assert_array_equal(colors @ [1, 256, 65536], seen.prediction.panoptic)
     assert len(ElementTree.parse(xml).findall(".//mask")) == len(seen.prediction.segments)
     assert "segments_info" in panoptic.read_text() and Image.open(drawing).width >= seen.prediction.image.shape[1]
+
+
+def test_files_are_deleted_with_the_photo(predictor: detr_d2.Predictor, photo: Path, every: Choices) -> None:
+    uploaded = SeenPhoto(predictor, photo, Limits())
+    uploaded.choose(every)
+    folder = Path(uploaded.files()[0]).parent
+
+    del uploaded
+    gc.collect()
+
+    assert not folder.exists()
 
 
 def test_what_is_no_image_gets_a_sentence(predictor: detr_d2.Predictor, photo: Path, tmp_path: Path) -> None:
@@ -154,11 +166,11 @@ def test_page_in_a_browser_uploads_slides_clicks_and_downloads(
     wait(lambda: "query" in find("#sentence").text)
     assert find("#sentence").text.startswith(name)
     assert find("#attention img").get_attribute("src")
-    links = {element.get_attribute("href") for element in browser.find_elements("css selector", "#files a")}
-    assert any(str(link).endswith(".xml") for link in links)
+    assert find("#files a[href$='.xml']")
     browser.save_screenshot(str(tmp_path / "page.png"))
 
     number = find("#score input[type=number]")
     number.send_keys(Keys.CONTROL, "a")
     number.send_keys("1", Keys.ENTER)
     wait(lambda: find("#summary").text not in ("", before) and "nothing" in find("#summary").text)
+    assert find("#files a[href$='.xml']")

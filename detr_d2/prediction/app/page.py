@@ -111,9 +111,12 @@ def build_page(predictor: Predictor, limits: Limits, examples: Sequence[Path] = 
                 )
                 files = gr.File(label="downloads", interactive=False, elem_id="files")
         chosen, outputs = [score, overlap, area, classes], [segments, summary, attention, sentence, files]
-        upload.change(_predicting(gr, predictor, limits), [upload, *chosen], [state, *outputs], **_OPTIONS)
+        changes = [upload.change(_predicting(gr, predictor, limits), [upload, *chosen], [state, *outputs], **_OPTIONS)]
         for control in chosen:
-            control.change(_changing(gr), [state, *chosen], outputs, trigger_mode="always_last", **_OPTIONS)
+            change = control.change(_changing(gr), [state, *chosen], outputs, trigger_mode="always_last", **_OPTIONS)
+            changes.append(change)
+        for change in changes:  # the map first: files of a large photo take seconds
+            change.then(_files, [state], [files], trigger_mode="always_last", **_OPTIONS)
         segments.select(_explaining(gr), [state], [attention, sentence], **_OPTIONS)
     return page
 
@@ -143,11 +146,15 @@ def _changing(gr: Any) -> Callable[..., tuple[Any, ...]]:
 
 
 def _outputs(gr: Any, photo: SeenPhoto | None, message: str = "") -> tuple[Any, ...]:
-    """Segments, summary, attention with its sentence (none until the next click), and downloads."""
+    """Segments, summary, attention with its sentence (none until the next click), and downloads (none until made)."""
     if photo is None:
         return None, message, None, "", None
     image, masks, colors = photo.shown()
-    return gr.AnnotatedImage((image, masks), color_map=colors), _summary(photo), None, "", photo.files()
+    return gr.AnnotatedImage((image, masks), color_map=colors), _summary(photo), None, "", None
+
+
+def _files(photo: SeenPhoto | None) -> list[str] | None:
+    return None if photo is None else photo.files()
 
 
 def _explaining(gr: Any) -> Callable[..., tuple[Any, str]]:

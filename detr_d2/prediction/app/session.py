@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import tempfile
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,6 +75,8 @@ class SeenPhoto:
         self._predictor, self._seen = predictor, ForwardPass(predictor, read_image(path), name)
         self.choices: Choices | None = None
         self.prediction: Prediction | None = None
+        self._folder = Path(tempfile.mkdtemp(prefix="detr_d2_"))
+        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
 
     def choose(self, choices: Choices) -> Prediction:
         """The map with other thresholds and classes; the network doesn't run again."""
@@ -107,9 +111,9 @@ class SeenPhoto:
         return overlaid(prediction.image, heat), f"{label_of(segment)}: {facts}."
 
     def files(self) -> list[str]:
-        """The map as a drawing, COCO panoptic (PNG and JSON) and CVAT's XML, in a folder of their own."""
+        """The map as a drawing, COCO panoptic (PNG and JSON) and CVAT's XML, in a folder that goes with this object."""
         prediction = self._chosen()
-        folder, stem = Path(tempfile.mkdtemp(prefix="detr_d2_")), Path(prediction.name).stem
+        folder, stem = self._folder, Path(prediction.name).stem
         drawing, content = folder / f"{stem}_drawing.png", prediction.panoptic_png()
         prediction.draw().save(drawing)
         png = write_whole(folder / f"{stem}.png", lambda file: file.write(content))
