@@ -103,8 +103,7 @@ def _listing_rules(images: list[dict[str, Any]], entries: list[dict[str, Any]], 
 
 
 def _of_note(note: Note, file: str) -> Finding | None:
-    name = note.code.replace("picture-", "image-")
-    code = _CODES.get(name, name)
+    code = _CODES.get(note.code, note.code)
     if code is None:
         return None
     about = f"{note.class_name}: " if note.class_name else ""

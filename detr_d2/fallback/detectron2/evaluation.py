@@ -121,10 +121,10 @@ class COCOEvaluator(DatasetEvaluator):
         self._predictions: list[list[dict]] = []
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
-        for picture, output in zip(inputs, outputs):
+        for image, output in zip(inputs, outputs):
             found = output["instances"].to("cpu")
             boxes = BoxMode.convert(found.pred_boxes.tensor, BoxMode.XYXY_ABS, BoxMode.XYWH_ABS).tolist()
-            columns = [[picture["image_id"]] * len(boxes), found.pred_classes.tolist(), boxes, found.scores.tolist()]
+            columns = [[image["image_id"]] * len(boxes), found.pred_classes.tolist(), boxes, found.scores.tolist()]
             results = [dict(zip(("image_id", "category_id", "bbox", "score"), row)) for row in zip(*columns)]
             for result, mask in zip(results, found.pred_masks if found.has("pred_masks") else []):
                 rle = mask_util.encode(np.asfortranarray(mask, dtype=np.uint8))

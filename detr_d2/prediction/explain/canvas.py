@@ -50,8 +50,8 @@ class Drawn(NamedTuple):
 
     def save(self, folder: Path) -> Path:
         """Writes ``folder/name.png``."""
-        picture = Image.fromarray(self.image)
-        return write_whole(folder / f"{self.name}.png", lambda file: picture.save(file, "PNG"))
+        drawing = Image.fromarray(self.image)
+        return write_whole(folder / f"{self.name}.png", lambda file: drawing.save(file, "PNG"))
 
 
 def panels(

@@ -16,7 +16,7 @@ from detr_d2.config import read_config
 from detectron2.utils.file_io import PathManager
 
 # FREEZE_AT 2: the stem and res2 aren't trained. STRIDE_IN_1X1: True for MSRA's weights, False for torchvision's.
-# INPUT's sizes are in pixels; a MIN_SIZE_TEST of 0 keeps the picture's. A negative SEED seeds nothing.
+# INPUT's sizes are in pixels; a MIN_SIZE_TEST of 0 keeps the image's. A negative SEED seeds nothing.
 _DEFAULTS = """
 VERSION: 2
 MODEL:

@@ -85,7 +85,7 @@ def build_detection_train_loader(
     Args:
         mapper: makes of each dict what the model gets.
         total_batch_size: over all processes, whose number must divide it (AssertionError).
-        aspect_ratio_grouping: batches have only wide, or only tall and square pictures.
+        aspect_ratio_grouping: batches have only wide, or only tall and square images.
     """
     processes = comm.get_world_size()
     assert total_batch_size > 0 and total_batch_size % processes == 0, (

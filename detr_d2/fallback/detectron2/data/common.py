@@ -44,7 +44,7 @@ class SampledDataset(IterableDataset):
 
 
 class AspectRatioGroupedDataset(IterableDataset):
-    """Batches of either wide pictures, or tall and square ones (by "width", "height"): they need less padding."""
+    """Batches of either wide images, or tall and square ones (by "width", "height"): they need less padding."""
 
     def __init__(self, dataset: Iterable[dict], batch_size: int) -> None:
         self._dataset = dataset

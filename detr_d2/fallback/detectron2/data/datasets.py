@@ -22,7 +22,7 @@ def register_coco_instances(name: str, metadata: dict[str, Any], json_file: str,
 
 
 def load_coco_json(json_file: str, image_root: str, dataset_name: str) -> list[dict[str, Any]]:
-    """One dict for each picture, by ascending image id; category ids become 0..K-1 in their ascending order.
+    """One dict for each image, by ascending image id; category ids become 0..K-1 in their ascending order.
 
     The metadata of ``dataset_name`` gets ``thing_classes`` and ``thing_dataset_id_to_contiguous_id``.
     """

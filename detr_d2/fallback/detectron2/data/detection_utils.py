@@ -20,7 +20,7 @@ _UPRIGHT = {
 
 
 def read_image(file_name: str, format: str | None = None) -> np.ndarray:
-    """Read a picture, turned upright as its EXIF data say.
+    """Read an image, turned upright as its EXIF data say.
 
     Args:
         format: "BGR" or a mode of PIL such as "RGB" or "L"; None keeps the file's.
@@ -29,19 +29,19 @@ def read_image(file_name: str, format: str | None = None) -> np.ndarray:
         (H, W, C) uint8, also for "L"; without a format, an array as PIL makes it.
     """
     with PathManager.open(file_name, "rb") as file:
-        picture = _upright(Image.open(file))
-        array = np.asarray(picture.convert("RGB" if format == "BGR" else format) if format else picture)
+        image = _upright(Image.open(file))
+        array = np.asarray(image.convert("RGB" if format == "BGR" else format) if format else image)
     if format == "BGR":
         return array[:, :, ::-1]
     return array[:, :, None] if format == "L" else array
 
 
-def _upright(picture: Image.Image) -> Image.Image:
+def _upright(image: Image.Image) -> Image.Image:
     try:
-        orientation = picture.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # PIL raises all sorts of errors on damaged EXIF data, which are no reason to lose the picture.
-        return picture
-    return picture.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else picture
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # PIL raises all sorts of errors on damaged EXIF data, which are no reason to lose the image.
+        return image
+    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
 
 
 def transform_instance_annotations(
@@ -73,7 +73,7 @@ def transform_instance_annotations(
 def annotations_to_instances(
     annos: list[dict[str, Any]], image_size: tuple[int, int], mask_format: str = "polygon"
 ) -> Instances:
-    """Transformed annotations of one picture of (height, width): ``gt_boxes``, ``gt_classes``, ``gt_masks`` if known.
+    """Transformed annotations of one image of (height, width): ``gt_boxes``, ``gt_classes``, ``gt_masks`` if known.
 
     Raises:
         ValueError: masks in a format other than "bitmask".

@@ -1,7 +1,7 @@
 """An independently written subset of Detectron2's API; not Detectron2.
 
 An augmentation looks at its input and chooses, often by chance (``numpy.random``), a transform, which is then applied
-to the picture and to all that belongs to it.
+to the image and to all that belongs to it.
 """
 
 import sys
@@ -19,7 +19,7 @@ NoOpTransform = _fvcore.NoOpTransform
 
 
 class ResizeTransform(Transform):
-    """Resize uint8 pictures from (h, w) to (new_h, new_w) pixels.
+    """Resize uint8 images from (h, w) to (new_h, new_w) pixels.
 
     ``interp`` is one of PIL's methods, bilinear by default; labels always take the nearest pixel's.
     """
@@ -34,8 +34,8 @@ class ResizeTransform(Transform):
         found, wanted = (img.dtype, *img.shape[:2]), (np.uint8, self.h, self.w)
         assert found == wanted, f"expected type and size {wanted}, got {found}"
         method = self.interp if interp is None else Image.Resampling(interp)
-        picture = Image.fromarray(img.squeeze(2) if img.shape[2:] == (1,) else img)
-        resized = np.asarray(picture.resize((self.new_w, self.new_h), method))
+        image = Image.fromarray(img.squeeze(2) if img.shape[2:] == (1,) else img)
+        resized = np.asarray(image.resize((self.new_w, self.new_h), method))
         return resized.reshape(self.new_h, self.new_w, *img.shape[2:])
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
@@ -50,13 +50,13 @@ class ResizeTransform(Transform):
 
 
 class AugInput:
-    """A picture (H, W) or (H, W, C), as augmentations take it; what belongs to it gets their transforms later."""
+    """An image (H, W) or (H, W, C), as augmentations take it; what belongs to it gets their transforms later."""
 
     def __init__(self, image: np.ndarray) -> None:
         self.image = image
 
     def transform(self, tfm: Transform) -> None:
-        """Replace the picture by the transformed one."""
+        """Replace the image by the transformed one."""
         self.image = tfm.apply_image(self.image)
 
 
@@ -64,7 +64,7 @@ class Augmentation:
     """Base of all augmentations: a subclass has ``get_transform(self, image)``."""
 
     def get_transform(self, image: np.ndarray) -> Transform:
-        """Choose the transform for this picture."""
+        """Choose the transform for this image."""
         raise NotImplementedError
 
     def __call__(self, aug_input: Any) -> Transform:
@@ -96,7 +96,7 @@ class RandomApply(Augmentation):
 
 
 class RandomFlip(Augmentation):
-    """Mirror the picture with a probability of ``prob``: left and right, or top and bottom if ``vertical``."""
+    """Mirror the image with a probability of ``prob``: left and right, or top and bottom if ``vertical``."""
 
     def __init__(self, prob: float = 0.5, *, horizontal: bool = True, vertical: bool = False) -> None:
         assert horizontal != vertical, f"Set one of horizontal and vertical; both are {horizontal}."
@@ -113,7 +113,7 @@ class ResizeShortestEdge(Augmentation):
 
     Args:
         short_edge_length: a length in pixels, the lengths to choose from ("choice"), or the least and the greatest
-            one ("range"). 0 leaves the picture as it is.
+            one ("range"). 0 leaves the image as it is.
         interp: one of PIL's methods.
     """
 
@@ -146,7 +146,7 @@ class RandomCrop(Augmentation):
     Args:
         crop_type: what ``crop_size`` means: "relative": fractions of height and width; "relative_range": the least
             fractions, the greatest being 1; "absolute": height and width in pixels; "absolute_range": least and
-            greatest length of both sides in pixels. A picture that is smaller keeps its size.
+            greatest length of both sides in pixels. An image that is smaller keeps its size.
     """
 
     def __init__(self, crop_type: str, crop_size: Any) -> None:

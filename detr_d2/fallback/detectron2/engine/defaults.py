@@ -47,7 +47,7 @@ logger = logging.getLogger(__name__)
 
 
 class DefaultPredictor:
-    """A model with ``cfg.MODEL.WEIGHTS`` that takes one picture and returns its result."""
+    """A model with ``cfg.MODEL.WEIGHTS`` that takes one image and returns its result."""
 
     def __init__(self, cfg: CfgNode) -> None:
         self.cfg = cfg.clone()

@@ -7,7 +7,7 @@ __all__ = ["ShapeSpec"]
 
 @dataclass
 class ShapeSpec:
-    """What is known beforehand about a feature map; ``stride`` is relative to the picture."""
+    """What is known beforehand about a feature map; ``stride`` is relative to the image."""
 
     channels: int | None = None
     stride: int | None = None

@@ -64,7 +64,7 @@ class Boxes:
         return Boxes(self.tensor.to(device=device))
 
     def clip(self, box_size: tuple[int, int]) -> None:
-        """Move, in place, what is outside of a picture of (height, width) to its border; AssertionError for NaN."""
+        """Move, in place, what is outside of an image of (height, width) to its border; AssertionError for NaN."""
         assert torch.isfinite(self.tensor).all(), "Box tensor contains infinite or NaN!"
         height, width = box_size
         limit = self.tensor.new_tensor([width, height, width, height])

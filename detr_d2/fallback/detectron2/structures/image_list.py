@@ -8,11 +8,11 @@ from torch import Tensor
 
 
 class ImageList:
-    """Pictures of several sizes in one tensor, padded at the right and at the bottom.
+    """Images of several sizes in one tensor, padded at the right and at the bottom.
 
     Args:
         tensor: (N, ..., H, W).
-        image_sizes: (height, width) of each picture without padding.
+        image_sizes: (height, width) of each image without padding.
     """
 
     def __init__(self, tensor: Tensor, image_sizes: list[tuple[int, int]]) -> None:
@@ -24,12 +24,12 @@ class ImageList:
 
     @staticmethod
     def from_tensors(tensors: Sequence[Tensor]) -> ImageList:
-        """Pad pictures (..., Hi, Wi) with zeros to one size and stack them.
+        """Pad images (..., Hi, Wi) with zeros to one size and stack them.
 
         Raises:
             AssertionError: there are none, or they differ in more than the last two dimensions.
         """
-        assert len(tensors) > 0, "there are no pictures"
+        assert len(tensors) > 0, "there are no images"
         assert all(tensor.shape[:-2] == tensors[0].shape[:-2] for tensor in tensors), [t.shape for t in tensors]
         image_sizes = [(tensor.shape[-2], tensor.shape[-1]) for tensor in tensors]
         padded = [max(sizes) for sizes in zip(*image_sizes)]

@@ -6,14 +6,14 @@ from typing import Any
 
 
 class Instances:
-    """What is known about the N instances of one picture: fields of N entries each.
+    """What is known about the N instances of one image: fields of N entries each.
 
     ``instances.scores = tensor`` sets a field, ``instances.scores`` reads it, ``"scores" in instances.get_fields()``
     and ``instances.has("scores")`` ask for it, ``instances[instances.scores > 0.5]`` indexes all fields.
     Names with a leading underscore aren't fields.
 
     Args:
-        image_size: (height, width) of the picture, in pixels.
+        image_size: (height, width) of the image, in pixels.
         kwargs: fields to start with.
     """
 

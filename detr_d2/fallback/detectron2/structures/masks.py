@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class BitMasks:
-    """N masks over one picture: an (N, H, W) tensor or array (else an AssertionError), kept as bool in ``.tensor``."""
+    """N masks over one image: an (N, H, W) tensor or array (else an AssertionError), kept as bool in ``.tensor``."""
 
     def __init__(self, tensor: Tensor | np.ndarray) -> None:
         tensor = torch.as_tensor(tensor, dtype=torch.bool)

@@ -107,8 +107,8 @@ class TensorboardXWriter(EventWriter):
         for i, scalars in self.news().items():
             for name, value in scalars.items():
                 self.file.add_scalar(name, value, i)
-        for picture in get_event_storage().images:
-            self.file.add_image(*picture)
+        for image in get_event_storage().images:
+            self.file.add_image(*image)
         get_event_storage().images.clear()
 
 

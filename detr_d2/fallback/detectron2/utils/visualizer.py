@@ -1,4 +1,4 @@
-"""An independently written subset of Detectron2's API; not Detectron2. Draw masks, boxes and names on pictures."""
+"""An independently written subset of Detectron2's API; not Detectron2. Draw masks, boxes and names on images."""
 
 from enum import Enum
 from typing import Any
@@ -18,7 +18,7 @@ class ColorMode(Enum):
 
 
 class VisImage:
-    """An RGB picture (H, W, 3) to draw on, ``scale`` times as large."""
+    """An RGB image (H, W, 3) to draw on, ``scale`` times as large."""
 
     def __init__(self, img: np.ndarray, scale: float) -> None:
         self.scale, (self.height, self.width) = scale, img.shape[:2]
@@ -41,7 +41,7 @@ class VisImage:
 
 
 class Visualizer:
-    """Draws strokes and panoptic maps, with ``metadata``'s names and colours, on an RGB picture (H, W, 3)."""
+    """Draws strokes and panoptic maps, with ``metadata``'s names and colours, on an RGB image (H, W, 3)."""
 
     def __init__(
         self, img_rgb: Any, metadata: Any, scale: float = 1.0, instance_mode: ColorMode = ColorMode.IMAGE
@@ -81,7 +81,7 @@ class Visualizer:
     def draw_binary_mask(
         self, binary_mask: Any, color: Any, *, edge_color: Any = None, text: str = "", alpha: float = 0.5, **_: Any
     ) -> VisImage:
-        """Blend a mask (H, W) into the picture, with an outline; ``text`` stands on its largest connected part."""
+        """Blend a mask (H, W) into the image, with an outline; ``text`` stands on its largest connected part."""
         mask = np.asarray(binary_mask) != 0
         self.img[mask] = (1 - alpha) * self.img[mask] + alpha * 255 * np.array(to_rgb(color))
         self.output.pixels.set_data(self.img)
