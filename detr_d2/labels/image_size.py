@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .values import shown
+
 #: Pixels beyond which Pillow refuses to open an image.
 MOST_PIXELS = 178_956_970
-_LONGEST = 40
 
 
 def size_problem(entry: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -24,15 +25,7 @@ def size_problem(entry: Mapping[str, Any]) -> tuple[str, str] | None:
         if key not in entry:
             return "json-key", f"has no {key}."
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            return "json-type", f"has {key}={_shown(value)}; it must be a whole number of pixels."
+            return "json-type", f"has {key}={shown(value)}; it must be a whole number of pixels."
     if entry["width"] * entry["height"] > MOST_PIXELS:
-        return "image-large", f"is said to be {_shown(entry['width'])}x{_shown(entry['height'])} pixels; too many."
+        return "image-large", f"is said to be {shown(entry['width'])}x{shown(entry['height'])} pixels; too many."
     return None
-
-
-def _shown(value: Any) -> str:
-    try:
-        text = repr(value)
-    except (RecursionError, ValueError):  # nested beyond reason, or a number of thousands of digits
-        return f"a {type(value).__name__}"
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
