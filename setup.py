@@ -71,6 +71,8 @@ EXPORT = ["onnx>=1.16,<2", "onnxscript>=0.2,<1", "onnxruntime>=1.17,<2"]
 
 CVAT = ['cvat-sdk[masks]>=2.80,<3; python_version >= "3.11"']
 
+APP = ["gradio>=6,<7"]
+
 EXTRAS_REQUIRE = {
     # panopticapi-lite, too, is needed for the tests; it asks for an old numpy, so 'make test' installs it by --no-deps.
     "test": [
@@ -82,6 +84,7 @@ EXTRAS_REQUIRE = {
     ],
     "export": EXPORT,
     "cvat": CVAT,
+    "app": APP,
     "video": VIDEO,
     "dev": ["ruff>=0.6", "mypy>=1.8", "import-linter>=2.0", "types-PyYAML", "types-tabulate", "types-tqdm"],
 }

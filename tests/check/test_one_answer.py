@@ -92,7 +92,7 @@ def test_what_prepare_makes_has_no_error_and_it_says_what_it_left_out(
         assert main(["check", str(made)]) == 0
         report = json.loads((made / "report.json").read_text())
         if segments(made) < len(labels) and code not in HIDING:
-            assert report["notes"] or report["pictures"]["skipped"]
+            assert report["notes"] or report["images"]["skipped"]
 
 
 def labels_in(folder: Path) -> dict[str, list[tuple[str, bool, bytes]]]:

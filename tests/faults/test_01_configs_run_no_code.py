@@ -128,7 +128,7 @@ def test_a_register_file_runs_nothing(tmp_path, trap, attack):
 def test_a_file_of_classes_runs_nothing(tmp_path, trap, attack, capsys):
     exports = tmp_path / "exports"
     exports.mkdir()
-    write(exports / "a.json", '{"images": [], "annotations": [], "categories": []}')
+    write(exports / "a.json", '{"images": [], "annotations": [], "categories": [{"id": 1, "name": "brick"}]}')
     file = write(tmp_path / "classes.yaml", f"brick: {attack}\n")
 
     words = ["prepare", "--cvat", str(exports), "--out", str(tmp_path / "out"), "--classes", file]

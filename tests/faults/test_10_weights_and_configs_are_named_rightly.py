@@ -327,7 +327,7 @@ def test_every_reader_of_json_takes_a_mark(marked_yard, tmp_path):
     ("content", "message"), [(b"\xff\xfe{\x00}\x00", "isn't JSON"), (b"[" * 100_000, "nested too deeply")]
 )
 def test_other_texts_are_refused(tmp_path, content, message):
-    from detr_d2.labels.json_reading import read_json
+    from detr_d2.labels.rules.json_files import read_json
 
     (tmp_path / "a.json").write_bytes(content)
 
@@ -336,7 +336,7 @@ def test_other_texts_are_refused(tmp_path, content, message):
 
 
 def test_a_pipe_as_json_is_refused(tmp_path):
-    from detr_d2.labels.json_reading import read_json
+    from detr_d2.labels.rules.json_files import read_json
 
     os.mkfifo(tmp_path / "a.json")
 

@@ -118,7 +118,9 @@ def _renamed(result: Any) -> Any:
         return {RENAMED_CODES.get(key, key): _renamed(value) for key, value in result.items()}
     if isinstance(result, list):
         renamed = [_renamed(value) for value in result]
-        is_of_findings = bool(renamed) and all(isinstance(value, list) for value in renamed)
+        is_of_findings = bool(renamed) and all(
+            isinstance(one, list) and one and isinstance(one[0], str) for one in renamed
+        )
         return sorted(renamed, key=json.dumps) if is_of_findings else renamed  # as summary() sorts them
     return RENAMED_CODES.get(result, result) if isinstance(result, str) else result
 

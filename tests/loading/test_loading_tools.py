@@ -71,7 +71,7 @@ def test_strides_are_compared_with_whole_masks(
     rows = json.loads(figures.read_text())["rows"]
     assert [row["stride"] for row in rows] == [1, 2, 4, 8]
     assert rows[0]["cosine of gradients"] == pytest.approx(1) and rows[0]["loss_dice, difference in %"] == 0
-    assert rows[2]["truth masks, KiB"] == pytest.approx(rows[0]["truth masks, KiB"] / 16)
+    assert rows[2]["ground-truth masks, KiB"] == pytest.approx(rows[0]["ground-truth masks, KiB"] / 16)
 
 
 def test_drawn_augmentations_are_rows_of_images(
