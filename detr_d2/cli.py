@@ -80,7 +80,7 @@ def build_parser(chosen: str | None) -> argparse.ArgumentParser:
                 detr_d2.register_all()
             module = importlib.import_module(command.module)
             module.add_arguments(subparser)
-            subparser.set_defaults(run=module.run)
+            subparser.set_defaults(run=module.run, refuse=subparser.error)
     return parser
 
 
@@ -95,5 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     chosen = next((word for word in words if not word.startswith("-")), None)
-    args = build_parser(chosen).parse_args(words)
+    args, unknown = build_parser(chosen).parse_known_args(words)
+    if unknown:
+        args.refuse(f"unknown: {' '.join(unknown)}; see detr-d2 {chosen} --help")
     return args.run(args)

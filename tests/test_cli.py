@@ -46,6 +46,14 @@ def test_wrong_arguments_exit_with_two_and_the_usage(words: list[str], capsys: p
     assert "usage: detr-d2" in capsys.readouterr().err
 
 
+def test_unknown_option_shows_the_usage_of_its_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["env", "--unknown"])
+
+    error = capsys.readouterr().err
+    assert "usage: detr-d2 env" in error and "unknown: --unknown; see detr-d2 env --help" in error
+
+
 def test_help_imports_no_subcommand() -> None:
     before = set(sys.modules)
 

@@ -120,7 +120,9 @@ def run(args: argparse.Namespace) -> int:
     for complaint in found.complaints:
         print(f"skipped: {complaint}", file=sys.stderr)
     if not found.images and not found.videos and args.camera is None:
-        raise MissingFileError(f"{' '.join(args.inputs) or 'The command line'} names no image; see above, or --help.")
+        if not args.inputs:
+            raise MissingFileError("No INPUT is given: name an image, folder, pattern, zip, list or video; see --help.")
+        raise MissingFileError(f"{' '.join(args.inputs)} names no image; see above, or --help.")
     predictor = build_predictor(args)
     if args.rank:
         return _rank(predictor, found, out, args)
@@ -200,4 +202,4 @@ def _summary(outcome: Outcome, number: int, out: Path) -> str:
     details = [f"{outcome.reused} of them by an earlier run"] if outcome.reused else []
     details += [f"{outcome.skipped} skipped, see above"] if outcome.skipped else []
     text = f"{outcome.done} of {counted(number, 'image')} predicted{''.join(f', {detail}' for detail in details)}"
-    return f"{text}: {out} has {', '.join(outcome.written)}"
+    return f"{text}: {out} has {', '.join(outcome.written)}" if outcome.written else text

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO, NamedTuple
 
 from detr_d2.errors import ConfigError
+from detr_d2.files import write_text
 from detr_d2.labels.records import FileRef
 from detr_d2.prediction.image_files import FoundImage
 
@@ -47,28 +49,40 @@ class Journal:
         folder: of the results.
         settings: all that results depend on beside the image, by names that a user knows.
         begins_anew: forget what was made with other settings; the files of those results are removed.
+        own_paths: files and folders of results in the folder, by the kinds in the setting "write". What is there
+            already of a kind that no run before wrote is somebody else's, and isn't replaced.
 
     Raises:
-        ConfigError: the folder has results of other settings.
+        ConfigError: the folder has results of other settings, or files of others where results would go.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], begins_anew: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: Mapping[str, Any],
+        begins_anew: bool = False,
+        own_paths: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    ) -> None:
         self._path = folder / FILE_NAME
         self._folder = folder
         self._known: dict[str, _Known] = {}
-        header = json.dumps(settings, sort_keys=True)
+        header, own_kinds = json.dumps(settings, sort_keys=True), list[str]()
         if self._path.is_file():
             with self._path.open("rb") as file:
                 known = file.readline().decode("utf-8", "replace").rstrip("\n")
+            own_kinds = _kinds_of(known)
             if known == header:
                 self._read()
             elif begins_anew:
-                self._remove_results()
+                self._refuse_files_of_others(settings, own_kinds, own_paths)
+                self._remove_results([name for kind in own_kinds for name in own_paths.get(kind, ())])
             else:
                 self._refuse(known, settings)
+        else:
+            self._refuse_files_of_others(settings, own_kinds, own_paths)
         folder.mkdir(parents=True, exist_ok=True)
         if not self._path.is_file():
-            self._path.write_text(header + "\n", encoding="utf-8")
+            write_text(self._path, header + "\n")
         self._file: BinaryIO = self._path.open("r+b")
         self._file.seek(0, os.SEEK_END)
 
@@ -94,20 +108,38 @@ class Journal:
     def _refuse(self, known: str, settings: Mapping[str, Any]) -> None:
         try:
             before = json.loads(known)
-            changed = [key for key in settings if before.get(key) != settings[key]]
+            names = dict.fromkeys([*settings, *before])  # --tile is one that may be in either alone
+            changed = [name for name in names if before.get(name) != settings.get(name)]
         except (ValueError, AttributeError):
             before, changed = {}, []
-        shown = ", ".join(f"{key} was {before.get(key)!r}, now {settings[key]!r}" for key in changed)
+        shown = ", ".join(
+            f"{name} was {_shown(before.get(name))}, now {_shown(settings.get(name))}" for name in changed
+        )
         raise ConfigError(
             f"{self._folder} has results of other settings ({shown or 'its journal can not be read'}). "
             "Name another folder, or add --overwrite to replace them."
         )
 
-    def _remove_results(self) -> None:
+    def _refuse_files_of_others(
+        self, settings: Mapping[str, Any], own_kinds: Sequence[str], own_paths: Mapping[str, Sequence[str]]
+    ) -> None:
+        """A dataset's ground truth may be in ``panoptic/`` as results are."""
+        new_kinds = [kind for kind in settings.get("write", ()) if kind not in own_kinds]
+        for path in (self._folder / name for kind in new_kinds for name in own_paths.get(kind, ())):
+            if path.is_file() or any(one.is_file() for one in path.rglob("*")):
+                raise ConfigError(
+                    f"{path} is there already, and not by a run that is noted in {self._path}; results might "
+                    "replace it. Name another folder."
+                )
+
+    def _remove_results(self, names: Sequence[str]) -> None:
         self._read()
         for entry in self.entries():
             for name in entry["files"]:
                 (self._folder / name).unlink(missing_ok=True)
+        for path in (self._folder / name for name in names):
+            if path.is_file():
+                path.unlink()
         self._known.clear()
         self._path.unlink()
 
@@ -156,3 +188,21 @@ class Journal:
 
 def _source(image: FoundImage) -> str:
     return str(image) if image.content is not None else str(FileRef(image.file.path.absolute(), image.file.member))
+
+
+def _shown(value: Any) -> str:
+    """A setting for people: without what float32 adds, and of values that are the same for all classes one."""
+    if value is None or value == []:
+        return "not set"
+    if isinstance(value, list):
+        shown = [_shown(one) for one in value]
+        return ",".join(shown[:1] if len(set(shown)) == 1 else shown)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _kinds_of(header: str) -> list[str]:
+    """The kinds of results that a journal's first line names."""
+    try:
+        return list(json.loads(header)["write"])
+    except (ValueError, TypeError, KeyError):
+        return []

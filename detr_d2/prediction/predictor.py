@@ -131,7 +131,7 @@ class Predictor:
         return predictions
 
     def settings(self) -> dict[str, Any]:
-        """All that predictions depend on, by names that a user knows; weights and config as digests."""
+        """All that predictions depend on, by names that a user knows; weights and the rest of the config as digests."""
         digest = hashlib.sha256()
         for name, values in self.model.state_dict().items():
             digest.update(name.encode())
@@ -139,7 +139,13 @@ class Predictor:
         settings = self.cfg.MODEL.clone()
         settings.defrost()
         settings.WEIGHTS = settings.DEVICE = ""  # another place or machine, but the same model
-        parts = [repr(self.categories), settings.dump(), self.cfg.INPUT.dump()]
+        # These have names of their own below.
+        settings.DETR.SCORE_THRESHOLD = settings.DETR.OVERLAP_THRESHOLD = 0.0
+        settings.DETR.CLASS_SCORE_THRESHOLDS = []
+        image_settings = self.cfg.INPUT.clone()
+        image_settings.defrost()
+        image_settings.MAX_SIZE_TEST = 0
+        parts = [repr(self.categories), settings.dump(), image_settings.dump()]
         thresholds = self.model.postprocess
         return {
             "model": digest.hexdigest()[:16],

@@ -20,7 +20,7 @@ from detr_d2.prediction.pipeline import overlapped
 from detr_d2.prediction.prediction import Prediction
 from detr_d2.prediction.predictor import Predictor
 from detr_d2.prediction.tiling import predict_by_tiles, tile_grid
-from detr_d2.prediction.writers import add_all, finish_all
+from detr_d2.prediction.writers import OWN_PATHS, add_all, finish_all
 
 Written = TypeVar("Written")
 
@@ -204,11 +204,11 @@ def predict_all(
         begins_anew: replace results of other settings.
 
     Raises:
-        ConfigError: the folder has results of other settings.
+        ConfigError: the folder has results of other settings, or files of others where results would go.
         KeyboardInterrupt: it was interrupted; what is finished is whole, and the message says so.
         OSError: the system refuses to write.
     """
-    journal = Journal(folder, {**engine.settings(), "write": list(kinds)}, begins_anew)
+    journal = Journal(folder, {**engine.settings(), "write": list(kinds)}, begins_anew, OWN_PATHS)
     waiting = [image for image in images if not journal.has(image)]
     outcome = Outcome(reused=len(images) - len(waiting))
 

@@ -34,14 +34,16 @@ class Writer(NamedTuple):
         needs_masks: it can't be made of boxes.
         files: the image's own files, by its name, below the folder.
         add: writes the image's own files in the folder, and returns plain data.
-        finish: writes the file that all images share, and returns its path; None: there is none.
+        shared: the file that all images share, below the folder; empty: there is none.
+        finish: writes that file, whose path it is given.
     """
 
     meaning: str
     needs_masks: bool
     files: Callable[[FoundImage], list[str]]
     add: Callable[[Path, FoundImage, Prediction], Data]
-    finish: Callable[[Path, Iterable[Row], Sequence[Category]], Path] | None
+    shared: str = ""
+    finish: Callable[[Path, Iterable[Row], Sequence[Category]], object] | None = None
 
 
 def add_all(kinds: Sequence[str], folder: Path, image: FoundImage, prediction: Prediction) -> dict[str, Any]:
@@ -57,21 +59,21 @@ def finish_all(
 ) -> list[str]:
     """Writes the files that all images share, and returns what there is of each kind, below the folder.
 
+    Where no image is finished nothing is written.
+
     Args:
         kinds: of results.
         folder: of the results.
         entries: gives what :func:`add_all` returned for each image; called once a kind.
         categories: of the model.
     """
-    written = []
+    if next(iter(entries()), None) is None:
+        return []
     for kind in kinds:
-        finish = WRITERS[kind].finish
-        if finish is None:
-            written.append(f"{_DRAWINGS}/")
-            continue
-        path = finish(folder, _rows(entries(), kind), categories)
-        written.append(path.relative_to(folder).as_posix())
-    return written
+        writer = WRITERS[kind]
+        if writer.finish is not None:
+            writer.finish(folder / writer.shared, _rows(entries(), kind), categories)
+    return [WRITERS[kind].shared or f"{_DRAWINGS}/" for kind in kinds]
 
 
 def _rows(entries: Iterable[dict[str, Any]], kind: str) -> Iterator[Row]:
@@ -95,46 +97,42 @@ def _add_panoptic(folder: Path, image: FoundImage, prediction: Prediction) -> Da
     return {**annotation, "file_name": f"{image.stem}.png"}
 
 
-def _finish_panoptic(folder: Path, rows: Iterable[Row], categories: Sequence[Category]) -> Path:
+def _finish_panoptic(path: Path, rows: Iterable[Row], categories: Sequence[Category]) -> None:
     annotated = ((image, [{**annotation, "image_id": image["id"]}]) for image, annotation in rows)
-    return _write_coco(folder / f"{_PANOPTIC}.json", annotated, categories)
+    _write_coco(path, annotated, categories)
 
 
 def _add_instances(folder: Path, image: FoundImage, prediction: Prediction) -> Data:
     return prediction.to_coco("instances")["annotations"]
 
 
-def _finish_instances(folder: Path, rows: Iterable[Row], categories: Sequence[Category]) -> Path:
-    return _write_coco(folder / "instances.json", _numbered(rows), categories)
+def _finish_annotations(path: Path, rows: Iterable[Row], categories: Sequence[Category]) -> None:
+    _write_coco(path, _numbered(rows), categories)
 
 
 def _add_cvat_coco(folder: Path, image: FoundImage, prediction: Prediction) -> Data:
     return coco_annotations(prediction)
 
 
-def _finish_cvat_coco(folder: Path, rows: Iterable[Row], categories: Sequence[Category]) -> Path:
-    return _write_coco(folder / "cvat-coco" / "annotations" / "instances_default.json", _numbered(rows), categories)
-
-
 def _add_cvat_xml(folder: Path, image: FoundImage, prediction: Prediction) -> Data:
     return xml_shapes(prediction)
 
 
-def _finish_cvat_xml(folder: Path, rows: Iterable[Row], categories: Sequence[Category]) -> Path:
+def _finish_cvat_xml(path: Path, rows: Iterable[Row], categories: Sequence[Category]) -> None:
     def write(file: BinaryIO) -> None:
         file.write(xml_head(categories).encode())
         for image, shapes in rows:
             file.write(xml_image(image, shapes).encode())
         file.write(XML_TAIL.encode())
 
-    return write_whole(folder / "cvat-xml" / "annotations.xml", write)
+    write_whole(path, write)
 
 
 def _add_quantities(folder: Path, image: FoundImage, prediction: Prediction) -> Data:
     return prediction.quantities()
 
 
-def _finish_quantities(folder: Path, rows: Iterable[Row], categories: Sequence[Category]) -> Path:
+def _finish_quantities(path: Path, rows: Iterable[Row], categories: Sequence[Category]) -> None:
     def write(file: BinaryIO) -> None:
         text = io.TextIOWrapper(file, "utf-8", "backslashreplace", newline="", write_through=True)
         table = csv.writer(text)
@@ -145,7 +143,7 @@ def _finish_quantities(folder: Path, rows: Iterable[Row], categories: Sequence[C
                 table.writerow([image["file_name"], row["category"], row["count"], row["pixels"], share])
         text.detach()
 
-    return write_whole(folder / "quantities.csv", write)
+    write_whole(path, write)
 
 
 def _numbered(rows: Iterable[Row]) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
@@ -161,7 +159,7 @@ def _numbered(rows: Iterable[Row]) -> Iterator[tuple[dict[str, Any], list[dict[s
 
 def _write_coco(
     path: Path, rows: Iterable[tuple[dict[str, Any], list[dict[str, Any]]]], categories: Sequence[Category]
-) -> Path:
+) -> None:
     """A COCO file with a list of images and one of annotations, which is never in memory as a whole."""
 
     def write(file: BinaryIO) -> None:
@@ -176,7 +174,7 @@ def _write_coco(
         file.write(b'],\n"images": [\n' + images.getvalue() + b"],\n")
         file.write(b'"categories": ' + _dumped([category.to_json() for category in categories]) + b"}\n")
 
-    return write_whole(path, write)
+    write_whole(path, write)
 
 
 def _dumped(content: Any) -> bytes:
@@ -194,32 +192,47 @@ WRITERS = {
         False,
         lambda image: [f"{_DRAWINGS}/{drawing_name(image)}"],
         _add_drawing,
-        None,
     ),
     "panoptic": Writer(
         "COCO panoptic: panoptic.json with a PNG an image in panoptic/",
         True,
         lambda image: [f"{_PANOPTIC}/{image.stem}.png"],
         _add_panoptic,
+        f"{_PANOPTIC}.json",
         _finish_panoptic,
     ),
-    "instances": Writer("COCO instances: instances.json", False, _none, _add_instances, _finish_instances),
+    "instances": Writer(
+        "COCO instances: instances.json", False, _none, _add_instances, "instances.json", _finish_annotations
+    ),
     "cvat-xml": Writer(
-        "'CVAT for images 1.1': cvat-xml/annotations.xml", False, _none, _add_cvat_xml, _finish_cvat_xml
+        "'CVAT for images 1.1': cvat-xml/annotations.xml",
+        False,
+        _none,
+        _add_cvat_xml,
+        "cvat-xml/annotations.xml",
+        _finish_cvat_xml,
     ),
     "cvat-coco": Writer(
         "CVAT's 'COCO 1.0': cvat-coco/annotations/instances_default.json",
         False,
         _none,
         _add_cvat_coco,
-        _finish_cvat_coco,
+        "cvat-coco/annotations/instances_default.json",
+        _finish_annotations,
     ),
     "quantities": Writer(
         "quantities.csv: count, pixels and share of each class in each image",
         False,
         _none,
         _add_quantities,
+        "quantities.csv",
         _finish_quantities,
     ),
 }
 DEFAULT_KINDS = ("drawing", "panoptic", "quantities")
+#: Files and folders of each kind, below the folder.
+OWN_PATHS = {
+    "drawing": [_DRAWINGS],
+    **{name: [writer.shared] for name, writer in WRITERS.items() if writer.shared},
+    "panoptic": [_PANOPTIC, WRITERS["panoptic"].shared],
+}

@@ -134,9 +134,59 @@ def test_other_settings_are_refused_or_replace_the_results(
     capsys.readouterr()
 
     assert predict("--write", "drawing") == 2
-    assert "write was ['drawing', 'panoptic', 'quantities'], now ['drawing']" in capsys.readouterr().err
+    assert "write was drawing,panoptic,quantities, now drawing)" in capsys.readouterr().err
     assert predict("--write", "drawing", "--overwrite") == 0
     assert not list((tmp_path / "out" / "panoptic").rglob("*.png"))
+
+
+def test_setting_that_is_no_longer_given_is_named(
+    predict: Run, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    predict("--tile", "64", "--write", "quantities", inputs=[photos / "a.jpg"])
+
+    assert predict("--write", "quantities", inputs=[photos / "a.jpg"]) == 2
+    assert "(overlap was 16, now not set, tile was 64, now not set)" in capsys.readouterr().err
+
+
+def test_changed_threshold_is_one_number(predict: Run, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    predict("--score-threshold", "0.6", inputs=[photos / "a.jpg"])
+
+    assert predict("--score-threshold", "0.7", inputs=[photos / "a.jpg"]) == 2
+    assert "(score threshold was 0.6, now 0.7)" in capsys.readouterr().err
+
+
+def test_overwriting_leaves_no_file_of_the_settings_before(predict: Run, photos: Path, tmp_path: Path) -> None:
+    predict("--write", "all", inputs=[photos / "a.jpg"])
+
+    assert predict("--write", "quantities", "--overwrite", inputs=[photos / "a.jpg"]) == 0
+    assert files_in(tmp_path / "out") == ["journal.jsonl", "quantities.csv"]
+
+
+@pytest.mark.parametrize("name", ["panoptic/b/1.png", "panoptic.json", "drawings/a.jpg"])
+def test_files_of_others_in_the_folder_are_not_replaced(
+    predict: Run, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    others = tmp_path / "out" / name
+    others.parent.mkdir(parents=True)
+    others.write_text("mine")
+
+    assert predict("--overwrite") == 2
+    assert "is there already" in capsys.readouterr().err
+    assert predict("--write", "quantities") == 0
+    assert predict("--write", "instances", "--overwrite") == 0
+    assert predict("--overwrite") == 2
+    assert files_in(tmp_path / "out") == sorted([name, "instances.json", "journal.jsonl"])
+    assert others.read_text() == "mine"
+
+
+def test_run_in_which_no_image_can_be_read_has_no_results(
+    predict: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text.jpg").write_text("no image")
+
+    assert predict(inputs=[tmp_path / "text.jpg"]) == 2
+    assert capsys.readouterr().out.strip() == "0 of 1 image predicted, 1 skipped, see above"
+    assert files_in(tmp_path / "out") == ["journal.jsonl"]
 
 
 def test_result_of_another_image_is_not_replaced(
@@ -272,7 +322,7 @@ def test_output_that_can_not_be_written_is_one_line(
     assert predict() == 2
     error = capsys.readouterr().err
     assert "No space left on device. Make room" in error and "Traceback" not in error
-    assert files_in(tmp_path / "out") == ["journal.jsonl"]
+    assert files_in(tmp_path / "out") == []
 
 
 def test_unknown_kinds_of_results_are_named(predict: Run, capsys: pytest.CaptureFixture[str]) -> None:
