@@ -65,7 +65,7 @@ def seen(page: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]
         "--disable-component-update",
         f"--user-data-dir={folder / 'profile'}",
     ]
-    command = [browser, *options, "--virtual-time-budget=2000", "--dump-dom", copy.as_uri()]  # until "close" has come
+    command = [browser, *options, "--virtual-time-budget=30000", "--dump-dom", copy.as_uri()]  # until "close" has come
     elements = subprocess.run(command, check=True, capture_output=True, text=True, timeout=3600).stdout
     found = re.search(r'data-seen="([^"]*)"', elements)
     assert found is not None
