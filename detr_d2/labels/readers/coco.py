@@ -28,7 +28,7 @@ from ..rules.images import ImageId, ListedImage
 from ..rules.json_files import objects_of
 from ..rules.masks import mask_rules
 from ..rules.names import IMAGE_MISSING, PNG_MISSING, Absence, FileNames, is_allowed
-from ..rules.rule import Change, Finding, Place, Rule, Walk, fix
+from ..rules.rule import Change, Finding, Place, Rule, Walk, drive, fix
 from ..values import color_of, is_id, is_number, numbered
 from .building import ExportBuilder, PackedLabels, plain_name
 from .shapes import runs_of
@@ -184,13 +184,7 @@ def _is_from_coco(content: Entry) -> bool:
 
 def _fixed(walk: Walk[Result], changed: Callable[[Change], None]) -> Result:
     """Goes through a walk and applies the fixes of what is wrong, each of which ``changed`` is called with."""
-    try:
-        findings = next(walk)
-        while True:
-            findings = walk.send(_is_kept(findings, changed))
-    except StopIteration as stop:
-        result: Result = stop.value
-        return result
+    return drive(walk, lambda findings: _is_kept(findings, changed))
 
 
 def _is_kept(findings: Iterable[Finding], changed: Callable[[Change], None]) -> bool:

@@ -278,15 +278,20 @@ class Listing(Generic[Result]):
             self.result = stop.value
 
 
-def fix_all(walk: Walk[Result], changes_: list[Change]) -> Result:
-    """Apply the fixes of what a walk finds, and return what it makes of it."""
+def drive(walk: Walk[Result], keeps: Callable[[Iterable[Finding]], bool]) -> Result:
+    """Goes through a walk, asks by the findings about each thing whether it stays, and returns what is made of all."""
     try:
         findings = next(walk)
         while True:
-            findings = walk.send(fix(findings, changes_))
+            findings = walk.send(keeps(findings))
     except StopIteration as stop:
         result: Result = stop.value
         return result
+
+
+def fix_all(walk: Walk[Result], changes_: list[Change]) -> Result:
+    """Apply the fixes of what a walk finds, and return what it makes of it."""
+    return drive(walk, lambda findings: fix(findings, changes_))
 
 
 def setting(entry_: dict[str, Any], key: str, value: Any) -> Fix:
