@@ -120,7 +120,7 @@ def run_in_team(team: Team, on_gpus: bool, work: Callable[..., Any], args: Seque
 
 
 def silence_lost_workers() -> None:
-    """A thread that hands tensors to another process says nothing any more when that is gone, in processes forked too."""
+    """Threads that hand tensors to other processes say nothing when those are gone, in processes forked from here, too."""
     hook = sys.excepthook
 
     def unless_the_other_end_is_gone(
