@@ -13,11 +13,11 @@ from detr_d2.config import check_model
 from detr_d2.data import Category
 from detr_d2.modeling import AttentionMaps, Detr, MaskHead, PostProcess, SetCriterion, Sizes, Target, predict_masks
 from detr_d2.modeling.criterion import METRICS, Sum, added, batch_means, predictions_of, weighted
-from detr_d2.modeling.matcher import num_targets, query_positions
+from detr_d2.modeling.matcher import query_positions
 from detr_d2.modeling.postprocess import instance_masks
 from detr_d2.network import build_criterion, build_network, build_postprocess, loss_weights
 from detr_d2.structures import BatchedInputs, batch_images, instances_of, target_of
-from detr_d2.training_step import explaining_divergence, is_due, log_scalars, mean_over_processes, refuse_non_finite
+from detr_d2.training_step import NO_MATCHING, agree_on_counts, explaining_divergence, is_due, log_scalars
 
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
@@ -143,7 +143,8 @@ class DetrPanoptic(nn.Module):
             ids, 0 is void, and a list of segments with id, isthing, category_id, score, area and queries).
 
         Raises:
-            DivergenceError: losses, or the predictions that they are computed of, aren't finite.
+            DivergenceError: losses, or the predictions that they are computed of, aren't finite, here or in another of
+                several processes.
         """
         outputs, sizes = self.detect(batched_inputs)
         if not self.training:
@@ -151,20 +152,30 @@ class DetrPanoptic(nn.Module):
         targets = [self._target(item, size) for item, size in zip(batched_inputs, sizes, strict=True)]
         if is_due(self.vis_period):
             self._put_training_image(outputs, sizes[0], batched_inputs[0])
-        with explaining_divergence(batched_inputs):
-            losses = self._losses(outputs, targets)
-        refuse_non_finite(losses, batched_inputs)
-        return losses
-
-    def _losses(self, outputs: dict[str, Any], targets: list[Target]) -> dict[str, Tensor]:
-        indices = self.criterion.match(outputs, targets)
-        masks = None if self.mask_head is None else self.query_masks(outputs, *query_positions(indices, self.device))
-        sums = self.criterion(outputs, targets, indices, masks)
-        mean_targets = mean_over_processes(torch.tensor(float(num_targets(targets)), device=self.device))
-        losses = batch_means(sums, max(mean_targets.item(), 1.0))
+        try:
+            sums, problem = self._compare(outputs, targets), ""
+        except FloatingPointError:
+            sums, problem = {}, NO_MATCHING
+        counts = agree_on_counts(sums, self.loss_weights, problem, batched_inputs, self.device)
+        losses = batch_means(sums, max(counts.targets, 1.0), counts.query_weights)
         # Names without "loss" in them, so that Detectron2's console line stays short.
         log_scalars({name.replace("loss_", "unweighted/", 1): value for name, value in losses.items()})
         return weighted(losses, self.loss_weights)
+
+    def loss_sums(self, batched_inputs: BatchedInputs) -> dict[str, Sum]:
+        """The sums that :meth:`forward` makes losses of in training, whatever they are, and of this process alone.
+
+        Raises:
+            FloatingPointError: the predictions aren't finite, so that they can't be matched.
+        """
+        outputs, sizes = self.detect(batched_inputs)
+        return self._compare(outputs, [self._target(item, size) for item, size in zip(batched_inputs, sizes)])
+
+    def _compare(self, outputs: dict[str, Any], targets: list[Target]) -> dict[str, Sum]:
+        indices = self.criterion.match(outputs, targets)
+        masks = None if self.mask_head is None else self.query_masks(outputs, *query_positions(indices, self.device))
+        sums: dict[str, Sum] = self.criterion(outputs, targets, indices, masks)
+        return sums
 
     @torch.no_grad()
     def validate(self, batched_inputs: BatchedInputs) -> tuple[BatchedInputs, dict[str, Sum]]:

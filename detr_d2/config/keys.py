@@ -80,6 +80,9 @@ def _add_solver_keys(cfg: CfgNode) -> None:
     cfg.SOLVER.OPTIMIZER = "ADAMW"
     # The backbone's learning rate is BASE_LR times this.
     cfg.SOLVER.BACKBONE_MULTIPLIER = 0.1
+    # A step whose losses aren't finite ends the training. So many are left out instead, over the whole training; each
+    # is logged, and saved to OUTPUT_DIR/diverged for `detr-d2 replay`.
+    cfg.SOLVER.MAX_SKIPPED_STEPS = 0
     # SOLVER.CLIP_GRADIENTS.CLIP_TYPE may be "full_model" here: the norm is that of all gradients together, as in DETR.
 
 

@@ -120,7 +120,7 @@ def run_in_team(team: Team, on_gpus: bool, work: Callable[..., Any], args: Seque
 
 
 def silence_lost_workers() -> None:
-    """Threads that hand tensors to other processes say nothing when those are gone, in processes forked from here, too."""
+    """Threads that hand tensors to another process say nothing when it is gone, here and in processes forked later."""
     hook = sys.excepthook
 
     def unless_the_other_end_is_gone(

@@ -277,17 +277,20 @@ def test_a_diverging_training_names_iteration_losses_and_images(train):
     assert_refused(result, r"diverged at iteration \d", "loss_ce", r"yard_train_\d+\.\w+", r"SOLVER\.BASE_LR")
 
 
-def test_a_loss_that_is_not_finite_is_named(tiny_config):
-    from detr_d2.training_step import refuse_non_finite
+def test_a_loss_that_is_not_finite_is_named():
+    from detr_d2.modeling.criterion import Sum
+    from detr_d2.training_step import agree_on_counts
 
     from detectron2.utils.events import EventStorage
 
-    losses = {"loss_ce": torch.tensor(1.0), "loss_bbox": torch.tensor(float("nan")), "loss_giou": torch.tensor(1e39)}
+    losses = {"loss_ce": 1.0, "loss_bbox": float("nan"), "loss_giou": 1e39, "loss_dice_0": -1e39, "class_error": 1e39}
+    sums = {name: Sum(torch.tensor(value), 2.0) for name, value in losses.items()}
     with EventStorage(7), pytest.raises(DivergenceError) as caught:
-        refuse_non_finite(losses, [{"file_name": "a.jpg"}, {"file_name": "b.jpg"}, {}])
+        images = [{"file_name": "a.jpg"}, {"file_name": "b.jpg"}, {}]
+        agree_on_counts(sums, ("loss_ce", "loss_bbox", "loss_giou"), "", images, torch.device("cpu"))
 
     message = str(caught.value)
-    assert "iteration 7" in message and "loss_bbox is nan, loss_giou is inf" in message and "loss_ce" not in message
+    assert "iteration 7: loss_bbox is nan, loss_giou is inf. " in message
     assert "a.jpg, b.jpg" in message
 
 
