@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -50,6 +50,7 @@ class StepGuard(HookBase):
         self._most, self._folder = cfg.SOLVER.MAX_SKIPPED_STEPS, Path(cfg.OUTPUT_DIR, FOLDER)
         self._model = cast("DetrPanoptic", getattr(model, "module", model))
         self._before: tuple[BatchedInputs, dict[str, Tensor], str] | None = None
+        self._statistics: list[tuple[Tensor, Tensor]] = []
         self._hook: RemovableHandle | None = None
         self.skipped = 0
 
@@ -89,6 +90,7 @@ class StepGuard(HookBase):
         # Not in the except block, where the error keeps the tensors of the forward pass.
         found = comm.all_gather("" if is_elsewhere else f"{self._of_process()}{problem} {self._saved()}")
         self._before = None
+        self._restore_statistics()
         message = " ".join(filter(None, found))
         if self.skipped >= self._most:
             raise DivergenceError(message)
@@ -100,6 +102,12 @@ class StepGuard(HookBase):
         if module.training:
             device = self._model.device
             self._before = inputs[0], random_state_of(device), autocast_of(device)
+            self._statistics = [(each, each.clone()) for each in _running_statistics(module)] if self._most else []
+
+    def _restore_statistics(self) -> None:
+        """The forward pass that is left out has gone into batch norm's statistics, NaN and all."""
+        for statistics, before in self._statistics:
+            statistics.copy_(before)
 
     def _of_process(self) -> str:
         return f"Process {comm.get_rank()}: " if comm.get_world_size() > 1 else ""
@@ -114,6 +122,7 @@ class StepGuard(HookBase):
             diagnosis = diagnose(self._model, batch, random_state, autocast)
         except RuntimeError as error:  # such as for want of memory
             diagnosis = Diagnosis(problem=f"the step couldn't be run again: {error}")
+        self._restore_statistics()
         iteration, process = self.trainer.iter, comm.get_rank()
         step = SavedStep(iteration, process, batch, random_state, autocast, diagnosis)
         path = self._folder / f"iteration_{iteration:07d}_process_{process}.pth"
@@ -123,6 +132,13 @@ class StepGuard(HookBase):
         except OSError as error:
             saved = f"The batch couldn't be saved: {error}."
         return f"{_sentences(diagnosis, earlier)}{saved}"
+
+
+def _running_statistics(model: nn.Module) -> Iterator[Tensor]:
+    """What a forward pass in training changes."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._NormBase) and module.training:
+            yield from module.buffers(recurse=False)
 
 
 def _sentences(diagnosis: Diagnosis, earlier: Mapping[str, float]) -> str:
