@@ -18,7 +18,7 @@ from detr_d2.labels.rules.table import RULES
 from detr_d2.parallel import default_workers
 
 from .dataset import dataset_faults
-from .report import Findings, JsonReport, collect, write_report
+from .report import Findings, write_faults, write_report
 from .sources import Sources, files_read, find_sources, folders_read, refuse_exports
 
 _EPILOG = """\
@@ -97,10 +97,10 @@ def _findings(dataset: Sources, args: argparse.Namespace) -> Findings:
     findings = Findings(args.limit, _root(args.dataset))
     mode = "quick" if args.quick else "full"
     if args.json == "-":
-        return collect(faults, findings, JsonReport(sys.stdout, args.dataset, mode))
+        return write_faults(sys.stdout, faults, findings, args.dataset, mode)
     if args.json:
         return write_report(args.json, faults, findings, args.dataset, mode)
-    return collect(faults, findings)
+    return findings.take(faults)
 
 
 def _print(findings: Findings, files: int, args: argparse.Namespace) -> None:

@@ -9,17 +9,27 @@ from pathlib import Path
 from typing import Any
 
 from detr_d2.data.registration import entry_of
-from detr_d2.labels.rules.document import Document, walk_document
+from detr_d2.labels.class_names import normal_name
+from detr_d2.labels.rules.categories import CATEGORY_NAME_ALIKE
+from detr_d2.labels.rules.document import walk_document
 from detr_d2.labels.rules.image import ImageTask, walk_image
 from detr_d2.labels.rules.images import ListedImage
-from detr_d2.labels.rules.json_files import EXPORT_BROKEN, JSON_EMPTY, JSON_OTHER, PARTS, ReadJson, read_json_file
+from detr_d2.labels.rules.json_files import (
+    EXPORT_BROKEN,
+    ID_SHARED,
+    JSON_EMPTY,
+    JSON_OTHER,
+    PARTS,
+    ReadJson,
+    objects_of,
+    read_json_file,
+)
+from detr_d2.labels.rules.names import PATH_COLLISION
 from detr_d2.labels.rules.rule import Fault, Finding, Listing, Place, faults
 from detr_d2.labels.rules.splits import Split, find_leaks
-from detr_d2.labels.similar_names import is_text
-from detr_d2.labels.values import shown
+from detr_d2.labels.values import is_id, is_text, numbered, shown
 from detr_d2.parallel import in_processes
 
-from .merging import Merging
 from .sources import Source, Sources
 
 #: Wraps images, to show how far the check is; gets their number as well.
@@ -161,22 +171,10 @@ def _json_faults(source: Source, check: _Check, tasks_: list[ImageTask]) -> Iter
     yield from _with_constants(walk, read)
     document = walk.result
     assert document is not None
-    tasks_ += [_task(document, image_id) for image_id in document.images.entries]
+    tasks_ += [document.task(image_id) for image_id in document.images.entries]
     check.count(len(tasks_), len(document.labels))
     if check.merging is not None:
         yield from faults(check.merging.rules(read.content, source.json_file))
-
-
-def _task(document: Document, image_id: Any) -> ImageTask:
-    labels = document.labels.get(image_id)
-    png = labels.annotation.get("file_name") if labels is not None and labels.annotation is not None else None
-    return ImageTask(
-        document.listed(image_id),
-        document.file,
-        labels.labels if labels is not None else [],
-        document.is_panoptic,
-        document.png_names.path(png),
-    )
 
 
 def _with_constants(found: Iterable[Fault], read: ReadJson) -> Iterator[Fault]:
@@ -187,3 +185,43 @@ def _with_constants(found: Iterable[Fault], read: ReadJson) -> Iterator[Fault]:
         yield fault
     if not is_named:
         yield from faults(read.constant_rules())
+
+
+class Merging:
+    """What several exports have in common that they shouldn't; each is added in turn."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}
+        self._classes: dict[str, str] = {}
+        self._ids: set[Any] = set()
+        self._shared = 0
+        self._example: Any = None
+
+    def rules(self, content: dict[str, Any], file: str) -> Iterator[Finding]:
+        """Findings about one export against the earlier ones, which it is added to."""
+        entries = [entry for _, entry in numbered(objects_of(content, "images")) if is_id(entry.get("id"))]
+        for entry in entries:
+            name = entry.get("file_name")
+            if isinstance(name, str) and name:
+                first = self._names.setdefault(os.path.basename(name).casefold(), file)
+                if first != file:
+                    message = f"{shown(name)} is the name of an image of {first} too."
+                    yield Place(file, entry["id"]).found(PATH_COLLISION, message)
+        ids = {entry["id"] for entry in entries}
+        if shared := ids & self._ids:
+            self._shared += len(shared)
+            self._example = next(iter(shared))
+        self._ids |= ids
+        for _, entry in numbered(objects_of(content, "categories")):
+            name = entry.get("name")
+            if isinstance(name, str):
+                first = self._classes.setdefault(normal_name(name), name)
+                if first != name:
+                    message = f"{shown(name)} is called {shown(first)} elsewhere."
+                    yield Place(file).found(CATEGORY_NAME_ALIKE, message)
+
+    def final_rules(self, file: str) -> Iterator[Finding]:
+        """What is said once of all exports together."""
+        if self._shared:
+            message = f"{self._shared} image ids are used by several of the files, such as {shown(self._example)}."
+            yield Place(file).found(ID_SHARED, message)

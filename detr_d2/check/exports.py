@@ -8,6 +8,7 @@ from typing import Any
 
 from detr_d2.errors import DatasetError
 from detr_d2.files import SpecialFileError
+from detr_d2.labels.polygons import run_lengths
 from detr_d2.labels.readers import shape_mask
 from detr_d2.labels.readers.building import PackedLabels
 from detr_d2.labels.readers.discovery import Found, read_found
@@ -20,7 +21,6 @@ from detr_d2.labels.rules.masks import MASK_EMPTY, RLE_UNCOMPRESSED, mask_rules
 from detr_d2.labels.rules.names import IMAGE_MISSING, FileNames
 from detr_d2.labels.rules.rule import Fault, Finding, Listing, Place, faults
 from detr_d2.labels.rules.table import RULES
-from detr_d2.labels.run_lengths import run_lengths
 
 #: What the readers call it, where the checks have another word, or none as it is no fault.
 _CODES = {

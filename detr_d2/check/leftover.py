@@ -16,11 +16,9 @@ from detr_d2.labels.rules.rule import Change, Fault, Finding, Rule
 from detr_d2.labels.rules.splits import SPLIT_LEAK, find_leaks
 from detr_d2.labels.values import is_id, numbered
 
-from .changes import ChangeLog
 from .dataset import dataset_faults, splits_of
-from .layout import Target
-from .repairing import write_json
-from .report import Findings
+from .repairing import Target, write_json
+from .report import ChangeLog, Findings
 from .sources import Sources
 
 #: Rounds of checking and leaving out; each leaves out everything that the one before found.

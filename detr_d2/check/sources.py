@@ -13,7 +13,7 @@ from detr_d2.data.registration_config import register_file
 from detr_d2.errors import DatasetError, MissingFileError
 from detr_d2.files import refuse_special
 from detr_d2.labels.file_places import is_folder
-from detr_d2.labels.image_decoding import IMAGE_SUFFIXES
+from detr_d2.labels.image_reading import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:  # with all readers, which only exports need
     from detr_d2.labels.readers.discovery import Found, Refused

@@ -17,8 +17,7 @@ from detectron2.structures import BitMasks, Boxes, Instances
 
 from ..errors import ConfigError, DatasetError
 from .augmentation import build_augmentations
-from .scenes import Scene
-from .segments import find_segments, number_segments, read_panoptic_png, shrink_masks, transform_numbers
+from .segments import Scene, find_segments, number_segments, read_panoptic_png, shrink_masks, transform_numbers
 
 logger = logging.getLogger(__name__)
 

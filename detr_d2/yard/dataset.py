@@ -13,9 +13,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
-from ..data.new_folder import new_folder
 from ..data.registration_config import write_register
-from ..files import write_text, write_whole
+from ..files import new_folder, write_text, write_whole
 from ..labels.panoptic_png import encode_ids
 from .scene import COLORS, THINGS, Scene, make_scene
 

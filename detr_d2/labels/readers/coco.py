@@ -19,7 +19,6 @@ from detr_d2.files import SpecialFileError, refuse_special
 
 from ..archives import ImageFinder
 from ..json_reading import UnreadableJson, read_object
-from ..panoptic_ids import numbers_of
 from ..records import Box, ClassRecord, Export, FileRef, Label, Note, Polygons, Runs, Shape
 from ..rules.boxes import box_rules
 from ..rules.document import Document, ImageLabels, walk_document
@@ -31,7 +30,7 @@ from ..rules.names import IMAGE_MISSING, PNG_MISSING, Absence, FileNames, is_all
 from ..rules.rule import Change, Finding, Place, Rule, Walk, drive, fix
 from ..values import color_of, is_id, is_number, numbered
 from .building import ExportBuilder, PackedLabels, plain_name
-from .shapes import runs_of
+from .shapes import shapes_of
 
 Entry = dict[str, Any]
 #: 1 or 0, a thing or stuff, by names of classes that are known; asked where a file doesn't say it.
@@ -73,8 +72,7 @@ class SegmentMap:
             raise DatasetError(f"{self.png}: {changes[-1].done if changes else 'it has no ids'}.")
         if notes_ is not None:
             notes_ += (Note(one.code, _sentence(one), one.file) for one in changes)
-        values, numbers = numbers_of(seen.png.ids)
-        shapes = dict(zip(values, runs_of(numbers + 1, len(values))))
+        shapes = shapes_of(seen.png.ids)
         found = ((segment, shapes.get(segment["id"])) for segment in seen.labels)
         return [
             Label(self.names[segment["category_id"]], shape, bool(segment.get("iscrowd", 0)), id=segment["id"])

@@ -4,4 +4,4 @@ A rule is declared in the module that finds and fixes what breaks it. Those that
 imported here, in the order of the documentation; the others, with libraries for polygons, where they are used.
 """
 
-from . import json_files, ids, boxes, categories, image_files, names, images, labels, pngs  # noqa: F401, I001
+from ..rules import json_files, boxes, categories, image_files, names, images, labels, pngs  # noqa: F401, I001

@@ -8,10 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
 from ..class_names import find_name, normal_name
-from ..similar_names import is_text
-from ..values import as_flag, as_whole, free_ids, is_whole, numbered, shown
-from .ids import ID_DUPLICATE
-from .json_files import JSON_KEY
+from ..values import as_flag, as_whole, free_ids, is_text, is_whole, numbered, shown
+from .json_files import ID_DUPLICATE, JSON_KEY
 from .rule import CATEGORIES, Done, Finding, Fix, Place, setting
 
 _QUIRK = re.compile(r"^\s|\s$|[()\[\]{}<>%/\\\"'\x00-\x1f]|[\s_-]{2,}")
@@ -23,9 +21,7 @@ CATEGORY_ID = CATEGORIES.error(
 )
 CATEGORY_UNKNOWN = CATEGORIES.error("category-unknown", "add the category to categories, or correct the id", "left out")
 CATEGORY_NAME = CATEGORIES.error(
-    "category-name",
-    "give each category a name of its own, as text",
-    "`class_<id>`; two of the same name become one",
+    "category-name", "give each category a name of its own, as text", "`class_<id>`; two of the same name become one"
 )
 ISTHING = CATEGORIES.error(
     "isthing",

@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..file_places import is_folder
-from ..image_size import size_problem
-from ..values import is_id, numbered, shallow
+from ..values import is_id, numbered, shallow, size_problem
 from .boxes import area_rules, area_sum_rules, box_rules
 from .categories import Categories
-from .ids import ID_DUPLICATE
+from .image import ImageTask
 from .images import ImageId, Images, ListedImage, size_rules
-from .json_files import FOLDER_MISSING, FOLDER_UNKNOWN, PARTS, list_rules, objects_of
+from .json_files import FOLDER_MISSING, FOLDER_UNKNOWN, ID_DUPLICATE, PARTS, list_rules, objects_of
 from .labels import (
     AnnotationIds,
     category_of_rules,
@@ -56,8 +55,9 @@ class Document:
         file: the JSON.
         is_panoptic: COCO panoptic, else COCO instances.
         categories, images: its parts.
-        labels: by id of the image.
         image_names, png_names: find the files.
+        fixes: what is found is fixed.
+        labels: by id of the image.
     """
 
     file: str
@@ -66,7 +66,16 @@ class Document:
     images: Images
     image_names: FileNames
     png_names: FileNames
+    fixes: bool
     labels: dict[ImageId, ImageLabels] = field(default_factory=dict)
+
+    def task(self, image_id: ImageId) -> ImageTask:
+        """What pixels have to say of an image."""
+        labels = self.labels.get(image_id) or ImageLabels()
+        png = self.png_names.path(labels.annotation.get("file_name")) if labels.annotation is not None else None
+        entry = self.images.entries[image_id] if self.fixes else None
+        found = self.listed(image_id), self.file, labels.labels, self.is_panoptic, png, entry, labels.count
+        return ImageTask(*found)
 
     def listed(self, image_id: ImageId) -> ListedImage:
         """An image as the JSON has it now."""
@@ -180,7 +189,9 @@ class _Walker:
         """What labels are put into."""
         names = [entry.get("file_name") for _, entry in numbered(self._annotations)] if self.fixes else ()
         png_names = self._file_names(panoptic_root, PNG_MISSING, names)
-        return Document(self._file, self._is_panoptic, self.categories, self.images, self.image_names, png_names)
+        return Document(
+            self._file, self._is_panoptic, self.categories, self.images, self.image_names, png_names, self.fixes
+        )
 
     def _file_names(self, folder: str | None, missing: Rule, names: Iterable[Any]) -> FileNames:
         return self._names_of(missing, names) if self._names_of else FileNames(folder, missing, names)

@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from ..file_places import copy_file, opened, size_of
-from ..image_decoding import (
+from ..image_reading import (
     INFO_OF_EXIF,
     PLAIN_MODES,
     TURNED_SIDEWAYS,
@@ -43,13 +43,11 @@ IMAGE_SIZE = IMAGES.error(
     "image-size",
     "correct width and height, or take the image that was labelled",
     "the size of run lengths and PNGs decides; else the image is resized, if the sides' ratio is right; else left out",
-    needs_pixels=True,
 )
 IMAGE_TURNED = IMAGES.error(
     "image-turned",
     "label the upright image, or save it without the EXIF orientation that turns it",
     "saved without the tag",
-    needs_pixels=True,
 )
 IMAGE_ORIENTATION = IMAGES.warning(
     "image-orientation",
@@ -60,13 +58,9 @@ IMAGE_DEPTH = IMAGES.warning(
     "image-depth",
     "save it with 8 bits a channel; the highest 8 that are used count here, maybe not elsewhere",
     "the highest 8 bits that are used",
-    needs_pixels=True,
 )
 IMAGE_MODE = IMAGES.warning(
-    "image-mode",
-    "save it as RGB; it is converted each time, transparency and inks are lost",
-    "RGB",
-    needs_pixels=True,
+    "image-mode", "save it as RGB; it is converted each time, transparency and inks are lost", "RGB"
 )
 
 

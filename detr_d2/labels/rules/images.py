@@ -7,11 +7,9 @@ from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
-from ..image_size import size_problem
-from ..values import as_whole, is_id, same, shown
-from .ids import ID_DUPLICATE, ID_TYPE
+from ..values import as_whole, is_id, same, shown, size_problem
 from .image_files import IMAGE_LARGE
-from .json_files import JSON_KEY, JSON_TYPE
+from .json_files import ID_DUPLICATE, ID_TYPE, JSON_KEY, JSON_TYPE
 from .names import FileNames
 from .rule import IMAGES, Done, Finding, Fix, Place, setting
 

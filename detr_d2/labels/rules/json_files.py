@@ -13,8 +13,9 @@ from detr_d2.files import open_regular
 
 from ..file_places import opened
 from ..json_reading import Oddities, UnreadableJson, json_type, read_object, without_halves
+from ..panoptic_png import MAX_SEGMENT_ID
 from ..values import shallow, shown
-from .rule import FILES, Done, Finding, Fix, Place, raise_errors
+from .rule import FILES, IDS, Done, Finding, Fix, Place, raise_errors
 
 #: Lists of objects that a COCO file has.
 PARTS = ("images", "annotations", "categories")
@@ -35,7 +36,6 @@ JSON_KEY = FILES.error(
     "json-key",
     "add the key; COCO files have images, annotations and categories",
     "the size is the image's or the mask's; else the image, or the file, is left out",
-    needs_pixels=True,
 )
 JSON_EMPTY = FILES.error(
     "json-empty",
@@ -64,9 +64,7 @@ EXPORT_BROKEN = FILES.error(
     "exports that aren't COCO's have no `--fix`; `detr-d2 prepare` reads them",
 )
 SHAPE_UNDRAWN = FILES.warning(
-    "shape-undrawn",
-    "nothing to do, or draw it as a polygon or mask: it covers no pixels, and is left out",
-    "as above",
+    "shape-undrawn", "nothing to do, or draw it as a polygon or mask: it covers no pixels, and is left out", "as above"
 )
 OBJECTS_MISSING = FILES.warning(
     "objects-missing",
@@ -199,3 +197,26 @@ def read_json(path: str, advice: str = "") -> dict[str, Any]:
             raise MissingFileError(f"{os.path.abspath(path)} isn't there. {advice}") from problem
         raise_errors([Place(path).found(_UNREADABLE[code], message)])
         raise  # it is an error
+
+
+ID_TYPE = IDS.error(
+    "id-type",
+    "give a whole number",
+    '`7.0` and `"7"` become 7; labels get a new id; a segment gets that of the pixels with just its box and area; '
+    "else left out",
+)
+ID_DUPLICATE = IDS.error(
+    "id-duplicate",
+    "renumber; each id may come once",
+    "repetitions go; annotations get new ids; images or categories with one id, and their labels, are left out, "
+    "unless a PNG's name says which is meant",
+)
+ID_RANGE = IDS.error(
+    "id-range",
+    f"renumber with ids from 1 to {MAX_SEGMENT_ID}; 0 is void",
+    "the id of the pixels with just its box and area; else left out",
+)
+IMAGE_UNKNOWN = IDS.error("image-unknown", "remove the entry, or add its image to images", "left out")
+ID_SHARED = IDS.warning(
+    "id-shared", "renumber when you merge them; each export counts from 1", "stays; `detr-d2 prepare` renumbers"
+)

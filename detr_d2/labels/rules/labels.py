@@ -8,8 +8,8 @@ from typing import Any
 
 from ..values import as_flag, as_whole, free_ids, is_whole, numbered, same, shown
 from .categories import CATEGORY_ID, CATEGORY_UNKNOWN, Categories
-from .ids import ID_DUPLICATE, ID_TYPE, IMAGE_UNKNOWN
 from .images import IMAGE_UNLABELLED, Images
+from .json_files import ID_DUPLICATE, ID_TYPE, IMAGE_UNKNOWN
 from .rule import CROWDS, Done, Finding, Fix, Place, setting
 
 CROWD_VALUE = CROWDS.error(

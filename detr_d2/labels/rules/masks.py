@@ -9,8 +9,7 @@ import numpy as np
 import shapely
 from pycocotools import mask as coco_mask
 
-from ..polygons import polygons_runs
-from ..run_lengths import decompressed
+from ..polygons import decompressed, polygons_runs
 from ..values import are_numbers, is_number, is_whole, shown
 from .boxes import EDGE, Size
 from .rule import MASKS, Done, Finding, Place
@@ -24,7 +23,6 @@ MASK_EMPTY = MASKS.error(
     "mask-empty",
     "draw the object again or remove it; masks of the whole image are left out with it",
     "the box stays, without a mask",
-    needs_pixels=True,
 )
 POLYGON_POINTS = MASKS.error(
     "polygon-points",
@@ -32,21 +30,17 @@ POLYGON_POINTS = MASKS.error(
     "the other polygons stay; without any, the box",
 )
 POLYGON_OUTSIDE = MASKS.error(
-    "polygon-outside",
-    "correct the points; they lie outside the image",
-    "the other polygons stay; without any, the box",
+    "polygon-outside", "correct the points; they lie outside the image", "the other polygons stay; without any, the box"
 )
 POLYGON_HOLES = MASKS.error(
     "polygon-holes",
     "write run lengths: COCO's polygons have no holes, the inner ones are filled",
     "run lengths, with the holes",
-    needs_pixels=True,
 )
 RLE_SIZE = MASKS.error(
     "rle-size",
     "write the image's [height, width]; the labels may be of a resized image",
     "left out, unless the image's size shows that the JSON is wrong",
-    needs_pixels=True,
 )
 RLE_COUNTS = MASKS.error(
     "rle-counts", "export the mask again: its runs don't fill the image", "the box stays, without a mask"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, TypeGuard
 
 from ..file_places import NOT_THERE, is_file, is_folder, names_in, why_no_file
-from ..image_decoding import IMAGE_SUFFIXES
+from ..image_reading import IMAGE_SUFFIXES
 from ..values import shown
 from .json_files import JSON_KEY
 from .rule import IMAGES, NAMES, PNGS, Finding, Fix, Place, Rule, setting
@@ -42,9 +42,7 @@ PATH_DUPLICATE = NAMES.error(
     "one entry; left out, where sizes differ",
 )
 PATH_COLLISION = NAMES.warning(
-    "path-collision",
-    "rename: the names are the same once folders are merged, or on systems that ignore case",
-    "stays",
+    "path-collision", "rename: the names are the same once folders are merged, or on systems that ignore case", "stays"
 )
 
 

@@ -32,14 +32,12 @@ class Rule:
         severity: ``error`` where training would stop or go wrong, ``warning`` where it copes.
         advice: what the user does about it.
         fixed: what is made of it by ``--fix``.
-        needs_pixels: to fix it, pixels of an image, a PNG or a mask are looked at.
     """
 
     code: str
     severity: Severity
     advice: str
     fixed: str
-    needs_pixels: bool = False
 
 
 class Section:
@@ -53,14 +51,14 @@ class Section:
         self.title = title
         self.rules: list[Rule] = []
 
-    def error(self, code: str, advice: str, fixed: str, needs_pixels: bool = False) -> Rule:
+    def error(self, code: str, advice: str, fixed: str) -> Rule:
         """Declare a rule; broken, training would stop or go wrong."""
-        self.rules.append(Rule(code, "error", advice, fixed, needs_pixels))
+        self.rules.append(Rule(code, "error", advice, fixed))
         return self.rules[-1]
 
-    def warning(self, code: str, advice: str, fixed: str, needs_pixels: bool = False) -> Rule:
+    def warning(self, code: str, advice: str, fixed: str) -> Rule:
         """Declare a rule; broken, training copes."""
-        self.rules.append(Rule(code, "warning", advice, fixed, needs_pixels))
+        self.rules.append(Rule(code, "warning", advice, fixed))
         return self.rules[-1]
 
 
@@ -160,13 +158,11 @@ class Finding(NamedTuple):
     def fault(self) -> Fault:
         """As a check lists it."""
         rule, place = self.rule, self.place
-        ids = _plain_id(place.image_id), _plain_id(place.segment_id)
-        return Fault(rule.code, rule.severity, place.file, *ids, place.sentence(" ", self.message), rule.advice)
+        return Fault(rule.code, rule.severity, *place.where(), place.sentence(" ", self.message), rule.advice)
 
     def change(self, done: Done) -> Change:
         """As a list of changes has it."""
-        ids = _plain_id(self.place.image_id), _plain_id(self.place.segment_id)
-        return Change(done.action, self.rule.code, self.place.file, *ids, self.place.sentence(": ", done.text))
+        return Change(done.action, self.rule.code, *self.place.where(), self.place.sentence(": ", done.text))
 
 
 class Place(NamedTuple):
@@ -187,6 +183,10 @@ class Place(NamedTuple):
     def found(self, rule: Rule, message: str, fix: Fix | None = None) -> Finding:
         """A finding here."""
         return Finding(rule, self, message, fix)
+
+    def where(self) -> tuple[str, int | str | None, int | str | None]:
+        """File, image id and segment id, as far as they are ids."""
+        return self.file, _plain_id(self.image_id), _plain_id(self.segment_id)
 
     def sentence(self, separator: str, text: str) -> str:
         """The place's name and what is said of it."""
@@ -209,18 +209,6 @@ def raise_errors(findings: Iterable[Finding], tolerated: Container[Rule] = ()) -
             fault = finding.fault()
             kind = MissingFileError if fault.code.endswith("-missing") else DatasetError
             raise kind(f"{fault.line()} Fix: {fault.fix}.")
-
-
-def raise_first(walk: Walk[Result], tolerated: Container[Rule] = ()) -> Result:
-    """What a walk makes of things that are right; raises the first error, as :func:`raise_errors` does."""
-    try:
-        findings = next(walk)
-        while True:
-            raise_errors(findings, tolerated)
-            findings = walk.send(True)
-    except StopIteration as stop:
-        result: Result = stop.value
-        return result
 
 
 def faults(findings: Iterable[Finding]) -> Iterator[Fault]:
@@ -271,8 +259,7 @@ class Listing(Generic[Result]):
         try:
             findings = next(self._walk)
             while True:
-                for finding in findings:
-                    yield finding.fault()
+                yield from faults(findings)
                 findings = self._walk.send(True)
         except StopIteration as stop:
             self.result = stop.value
@@ -289,16 +276,36 @@ def drive(walk: Walk[Result], keeps: Callable[[Iterable[Finding]], bool]) -> Res
         return result
 
 
+def raise_first(walk: Walk[Result], tolerated: Container[Rule] = ()) -> Result:
+    """What a walk makes of things that are right; raises the first error, as :func:`raise_errors` does."""
+
+    def keeps(findings: Iterable[Finding]) -> bool:
+        raise_errors(findings, tolerated)
+        return True
+
+    return drive(walk, keeps)
+
+
 def fix_all(walk: Walk[Result], changes_: list[Change]) -> Result:
     """Apply the fixes of what a walk finds, and return what it makes of it."""
     return drive(walk, lambda findings: fix(findings, changes_))
 
 
-def setting(entry_: dict[str, Any], key: str, value: Any) -> Fix:
-    """A fix that gives a key another value."""
+def fixing(text: str, apply: Callable[[], object] = bool, action: Action = "fixed", is_gone: bool = False) -> Fix:
+    """A fix that calls ``apply``, and says what that did; see :class:`Done`."""
+
+    def fix() -> Done:
+        apply()
+        return Done(action, text, is_gone)
+
+    return fix
+
+
+def setting(entry_: dict[str, Any], key: str, value: Any, why: str = "") -> Fix:
+    """A fix that gives a key another value; ``why`` is put behind what it says."""
 
     def apply() -> Done:
-        text = f"{key} {shown(entry_.get(key))} is {shown(value)} now"
+        text = f"{key} {shown(entry_.get(key))} is {shown(value)} now{why}"
         entry_[key] = value
         return Done("fixed", text)
 
@@ -307,11 +314,7 @@ def setting(entry_: dict[str, Any], key: str, value: Any) -> Fix:
 
 def dropping(entry_: dict[str, Any], key: str, why: str) -> Fix:
     """A fix that takes a key away; what has it stays."""
-
-    def apply() -> Done:
-        return Done("removed", f"{key} {shown(entry_.pop(key))} is left out: {why}")
-
-    return apply
+    return lambda: Done("removed", f"{key} {shown(entry_.pop(key))} is left out: {why}")
 
 
 def _plain_id(value: Any) -> int | str | None:

@@ -6,20 +6,19 @@ import hashlib
 import os
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import imagehash
 import numpy as np
 from PIL import Image
 
 from detr_d2.files import open_regular
 from detr_d2.parallel import in_processes
 
-from ..image_decoding import load_eight_bits, open_image
-from ..image_size import MOST_PIXELS
-from ..near_duplicates import image_hash
-from ..values import shown
+from ..image_reading import load_eight_bits, open_image
+from ..values import MOST_PIXELS, shown
 from .images import ListedImage
 from .rule import SPLITS, Finding, Place, Rule
 
@@ -177,3 +176,19 @@ def fingerprint_of(path: str) -> Fingerprint | None:
     if thumbnail.std() < LEAST_CONTRAST:
         return Fingerprint(digest.digest(), None, thumbnail)
     return Fingerprint(digest.digest(), image_hash(grey), thumbnail)
+
+
+def image_hash(image: Image.Image) -> int:
+    """64 bits that stay the same when an image is resized, or saved again with losses.
+
+    Args:
+        image: upright.
+    """
+    bits = imagehash.phash(image).hash.ravel()
+    return int("".join("1" if bit else "0" for bit in bits), 2)
+
+
+def group_equal(hashes: Sequence[Hashable]) -> list[int]:
+    """For each image the number of its group: that of the first image with the same hash."""
+    first: dict[Hashable, int] = {}
+    return [first.setdefault(value, number) for number, value in enumerate(hashes)]

@@ -1,4 +1,4 @@
-"""All rules by their codes, and as a table for docs/data.md; ``python -m detr_d2.labels.rules`` prints it."""
+"""All rules by their codes, and as a table for docs/data.md, which ``python -m detr_d2.labels.rules.table`` prints."""
 
 from __future__ import annotations
 
@@ -16,3 +16,7 @@ def markdown_table() -> str:
         lines += [f"| `{rule.code}` | {rule.severity} | {rule.advice} | {rule.fixed} |" for rule in section.rules]
         lines.append("")
     return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(markdown_table(), end="")
