@@ -13,8 +13,7 @@ from tqdm import tqdm
 from detr_d2.arguments import whole_number
 from detr_d2.errors import DatasetError
 from detr_d2.files import refuse_replacing, refuse_special
-from detr_d2.labels.rules.rule import Fault
-from detr_d2.labels.rules.table import RULES
+from detr_d2.labels.rules.rule import RULES, Fault
 from detr_d2.parallel import default_workers
 
 from .dataset import dataset_faults

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ from detr_d2.labels.rules.json_files import (
     JSON_EMPTY,
     JSON_OTHER,
     PARTS,
-    ReadJson,
     objects_of,
     read_json_file,
 )
@@ -130,14 +130,15 @@ def _export_faults(source: Source, check: _Check) -> Iterator[Fault]:
     if source.export is None:
         yield Place(source.json_file).found(EXPORT_BROKEN, source.refused).fault()
         return
-    from .exports import check_export, look_at_export_image
+    from .exports import check_export, content_of, is_labelled, look_at_export_image
 
-    checked = check_export(source.export)
-    yield from checked.faults
-    check.count(len(checked.tasks), checked.labelled)
-    if check.merging is not None:
-        yield from faults(check.merging.rules(checked.content, source.json_file))
-    yield from check.look(look_at_export_image, checked.tasks)
+    export, findings = check_export(source.export)
+    yield from faults(findings)
+    check.count(len(export.images) if export else 0, sum(map(is_labelled, export.images)) if export else 0)
+    if export is not None:
+        if check.merging is not None:
+            yield from faults(check.merging.rules(content_of(export), source.json_file))
+        yield from check.look(partial(look_at_export_image, source.json_file), list(export.images))
 
 
 def splits_of(dataset: Sources, listed: dict[str, list[ListedImage]]) -> list[Split]:
@@ -168,23 +169,18 @@ def _json_faults(source: Source, check: _Check, tasks_: list[ImageTask]) -> Iter
         yield read.place.found(JSON_OTHER, message).fault()
         return
     walk = Listing(walk_document(read.content, source.json_file, source.images, source.panoptic_root))
-    yield from _with_constants(walk, read)
+    has_named_constants = False  # NaN or Infinity, in a fault about something that is one
+    for fault in walk:
+        has_named_constants = has_named_constants or any(word in fault.message for word in ("nan", "inf"))
+        yield fault
+    if not has_named_constants:
+        yield from faults(read.constant_rules())
     document = walk.result
     assert document is not None
     tasks_ += [document.task(image_id) for image_id in document.images.entries]
     check.count(len(tasks_), len(document.labels))
     if check.merging is not None:
         yield from faults(check.merging.rules(read.content, source.json_file))
-
-
-def _with_constants(found: Iterable[Fault], read: ReadJson) -> Iterator[Fault]:
-    """The faults, and one more if the file has NaN or Infinity somewhere that none of them is about."""
-    is_named = False
-    for fault in found:
-        is_named = is_named or any(word in fault.message for word in ("nan", "inf"))
-        yield fault
-    if not is_named:
-        yield from faults(read.constant_rules())
 
 
 class Merging:

@@ -15,8 +15,7 @@ from typing import Any, BinaryIO, NamedTuple, TextIO
 from tabulate import tabulate
 
 from detr_d2.files import write_whole
-from detr_d2.labels.rules.rule import Action, Change, Fault
-from detr_d2.labels.rules.table import RULES
+from detr_d2.labels.rules.rule import RULES, Action, Change, Fault
 from detr_d2.labels.values import shown
 from detr_d2.wording import counted
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from ..image_reading import (
     unreadable_reason,
 )
 from ..values import shown
-from .rule import IMAGES, Done, Finding, Fix, Place, Rule
+from .rule import RULES, Finding, Fix, Place, Rule, fixing
 
 #: width, height
 Size = tuple[int, int]
@@ -33,35 +33,13 @@ _WRITTEN = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 #: What Pillow keeps of an image, and would write again.
 _FORGOTTEN = (*INFO_OF_EXIF, "transparency")
 
-IMAGE_BROKEN = IMAGES.error(
-    "image-broken", "restore the image from its origin, or remove it", "left out with its labels"
-)
-IMAGE_LARGE = IMAGES.error(
-    "image-large", "make it smaller: it is beyond what Pillow takes for safe to open", "left out with its labels"
-)
-IMAGE_SIZE = IMAGES.error(
-    "image-size",
-    "correct width and height, or take the image that was labelled",
-    "the size of run lengths and PNGs decides; else the image is resized, if the sides' ratio is right; else left out",
-)
-IMAGE_TURNED = IMAGES.error(
-    "image-turned",
-    "label the upright image, or save it without the EXIF orientation that turns it",
-    "saved without the tag",
-)
-IMAGE_ORIENTATION = IMAGES.warning(
-    "image-orientation",
-    "make sure that the labels fit the upright image, then save it upright, without the tag",
-    "stays",
-)
-IMAGE_DEPTH = IMAGES.warning(
-    "image-depth",
-    "save it with 8 bits a channel; the highest 8 that are used count here, maybe not elsewhere",
-    "the highest 8 bits that are used",
-)
-IMAGE_MODE = IMAGES.warning(
-    "image-mode", "save it as RGB; it is converted each time, transparency and inks are lost", "RGB"
-)
+IMAGE_BROKEN = RULES["image-broken"]
+IMAGE_LARGE = RULES["image-large"]
+IMAGE_SIZE = RULES["image-size"]
+IMAGE_TURNED = RULES["image-turned"]
+IMAGE_ORIENTATION = RULES["image-orientation"]
+IMAGE_DEPTH = RULES["image-depth"]
+IMAGE_MODE = RULES["image-mode"]
 
 
 class Unreadable(Exception):
@@ -180,14 +158,9 @@ def _size_finding(file: ImageFile, place: Place, entry_: dict[str, Any], said: S
     sizes = f"is {upright[0]}x{upright[1]} pixels upright; the JSON says {said[0]}x{said[1]}"
     evidence = next(iter(masks)) if len(masks) == 1 else None
     text = f"{said[0]}x{said[1]} pixels, as its labels are"
-
-    def resize_entry() -> Done:
-        entry_["width"], entry_["height"] = upright
-        return Done("fixed", f"width and height are {upright[0]} and {upright[1]} now, as it is")
-
     fix: Fix | None = None
     if evidence == upright:
-        fix = resize_entry
+        fix = resizing(entry_, upright, ", as it is")
     elif said == stored:
         fix = _planning(file, f"saved without the EXIF tag that turns it: {text}", as_stored=True)
     elif evidence in (None, said) and same_ratio(said, upright):
@@ -198,12 +171,14 @@ def _size_finding(file: ImageFile, place: Place, entry_: dict[str, Any], said: S
     return place.found(IMAGE_SIZE, f"{sizes}.", fix)
 
 
-def _planning(file_: ImageFile, text: str, **changes: Any) -> Fix:
-    def apply() -> Done:
-        file_.plan = Plan(**{**vars(file_.plan), **changes})
-        return Done("fixed", text)
+def resizing(entry_: dict[str, Any], size: Size, why: str = "") -> Fix:
+    """A fix that gives an entry of ``images`` a width and a height."""
+    text = f"width and height are {size[0]} and {size[1]} now{why}"
+    return fixing(text, lambda: entry_.update(width=size[0], height=size[1]))
 
-    return apply
+
+def _planning(file_: ImageFile, text: str, **changes: Any) -> Fix:
+    return fixing(text, lambda: setattr(file_, "plan", replace(file_.plan, **changes)))
 
 
 def same_ratio(first: Size, second: Size) -> bool:

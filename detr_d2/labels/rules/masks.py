@@ -12,45 +12,17 @@ from pycocotools import mask as coco_mask
 from ..polygons import decompressed, polygons_runs
 from ..values import are_numbers, is_number, is_whole, shown
 from .boxes import EDGE, Size
-from .rule import MASKS, Done, Finding, Place
+from .rule import RULES, Done, Finding, Place, fixing
 
-MASK_TYPE = MASKS.error(
-    "mask-type",
-    "write a list of polygons, or run lengths (size and counts)",
-    "a flat list becomes a polygon; else the box stays, without a mask",
-)
-MASK_EMPTY = MASKS.error(
-    "mask-empty",
-    "draw the object again or remove it; masks of the whole image are left out with it",
-    "the box stays, without a mask",
-)
-POLYGON_POINTS = MASKS.error(
-    "polygon-points",
-    "give x and y of three points or more, all finite",
-    "the other polygons stay; without any, the box",
-)
-POLYGON_OUTSIDE = MASKS.error(
-    "polygon-outside", "correct the points; they lie outside the image", "the other polygons stay; without any, the box"
-)
-POLYGON_HOLES = MASKS.error(
-    "polygon-holes",
-    "write run lengths: COCO's polygons have no holes, the inner ones are filled",
-    "run lengths, with the holes",
-)
-RLE_SIZE = MASKS.error(
-    "rle-size",
-    "write the image's [height, width]; the labels may be of a resized image",
-    "left out, unless the image's size shows that the JSON is wrong",
-)
-RLE_COUNTS = MASKS.error(
-    "rle-counts", "export the mask again: its runs don't fill the image", "the box stays, without a mask"
-)
-RLE_UNCOMPRESSED = MASKS.warning(
-    "rle-uncompressed",
-    "nothing to do here; programs that read compressed runs only need pycocotools' frPyObjects",
-    "compressed",
-)
-POLYGON_BEYOND = MASKS.warning("polygon-beyond", "cut the polygon at the image's edge; training does so", "cut")
+MASK_TYPE = RULES["mask-type"]
+MASK_EMPTY = RULES["mask-empty"]
+POLYGON_POINTS = RULES["polygon-points"]
+POLYGON_OUTSIDE = RULES["polygon-outside"]
+POLYGON_HOLES = RULES["polygon-holes"]
+RLE_SIZE = RULES["rle-size"]
+RLE_COUNTS = RULES["rle-counts"]
+RLE_UNCOMPRESSED = RULES["rle-uncompressed"]
+POLYGON_BEYOND = RULES["polygon-beyond"]
 
 
 def mask_rules(label: dict[str, Any], size: Size, place: Place) -> Iterator[Finding]:
@@ -169,9 +141,6 @@ def _run_rules(label: dict[str, Any], runs: dict[str, Any], size: Size, place: P
     elif not sum(lengths[1::2]):
         yield place.found(MASK_EMPTY, "has run lengths without a pixel.", fix)
     if isinstance(counts, list) and label.get("segmentation") is runs:
-
-        def compress() -> Done:
-            label["segmentation"] = compressed(coco_mask.frPyObjects(runs, said[0], said[1]))
-            return Done("fixed", "the run lengths are compressed now")
-
-        yield place.found(RLE_UNCOMPRESSED, "has run lengths as a list of numbers.", compress)
+        compress = lambda: label.update(segmentation=compressed(coco_mask.frPyObjects(runs, *said)))  # noqa: E731
+        fix = fixing("the run lengths are compressed now", compress)
+        yield place.found(RLE_UNCOMPRESSED, "has run lengths as a list of numbers.", fix)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from .masks import (
     runs_of,
     without_mask,
 )
-from .rule import MASKS, Done, Finding, Place
+from .rule import RULES, Finding, Place, fixing
 
 #: Two objects overlap when they share more than this of the smaller one, and so many pixels.
 OVERLAP_SHARE, OVERLAP_PIXELS = 0.01, 4
@@ -32,16 +33,8 @@ MOST_COMPARED = 2000
 #: The area of polygons may differ from their pixels by this share, and so many pixels; that of runs by half a one.
 AREA_SHARE, AREA_PIXELS, RUNS_PIXELS = 0.1, 10, 0.5
 
-POLYGON_CROSSING = MASKS.warning(
-    "polygon-crossing",
-    "draw it without crossing itself; what is inside is a matter of the program that fills it",
-    "stays",
-)
-OVERLAP = MASKS.warning(
-    "overlap",
-    "decide which one is on top; who wins is accidental otherwise",
-    "stays; `detr-d2 prepare --overlap` decides",
-)
+POLYGON_CROSSING = RULES["polygon-crossing"]
+OVERLAP = RULES["overlap"]
 _DRAWABLE = (MASK_EMPTY, RLE_UNCOMPRESSED, POLYGON_BEYOND)
 
 
@@ -121,14 +114,11 @@ def _filling_rules(label: dict[str, Any], runs: Any, extent: Extent | None, plac
         yield place.found(MASK_EMPTY, "has polygons that cover no pixel.", lambda: without_mask(label))
     elif len(extent.counts) > 1:
         (holed, filled), area = extent.counts, label.get("area")
-
-        def apply() -> Done:
-            label.update(segmentation=compressed(runs), area=holed)
-            return Done("fixed", "its inner polygons are holes now, in run lengths")
-
         message = f"has polygons inside polygons: filled they have {filled} pixels, as holes {holed}"
         said = f"; area={area:g}" if is_number(area) else ""
-        yield place.found(POLYGON_HOLES, f"{message}{said}.", apply)
+        compress = partial(label.update, segmentation=compressed(runs), area=holed)
+        fix = fixing("its inner polygons are holes now, in run lengths", compress)
+        yield place.found(POLYGON_HOLES, f"{message}{said}.", fix)
 
 
 def _corner_box(polygons: list[list[float]]) -> Box:

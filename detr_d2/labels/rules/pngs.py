@@ -20,7 +20,7 @@ from ..values import MOST_PIXELS, as_whole, is_whole, shown
 from .boxes import Extent, Size, area_rules, box_rules
 from .image_files import IMAGE_LARGE, Unreadable, same_ratio, unreadable
 from .json_files import ID_DUPLICATE, ID_RANGE, ID_TYPE
-from .rule import PNGS, Done, Finding, Fix, Place, fixing, setting
+from .rule import RULES, Finding, Fix, Place, fixing, setting
 
 #: More ids than this in one image are no segments; training refuses them too.
 MOST_SEGMENTS = 2**16 - 1
@@ -28,29 +28,13 @@ MOST_SEGMENTS = 2**16 - 1
 #: By id, what the pixels of a segment say.
 Extents = Mapping[int, Extent]
 
-PNG_BROKEN = PNGS.error("png-broken", "export the PNG again", "left out with its image")
-PNG_MODE = PNGS.error(
-    "png-mode",
-    "export as a PNG in RGB: red + 256 green + 65536 blue is the id; JPEG, palette or grey isn't",
-    "RGB, if its colours, its greys or its palette's numbers are just the JSON's ids; else left out with its image",
-)
-PNG_SIZE = PNGS.error(
-    "png-size",
-    "export the PNG again in the size of the image",
-    "resized without mixing ids, if the sides' ratio is the image's; else left out with it",
-)
-PNG_UNLISTED = PNGS.error(
-    "png-unlisted", "take PNG and JSON from one export: the PNG has an id that the JSON lacks", "void"
-)
-PNG_ABSENT = PNGS.error(
-    "png-absent",
-    "take PNG and JSON from one export: the JSON has an id that no pixel of the PNG has",
-    "the segment is left out",
-)
-PNG_ALPHA = PNGS.warning(
-    "png-alpha", "write it without transparency; it is ignored here, and may have changed the ids", "RGB"
-)
-PNG_VOID = PNGS.warning("png-void", "label the image, or remove it: every pixel is void", "stays")
+PNG_BROKEN = RULES["png-broken"]
+PNG_MODE = RULES["png-mode"]
+PNG_SIZE = RULES["png-size"]
+PNG_UNLISTED = RULES["png-unlisted"]
+PNG_ABSENT = RULES["png-absent"]
+PNG_ALPHA = RULES["png-alpha"]
+PNG_VOID = RULES["png-void"]
 
 
 @dataclass
@@ -163,11 +147,8 @@ def absent_message(segment_id: int) -> str:
 
 
 def _rewriting(png_: Png, ids: Callable[[], np.ndarray]) -> Fix:
-    def apply() -> Done:
-        png_.ids, png_.is_changed = ids(), True
-        return Done("fixed", "saved as an RGB PNG of the image's size")
-
-    return apply
+    rewrite = lambda: vars(png_).update(ids=ids(), is_changed=True)  # noqa: E731
+    return fixing("saved as an RGB PNG of the image's size", rewrite)
 
 
 def _ids_meant(path: str, wanted: set[int]) -> np.ndarray | None:

@@ -1,7 +1,7 @@
 """Rules of right and wrong labels: each declared once, with its severity, what to do about it and what fixes it.
 
-A module of this package declares its rules beside the functions that find what breaks them. Such a function looks at
-one thing (a category, an image, a label) and yields findings, each with the fix of just that. What :func:`faults` does
+``rules.md`` is the table of them. A function of this package that finds what breaks some of them looks at one thing (a
+category, an image, a label) and yields findings, each with the fix of just that. What :func:`faults` does
 with them is a check; :func:`fix` applies the fixes while the function goes on, which therefore reads anew what it has
 found wrong. An error without a fix costs the thing that it is about; a warning without one stays.
 
@@ -10,8 +10,10 @@ A walk goes through many things: :class:`Listing`, :func:`fix_all` and :func:`ra
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Container, Generator, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from detr_d2.errors import DatasetError, MissingFileError
@@ -40,37 +42,14 @@ class Rule:
     fixed: str
 
 
-class Section:
-    """Rules about one thing, in the order of the documentation.
-
-    Args:
-        title: heading there.
-    """
-
-    def __init__(self, title: str) -> None:
-        self.title = title
-        self.rules: list[Rule] = []
-
-    def error(self, code: str, advice: str, fixed: str) -> Rule:
-        """Declare a rule; broken, training would stop or go wrong."""
-        self.rules.append(Rule(code, "error", advice, fixed))
-        return self.rules[-1]
-
-    def warning(self, code: str, advice: str, fixed: str) -> Rule:
-        """Declare a rule; broken, training copes."""
-        self.rules.append(Rule(code, "warning", advice, fixed))
-        return self.rules[-1]
+def _read_rules() -> dict[str, Rule]:
+    text = Path(__file__).with_name("rules.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([a-z-]+)` \| (error|warning) \| (.*) \| (.*) \|$", text, re.MULTILINE)
+    return {row[0]: Rule(*row) for row in rows}
 
 
-SECTIONS = FILES, IDS, CATEGORIES, BOXES, MASKS, CROWDS, PNGS, IMAGES, SPLITS, NAMES = tuple(
-    map(
-        Section,
-        (
-            *("The files themselves", "Ids", "Categories", "Boxes and areas", "Polygons and run lengths", "Crowds"),
-            *("Panoptic PNGs", "Images", "Training and validation", "Names of files"),
-        ),
-    )
-)
+#: All rules by their codes, in the order of the documentation.
+RULES = _read_rules()
 
 
 @dataclass(frozen=True)

@@ -20,16 +20,10 @@ from detr_d2.parallel import in_processes
 from ..image_reading import load_eight_bits, open_image
 from ..values import MOST_PIXELS, shown
 from .images import ListedImage
-from .rule import SPLITS, Finding, Place, Rule
+from .rule import RULES, Finding, Place, Rule
 
-SPLIT_LEAK = SPLITS.error(
-    "split-leak",
-    "remove it from one of the two; figures of images that were trained on mean nothing",
-    "stays held out, and is left out of training",
-)
-SPLIT_NEAR = SPLITS.warning(
-    "split-near", "look at both; remove one if they show the same, such as frames of one video", "stays"
-)
+SPLIT_LEAK = RULES["split-leak"]
+SPLIT_NEAR = RULES["split-near"]
 
 #: Perceptual hashes of near-duplicates differ in so many of their 64 bits, and their thumbnails in so many grey levels.
 MOST_BITS, MOST_LEVELS = 8, 6.0

@@ -16,6 +16,7 @@ from PIL import Image
 CropTransform = _fvcore.CropTransform
 HFlipTransform = _fvcore.HFlipTransform
 NoOpTransform = _fvcore.NoOpTransform
+PadTransform = _fvcore.PadTransform
 
 
 class ResizeTransform(Transform):
