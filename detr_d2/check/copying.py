@@ -9,7 +9,7 @@ from pathlib import Path
 from detr_d2.errors import DatasetError
 from detr_d2.files import folder_beside
 
-from .leftover import remove_leftover
+from .leftover import Leftover
 from .repairing import Copier, Progress, plan, write_register
 from .report import ChangeLog, Findings
 from .sources import Sources
@@ -53,13 +53,12 @@ def fix_dataset(
                 log = ChangeLog(file, kept, root or os.curdir)
                 copier = Copier(partial, log, workers, progress)
                 targets = [target for target in plan(dataset, root) if copier.copy(target)]
-                findings = Findings(kept)
-                if targets:
-                    targets, findings = remove_leftover(dataset, targets, partial, log, workers)
-            if not targets:
+                leftover = Leftover(dataset, targets, partial, log, workers)
+                findings = leftover.remove() if targets else Findings(kept)
+            if not leftover.targets:
                 raise DatasetError(_nothing_left(log))
             if dataset.names:
-                write_register(partial, dataset, targets)
+                write_register(partial, dataset, leftover.targets)
     except OSError as error:
         raise _unwritable(out, error) from error
     return log, findings
