@@ -33,8 +33,10 @@ def builtin_entries(root: str) -> list[DatasetEntry]:
     entries = []
     for name, folder, places, categories in kinds:
         for split in ("train", "val"):
-            paths = (os.path.join(root, folder, *place.format(split).split("/")) for place in places)
-            entries.append(DatasetEntry(name.format(split), *paths, categories, True, _ADVICE))
+            images, labels, pngs, objects = (
+                os.path.join(root, folder, *place.format(split).split("/")) for place in places
+            )
+            entries.append(DatasetEntry(name.format(split), images, labels, pngs, objects, categories, True, _ADVICE))
     return entries
 
 
