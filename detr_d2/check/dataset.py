@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from detr_d2.data.registration import entry_of
 from detr_d2.labels.class_names import normal_name
@@ -26,11 +26,13 @@ from detr_d2.labels.rules.json_files import (
 )
 from detr_d2.labels.rules.names import PATH_COLLISION
 from detr_d2.labels.rules.rule import Fault, Finding, Listing, Place, faults
-from detr_d2.labels.rules.splits import Split, find_leaks
 from detr_d2.labels.values import is_id, is_text, numbered, shown
 from detr_d2.parallel import in_processes
 
 from .sources import Source, Sources
+
+if TYPE_CHECKING:
+    from detr_d2.labels.rules.splits import Split
 
 #: Wraps images, to show how far the check is; gets their number as well.
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]
@@ -111,8 +113,11 @@ def _faults_of_files(dataset: Sources, check: _Check) -> Iterator[Fault]:
     if check.merging is not None:
         common = os.path.commonpath([source.json_file for source in dataset.sources])
         yield from faults(check.merging.final_rules(common))
-    for _, leak in find_leaks(splits_of(dataset, listed), check.quick, check.workers):
-        yield leak.fault()
+    if listed:
+        from detr_d2.labels.rules.splits import find_leaks  # and what compares images, which one dataset doesn't need
+
+        for _, leak in find_leaks(splits_of(dataset, listed), check.quick, check.workers):
+            yield leak.fault()
 
 
 def _name_rules(source: Source) -> Iterator[Finding]:
@@ -145,6 +150,8 @@ def splits_of(dataset: Sources, listed: dict[str, list[ListedImage]]) -> list[Sp
     """The registered datasets that were looked at, with the images of each."""
     entries = [entry for entry in map(entry_of, dataset.names) if entry is not None]
     files = [(entry.name, entry.panoptic_json or entry.instances_json) for entry in entries]
+    from detr_d2.labels.rules.splits import Split
+
     return [Split(name, file, listed[file]) for name, file in files if file in listed]
 
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from ..file_places import copy_file, opened
-from ..image_reading import is_deep, open_image
+from ..file_places import copy_file
+from ..image_reading import is_deep
 from ..panoptic_png import MAX_SEGMENT_ID, encode_ids, find_regions, ids_of_image, numbers_of
-from ..values import MOST_PIXELS, as_whole, is_whole, shown
+from ..values import as_whole, is_whole, shown
 from .boxes import Extent, Size, area_rules, box_rules
-from .image_files import IMAGE_LARGE, Unreadable, same_ratio, unreadable
+from .image_files import Unreadable, image_of, same_ratio
 from .json_files import ID_DUPLICATE, ID_RANGE, ID_TYPE
 from .rule import RULES, Finding, Fix, Place, fixing, setting
 
@@ -84,28 +81,12 @@ def read_png(path: str) -> Png:
     Raises:
         Unreadable: it can't be read.
     """
-    with _opened(path) as image:
+    with image_of(path, PNG_BROKEN) as image:
         bits = " and 16 bits a channel" if is_deep(image) else ""
         mode = f"{image.format} of mode {image.mode}{bits}"
         has_ids = image.mode in ("RGB", "RGBA") and image.format != "JPEG" and not bits
         png = Png(path, mode, ids_of_image(image) if has_ids else None, image.mode == "RGBA")
     return png
-
-
-@contextmanager
-def _opened(path: str) -> Iterator[Image.Image]:
-    """An image to be read; whatever goes wrong is an :class:`Unreadable`."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with opened(path) as file, open_image(file) as image:
-                if image.width * image.height > MOST_PIXELS:
-                    raise Unreadable(IMAGE_LARGE, f"has {image.width}x{image.height} pixels.")
-                yield image
-    except Unreadable:
-        raise
-    except Exception as error:  # decoders raise whatever they like on broken files
-        raise unreadable(PNG_BROKEN, path, error) from error
 
 
 def png_file_rules(png: Png, image_id: Any, listed: Sequence[Any]) -> Iterator[Finding]:
@@ -154,7 +135,7 @@ def _rewriting(png_: Png, ids: Callable[[], np.ndarray]) -> Fix:
 def _ids_meant(path: str, wanted: set[int]) -> np.ndarray | None:
     """In grey or with a palette the ids are still there where they are just the ones that the JSON lists."""
     try:
-        with _opened(path) as image:
+        with image_of(path, PNG_BROKEN) as image:
             forms = [ids_of_image(image)]
             if image.mode in ("P", "L", "I", "I;16"):
                 forms.append(np.asarray(image).astype(np.int32))
