@@ -1,4 +1,4 @@
-"""All faults of a dataset, in one pass: its JSON files, then its images, several processes at a time."""
+"""All faults of a dataset, in one pass: its JSON files, their images, several processes at a time, and all together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Registered datasets in Detectron2's catalogs, where a training and everything else of Detectron2 find them."""
+"""Registered datasets in Detectron2's catalogs, where a training and everything else of Detectron2 find them.
+
+The JSON of a dataset is read when somebody asks its ``Metadata`` for what only the JSON knows.
+"""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class DetrPanopticDatasetMapper:
         augmentations: what happens to image and targets, in this order.
         image_format: ``"RGB"`` or ``"BGR"``.
         with_masks: whether targets have masks, or boxes only.
-        mask_stride: masks have every so manyth pixel in both directions, see ``segments.segment_masks``.
+        mask_stride: masks have every ``mask_stride``-th pixel in both directions, see ``segments.segment_masks``.
     """
 
     @configurable

@@ -1,4 +1,4 @@
-"""Panoptic maps: from a PNG's ids to labels, boxes and masks."""
+"""Panoptic maps: from a PNG's ids to labels, boxes and masks; and an image with all of them, before augmentation."""
 
 from __future__ import annotations
 

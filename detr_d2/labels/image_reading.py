@@ -1,4 +1,7 @@
-"""Photos as a model is given them: upright, in the colours asked for, whole or not at all."""
+"""Images of any kind in 8 bits a channel, as training, prediction, ``prepare``, ``check`` and pages all read them.
+
+Photos are given to a model upright, in the colours asked for, whole or not at all.
+"""
 
 from __future__ import annotations
 

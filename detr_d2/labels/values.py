@@ -1,4 +1,4 @@
-"""Values of somebody's JSON: what they are, and what they were meant to be where that is beyond doubt."""
+"""Values of somebody's JSON, names and sizes included: what they are, and what they were meant to be beyond doubt."""
 
 from __future__ import annotations
 

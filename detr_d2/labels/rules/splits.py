@@ -1,4 +1,8 @@
-"""Images that are in training and in validation: the figures of such a validation can't be trusted."""
+"""Images that are in training and in validation: the figures of such a validation can't be trusted.
+
+Source: the perceptual hash of ImageHash's ``phash``: signs of the lowest 8x8 cosine frequencies about their median. It
+is nearly the same for an image that is saved twice, made smaller, or one of a burst.
+"""
 
 from __future__ import annotations
 
