@@ -90,6 +90,10 @@ class ColorTransform(T.NoOpTransform):
         changed = np.asarray(image)
         return changed[:, :, ::-1] if self.is_bgr else changed
 
+    def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
+        """Labels have no colour."""
+        return segmentation
+
 
 class ColorJitter(T.Augmentation):
     """Changes of colour by chance, in an order by chance.

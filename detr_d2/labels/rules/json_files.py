@@ -17,8 +17,8 @@ from .rule import RULES, Done, Finding, Fix, Place, fixing, raise_errors
 
 #: Lists of objects that a COCO file has.
 PARTS = ("images", "annotations", "categories")
-#: Keys that stand twice are named one by one, up to so many.
-_MOST_KEYS = 20
+#: Keys that stand twice are named one by one, and places of halves of characters, up to so many.
+_MOST_KEYS, _MOST_TEXTS = 20, 3
 
 JSON_MISSING = RULES["json-missing"]
 JSON_BROKEN = RULES["json-broken"]
@@ -65,9 +65,9 @@ class ReadJson:
         if len(self.odd.repeated) > _MOST_KEYS:
             message = f"so have {len(self.odd.repeated) - _MOST_KEYS} other keys."
             yield self.place.found(JSON_REPEATED, message, fixing("so are other keys"))
-        if self.odd.halves.texts:
-            examples = ", ".join(self.odd.halves.places)
-            text = "a text has" if self.odd.halves.texts == 1 else f"{self.odd.halves.texts} texts have"
+        if self.odd.halves:
+            count, examples = len(self.odd.halves), ", ".join(self.odd.halves[:_MOST_TEXTS])
+            text = "a text has" if count == 1 else f"{count} texts have"
             message = f"{text} half of a character (a lone surrogate): {examples}."
             yield self.place.found(JSON_TEXT, message, self._replace_halves)
 
@@ -86,7 +86,7 @@ class ReadJson:
 
     def _replace_halves(self) -> Done:
         self.content = without_halves(shallow(self.content))
-        return Done("fixed", f"halves of characters in {self.odd.halves.texts} texts are U+FFFD now")
+        return Done("fixed", f"halves of characters in {len(self.odd.halves)} texts are U+FFFD now")
 
 
 def list_rules(content: dict[str, Any], key: str, place: Place) -> Iterator[Finding]:
