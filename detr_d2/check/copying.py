@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from detr_d2.errors import DatasetError
-from detr_d2.files import folder_beside
+from detr_d2.folders import folder_beside
 
 from .leftover import Leftover
 from .repairing import Copier, Progress, plan, write_register

@@ -14,7 +14,8 @@ from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from ..data.registration_config import write_register
-from ..files import new_folder, write_text, write_whole
+from ..files import write_text, write_whole
+from ..folders import new_folder
 from ..labels.panoptic_png import encode_ids
 from .scene import COLORS, THINGS, Scene, make_scene
 

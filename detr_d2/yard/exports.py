@@ -16,7 +16,8 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from ..files import new_folder, write_text, write_whole
+from ..files import write_text, write_whole
+from ..folders import new_folder
 from ..labels.outlines import polygons_of
 from ..labels.polygons import run_lengths
 from .dataset import Labels, save_photo, save_segments, shape_of, write_instances, write_panoptic
