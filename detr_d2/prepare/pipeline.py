@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from detr_d2.data.new_folder import put_in_place, refuse_foreign
 from detr_d2.errors import DatasetError, UserError, os_error_message
+from detr_d2.folders import put_in_place, refuse_foreign
 from detr_d2.labels.records import Export
 from detr_d2.parallel import in_processes
 
