@@ -102,7 +102,7 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["detr_d2", "detr_d2.*"]),
-    package_data={"detr_d2": ["fallback/detectron2/*.py", "fallback/detectron2/**/*.py", "**/templates/*"]},
+    package_data={"detr_d2": ["fallback/detectron2/**/*.py", "**/templates/*", "**/rules.md", "**/categories.csv"]},
     include_package_data=False,
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from detr_d2.cluster import on_cluster
-from detr_d2.data.new_folder import put_in_place, refuse_foreign
 from detr_d2.errors import DatasetError, StoppedError, UserError, os_error_message
+from detr_d2.folders import put_in_place, refuse_foreign
 from detr_d2.labels.records import Export
 from detr_d2.parallel import default_workers, in_processes
 

@@ -13,11 +13,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from detr_d2.errors import DatasetError, MissingFileError, StoppedError
-from detr_d2.labels.near_duplicates import image_hash
 from detr_d2.labels.panoptic_png import encode_ids
 from detr_d2.labels.records import Export, FileRef, ImageRecord, Note
 from detr_d2.labels.rules.names import IMAGE_MISSING
-from detr_d2.labels.similar_names import is_text
+from detr_d2.labels.rules.splits import image_hash
+from detr_d2.labels.values import is_text
 
 from .drawing import draw_labels, fill_rest, measure
 from .journal import ImageResult
