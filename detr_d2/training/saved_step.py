@@ -17,7 +17,7 @@ from detr_d2.checkpoint.model_file import config_of
 from detr_d2.checkpoint.reading import RECORD, WeightsFile, read_weights
 from detr_d2.checkpoint.state_dict import model_record
 from detr_d2.errors import WeightsError
-from detr_d2.modeling.criterion import batch_means, weighted
+from detr_d2.modeling.criterion import weighted
 from detr_d2.structures import BatchedInputs
 from detr_d2.training_step import NO_MATCHING, counts_of
 
@@ -101,8 +101,7 @@ def diagnose(model: DetrPanoptic, batch: BatchedInputs, random_state: Mapping[st
                 sums = model.loss_sums(batch)
             except FloatingPointError:
                 return Diagnosis(first=found[0] if found else "", problem=NO_MATCHING)
-            counts = counts_of(sums)
-            losses = weighted(batch_means(sums, max(counts.targets, 1.0), counts.query_weights), model.loss_weights)
+            losses = weighted(model.step_losses(sums, counts_of(sums)), model.loss_weights)
             total = torch.stack(list(losses.values())).sum()
     gradients = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
     numbers = torch.stack([value.detach() for value in losses.values()]).tolist()
