@@ -46,6 +46,10 @@ FILES = {
     "cut.pkl": (pickle.dumps({"model": np.ones(100)})[:-30], "truncated"),
     "text.pkl": (b"hello", "truncated, or no pickle"),
     "cut.safetensors": (b"\x80\x00\x00\x00\x00\x00\x00\x00{", "truncated one"),
+    "sparse.pth": (_saved({"model": {"layer1.0.conv1.weight": torch.eye(4).to_sparse()}}), "is sparse"),
+    "meta.pth": (_saved({"model": {"layer1.0.conv1.weight": torch.ones(4, device="meta")}}), "has no values"),
+    "complex.pth": (_saved({"model": {"layer1.0.conv1.weight": torch.ones(4, dtype=torch.complex64)}}), "complex64"),
+    "bomb.pth": (_saved({"model": {"layer1.0.conv1.weight": torch.zeros(1).expand(2**40)}}), "4 bytes in the file"),
     "unknown.pth": (_saved({"model": {"encoder.weight": torch.ones(2)}}), "of no program that is known here"),
 }
 
