@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import gc
 import importlib
-import json
 import logging
 import os
 import pkgutil
@@ -26,19 +25,16 @@ from pathlib import Path
 os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MPLBACKEND="Agg", CUDA_VISIBLE_DEVICES="")
 sys.path.insert(1, str(Path(__file__).resolve().parents[1]))  # train_net.py and demo.py
 
-import detr_d2  # noqa: E402
+from fuzzing.cases import Result, Running, make_case
+from fuzzing.examples import make_examples
+from fuzzing.guard import Limits
+from fuzzing.targets import TARGETS
+from tqdm import tqdm
 
-detr_d2.register_all()
-
-from fuzzing.cases import Result, Running, make_case  # noqa: E402
-from fuzzing.examples import make_examples  # noqa: E402
-from fuzzing.guard import Limits  # noqa: E402
-from fuzzing.targets import TARGETS  # noqa: E402
-from tqdm import tqdm  # noqa: E402
-
-from detr_d2.arguments import whole_number  # noqa: E402
-from detr_d2.errors import run_command  # noqa: E402
-from detr_d2.files import write_json  # noqa: E402
+import detr_d2
+from detr_d2.arguments import whole_number
+from detr_d2.errors import run_command
+from detr_d2.files import write_json
 
 EXAMPLES = """\
 examples:
@@ -148,7 +144,11 @@ def in_order(numbers: Iterable[int], folder: Path, args: argparse.Namespace) -> 
 def _special(folder: str, names: list[str]) -> list[str]:
     """Pipes, sockets and devices, which can't be copied."""
     paths = {name: os.path.join(folder, name) for name in names}
-    return [name for name, path in paths.items() if not (os.path.islink(path) or os.path.isfile(path) or os.path.isdir(path))]
+    return [
+        name
+        for name, path in paths.items()
+        if not (os.path.islink(path) or os.path.isfile(path) or os.path.isdir(path))
+    ]
 
 
 def summary(results: list[Result], seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
@@ -239,7 +240,7 @@ def _redirect(folder: Path) -> None:
         os.dup2(descriptor, number)
         os.close(descriptor)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    sys.stdout, sys.stderr = (open(number, "w", encoding="utf-8", errors="backslashreplace") for number in (1, 2))
+    sys.stdout, sys.stderr = (io.TextIOWrapper(io.FileIO(n, "w"), "utf-8", "backslashreplace") for n in (1, 2))
 
 
 def _code_of(program: str, words: list[str], run: Callable[[str, list[str]], int]) -> int:
@@ -254,7 +255,9 @@ def _code_of(program: str, words: list[str], run: Callable[[str, list[str]], int
 
 def _outputs_among_inputs(case: Case, folder: Path) -> list[Path]:
     """Folders of the inputs that the command is told to write to."""
-    places = [case.command[index + 1] for index, word in enumerate(case.command[:-1]) if word in ("--out", "OUTPUT_DIR")]
+    places = [
+        case.command[index + 1] for index, word in enumerate(case.command[:-1]) if word in ("--out", "OUTPUT_DIR")
+    ]
     return [Path(place) for place in places if Path(place).is_relative_to(folder / "in")]
 
 

@@ -214,4 +214,3 @@ def _write(path: Path, content: bytes) -> Path:
     os.makedirs(path.parent, exist_ok=True)
     path.write_bytes(content)
     return path
-

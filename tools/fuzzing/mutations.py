@@ -17,7 +17,23 @@ NUMBERS = (0, -1, 1, 2, 7, 255, 256, 65535, 65536, 2**24, 2**31 - 1, 2**31, 2**3
 FLOATS = (0.5, -0.0, 1e-320, 1e308, -1e308, float("nan"), float("inf"), float("-inf"))
 #: Names of files and classes that lead elsewhere, steer a terminal or a page, or are no text.
 TEXTS = (
-    *("", " ", ".", "..", "/", "~", "-", "x" * 300, "x" * 5000, "a\0b", "a\nb", "\ud800", "\udcff", "\x1b[2J", "\ufeff"),
+    *(
+        "",
+        " ",
+        ".",
+        "..",
+        "/",
+        "~",
+        "-",
+        "x" * 300,
+        "x" * 5000,
+        "a\0b",
+        "a\nb",
+        "\ud800",
+        "\udcff",
+        "\x1b[2J",
+        "\ufeff",
+    ),
     *("é" * 60, "e\u0301", "CON", "a/b", "a\\b", "%s%n", "{0}", "{{7*7}}", "$(id)", "`id`", "--help", "@list", "NaN"),
     *("<script>alert(1)</script>", "</script>", "'\"><b>", "$\\frac{", "$HOME", "file:///etc/passwd", "C:\\x.png"),
     *("../outside/secret.png", "../../outside/secret.png", "../../../outside/secret.png", "../outside", "/etc/passwd"),
@@ -110,7 +126,9 @@ def change_bytes(content: bytes, rng: random.Random) -> bytes:
         other = rng.randrange(len(data))
         data[start : start + length] = data[other : other + length]
     else:
-        data = bytearray(rng.choice([b"", b"\0" * 5000, b"[" * 100_000, b"\xef\xbb\xbf" + content, b"\xff\xfe" + content]))
+        data = bytearray(
+            rng.choice([b"", b"\0" * 5000, b"[" * 100_000, b"\xef\xbb\xbf" + content, b"\xff\xfe" + content])
+        )
     return bytes(data)
 
 

@@ -111,12 +111,16 @@ def change_image(content: bytes, rng: random.Random) -> bytes:
 def _saved(image: Image.Image, rng: random.Random) -> bytes:
     modes = ["1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "YCbCr", "I", "F", "I;16", "HSV", "LAB"]
     if rng.random() < 0.6:
-        image = image.convert("L").convert(rng.choice(modes)) if rng.random() < 0.5 else image.convert(rng.choice(modes))
+        image = (
+            image.convert("L").convert(rng.choice(modes)) if rng.random() < 0.5 else image.convert(rng.choice(modes))
+        )
     if rng.random() < 0.4:
         image = image.resize((rng.choice([1, 2, 7, 64, 3000]), rng.choice([1, 2, 7, 48])))
     exif = Image.Exif()
     for _ in range(rng.choice([0, 1, 3])):
-        exif[rng.choice([0x0112, 0x0100, 0x8769, 0x927C, 0x9286])] = rng.choice([0, 3, 6, 8, 9, 65535, "x", b"\xff" * 50])
+        exif[rng.choice([0x0112, 0x0100, 0x8769, 0x927C, 0x9286])] = rng.choice(
+            [0, 3, 6, 8, 9, 65535, "x", b"\xff" * 50]
+        )
     file = io.BytesIO()
     options: dict[str, Any] = {"exif": exif.tobytes()} if rng.random() < 0.5 else {}
     image.save(file, rng.choice(["PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "ICO", "TGA", "PDF"]), **options)
@@ -247,7 +251,13 @@ def change_pickle(content: bytes, rng: random.Random) -> bytes:
     way = rng.randrange(4)
     if way == 0:
         return rng.choice([b"\x80\x04", b"\x80\x02"]) + rng.choice(
-            [b"(" * 200_000 + b".", b"]" * 200_000 + b".", b"X\xff\xff\xff\x7f", b"\x8d" + b"\xff" * 8, b"cos\nsystem\n."]
+            [
+                b"(" * 200_000 + b".",
+                b"]" * 200_000 + b".",
+                b"X\xff\xff\xff\x7f",
+                b"\x8d" + b"\xff" * 8,
+                b"cos\nsystem\n.",
+            ]
         )
     loaded = pickle.loads(content) if content.startswith(b"\x80") else {}
     arrays = loaded.get("model") or {"x": np.zeros(1)}

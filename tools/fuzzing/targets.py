@@ -231,7 +231,15 @@ TARGETS: dict[str, Target] = {
         ("run/last_checkpoint", "run/model_0000001.pth", "run/model_final.pth", "run/metrics.json", "run/config.yaml"),
         (
             ("train_net.py", "--config-file", f"{IN}/run/config.yaml", "--resume", *_TRAINING[:-1], _RUN),
-            ("train_net.py", "--config-file", f"{IN}/run/config.yaml", "--eval-only", "--resume", *_TRAINING[:-1], _RUN),
+            (
+                "train_net.py",
+                "--config-file",
+                f"{IN}/run/config.yaml",
+                "--eval-only",
+                "--resume",
+                *_TRAINING[:-1],
+                _RUN,
+            ),
         ),
         3,
         reads_outside=True,
