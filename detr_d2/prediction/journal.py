@@ -218,7 +218,7 @@ def _kinds_of(header: str) -> list[str]:
 
 
 def _content_of(line: bytes) -> tuple[str, Entry] | None:
-    """Key and entry of a line that :meth:`Journal.add` wrote; None of others, and of those that name files elsewhere."""
+    """Key and entry of a line that :meth:`Journal.add` wrote; None of others, and of those that name other files."""
     content = line_content(line)
     if content is None:
         return None

@@ -1,4 +1,4 @@
-"""The journal of predicted images: what was noted is found again, what was damaged is done again, nobody else's goes."""
+"""The journal of predicted images: what was noted is found, what was damaged is done again, nothing else is removed."""
 
 from __future__ import annotations
 
