@@ -161,6 +161,7 @@ def summary(results: list[Result], seconds: float) -> str:
             f"{len(results)} cases in {seconds / 60:.1f} minutes, {sum(found.values())} with a finding "
             f"({', '.join(f'{kind}: {count}' for kind, count in found.items()) or 'none'})",
             f"exit codes: {', '.join(f'{code}: {count}' for code, count in sorted(codes.items()))}",
+            f"processor time: {sum(result.seconds for result in results) / len(results):.2f} s a case",
             f"slowest: case {slowest.case.number} ({slowest.case.target}), {slowest.seconds:.1f} s of processor time",
             f"largest: case {largest.case.number} ({largest.case.target}), {largest.memory / 2**20:.0f} MiB",
         ]
@@ -191,6 +192,7 @@ def figures(results: list[Result]) -> dict[str, object]:
             "cases": len(members),
             "findings": dict(Counter(member.kind for member in members if member.kind)),
             "exit_codes": dict(Counter(str(member.code) for member in members)),
+            "seconds_in_all": round(sum(member.seconds for member in members), 1),
             "seconds": round(max(member.seconds for member in members), 2),
             "memory": max(member.memory for member in members),
         }

@@ -26,6 +26,8 @@ from fuzzing.targets import IN, OUT, TARGETS, choose_target, run_program
 
 _TEXTS = (".json", ".jsonl", ".yaml", ".txt")
 _ERROR_EXIT, _FAULTS_EXIT = 2, 1
+#: Seconds after which a process that doesn't even heed its limits is killed.
+_LONGEST = 1000
 #: Places of a traceback, innermost last; those outside of the project say less.
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 
@@ -155,6 +157,7 @@ class Running:
         try:
             _redirect(self.folder)
             case = make(self.folder)
+            self._limits = self._limits.extended(TARGETS[case.target].patience)
             (self.folder / "case.json").write_text(json.dumps({"case": asdict(case), "memory": _memory_now()}))
             _be_the_case(case, self.folder, self._limits, run)
         except BaseException:
@@ -167,7 +170,7 @@ class Running:
         """What became of it; None while it runs. A process that outlives its limits is killed."""
         process, status, usage = os.wait4(self.process, os.WNOHANG)
         if not process:
-            if time.monotonic() - self._started > self._limits.wall_seconds + 30:
+            if time.monotonic() - self._started > _LONGEST:
                 os.kill(self.process, signal.SIGKILL)
             return None
         return self._judged(status, usage)
@@ -208,7 +211,8 @@ class Running:
             return "silent"
         if result.memory > self._limits.memory:
             return "memory"
-        return "slow" if result.seconds > self._limits.cpu_seconds else ""
+        patience = TARGETS[result.case.target].patience
+        return "slow" if result.seconds > self._limits.extended(patience).cpu_seconds else ""
 
 
 def _be_the_case(case: Case, folder: Path, limits: Limits, run: Callable[[str, list[str]], int]) -> None:

@@ -68,7 +68,7 @@ _SHAPES = """<polygon label="brick" source="manual" occluded="0" points="5.00,6.
 
 
 def make_examples(folder: Path) -> None:
-    """Writes all examples: ``yard``, ``exports``, ``xml``, ``masks``, ``zips``, ``model``, ``run`` and more."""
+    """Writes all examples: ``yard``, ``exports``, ``xml``, ``masks``, ``zips``, ``run``, ``model`` and more."""
     write_yard(folder / "yard", train=2, val=2, width=SIZE[0], height=SIZE[1], seed=0)
     write_yard_exports(folder / "exports", images=4, width=SIZE[0], height=SIZE[1], seed=0)
     photos = sorted((folder / "yard" / "images").iterdir())
@@ -166,6 +166,11 @@ def _write_run(folder: Path) -> None:
     with _arguments("train_net.py", "--config-file", str(path)), contextlib.redirect_stdout(io.StringIO()):
         train_net.invoke_main()
     path.unlink()
+    for spare in [*(folder / "run").glob("events.*"), *(folder / "run").glob("model_0000000.pth")]:
+        spare.unlink()  # which no case is about, and every case would copy
+    (folder / "run" / "model_best.pth").unlink(missing_ok=True)
+    (folder / "model").mkdir()
+    shutil.copy(folder / "run" / "model_final.pth", folder / "model")
 
 
 def _write_weights(folder: Path, checkpoint: Path) -> None:

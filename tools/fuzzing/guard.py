@@ -56,6 +56,10 @@ class Limits(NamedTuple):
     memory: int = 2**30
     file_size: int = 2**27
 
+    def extended(self, patience: int) -> Limits:
+        """The limits of what takes so many times as long where nothing is wrong."""
+        return self._replace(cpu_seconds=patience * self.cpu_seconds, wall_seconds=patience * self.wall_seconds)
+
     def apply(self) -> None:
         """Sets them for this process, which ends with the places of all its threads where it takes too long."""
         faulthandler.register(signal.SIGXCPU, chain=True)

@@ -81,12 +81,21 @@ def places_in(content: Any) -> list[tuple[Any, Any]]:
     return found
 
 
+def _place_on_a_walk(content: Any, rng: random.Random) -> tuple[Any, Any]:
+    """A place near the top rather than one of the many at the bottom."""
+    while True:
+        key = rng.choice(list(content) if isinstance(content, dict) else range(len(content)))
+        if not isinstance(content[key], dict | list) or not content[key] or rng.random() < 0.2:
+            return content, key
+        content = content[key]
+
+
 def change_value_(content: Any, rng: random.Random) -> None:
     """Changes one value in a structure of dicts and lists: replaced, removed, doubled, exchanged or renamed."""
     places = places_in(content)
     if not places:
         return
-    inside, key = rng.choice(places)
+    inside, key = rng.choice(places) if rng.random() < 0.5 else _place_on_a_walk(content, rng)
     way = rng.randrange(6)
     if way == 0:
         del inside[key]

@@ -19,7 +19,7 @@ _TRAINING = (
     *("SOLVER.MAX_ITER", "1", "SOLVER.IMS_PER_BATCH", "1", "DATALOADER.NUM_WORKERS", "0", "MODEL.DEVICE", "cpu"),
     *("OUTPUT_DIR", OUT),
 )
-_MODEL, _RUN = f"{IN}/run/model_final.pth", f"{IN}/run"
+_MODEL, _RUN = f"{IN}/model/model_final.pth", f"{IN}/run"
 _CPU = ("--device", "cpu")
 
 
@@ -32,6 +32,7 @@ class Target:
         changed: patterns of the files that are changed, below the copy.
         commands: each a program's name, its arguments, and perhaps more arguments, of which some are left out.
         weight: how often it has its turn.
+        patience: how many times as long as others it may take.
         reads_outside: the files may name any other file, which is then read, as configs and lists do.
     """
 
@@ -39,6 +40,7 @@ class Target:
     changed: tuple[str, ...]
     commands: tuple[tuple[str, ...], ...]
     weight: int = 4
+    patience: int = 1
     reads_outside: bool = False
 
 
@@ -159,8 +161,8 @@ TARGETS: dict[str, Target] = {
         12,
     ),
     "model": Target(
-        ("run", "inputs", "yard"),
-        ("run/model_final.pth",),
+        ("model", "inputs", "yard"),
+        ("model/model_final.pth",),
         (
             ("detr-d2", "predict", _MODEL, f"{IN}/inputs/photos/0.jpg", "--out", f"{OUT}/results", *_CPU),
             ("detr-d2", "sweep", _MODEL, "--register", f"{IN}/yard/register.yaml", "--dataset", "yard_val")
@@ -170,17 +172,18 @@ TARGETS: dict[str, Target] = {
         6,
     ),
     "export": Target(
-        ("run",),
-        ("run/model_final.pth", "run/config.yaml"),
+        ("model", "run"),
+        ("model/model_final.pth", "run/config.yaml"),
         (
             ("detr-d2", "export", _MODEL, f"{OUT}/model.pt2"),
             ("detr-d2", "export", _MODEL, f"{OUT}/model.onnx", "--config-file", f"{IN}/run/config.yaml"),
         ),
         1,
+        patience=12,
         reads_outside=True,
     ),
     "predict": Target(
-        ("run", "inputs"),
+        ("model", "inputs"),
         ("inputs/photos/*.*", "inputs/photos.zip"),
         (
             _predict(f"{IN}/inputs/photos", "--write", "all"),
@@ -193,15 +196,15 @@ TARGETS: dict[str, Target] = {
         10,
     ),
     "lists": Target(
-        ("run", "inputs"),
+        ("model", "inputs"),
         ("inputs/list.txt",),
         (_predict(f"@{IN}/inputs/list.txt"), _predict(f"{IN}/inputs/list.txt")),
         3,
         reads_outside=True,
     ),
-    "video": Target(("run", "inputs"), ("inputs/video.mp4",), (_predict(f"{IN}/inputs/video.mp4"),), 4),
+    "video": Target(("model", "inputs"), ("inputs/video.mp4",), (_predict(f"{IN}/inputs/video.mp4"),), 4),
     "journal": Target(
-        ("run", "inputs", "predicted"),
+        ("model", "inputs", "predicted"),
         ("predicted/journal.jsonl",),
         (
             ("detr-d2", "predict", _MODEL, f"{IN}/inputs/photos", "--out", f"{IN}/predicted", "--write", "all", *_CPU),
