@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import gc
 import importlib
-import logging
 import os
 import pkgutil
 import shutil
@@ -75,9 +74,6 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="fuzz_") as name:
         folder = Path(name).resolve()
         make_examples(folder / "examples")
-        logging.disable(logging.NOTSET)
-        for logger in ("detr_d2", "detectron2", "fvcore"):
-            logging.getLogger(logger).handlers.clear()
         gc.collect()
         gc.freeze()
         numbers = range(args.first, args.first + args.cases) if args.case is None else [args.case]

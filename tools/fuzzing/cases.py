@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from detr_d2.errors import run_command
 from fuzzing.guard import Guard, Limits
 from fuzzing.mutations import SPECIAL, put_special, rename
 from fuzzing.structures import change_content
-from fuzzing.targets import IN, OUT, TARGETS, choose_target, run_program
+from fuzzing.targets import IN, OUT, TARGETS, Target, choose_target, run_program
 
 _TEXTS = (".json", ".jsonl", ".yaml", ".txt")
 _ERROR_EXIT, _FAULTS_EXIT = 2, 1
@@ -78,23 +78,39 @@ class Result:
 
 
 def make_case(folder: Path, examples: Path, seed: int, number: int, only: str | None = None) -> Case:
-    """Writes a case's files into ``folder``: ``in/``, ``out/``, ``tmp/``, ``work/`` and ``outside/``."""
+    """Writes a case's files into ``folder``: ``in/``, ``out/``, ``tmp/``, ``work/``, ``home/`` and ``outside/``.
+
+    Args:
+        folder: is there.
+        examples: see :func:`~fuzzing.examples.make_examples`.
+        seed, number: of the case, which follows from them and the examples alone.
+        only: the name of a target; by default the case chooses.
+    """
     rng = random.Random(f"{seed}/{number}")
     case = Case(seed, number, choose_target(rng, only))
     target = TARGETS[case.target]
+    lay_out(folder, examples, target)
     inputs = folder / "in"
+    files = sorted({path for pattern in target.changed for path in inputs.glob(pattern) if path.is_file()})
+    for _ in range(rng.choice([1, 1, 1, 2, 4])):
+        _change(rng.choice(files), files, inputs, rng, case)
+    case.command = placed(rng.choice(target.commands), folder)
+    return case
+
+
+def lay_out(folder: Path, examples: Path, target: Target) -> None:
+    """The folders of a case, with whole copies of the target's examples."""
     for name in ("in", "out", "tmp", "work", "home", "outside"):
         (folder / name).mkdir(parents=True)
     shutil.copy(examples / "inputs" / "photos" / "palette.png", folder / "outside" / "secret.png")
     for name in target.examples:
-        shutil.copytree(examples / name, inputs / name)
-    _rename_paths(inputs, examples)
-    files = sorted({path for pattern in target.changed for path in inputs.glob(pattern) if path.is_file()})
-    for _ in range(rng.choice([1, 1, 1, 2, 4])):
-        _change(rng.choice(files), files, inputs, rng, case)
-    words = rng.choice(target.commands)
-    case.command = [word.replace(IN, str(inputs)).replace(OUT, str(folder / "out")) for word in words]
-    return case
+        shutil.copytree(examples / name, folder / "in" / name)
+    _rename_paths(folder / "in", examples)
+
+
+def placed(words: Sequence[str], folder: Path) -> list[str]:
+    """A command with a case's folders in it."""
+    return [word.replace(IN, str(folder / "in")).replace(OUT, str(folder / "out")) for word in words]
 
 
 def _rename_paths(inputs: Path, examples: Path) -> None:
@@ -217,7 +233,8 @@ class Running:
 
 def _be_the_case(case: Case, folder: Path, limits: Limits, run: Callable[[str, list[str]], int]) -> None:
     """Runs the command in this process, writes its exit code and what was noted, and ends the process."""
-    os.environ.update(HOME=str(folder / "home"), TMPDIR=str(folder / "tmp"), FVCORE_CACHE=str(folder / "home"))
+    folders = {"HOME": "home", "FVCORE_CACHE": "home", "TMPDIR": "tmp", "TORCHINDUCTOR_CACHE_DIR": "tmp"}
+    os.environ.update({name: str(folder / place) for name, place in folders.items()})
     tempfile.tempdir = None
     os.chdir(folder / "work")
     limits.apply()

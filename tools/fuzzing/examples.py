@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import multiprocessing
 import os
 import pickle
 import shutil
@@ -24,6 +25,7 @@ from detr_d2 import cli
 from detr_d2.config import configs_folder
 from detr_d2.prediction.video_files import Frame, Video, write_video
 from detr_d2.yard import write_yard, write_yard_exports
+from detr_d2.yard.scene import THINGS
 from detr_d2.yard.video import yard_video
 
 from detectron2.config import CfgNode
@@ -68,6 +70,19 @@ _SHAPES = """<polygon label="brick" source="manual" occluded="0" points="5.00,6.
 
 
 def make_examples(folder: Path) -> None:
+    """Writes all examples in a process of its own, as the commands that make them register datasets.
+
+    Raises:
+        RuntimeError: it failed.
+    """
+    process = multiprocessing.get_context("fork").Process(target=_make_examples, args=(folder,))
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise RuntimeError("the examples can't be made; see above")
+
+
+def _make_examples(folder: Path) -> None:
     """Writes all examples: ``yard``, ``exports``, ``xml``, ``masks``, ``zips``, ``run``, ``model`` and more."""
     write_yard(folder / "yard", train=2, val=2, width=SIZE[0], height=SIZE[1], seed=0)
     write_yard_exports(folder / "exports", images=4, width=SIZE[0], height=SIZE[1], seed=0)
@@ -135,7 +150,7 @@ def _write_configs(folder: Path, yard: Path) -> None:
     child = "_BASE_: base.yaml\nDATASETS:\n  REGISTER: ['yard/register.yaml']\nSOLVER: {MAX_ITER: 1, BASE_LR: 1e-4}\n"
     _write(folder / "config.yaml", (child + "MODEL:\n  DETR:\n    NUM_QUERIES: 8\nSEED: 3\n").encode())
     _write(folder / "classes.yaml", b"cone: cone\nbarrow: void\n' Brick stack': brick_stack\n")
-    entries = [{"name": name, "isthing": 1, "color": [9, 9, 9]} for name in ("cone", "barrow", "brick_stack")]
+    entries = [{"id": i, "name": name, "isthing": 1, "color": [9, 9, 9]} for i, name in enumerate(THINGS, 1)]
     _write(folder / "categories.json", json.dumps(entries).encode())
 
 

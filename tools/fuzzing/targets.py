@@ -97,13 +97,13 @@ TARGETS: dict[str, Target] = {
         10,
     ),
     "prepare-lists": Target(
-        ("exports", "configs", "predicted"),
-        ("configs/classes.yaml", "configs/categories.json", "predicted/**/*.*"),
+        ("exports", "configs", "predicted", "yard"),
+        ("configs/classes.yaml", "configs/categories.json", "predicted/**/*.*", "yard/*.json"),
         (
             _prepare("--cvat", f"{IN}/exports/cvat", "--classes", f"{IN}/configs/classes.yaml"),
             _prepare("--cvat", f"{IN}/exports/cvat", "--categories", f"{IN}/configs/categories.json"),
             _prepare("--cvat", f"{IN}/exports/cvat", "--only-changed", f"{IN}/predicted"),
-            _prepare("--coco", f"{IN}/predicted/panoptic.json", "--coco-things", "keep"),
+            _prepare("--coco", f"{IN}/yard", "--coco-things", "keep"),
         ),
         3,
     ),
@@ -172,7 +172,7 @@ TARGETS: dict[str, Target] = {
         6,
     ),
     "export": Target(
-        ("model", "run"),
+        ("model", "run", "yard"),
         ("model/model_final.pth", "run/config.yaml"),
         (
             ("detr-d2", "export", _MODEL, f"{OUT}/model.pt2"),
