@@ -73,6 +73,8 @@ CVAT = ['cvat-sdk[masks]>=2.80,<3; python_version >= "3.11"']
 
 APP = ["gradio>=6,<7"]
 
+RAY = ["ray[data]>=2.50,<3"]
+
 EXTRAS_REQUIRE = {
     # panopticapi-lite, too, is needed for the tests; it asks for an old numpy, so 'make test' installs it by --no-deps.
     "test": [
@@ -85,6 +87,7 @@ EXTRAS_REQUIRE = {
     "export": EXPORT,
     "cvat": CVAT,
     "app": APP,
+    "ray": RAY,
     "video": VIDEO,
     "dev": ["ruff>=0.6", "mypy>=1.8", "import-linter>=2.0", "types-PyYAML", "types-tabulate", "types-tqdm"],
 }
@@ -99,7 +102,7 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["detr_d2", "detr_d2.*"]),
-    package_data={"detr_d2": ["fallback/detectron2/*.py", "fallback/detectron2/**/*.py", "**/templates/*"]},
+    package_data={"detr_d2": ["fallback/detectron2/**/*.py", "**/templates/*", "**/rules.md", "**/categories.csv"]},
     include_package_data=False,
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,

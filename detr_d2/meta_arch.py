@@ -11,7 +11,17 @@ from torch import Tensor, nn
 from detr_d2.checkpoint import guard_loading, model_categories, model_recipe
 from detr_d2.config import check_model
 from detr_d2.data import Category
-from detr_d2.modeling import AttentionMaps, Detr, MaskHead, PostProcess, SetCriterion, Sizes, Target, predict_masks
+from detr_d2.modeling import (
+    AttentionMaps,
+    Denoising,
+    Detr,
+    MaskHead,
+    PostProcess,
+    SetCriterion,
+    Sizes,
+    Target,
+    predict_masks,
+)
 from detr_d2.modeling.criterion import METRICS, Sum, added, batch_means, predictions_of, weighted
 from detr_d2.modeling.matcher import num_targets, query_positions
 from detr_d2.modeling.postprocess import instance_masks
@@ -40,6 +50,7 @@ class DetrPanoptic(nn.Module):
         categories: the classes in contiguous order; checkpoints keep them.
         pixel_mean, pixel_std: of the three channels, in the order and scale (0 to 255) of the input images.
         bbox_attention, mask_head: queries to attention maps to masks; both None: boxes only.
+        denoising: further queries in training; None: none.
         freeze_detector: train the mask head alone; the detector keeps weights and statistics, and has no dropout.
         mask_chunk_bytes: see ``detr_d2.modeling.predict_masks``; used at inference, and with ``mask_checkpoint``.
         mask_checkpoint: train the mask head in chunks that are computed again for the backward pass.
@@ -68,6 +79,7 @@ class DetrPanoptic(nn.Module):
         pixel_std: list[float],
         bbox_attention: AttentionMaps | None = None,
         mask_head: MaskHead | None = None,
+        denoising: Denoising | None = None,
         freeze_detector: bool = False,
         mask_chunk_bytes: int | None = None,
         mask_checkpoint: bool = False,
@@ -85,6 +97,7 @@ class DetrPanoptic(nn.Module):
         if inference_dtype not in _DTYPES:
             raise ValueError(f"MODEL.DETR.INFERENCE_DTYPE is {inference_dtype!r}; set it to {' or '.join(_DTYPES)}.")
         self.detr, self.bbox_attention, self.mask_head = detr, bbox_attention, mask_head
+        self.denoising = denoising
         self.criterion, self.postprocess, self.categories = criterion, postprocess, categories
         trained = ("loss_mask", "loss_dice") if freeze_detector else tuple(loss_weights)
         self.loss_weights = {kind: loss_weights[kind] for kind in trained}
@@ -160,8 +173,12 @@ class DetrPanoptic(nn.Module):
         indices = self.criterion.match(outputs, targets)
         masks = None if self.mask_head is None else self.query_masks(outputs, *query_positions(indices, self.device))
         sums = self.criterion(outputs, targets, indices, masks)
-        mean_targets = mean_over_processes(torch.tensor(float(num_targets(targets)), device=self.device))
-        losses = batch_means(sums, max(mean_targets.item(), 1.0))
+        found = torch.tensor(float(num_targets(targets)), device=self.device)
+        mean_targets = max(mean_over_processes(found).item(), 1.0)
+        losses = batch_means(sums, mean_targets)
+        if self.denoising is not None:
+            noised = self.criterion.known(*self.denoising(self.detr, outputs, targets))
+            losses |= batch_means(noised, mean_targets * self.denoising.groups)
         # Names without "loss" in them, so that Detectron2's console line stays short.
         log_scalars({name.replace("loss_", "unweighted/", 1): value for name, value in losses.items()})
         return weighted(losses, self.loss_weights)

@@ -113,6 +113,12 @@ def _add_model_keys(cfg: CfgNode) -> None:
     detr.FOCAL_GAMMA = 2.0
     detr.DEEP_SUPERVISION = True  # losses after every decoder layer, not only the last
 
+    # Denoising queries (Li et al. 2022, DN-DETR): so many noised copies of each image's ground truth are further
+    # queries, in training only; 0: none. Box noise and label noise are parts of a box's size, and of the classes.
+    detr.DENOISING_GROUPS = 0
+    detr.DENOISING_BOX_NOISE = 0.4
+    detr.DENOISING_LABEL_NOISE = 0.2
+
     # Masks. Stage 1 (boxes): MASK_ON False. Stage 2: MASK_ON True and FREEZE_DETECTOR True, with the stage-1 checkpoint
     # in MODEL.WEIGHTS. Joint training: MASK_ON True and FREEZE_DETECTOR False.
     detr.MASK_ON = False

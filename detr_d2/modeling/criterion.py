@@ -126,6 +126,17 @@ class SetCriterion(nn.Module):
             sums |= {f"{name}_{i}": value for name, value in more.items()}
         return sums | self.metrics(outputs, targets, indices)
 
+    def known(self, outputs: dict[str, Any], targets: list[Target], indices: Matching) -> dict[str, Sum]:
+        """Class and box losses where it is known which query answers for which target, in every decoder layer.
+
+        Their names are those of :meth:`forward` with ``_dn``: ``loss_ce_dn``, ``loss_ce_dn_0``.
+        """
+        sums: dict[str, Sum] = {}
+        for suffix, layer in [("", outputs), *((f"_{i}", one) for i, one in enumerate(outputs["aux_outputs"]))]:
+            more = self.loss_labels(layer, targets, indices) | self.loss_boxes(layer, targets, indices)
+            sums |= {f"{name}_dn{suffix}": value for name, value in more.items()}
+        return sums
+
     def loss_labels(self, outputs: dict[str, Any], targets: list[Target], indices: Matching) -> dict[str, Sum]:
         """Cross entropy over all queries; those without a target should say no-object."""
         logits = outputs["pred_logits"].float()

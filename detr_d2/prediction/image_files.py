@@ -16,7 +16,7 @@ from PIL import UnidentifiedImageError
 from detr_d2.errors import ConfigError, UserError
 from detr_d2.files import numbered_names
 from detr_d2.labels.archives import FileTree, folder_tree, has_image_suffix, zip_tree
-from detr_d2.labels.image_decoding import IMAGE_SUFFIXES, open_image
+from detr_d2.labels.image_reading import IMAGE_SUFFIXES, open_image
 from detr_d2.labels.records import MOST_BYTES, FileRef
 
 #: What a drawing is written as, by its image's suffix; all others become PNG.
@@ -109,7 +109,10 @@ def _candidates(entry: str, leave_out: Sequence[Path]) -> Iterator[_Candidate]:
     elif path.exists() and path.suffix.lower() != ".txt":  # before the pattern: [ and ] may be part of a name
         yield _Candidate(FileRef(path))
     elif path.exists() or entry.startswith("@"):
-        yield from _of_list(FileRef(path if path.exists() else Path(os.path.expanduser(entry[1:]))))
+        named = path if path.exists() else Path(os.path.expanduser(entry[1:]))
+        if not named.exists():
+            raise ConfigError(f"{entry}: there is no list {named}; names are relative to {os.getcwd()}.")
+        yield from _of_list(FileRef(named))
     else:
         yield from _of_pattern(entry)
 
