@@ -75,6 +75,8 @@ CVAT = ['cvat-sdk[masks]>=2.80,<3; python_version >= "3.11"']
 
 APP = ["gradio>=6,<7"]
 
+RAY = ["ray[data]>=2.50,<3"]
+
 EXTRAS_REQUIRE = {
     # panopticapi-lite, too, is needed for the tests; it asks for an old numpy, so 'make test' installs it by --no-deps.
     "test": [
@@ -89,6 +91,7 @@ EXTRAS_REQUIRE = {
     "cvat": CVAT,
     "app": APP,
     "timm": TIMM,
+    "ray": RAY,
     "video": VIDEO,
     "dev": ["ruff>=0.6", "mypy>=1.8", "import-linter>=2.0", "types-PyYAML", "types-tabulate", "types-tqdm"],
 }
