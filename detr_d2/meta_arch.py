@@ -27,6 +27,7 @@ from detr_d2.modeling.matcher import query_positions
 from detr_d2.modeling.postprocess import instance_masks
 from detr_d2.network import build_criterion, build_network, build_postprocess, loss_weights
 from detr_d2.structures import BatchedInputs, batch_images, instances_of, target_of
+from detr_d2.timm_backbone import build_timm_backbone  # noqa: F401  registered with Detectron2's other backbones
 from detr_d2.training_step import NO_MATCHING, StepCounts, agree_on_counts, explaining_divergence, is_due, log_scalars
 
 from detectron2.config import CfgNode, configurable

@@ -127,6 +127,11 @@ ALLOWED: dict[str, Rule] = {
     "MODEL.PIXEL_STD": _list_of(_number(0, 1e6, above=True), 3, 3),
     "MODEL.BACKBONE.NAME": _NAME,
     "MODEL.BACKBONE.FREEZE_AT": _whole(0, 5),
+    "MODEL.TIMM.NAME": _TEXT,
+    "MODEL.TIMM.PRETRAINED": _FLAG,
+    "MODEL.TIMM.WEIGHTS": _TEXT,
+    "MODEL.TIMM.FREEZE_BN": _FLAG,
+    "MODEL.TIMM.LAYER_DECAY": _number(0, 1, above=True),
     "MODEL.RESNETS.DEPTH": _one_of(18, 34, 50, 101, 152),
     "MODEL.RESNETS.OUT_FEATURES": _distinct(_one_of("stem", "res2", "res3", "res4", "res5"), 1),
     "MODEL.RESNETS.NORM": _one_of(
