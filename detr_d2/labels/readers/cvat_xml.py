@@ -18,11 +18,11 @@ from defusedxml.ElementTree import iterparse
 
 from detr_d2.errors import DatasetError
 
-from ..archives import ImageFinder, joined
+from ..archives import joined
 from ..polygons import MOST_COORDINATE, is_polygon, solid_parts
 from ..records import Box, ClassRecord, Ellipse, Export, FileRef, Label, Polygons, Runs, Shape
 from ..values import MOST_PIXELS
-from .building import ExportBuilder, PackedLabels
+from .building import ExportBuilder, ImageFinder, PackedLabels
 from .shapes import BadShape
 
 ROOT, FILE_NAME = "annotations", "annotations.xml"
