@@ -286,7 +286,8 @@ def builtin_entries(root: str) -> list[DatasetEntry]:
             images, labels, pngs, objects = (
                 os.path.join(root, folder, *place.format(split).split("/")) for place in places
             )
-            entries.append(DatasetEntry(name.format(split), images, labels, pngs, objects, categories, True, _BUILTIN_ADVICE))
+            paths = images, labels, pngs, objects
+            entries.append(DatasetEntry(name.format(split), *paths, categories, True, _BUILTIN_ADVICE))
     return entries
 
 
