@@ -19,9 +19,9 @@ from defusedxml.ElementTree import iterparse
 from detr_d2.errors import DatasetError
 
 from ..archives import joined
-from ..polygons import MOST_COORDINATE, is_polygon, solid_parts
+from ..polygons import is_polygon, solid_parts
 from ..records import Box, ClassRecord, Ellipse, Export, FileRef, Label, Polygons, Runs, Shape
-from ..values import MOST_PIXELS
+from ..values import MOST_PIXELS, is_number
 from .building import ExportBuilder, ImageFinder, PackedLabels
 from .shapes import BadShape
 
@@ -244,7 +244,7 @@ def _number(element: Element, key: str, default: str = "") -> float:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not abs(value) < MOST_COORDINATE:
+    if not is_number(value):
         raise BadShape("shape-number", f"has {key}={text[:30]!r}, which is no number of pixels")
     return value
 
