@@ -13,6 +13,7 @@ def add_detr_config(cfg: CfgNode) -> None:
     """
     _add_data_keys(cfg)
     _add_solver_keys(cfg)
+    _add_timm_keys(cfg)
     _add_model_keys(cfg)
     _add_test_keys(cfg)
 
@@ -80,7 +81,20 @@ def _add_solver_keys(cfg: CfgNode) -> None:
     cfg.SOLVER.OPTIMIZER = "ADAMW"
     # The backbone's learning rate is BASE_LR times this.
     cfg.SOLVER.BACKBONE_MULTIPLIER = 0.1
+    # A step whose losses aren't finite ends the training. So many are left out instead, over the whole training; each
+    # is logged, and saved to OUTPUT_DIR/diverged for `detr-d2 replay`.
+    cfg.SOLVER.MAX_SKIPPED_STEPS = 0
     # SOLVER.CLIP_GRADIENTS.CLIP_TYPE may be "full_model" here: the norm is that of all gradients together, as in DETR.
+
+
+def _add_timm_keys(cfg: CfgNode) -> None:
+    # With MODEL.BACKBONE.NAME build_timm_backbone: any network of timm that has feature maps.
+    cfg.MODEL.TIMM = CfgNode()
+    cfg.MODEL.TIMM.NAME = ""  # such as convnext_tiny.fb_in22k
+    cfg.MODEL.TIMM.PRETRAINED = False  # the weights of timm's cache, or fetched
+    cfg.MODEL.TIMM.WEIGHTS = ""  # or those of a file
+    cfg.MODEL.TIMM.FREEZE_BN = True  # batch norms keep their statistics, as those of Detectron2's ResNets
+    cfg.MODEL.TIMM.LAYER_DECAY = 1.0  # each layer learns by this factor slower than the one behind it
 
 
 def _add_model_keys(cfg: CfgNode) -> None:
