@@ -72,6 +72,10 @@ class DivergenceError(UserError, FloatingPointError):
     """Training has left the numbers: losses, predictions or weights are NaN or infinite."""
 
 
+class StoppedError(UserError):
+    """What ended a run from outside: once it is over, the same command goes on where it stopped."""
+
+
 class MissingFileError(UserError, FileNotFoundError):
     """A file isn't there; the message names the paths tried and how to get it."""
 
