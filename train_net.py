@@ -124,7 +124,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
 
 def main(args: argparse.Namespace) -> dict[str, Any] | None:
     cfg = setup(args)
-    with naming_output_folder(cfg.OUTPUT_DIR), explaining_exhaustion():
+    with naming_output_folder(cfg.OUTPUT_DIR), explaining_exhaustion(None if args.eval_only else cfg):
         return run(cfg, args)
 
 
