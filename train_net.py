@@ -28,6 +28,7 @@ from detr_d2.evaluation.report import write_reports
 from detr_d2.solver import build_optimizer
 from detr_d2.training import (
     EarlyStop,
+    StepGuard,
     add_training_hooks,
     build_test_mapper,
     check_before_start,
@@ -57,7 +58,8 @@ class Trainer(DefaultTrainer):
             self.model, self.cfg.OUTPUT_DIR, fine_tune=True, trainer=weakref.proxy(self)
         )
         built = storing_finite_results(super().build_hooks(), self.cfg.TEST.EVAL_PERIOD, self.evaluate)
-        return add_training_hooks(built, self.cfg, self.model)
+        self.guard = StepGuard(self.cfg, self.model)
+        return [*add_training_hooks(built, self.cfg, self.model), self.guard]
 
     def evaluate(self) -> dict[str, Any]:
         """Evaluate the model as it is now; the hooks behind the evaluation look at the results."""
@@ -71,6 +73,10 @@ class Trainer(DefaultTrainer):
             if comm.is_main_process():
                 verify_results(self.cfg, self._last_eval_results)
             return self._last_eval_results
+
+    def run_step(self) -> None:
+        """As Detectron2's; a step whose losses aren't finite ends the training, or is left out."""
+        self.guard.take(super().run_step)
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> Iterable[Any]:
@@ -118,7 +124,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
 
 def main(args: argparse.Namespace) -> dict[str, Any] | None:
     cfg = setup(args)
-    with naming_output_folder(cfg.OUTPUT_DIR), explaining_exhaustion():
+    with naming_output_folder(cfg.OUTPUT_DIR), explaining_exhaustion(None if args.eval_only else cfg):
         return run(cfg, args)
 
 

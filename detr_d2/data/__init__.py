@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..lazy import lazy_names
-from .builtin import register_builtin
 from .categories import Category, coco_categories, construction_categories, contiguous_order, distinct_colors
-from .registration import register
-from .segments import read_panoptic_png
+from .registration import register, register_builtin
 
 if TYPE_CHECKING:
     from .augmentation import build_augmentations
     from .catalogs import categories_of, dataset_metadata, use_catalogs
     from .mapper import DetrPanopticDatasetMapper
     from .registration_config import register_from_config
+    from .segments import read_panoptic_png
     from .train_loader import build_train_loader
 
 __all__ = [
@@ -41,6 +40,7 @@ __getattr__ = lazy_names(
         "catalogs": ("categories_of", "dataset_metadata", "use_catalogs"),
         "mapper": ("DetrPanopticDatasetMapper",),
         "registration_config": ("register_from_config",),
+        "segments": ("read_panoptic_png",),
         "train_loader": ("build_train_loader",),
     },
 )

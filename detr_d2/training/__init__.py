@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from detr_d2.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from detr_d2.training.divergence import StepGuard
     from detr_d2.training.launching import explaining_exhaustion, launch_training
     from detr_d2.training.model_selection import EarlyStop
     from detr_d2.training.output_folder import log_errors_of_users_plainly, naming_output_folder
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EarlyStop",
+    "StepGuard",
     "add_training_hooks",
     "build_test_mapper",
     "check_before_start",
@@ -38,6 +40,7 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
+        "divergence": ("StepGuard",),
         "launching": ("explaining_exhaustion", "launch_training"),
         "model_selection": ("EarlyStop",),
         "output_folder": ("log_errors_of_users_plainly", "naming_output_folder"),
