@@ -21,13 +21,14 @@ from torch import nn
 import detr_d2  # noqa: F401  # isort: skip  # chooses the detectron2 that the next lines import
 from detr_d2.checkpoint import DetrCheckpointer
 from detr_d2.config import load_config
-from detr_d2.data import build_train_loader
+from detr_d2.data import TrainLoader, build_train_loader
 from detr_d2.errors import run_command
 from detr_d2.evaluation import build_evaluator
 from detr_d2.evaluation.report import write_reports
 from detr_d2.solver import build_optimizer
 from detr_d2.training import (
     EarlyStop,
+    ExactResume,
     add_training_hooks,
     build_test_mapper,
     check_before_start,
@@ -57,7 +58,7 @@ class Trainer(DefaultTrainer):
             self.model, self.cfg.OUTPUT_DIR, fine_tune=True, trainer=weakref.proxy(self)
         )
         built = storing_finite_results(super().build_hooks(), self.cfg.TEST.EVAL_PERIOD, self.evaluate)
-        return add_training_hooks(built, self.cfg, self.model)
+        return [ExactResume(self.data_loader), *add_training_hooks(built, self.cfg, self.model)]
 
     def evaluate(self) -> dict[str, Any]:
         """Evaluate the model as it is now; the hooks behind the evaluation look at the results."""
@@ -73,7 +74,7 @@ class Trainer(DefaultTrainer):
             return self._last_eval_results
 
     @classmethod
-    def build_train_loader(cls, cfg: CfgNode) -> Iterable[Any]:
+    def build_train_loader(cls, cfg: CfgNode) -> TrainLoader:
         return build_train_loader(cfg)
 
     @classmethod

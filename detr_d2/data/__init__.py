@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from .catalogs import categories_of, dataset_metadata, use_catalogs
     from .mapper import DetrPanopticDatasetMapper
     from .registration_config import register_from_config
-    from .train_loader import build_train_loader
+    from .train_loader import TrainLoader, build_train_loader
 
 __all__ = [
     "Category",
     "DetrPanopticDatasetMapper",
+    "TrainLoader",
     "build_augmentations",
     "build_train_loader",
     "categories_of",
@@ -41,7 +42,7 @@ __getattr__ = lazy_names(
         "catalogs": ("categories_of", "dataset_metadata", "use_catalogs"),
         "mapper": ("DetrPanopticDatasetMapper",),
         "registration_config": ("register_from_config",),
-        "train_loader": ("build_train_loader",),
+        "train_loader": ("TrainLoader", "build_train_loader"),
     },
 )
 

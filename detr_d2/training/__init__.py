@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from detr_d2.training.launching import explaining_exhaustion, launch_training
     from detr_d2.training.model_selection import EarlyStop
     from detr_d2.training.output_folder import log_errors_of_users_plainly, naming_output_folder
+    from detr_d2.training.resuming import ExactResume
     from detr_d2.training.setup import (
         add_training_hooks,
         build_test_mapper,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EarlyStop",
+    "ExactResume",
     "add_training_hooks",
     "build_test_mapper",
     "check_before_start",
@@ -41,6 +43,7 @@ __getattr__ = lazy_names(
         "launching": ("explaining_exhaustion", "launch_training"),
         "model_selection": ("EarlyStop",),
         "output_folder": ("log_errors_of_users_plainly", "naming_output_folder"),
+        "resuming": ("ExactResume",),
         "setup": (
             *("add_training_hooks", "build_test_mapper", "check_before_start", "check_training"),
             *("storing_finite_results", "training_evaluators", "with_validation_loss"),

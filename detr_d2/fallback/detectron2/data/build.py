@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, IterableDataset, Sampler
 
 from detr_d2.errors import ConfigError
 
@@ -72,9 +72,9 @@ def _train_loader_from_config(cfg: CfgNode, mapper: Mapper, *, sampler: Sampler 
 
 @configurable(from_config=_train_loader_from_config)
 def build_detection_train_loader(
-    dataset: Records,
+    dataset: Records | IterableDataset,
     *,
-    mapper: Mapper,
+    mapper: Mapper | None,
     sampler: Sampler | None = None,
     total_batch_size: int,
     aspect_ratio_grouping: bool = True,
@@ -83,6 +83,7 @@ def build_detection_train_loader(
     """An endless loader of batches; ``build_detection_train_loader(cfg, mapper=...)`` takes the rest from a config.
 
     Args:
+        dataset: dicts; or an iterable dataset of what the model gets, in its order.
         mapper: makes of each dict what the model gets.
         total_batch_size: over all processes, whose number must divide it (AssertionError).
         aspect_ratio_grouping: batches have only wide, or only tall and square images.
@@ -92,12 +93,22 @@ def build_detection_train_loader(
         f"Total batch size ({total_batch_size}) must be divisible by the number of gpus ({processes})."
     )
     size = total_batch_size // processes
-    entries = SampledDataset(MappedList(dataset, mapper), sampler or TrainingSampler(len(dataset)), block=size)
+    entries: IterableDataset
+    if isinstance(dataset, IterableDataset):
+        assert sampler is None and mapper is None, "An iterable dataset has its own order, and entries as they are."
+        entries = dataset
+    else:
+        mapped = MappedList(dataset, mapper or _unchanged)
+        entries = SampledDataset(mapped, sampler or TrainingSampler(len(dataset)), block=size)
     options: dict[str, Any] = {"num_workers": num_workers, "worker_init_fn": _seed_worker}
     if not aspect_ratio_grouping:
         return DataLoader(entries, batch_size=size, drop_last=True, collate_fn=list, **options)
     # Batches of one, taken apart again: the grouping happens in this process.
     return AspectRatioGroupedDataset(DataLoader(entries, collate_fn=operator.itemgetter(0), **options), size)
+
+
+def _unchanged(entry: dict[str, Any]) -> dict[str, Any]:
+    return entry
 
 
 def _test_loader_from_config(cfg: CfgNode, dataset_name: str, mapper: Mapper) -> dict[str, Any]:

@@ -1,0 +1,126 @@
+"""The images of a training, in an order that only a few numbers decide: seed, process, number of processes, position.
+
+Whoever knows them can go on anywhere in the order, and every image is augmented there as it would have been.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import IterableDataset, get_worker_info
+
+#: What chance is for, as the second of the numbers that it follows from.
+IMAGES, STEPS, LOADER = 1, 2, 3
+
+
+class Draw(NamedTuple):
+    """An image that a sampler drew.
+
+    Args:
+        entry: its index in the dataset.
+        position: in the sampler's whole sequence, of which each process takes a part.
+    """
+
+    entry: int
+    position: int
+
+
+@contextmanager
+def seeded(*numbers: int) -> Iterator[None]:
+    """Within, chance (``random``, ``numpy.random``, torch's on the CPU) follows from ``numbers``; then it is as before.
+
+    Args:
+        numbers: not negative; other numbers give other chance, whatever they have in common.
+    """
+    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    seed_chance(*numbers)
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+        torch.set_rng_state(before[2])
+
+
+def seed_chance(*numbers: int) -> None:
+    """Sets what :func:`seeded` sets, and leaves it so."""
+    words = np.random.SeedSequence(numbers).generate_state(4)
+    random.seed(int(words[0]))
+    np.random.seed(words[1])
+    torch.default_generator.manual_seed(int(words[2]) << 32 | int(words[3]))
+
+
+def draws_of(sampler: Iterable[int], origin: int, rank: int, processes: int) -> Iterator[Draw]:
+    """What a process draws from a position of the whole sequence on.
+
+    Args:
+        sampler: gives the indices of this process, as Detectron2's do: every so manyth of the whole sequence.
+        origin: position in the whole sequence.
+        rank: of this process.
+        processes: how many share the sequence.
+    """
+    first = max(0, -(-(origin - rank) // processes))
+    positions = itertools.count(first * processes + rank, processes)
+    return map(Draw, itertools.islice(sampler, first, None), positions)
+
+
+def batches_of(draws: Iterator[Draw], size: int, is_wide: Sequence[bool] | None) -> Iterator[list[Draw]]:
+    """Draws in batches.
+
+    Args:
+        draws: endless.
+        size: of a batch.
+        is_wide: whether the image of an index is wider than high, if a batch is to have images of one kind only: they
+            need less padding. A batch comes when it is full, as with Detectron2's ``AspectRatioGroupedDataset``.
+    """
+    if is_wide is None:
+        while True:
+            yield list(itertools.islice(draws, size))
+    waiting: dict[bool, list[Draw]] = {True: [], False: []}
+    for draw in draws:
+        kind = bool(is_wide[draw.entry])
+        waiting[kind].append(draw)
+        if len(waiting[kind]) == size:
+            yield waiting[kind]
+            waiting[kind] = []
+
+
+class TrainingStream(IterableDataset[dict[str, Any]]):
+    """The model's inputs, batch after batch, for a loader that puts ``batch_size`` neighbours together.
+
+    Each worker of the loader makes every so manyth batch, so that batches come in the same order with any number of
+    workers.
+
+    Args:
+        entries: what the mapper is given, by index.
+        mapper: makes the model's input of an entry; its chance follows from seed and position.
+        batches: gives the draws of each batch, from the beginning each time that it is called.
+        seed: of the augmentation.
+        skipped: so many batches come no more.
+    """
+
+    def __init__(
+        self,
+        entries: Sequence[Any],
+        mapper: Callable[[Any], dict[str, Any]],
+        batches: Callable[[], Iterator[list[Draw]]],
+        seed: int,
+        skipped: int,
+    ) -> None:
+        self._entries, self._mapper, self._batches = entries, mapper, batches
+        self._seed, self._skipped = seed, skipped
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        worker = get_worker_info()
+        number, workers = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        for batch in itertools.islice(self._batches(), self._skipped + number, None, workers):
+            for draw in batch:
+                with seeded(self._seed, IMAGES, draw.position):
+                    found = self._mapper(self._entries[draw.entry])
+                yield found
