@@ -10,7 +10,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import detr_d2
 
@@ -62,6 +62,22 @@ examples:
 """
 
 
+class _AnyOrder(argparse.ArgumentParser):
+    """Takes options between and before lists of files: ``predict CHECKPOINT --out results photos/``."""
+
+    _in_order = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # argparse's overloads
+        """See argparse; what it calls here calls this again."""
+        if self._in_order:
+            return super().parse_known_args(args, namespace)
+        self._in_order = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._in_order = False
+
+
 def build_parser(chosen: str | None) -> argparse.ArgumentParser:
     """The command line's parser, with the arguments of the chosen subcommand only."""
     layout = argparse.RawDescriptionHelpFormatter
@@ -72,7 +88,7 @@ def build_parser(chosen: str | None) -> argparse.ArgumentParser:
         formatter_class=layout,
     )
     parser.add_argument("--version", action="version", version=f"detr_d2 {detr_d2.__version__}")
-    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_AnyOrder)
     for name, command in COMMANDS.items():
         subparser = subparsers.add_parser(name, help=command.help, formatter_class=layout)
         if name == chosen:

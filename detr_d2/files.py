@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import json
 import os
+import secrets
 import signal
 import stat
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
@@ -147,16 +147,14 @@ def write_whole(path: str | os.PathLike[str], write: Callable[[BinaryIO], object
     target = Path(path)
     refuse_special(target)  # a device would be replaced by a file
     target.parent.mkdir(parents=True, exist_ok=True)
-    name = ""
+    beside = target.parent / f".{target.name[:20]}.{secrets.token_hex(4)}"
     try:
-        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:20]}.")
-        with os.fdopen(descriptor, "wb") as file:
+        with open(beside, "xb") as file:
             write(file)
-        os.chmod(name, 0o666 & ~current_umask())  # mkstemp's files are for their owner alone
-        os.replace(name, target)
+        os.replace(beside, target)
     except BaseException as error:
-        if name:
-            os.unlink(name)
+        with suppress(OSError):  # Ctrl-C may have come before it was made, and after it was renamed
+            beside.unlink()
         refused = _refused(error)
         if refused is None:
             raise

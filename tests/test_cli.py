@@ -54,6 +54,27 @@ def test_unknown_option_shows_the_usage_of_its_command(capsys: pytest.CaptureFix
     assert "usage: detr-d2 env" in error and "unknown: --unknown; see detr-d2 env --help" in error
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["model.pth", "a.jpg", "b.jpg", "--out", "results", "--rank"],
+        ["model.pth", "--out", "results", "a.jpg", "--rank", "b.jpg"],
+        ["--out", "results", "--rank", "model.pth", "a.jpg", "b.jpg"],
+        ["model.pth", "--out", "results", "a.jpg", "b.jpg", "--rank", "--opts", "MODEL.DEVICE", "cpu"],
+    ],
+)
+def test_options_stand_anywhere(words: list[str]) -> None:
+    args = cli.build_parser("predict").parse_args(["predict", *words])
+
+    assert (args.model, args.inputs, args.out, args.rank) == ("model.pth", ["a.jpg", "b.jpg"], "results", True)
+
+
+def test_name_that_begins_with_a_dash_stands_behind_two() -> None:
+    args = cli.build_parser("predict").parse_args(["predict", "model.pth", "--rank", "--", "-a.jpg"])
+
+    assert args.inputs == ["-a.jpg"]
+
+
 def test_help_imports_no_subcommand() -> None:
     before = set(sys.modules)
 

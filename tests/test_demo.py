@@ -278,12 +278,12 @@ def test_predictor_refuses_weights_that_are_none(trial: Trial, tmp_path: Path) -
 def test_device_that_is_not_there_is_refused(device: str) -> None:
     cfg = load_config("", ["MODEL.DEVICE", device])
 
-    with pytest.raises(ConfigError, match=f"MODEL.DEVICE is '{device}'"):
+    with pytest.raises(ConfigError, match=f"The device '{device}'"):
         check_device(cfg)
 
 
-def test_gpu_that_is_absent_has_a_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_that_is_absent_has_a_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
-    with pytest.raises(ConfigError, match=r"Set MODEL\.DEVICE cpu"):
+    with pytest.raises(ConfigError, match=r"Choose cpu"):
         check_device(load_config("", ["MODEL.DEVICE", "cuda"]))

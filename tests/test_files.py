@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -67,10 +68,12 @@ def test_file_of_the_longest_name_can_be_written(tmp_path: Path) -> None:
     assert path.read_text() == "text"
 
 
-def test_an_interrupt_while_a_file_is_opened_stays_an_interrupt(tmp_path: Path) -> None:
-    """Ctrl-C at any step: a file that is closed twice would make an error of it, as if the file couldn't be read."""
-    path = tmp_path / "file"
-    path.write_bytes(b"content")
+def _interrupted_at_every_step(act: Callable[[], object]) -> Iterator[None]:
+    """Runs ``act`` again and again, with Ctrl-C one bytecode later each time; yields after each until it gets through.
+
+    Raises:
+        BaseException: whatever else than KeyboardInterrupt came of it.
+    """
     left = 0
 
     def interrupt(frame: FrameType, event: str, argument: Any) -> Any:
@@ -82,16 +85,38 @@ def test_an_interrupt_while_a_file_is_opened_stays_an_interrupt(tmp_path: Path) 
         return interrupt
 
     before = sys.gettrace()
-    interrupted = 0
-    for step in range(1, 1000):
+    for step in range(1, 2000):
         left = step
         sys.settrace(interrupt)
         try:
-            open_regular(path).close()
-            break
+            act()
+            return
         except KeyboardInterrupt:
-            interrupted += 1
+            sys.settrace(before)
+            yield
         finally:
             sys.settrace(before)
+    raise AssertionError("it never got through")
 
-    assert interrupted > 10 and left > 0
+
+def test_an_interrupt_while_a_file_is_opened_stays_an_interrupt(tmp_path: Path) -> None:
+    """Ctrl-C at any step: a file that is closed twice would make an error of it, as if the file couldn't be read."""
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+
+    interrupts = sum(1 for _ in _interrupted_at_every_step(lambda: open_regular(path).close()))
+
+    assert interrupts > 10
+
+
+def test_an_interrupt_while_a_file_is_written_leaves_the_old_or_the_new_one(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    interrupts = 0
+    for _ in _interrupted_at_every_step(lambda: write_text(path, "new")):
+        interrupts += 1
+        assert path.read_text() in ("old", "new")
+        assert os.listdir(tmp_path) == ["file"]
+
+    assert interrupts > 10

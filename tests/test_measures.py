@@ -22,6 +22,7 @@ from detr_d2.evaluation.records import EvaluationRecord, make_record
 from detr_d2.evaluation.results import evaluation_results, group_labels, measures_as_json
 
 IS_THING = [True, True, False, False]
+CATEGORIES = [Category(i, f"c{i}", flag, (0, 0, 0)) for i, flag in enumerate(IS_THING)]
 #: Boundary PQ, SQ, RQ and N, and true positives, false positives, false negatives, by the published code.
 PUBLISHED, PUBLISHED_COUNTS = (0.3771060441749617, 0.46189098258451533, 0.5915842141585846, 84), [176, 90, 140]
 
@@ -193,7 +194,8 @@ def test_parts_merge_to_the_whole() -> None:
 
     whole = measured(*records)
     intervals = [bootstrap_intervals(m.quality, group_labels(IS_THING), 20) for m in (joined, whole)]
-    ours, theirs = (evaluation_results(m, i) for m, i in zip((joined, whole), intervals))
+    contents = [measures_as_json(m, CATEGORIES, i) for m, i in zip((joined, whole), intervals)]
+    ours, theirs = map(evaluation_results, contents)
     assert list(ours) == list(theirs)
     for task in ours:
         assert ours[task] == pytest.approx(theirs[task], nan_ok=True)
@@ -203,10 +205,9 @@ def test_every_number_has_its_name_in_results_and_file() -> None:
     ones = np.ones((4, 4), np.int64)
     measures = measured(record(ones, {1: 2}, ones, {1: 2}))
     intervals = bootstrap_intervals(measures.quality, group_labels(IS_THING), 10)
-    categories = [Category(i, f"c{i}", flag, (0, 0, 0)) for i, flag in enumerate(IS_THING)]
 
-    results = evaluation_results(measures, intervals)
-    content = measures_as_json(measures, categories, intervals)
+    content = measures_as_json(measures, CATEGORIES, intervals)
+    results = evaluation_results(content)
 
     assert list(results) == [
         *("panoptic_seg", "panoptic_interval", "panoptic_boundary", "panoptic_size", "panoptic_dagger", "sem_seg")

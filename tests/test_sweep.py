@@ -49,9 +49,9 @@ def test_sweep_gives_what_evaluations_with_these_thresholds_give(unsure):
 
     result = sweep_thresholds(model, batches(cfg), DatasetCatalog.get("yard_val"), settings)
 
-    assert len(calls) == 3 and result.settings == settings
+    assert len(calls) == 3 and list(result) == settings
     counts = set()
-    for setting, quality in zip(settings, result.quality):
+    for setting, quality in result.items():
         model.postprocess.score_threshold, model.postprocess.overlap_threshold = setting
         evaluator = DetrPanopticEvaluator("yard_val")
         for batch in batches(cfg):
@@ -88,16 +88,17 @@ def test_choice_is_the_best_setting_and_the_best_of_each_class(unsure):
     result = sweep_thresholds(model, batches(cfg), DatasetCatalog.get("yard_val"), settings)
     labels = range(len(model.categories))
 
-    choice = choose(result, [c.is_thing for c in model.categories], settings[-1], resamples=50)
+    choice = choose(result, model.categories, settings[-1], resamples=50)
 
-    means = [quality.average(labels).pq for quality in result.quality]
-    assert choice.best == settings[means.index(max(means))] or max(means) == means[settings.index(choice.best)]
-    for label in labels:
-        known = [q.of_class(label).pq for q in result.quality if not math.isnan(q.of_class(label).pq)]
-        if choice.true_segments[label] >= 10:
-            assert choice.class_quality[label] == max(known)
+    means = {setting: quality.average(labels).pq for setting, quality in result.items()}
+    best = Setting(**choice["best"])
+    assert means[best] == max(means.values())
+    for label, entry in enumerate(choice["classes"]):
+        known = [q.of_class(label).pq for q in result.values() if not math.isnan(q.of_class(label).pq)]
+        if entry["true_segments"] >= 10:
+            assert entry["PQ"] == 100 * max(known)
         else:
-            assert choice.class_scores[label] == choice.best.score
+            assert entry["score"] == best.score
 
 
 @pytest.fixture

@@ -109,7 +109,7 @@ def _why_unreadable(file: str, error: Exception) -> str:
     if start == b"PK\x03\x04":
         return _why_no_archive(file, error)
     return (
-        f"{file} is no checkpoint that can be read safely, or a truncated one ({type(error).__name__}). A checkpoint "
+        f"{file} is no checkpoint that can be read safely, or a truncated one; it begins with {start!r}. A checkpoint "
         "holds tensors and plain data, as torch.save and safetensors write them. Name another file, or fetch it again."
     )
 

@@ -44,16 +44,17 @@ def check_device(cfg: CfgNode) -> None:
             return
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ConfigError(
-            f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}, which isn't there; allowed are cpu, cuda, cuda:1 and the like."
+            f"The device {cfg.MODEL.DEVICE!r} (MODEL.DEVICE) isn't there; allowed are cpu, cuda, cuda:1 and the like."
         ) from error
     if not torch.cuda.is_available():
         raise ConfigError(
-            f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}, and torch {torch.__version__} finds no GPU here. "
-            "Set MODEL.DEVICE cpu, or fix the driver."
+            f"The device {cfg.MODEL.DEVICE!r} (MODEL.DEVICE) isn't there: torch {torch.__version__} finds no GPU here. "
+            "Choose cpu, or fix the driver."
         )
     if (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(
-            f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}, and there are {torch.cuda.device_count()} GPUs, counted from 0."
+            f"The device {cfg.MODEL.DEVICE!r} (MODEL.DEVICE) isn't there: there are {torch.cuda.device_count()} GPUs, "
+            "counted from 0."
         )
 
 

@@ -22,6 +22,7 @@ from detr_d2.labels.rules.json_files import list_of, read_json
 from detr_d2.labels.values import is_number
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.utils import comm
 
 
 def things_as_coco(
@@ -69,17 +70,18 @@ def has_masks(json_file: str) -> bool:
     return all(annotation.get("segmentation") for annotation in annotations)
 
 
-def has_byte_order_mark(json_file: str) -> bool:
-    """Whether a file begins with one, which pycocotools doesn't read over."""
-    with open_regular(json_file) as file:
-        return file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8
+def without_byte_order_mark(json_file: str, path: str) -> str:
+    """A file that pycocotools reads: itself, or where it begins with a byte-order mark, a copy of it at ``path``.
 
-
-def copy_without_byte_order_mark(json_file: str, path: str) -> None:
-    """Writes the copy, whole or not at all."""
+    All processes have to call it; the main one writes.
+    """
     with open_regular(json_file) as file:
-        file.seek(len(codecs.BOM_UTF8))
-        write_whole(path, lambda copy: shutil.copyfileobj(file, copy))
+        if file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
+            return json_file
+        if comm.is_main_process():
+            write_whole(path, lambda copy: shutil.copyfileobj(file, copy))
+    comm.synchronize()
+    return path
 
 
 def register_box_metadata(dataset_name: str, categories: Iterable[Category], json_file: str) -> str:
@@ -102,16 +104,14 @@ def register_box_metadata(dataset_name: str, categories: Iterable[Category], jso
 
 def _shape_of(segment: Mapping[str, Any], ids: np.ndarray | None, with_mask: bool) -> dict[str, Any]:
     """Box, area and perhaps mask of a segment; ``ids`` is its map (H, W), where that is needed."""
-    mask = None if ids is None else ids == segment["id"]
-    if _has_box(segment) or mask is None:
-        box, area = segment["bbox"], segment["area"]
-    else:
-        box, area = _box_of(mask), int(mask.sum())
-    shape: dict[str, Any] = {"bbox": [float(value) for value in box], "area": float(area)}
-    if mask is not None and with_mask:
-        runs = mask_coding.encode(np.asfortranarray(mask, dtype=np.uint8))
-        shape |= {"segmentation": {"size": runs["size"], "counts": runs["counts"].decode()}}
-    return shape
+    box, area = segment.get("bbox"), segment.get("area")
+    if ids is None:
+        return {"bbox": [float(value) for value in box or ()], "area": float(area or 0)}
+    runs = mask_coding.encode(np.asfortranarray(ids == segment["id"], dtype=np.uint8))
+    if not _has_box(segment):
+        box, area = mask_coding.toBbox(runs).tolist(), int(mask_coding.area(runs))
+    shape = {"segmentation": {"size": runs["size"], "counts": runs["counts"].decode()}} if with_mask else {}
+    return {"bbox": [float(value) for value in box or ()], "area": float(area or 0)} | shape
 
 
 def _has_box(segment: Mapping[str, Any]) -> bool:
@@ -119,12 +119,3 @@ def _has_box(segment: Mapping[str, Any]) -> bool:
     box = segment.get("bbox")
     values = [*box, segment.get("area")] if isinstance(box, list) else []
     return len(values) == 5 and all(map(is_number, values))
-
-
-def _box_of(mask: np.ndarray) -> tuple[float, float, float, float]:
-    """x, y, width and height of the pixels of a mask (H, W); zeros for an empty one."""
-    rows, columns = np.nonzero(mask)
-    if not len(rows):
-        return 0.0, 0.0, 0.0, 0.0
-    x, y = int(columns.min()), int(rows.min())
-    return x, y, int(columns.max()) + 1 - x, int(rows.max()) + 1 - y

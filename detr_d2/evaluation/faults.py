@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tabulate import tabulate
 
@@ -70,29 +70,41 @@ def map_faults(
         size: height and width as ``source`` has them; None where it doesn't say.
         source: who says so, for the message.
     """
-    return faults_of(_map_findings(segment_ids, areas, shape, size, source), where)
-
-
-def _map_findings(
-    segment_ids: Sequence[int],
-    areas: Mapping[int, int],
-    shape: tuple[int, ...],
-    size: tuple[int, int] | None,
-    source: str,
-) -> Iterator[Finding]:
-    place = Place("")
+    place, listed, painted = Place(""), Counter(segment_ids), areas.keys() - {VOID}
+    found = []
     if size is not None and tuple(shape) != size:
-        yield place.found(PNG_SIZE, size_message((shape[1], shape[0]), size[::-1], source))
-    listed, painted = Counter(segment_ids), areas.keys() - {VOID}
+        found.append(place.found(PNG_SIZE, size_message((shape[1], shape[0]), size[::-1], source)))
     if VOID in listed:
-        yield place.found(ID_RANGE, "a segment has id=0.")
+        found.append(place.found(ID_RANGE, "a segment has id=0."))
     for segment_id, times in sorted(listed.items()):
         if times > 1:
-            yield place.found(ID_DUPLICATE, f"{times} segments have the id {segment_id}.")
-    yield from _some(
-        PNG_UNLISTED, painted - listed.keys(), lambda i: f"has {unlisted_message(i, areas[i])}.", "so it has"
-    )
-    yield from _some(PNG_ABSENT, listed.keys() - painted - {VOID}, absent_message, "none of")
+            found.append(place.found(ID_DUPLICATE, f"{times} segments have the id {segment_id}."))
+    unlisted = painted - listed.keys()
+    found += _some(PNG_UNLISTED, unlisted, lambda i: f"has {unlisted_message(i, areas[i])}.", "so it has")
+    found += _some(PNG_ABSENT, listed.keys() - painted - {VOID}, absent_message, "none of")
+    return faults_of(found, where)
+
+
+def find_faults(record: Mapping[str, Any], areas: Mapping[int, int], shape: tuple[int, int]) -> list[str]:
+    """How an image's PNG and its entry in the panoptic JSON contradict each other.
+
+    Args:
+        record: the dataset's dict of the image.
+        areas: the PNG's segment ids, and the pixels of each.
+        shape: height and width of the PNG.
+
+    Returns:
+        One sentence a fault, each with file, image id and segment id; empty if all is well.
+    """
+    where = f"{record['pan_seg_file_name']} (image id {record['image_id']})"
+    listed = [segment["id"] for segment in record["segments_info"]]
+    faults = map_faults(where, listed, areas, shape, (record["height"], record["width"]))
+    return [f"{fault.where}: {fault.fault}" for fault in faults]
+
+
+def count_stale_areas(segments: Sequence[Mapping[str, Any]], areas: Mapping[int, int]) -> int:
+    """How many segments have another area in the JSON than in the PNG, whose ids and pixels are ``areas``."""
+    return sum(1 for s in segments if "area" in s and s["area"] != areas.get(s["id"], 0))
 
 
 def _some(rule: Rule, ids: Collection[int], message: Callable[[int], str], others: str) -> Iterator[Finding]:

@@ -14,8 +14,7 @@ import numpy as np
 
 from detr_d2.data.segments import read_panoptic_png
 from detr_d2.errors import DatasetError, UserError
-from detr_d2.evaluation.faults import Fault, faults_table, map_faults
-from detr_d2.evaluation.ground_truth import count_stale_areas
+from detr_d2.evaluation.faults import Fault, count_stale_areas, faults_table, map_faults
 from detr_d2.evaluation.matching import ComparedImage, Count
 from detr_d2.evaluation.overlaps import Overlaps, segment_areas
 from detr_d2.evaluation.panoptic_files import ImageEntry, PanopticFile

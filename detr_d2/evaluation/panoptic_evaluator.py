@@ -12,9 +12,9 @@ import numpy as np
 
 from detr_d2.data import categories_of
 from detr_d2.errors import DatasetError, UserError
-from detr_d2.evaluation.bootstrap import Intervals, bootstrap_intervals
+from detr_d2.evaluation.bootstrap import bootstrap_intervals
 from detr_d2.evaluation.boundaries import boundary_overlaps, boundary_width
-from detr_d2.evaluation.ground_truth import count_stale_areas, find_faults
+from detr_d2.evaluation.faults import count_stale_areas, find_faults
 from detr_d2.evaluation.ground_truth_maps import GROUND_TRUTH
 from detr_d2.evaluation.matching import compare_maps
 from detr_d2.evaluation.measures import PanopticMeasures
@@ -27,7 +27,6 @@ from detr_d2.evaluation.results import (
     class_table,
     evaluation_results,
     group_labels,
-    group_means,
     measures_as_json,
     measures_table,
     quality_table,
@@ -129,12 +128,22 @@ class DetrPanopticEvaluator(DatasetEvaluator):
         if not comm.is_main_process():
             return None
         self._report_coverage()
-        intervals = None
-        if self._resamples and len(self._measures.quality):
-            intervals = bootstrap_intervals(self._measures.quality, group_labels(self._is_thing), self._resamples)
-        results = evaluation_results(self._measures, intervals)
-        self._report_quality(intervals, results)
+        content = self._content()
+        results = evaluation_results(content)
+        logger.info("Panoptic quality by class:\n%s", class_table(content))
+        logger.info("Panoptic quality on %s:\n%s", self._dataset_name, quality_table(content))
+        logger.info("Measured beside:\n%s", measures_table(results))
+        if self._output_dir:
+            head = {"dataset": self._dataset_name, "images": self._images()}
+            write_json(os.path.join(self._output_dir, _RESULT_FILE), head | content)
         return results
+
+    def _content(self) -> dict[str, Any]:
+        """All numbers, as ``panoptic_quality.json`` has them."""
+        quality, intervals = self._measures.quality, None
+        if self._resamples and len(quality):
+            intervals = bootstrap_intervals(quality, group_labels(self._is_thing), self._resamples)
+        return measures_as_json(self._measures, self._categories, intervals)
 
     def _compare(
         self, dataset_dict: dict[str, Any], true_map: RunMap, predicted_map: np.ndarray, segments: list[dict[str, Any]]
@@ -213,32 +222,13 @@ class DetrPanopticEvaluator(DatasetEvaluator):
     def _images(self) -> int:
         return int((self._times_seen > 0).sum())
 
-    def _report_quality(self, intervals: Intervals | None, results: Results) -> None:
-        """Log the tables, write the file."""
-        quality, names = self._measures.quality, [category.name for category in self._categories]
-        logger.info("Panoptic quality by class:\n%s", class_table(quality, names, self._is_thing, intervals))
-        table = quality_table(group_means(quality, self._is_thing), intervals)
-        logger.info("Panoptic quality on %s:\n%s", self._dataset_name, table)
-        logger.info("Measured beside:\n%s", measures_table(results))
-        if self._output_dir:
-            head = {"dataset": self._dataset_name, "images": self._images()}
-            content = head | measures_as_json(self._measures, self._categories, intervals)
-            write_json(os.path.join(self._output_dir, _RESULT_FILE), content)
-
     def _report_coverage(self) -> None:
-        total, missing = len(self._times_seen), int((self._times_seen == 0).sum())
-        repeated = int((self._times_seen > 1).sum())
-        if missing:
-            logger.warning(
-                "Only %d of the %d images of %s were evaluated: the numbers are those of a part of the dataset.",
-                total - missing,
-                total,
-                self._dataset_name,
-            )
-        if repeated:
-            logger.warning("%d images of %s were evaluated more than once.", repeated, self._dataset_name)
+        total, seen, name = len(self._times_seen), self._images(), self._dataset_name
+        if seen < total:
+            text = "Only %d of the %d images of %s were evaluated: the numbers are those of a part of the dataset."
+            logger.warning(text, seen, total, name)
+        if repeated := int((self._times_seen > 1).sum()):
+            logger.warning("%d images of %s were evaluated more than once.", repeated, name)
         if self._stale_areas:
-            logger.info(
-                "%d segments have another area in the JSON than in the PNG; the PNG's pixels were counted.",
-                self._stale_areas,
-            )
+            text = "%d segments have another area in the JSON than in the PNG; the PNG's pixels were counted."
+            logger.info(text, self._stale_areas)

@@ -7,16 +7,16 @@ import json
 import sys
 from collections.abc import Sequence
 from itertools import chain
+from typing import Any
 
 from detr_d2.arguments import add_seed, whole_number
 from detr_d2.data.categories import Category
-from detr_d2.evaluation.bootstrap import Intervals, bootstrap_intervals
+from detr_d2.evaluation.bootstrap import bootstrap_intervals
 from detr_d2.evaluation.file_quality import FileQuality, compare_files
 from detr_d2.evaluation.panoptic_files import PanopticFile, read_ground_truth, read_predictions
 from detr_d2.evaluation.results import (
     class_table,
     group_labels,
-    group_means,
     quality_as_csv,
     quality_as_json,
     quality_table,
@@ -70,25 +70,29 @@ def run(args: argparse.Namespace) -> int:
     pngs = (entry.png for file in (gt, predictions) for entry in file.images.values())
     check_outputs(outputs, chain((args.gt, args.pred), pngs))
     found = compare_files(gt, predictions, len(categories), args.allow_missing, args.subset, args.workers)
+    content = _content(args, found, categories)
+    tables = [class_table(content)] * args.per_class + [quality_table(content)]
+    text = "\n\n".join([*tables, "\n".join(_notes(found, gt, predictions, args.subset))])
+    print(text, file=sys.stderr if args.json == "-" else sys.stdout)
+    if args.json == "-":
+        print(json.dumps(content, indent=1, allow_nan=False))
+    elif args.json:
+        write_json(args.json, content)
+    if args.csv:
+        write_text(args.csv, quality_as_csv(content))
+    return 0
+
+
+def _content(args: argparse.Namespace, found: FileQuality, categories: Sequence[Category]) -> dict[str, Any]:
+    """All numbers, and what they were made of."""
     intervals = None
     if args.bootstrap:
         groups = group_labels([category.is_thing for category in categories])
         intervals = bootstrap_intervals(found.quality, groups, args.bootstrap, args.seed)
-    notes = _notes(found, gt, predictions, args.subset)
-    text = "\n\n".join([*_tables(found, categories, intervals, args.per_class), "\n".join(notes)])
-    print(text, file=sys.stderr if args.json == "-" else sys.stdout)
-    _write(args, found, categories, intervals)
-    return 0
-
-
-def _tables(
-    found: FileQuality, categories: Sequence[Category], intervals: Intervals | None, per_class: bool
-) -> list[str]:
-    is_thing = [category.is_thing for category in categories]
-    overview = quality_table(group_means(found.quality, is_thing), intervals)
-    if not per_class:
-        return [overview]
-    return [class_table(found.quality, [category.name for category in categories], is_thing, intervals), overview]
+    content = {"ground_truth": args.gt, "predictions": args.pred, "images": len(found.quality)}
+    content |= {"of_images": found.annotated, "counted_as_empty": 0 if args.subset else found.missing}
+    content |= {"stale_areas": found.stale_areas, **quality_as_json(found.quality, categories, intervals)}
+    return content | ({"intervals": {**content["intervals"], "seed": args.seed}} if args.bootstrap else {})
 
 
 def _notes(found: FileQuality, gt: PanopticFile, predictions: PanopticFile, subset: bool) -> list[str]:
@@ -121,27 +125,3 @@ def _notes(found: FileQuality, gt: PanopticFile, predictions: PanopticFile, subs
             f"{', '.join(renamed[:5])}."
         )
     return notes
-
-
-def _write(
-    args: argparse.Namespace, found: FileQuality, categories: Sequence[Category], intervals: Intervals | None
-) -> None:
-    """The numbers as JSON and CSV, where the command line says so."""
-    content = {
-        **{
-            "ground_truth": args.gt,
-            "predictions": args.pred,
-            "images": len(found.quality),
-            "of_images": found.annotated,
-        },
-        **{"counted_as_empty": 0 if args.subset else found.missing, "stale_areas": found.stale_areas},
-        **quality_as_json(found.quality, categories, intervals),
-    }
-    if intervals is not None:
-        content["intervals"] = {"resamples": args.bootstrap, "seed": args.seed, "confidence": intervals.confidence}
-    if args.json == "-":
-        print(json.dumps(content, indent=1, allow_nan=False))
-    elif args.json:
-        write_json(args.json, content)
-    if args.csv:
-        write_text(args.csv, quality_as_csv(content))

@@ -137,7 +137,15 @@ def run(args: argparse.Namespace) -> int:
     # A frame's own files are many, so that they are written only where they are asked for.
     frame_kinds = [kind for kind in kinds if kind != "drawing"] if args.write else []
     if found.videos:
-        skipped += predict_videos(predictor, found.videos, out, frame_kinds, batch, args.remember)
+        skipped += predict_videos(
+            predictor,
+            found.videos,
+            out,
+            frame_kinds,
+            batch=batch,
+            memory=args.remember,
+            begins_anew=args.overwrite,
+        )
     if args.camera is not None:
         predict_camera(predictor, args.camera, out, frame_kinds, args.remember)
     return USER_ERROR_EXIT_CODE if skipped or found.complaints or refused else 0

@@ -109,7 +109,10 @@ def _candidates(entry: str, leave_out: Sequence[Path]) -> Iterator[_Candidate]:
     elif path.exists() and path.suffix.lower() != ".txt":  # before the pattern: [ and ] may be part of a name
         yield _Candidate(FileRef(path))
     elif path.exists() or entry.startswith("@"):
-        yield from _of_list(FileRef(path if path.exists() else Path(os.path.expanduser(entry[1:]))))
+        named = path if path.exists() else Path(os.path.expanduser(entry[1:]))
+        if not named.exists():
+            raise ConfigError(f"{entry}: there is no list {named}; names are relative to {os.getcwd()}.")
+        yield from _of_list(FileRef(named))
     else:
         yield from _of_pattern(entry)
 

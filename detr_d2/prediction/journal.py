@@ -159,6 +159,10 @@ class Journal:
             )
         return known.key == image_key(image)
 
+    def knows(self, image: FoundImage) -> bool:
+        """Whether a run before wrote results of this name, be it of an image that has changed since."""
+        return image.stem in self._known
+
     def __len__(self) -> int:
         return len(self._known)
 

@@ -300,10 +300,11 @@ def test_inputs_without_images_are_said_before_anything_is_written(
 ) -> None:
     (tmp_path / "empty").mkdir()
 
-    assert predict(inputs=[tmp_path / "empty", tmp_path / "gone.jpg"]) == 2
+    assert predict(inputs=[tmp_path / "empty", tmp_path / "gone.jpg", Path("@gone")]) == 2
 
     error = capsys.readouterr().err
     assert "no image in this folder" in error and "there is no such file" in error and "Traceback" not in error
+    assert "@gone: there is no list gone" in error
     assert not (tmp_path / "out").exists()
 
 

@@ -16,6 +16,7 @@ from detr_d2.errors import run_command
 from detr_d2.prediction import images
 from detr_d2.prediction.images import read_image
 from detr_d2.prediction.tiling import predict_by_tiles
+from detr_d2.prediction.video_results import predict_camera
 from detr_d2.yard import yard_video
 
 Run = Callable[..., int]
@@ -58,7 +59,7 @@ def test_a_video_becomes_a_drawn_one(
     assert predict(video) == 0
 
     assert names_in(tmp_path / "out") == ["videos"]
-    assert names_in(tmp_path / "out" / "videos") == ["site.mp4"]
+    assert names_in(tmp_path / "out" / "videos") == ["journal.jsonl", "site.mp4"]
     output = capsys.readouterr().out
     assert "site.mp4: 4 frames, " in output
     assert " frames/s: " in output
@@ -82,12 +83,51 @@ def test_frames_are_written_where_they_are_asked_for(predict: Run, video: Path, 
         assert {row["image"] for row in csv.DictReader(table)} == {f"{name}.png" for name in names}
 
 
-def test_a_video_is_predicted_again_in_place_of_the_old_results(predict: Run, video: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "out" / "videos" / "site"
+def test_a_video_is_predicted_once(
+    predict: Run, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = tmp_path / "out" / "videos" / "site.mp4"
+    assert predict(video) == 0
+    made = result.stat().st_mtime_ns
 
-    assert predict(video, "--write", "panoptic") == predict(video, "--write", "quantities") == 0
+    assert predict(video) == 0
+
+    assert result.stat().st_mtime_ns == made
+    assert "site.mp4: predicted by an earlier run" in capsys.readouterr().out
+
+
+def test_results_of_other_settings_are_replaced_where_that_is_asked_for(
+    predict: Run, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "out" / "videos" / "site"
+    assert predict(video, "--write", "panoptic") == 0
+
+    assert predict(video, "--write", "quantities") == 2
+    assert "results of other settings (write was panoptic, now quantities)" in capsys.readouterr().err
+    assert predict(video, "--write", "quantities", "--overwrite") == 0
 
     assert names_in(folder) == ["frames.jsonl", "quantities.csv"]
+
+
+def test_somebody_else_s_video_isn_t_replaced(
+    predict: Run, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "out" / "videos" / "site.mp4"
+    other.parent.mkdir(parents=True)
+    other.write_bytes(b"somebody else's")
+
+    assert predict(video) == 2
+
+    assert "site.mp4 is there already, and not by a run that is noted" in capsys.readouterr().err
+    assert other.read_bytes() == b"somebody else's"
+
+
+def test_a_camera_s_recordings_are_all_kept(predictor: Predictor, video: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        predict_camera(predictor, str(video), tmp_path / "out", [], 30, file_format="mp4")
+
+    first, second = names_in(tmp_path / "out" / "videos")
+    assert first.startswith("camera-") and second == first.replace(".mp4", "_2.mp4")
 
 
 def test_a_broken_video_is_named_and_the_others_are_predicted(
@@ -99,7 +139,7 @@ def test_a_broken_video_is_named_and_the_others_are_predicted(
     assert predict(broken, video, "--write", "panoptic") == 2
 
     assert capsys.readouterr().err == f"skipped: {broken}: can't be read as a video: the file is empty.\n"
-    assert names_in(tmp_path / "out" / "videos") == ["site", "site.mp4"]
+    assert names_in(tmp_path / "out" / "videos") == ["journal.jsonl", "site", "site.mp4"]
 
 
 def test_a_video_isn_t_replaced_by_its_result(

@@ -132,11 +132,12 @@ def test_threshold_is_to_be_lower_where_much_is_missed_and_little_made_up(number
 
 def test_expected_calibration_error_of_two_bins_is_the_mean_distance() -> None:
     found = Reliability()
-    found.add([(0.9, True), (0.9, False), (0.3, False), (1.0, True)])
+    for score, is_right in ((0.9, True), (0.9, False), (0.3, False), (1.0, True)):
+        found.add(score, is_right)
 
     # Bins: 0.90 to 0.95 with score 0.9 and half right; 0.3 and none right; 1.0 and all right.
-    assert found.ece() == pytest.approx((2 * 0.4 + 0.3 + 0.0) / 4)
-    assert found.overconfidence() == pytest.approx(3.1 / 4 - 0.5)
+    assert found.as_json()["ece"] == pytest.approx((2 * 0.4 + 0.3 + 0.0) / 4)
+    assert found.as_json()["overconfidence"] == pytest.approx(3.1 / 4 - 0.5)
 
 
 def test_training_segments_are_counted_where_the_dataset_is_there(tmp_path: Path) -> None:

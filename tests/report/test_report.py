@@ -19,7 +19,7 @@ from detr_d2.errors import DatasetError, MissingFileError
 from detr_d2.evaluation.evaluation_folder import evaluation_folders
 from detr_d2.evaluation.panoptic_quality import PanopticQuality
 from detr_d2.evaluation.report import write_run_report
-from detr_d2.evaluation.report.mistakes import KINDS
+from detr_d2.evaluation.report.kinds import KINDS
 from detr_d2.evaluation.results import quality_as_json
 
 

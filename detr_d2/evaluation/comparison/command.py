@@ -11,8 +11,8 @@ from tabulate import tabulate
 
 from detr_d2.arguments import add_resamples, add_shown_images
 from detr_d2.errors import DatasetError
-from detr_d2.evaluation.comparison.comparing import compare_evaluations
-from detr_d2.evaluation.comparison.page import changed_classes, comparison_as_json, write_comparison_page
+from detr_d2.evaluation.comparison.comparing import changed_classes, compare_evaluations
+from detr_d2.evaluation.comparison.page import write_comparison_page
 from detr_d2.evaluation.evaluation_folder import EvaluationFolder, evaluation_folders
 from detr_d2.files import check_outputs, write_json
 from detr_d2.wording import counted
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     check_outputs({"--json": args.json, "--page": page}, [*first.own_files(), *second.own_files()])
     check_outputs({"--json": args.json, "--page": args.page}, chain(first.image_files(), second.image_files()))
     found = compare_evaluations(first, second, args.common)
-    content = comparison_as_json(found, found.differences(max(args.resamples, 1), args.seed), names, args.images)
+    content = found.as_json(names, args.images, max(args.resamples, 1), args.seed)
     print(_text(content))
     if args.json:
         write_json(args.json, content)

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import heapq
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from detr_d2.data.categories import Category
-from detr_d2.evaluation.bootstrap import Intervals, bootstrap_intervals
+from detr_d2.evaluation.bootstrap import bootstrap_intervals
 from detr_d2.evaluation.matching import ComparedImage
 from detr_d2.evaluation.measures import PanopticMeasures
 from detr_d2.evaluation.overlaps import VOID
+from detr_d2.evaluation.panoptic_quality import image_quality
 from detr_d2.evaluation.records import EvaluationRecord, finite
-from detr_d2.evaluation.report.mistakes import KINDS, Gain, MistakeTally, find_mistakes
-from detr_d2.evaluation.report.ranking import Examples, ImageRank, image_rank
+from detr_d2.evaluation.report.kinds import KINDS, LOOSE_BORDERS
+from detr_d2.evaluation.report.mistakes import Gain, Mistake, MistakeTally, find_mistakes
 from detr_d2.evaluation.results import group_labels, measures_as_json
 
 #: Bins of a score between 0 and 1; narrow ones, as segments below the score threshold are never seen.
 BINS = 20
+#: So many examples of a kind and class are kept.
+_KEPT = 4
+
+
+class Example(NamedTuple):
+    """A mistake that can be shown: the pixels of its segments, the row of its image, and itself."""
+
+    pixels: int
+    row: int
+    mistake: Mistake
 
 
 class GroundTruthCounts:
@@ -31,51 +43,45 @@ class GroundTruthCounts:
     """
 
     def __init__(self, num_classes: int) -> None:
-        self.images = 0
-        self.pixels, self.void_pixels, self.crowds = 0, 0, 0
-        self.class_segments, self.class_images, self.class_pixels, self.class_crowds = (
-            np.zeros(num_classes, np.int64) for _ in range(4)
-        )
+        self.pixels, self.void_pixels = 0, 0
+        #: Of each class: segments, images, crowds, and pixels of the segments.
+        self.classes = np.zeros((4, num_classes), np.int64)
         self.areas: list[int] = []
         self.segments_of_image: list[int] = []
 
     def add(self, image: ComparedImage) -> None:
         """Add an image."""
         areas = image.overlaps.true_areas
-        self.images += 1
         self.pixels += sum(areas.values())
         self.void_pixels += areas.get(VOID, 0)
-        self.crowds += len(image.crowd_class)
         self.segments_of_image.append(len(image.true_class))
         self.areas += [areas[i] for i in image.true_class]
+        segments, images, crowds, pixels = self.classes
         for true_id, label in image.true_class.items():
-            self.class_segments[label] += 1
-            self.class_pixels[label] += areas[true_id]
+            segments[label] += 1
+            pixels[label] += areas[true_id]
         for label in image.crowd_class.values():
-            self.class_crowds[label] += 1
-        for label in set(image.true_class.values()):
-            self.class_images[label] += 1
+            crowds[label] += 1
+        images[list(set(image.true_class.values()))] += 1
 
     def as_json(self) -> dict[str, Any]:
         """Of the whole; areas are quantiles (0, ¼, ½, ¾, 1) in pixels."""
+        segments, _, crowds, _ = self.classes.sum(axis=1).tolist()
         return {
-            "images": self.images,
-            "segments": int(self.class_segments.sum()),
-            "crowds": self.crowds,
+            "images": len(self.segments_of_image),
+            "segments": segments,
+            "crowds": crowds,
             "void_share": self.void_pixels / self.pixels if self.pixels else None,
-            "classes_present": int((self.class_segments > 0).sum()),
+            "classes_present": int((self.classes[0] > 0).sum()),
             "segments_per_image": quantiles(self.segments_of_image),
             "areas": quantiles(self.areas),
         }
 
     def of_class(self, label: int) -> dict[str, Any]:
         """Of one class; ``pixel_share`` is of all pixels."""
-        return {
-            "true_segments": int(self.class_segments[label]),
-            "images": int(self.class_images[label]),
-            "crowds": int(self.class_crowds[label]),
-            "pixel_share": float(self.class_pixels[label] / self.pixels) if self.pixels else 0.0,
-        }
+        segments, images, crowds, pixels = self.classes[:, label].tolist()
+        share = pixels / self.pixels if self.pixels else 0.0
+        return {"true_segments": segments, "images": images, "crowds": crowds, "pixel_share": share}
 
 
 def quantiles(values: list[int]) -> list[float] | None:
@@ -83,47 +89,36 @@ def quantiles(values: list[int]) -> list[float] | None:
     return [float(value) for value in np.quantile(values, [0, 0.25, 0.5, 0.75, 1])] if values else None
 
 
-@dataclass
 class Reliability:
     """How often predicted segments are right, by their score; those that panoptic quality ignores don't count."""
 
-    count: np.ndarray = field(default_factory=lambda: np.zeros(BINS, np.int64))
-    right: np.ndarray = field(default_factory=lambda: np.zeros(BINS, np.int64))
-    score: np.ndarray = field(default_factory=lambda: np.zeros(BINS))
+    def __init__(self) -> None:
+        #: Of each bin: segments, those that are right, and the sum of the scores.
+        self.bins = np.zeros((3, BINS))
 
-    def add(self, segments: Iterable[tuple[float, bool]]) -> None:
-        """Add predicted segments: the score, in 0 ... 1, and whether it is a match."""
-        for score, is_right in segments:
-            place = min(int(score * BINS), BINS - 1)
-            self.count[place] += 1
-            self.right[place] += is_right
-            self.score[place] += score
-
-    def ece(self) -> float:
-        """Expected calibration error: mean distance of score and share of right ones, in parts of 1; NaN if empty."""
-        total = int(self.count.sum())
-        return float(np.abs(self.right - self.score).sum() / total) if total else float("nan")
-
-    def overconfidence(self) -> float:
-        """Mean score less the share of right ones; NaN if empty."""
-        total = int(self.count.sum())
-        return float((self.score.sum() - self.right.sum()) / total) if total else float("nan")
+    def add(self, score: float, is_right: bool) -> None:
+        """Add a predicted segment: its score, in 0 ... 1, and whether it is a match."""
+        self.bins[:, min(int(score * BINS), BINS - 1)] += (1, is_right, score)
 
     def as_json(self) -> dict[str, Any]:
-        """Everything, in parts of 1; bins that hold nothing are left out."""
+        """Everything, in parts of 1; bins that hold nothing are left out.
+
+        "ece" is the expected calibration error, the mean distance of score and share of right ones; "overconfidence"
+        the mean score less the share of right ones; None of nothing.
+        """
+        count, right, score = self.bins
+        total, excess = int(count.sum()), score - right
         bins = [
             {
-                **{"from": place / BINS, "to": (place + 1) / BINS, "segments": int(self.count[place])},
-                "score": float(self.score[place] / self.count[place]),
-                "right": float(self.right[place] / self.count[place]),
+                **{"from": place / BINS, "to": (place + 1) / BINS, "segments": int(count[place])},
+                **{"score": float(score[place] / count[place]), "right": float(right[place] / count[place])},
             }
-            for place in np.flatnonzero(self.count).tolist()
+            for place in np.flatnonzero(count).tolist()
         ]
-        known = bool(self.count.any())
         return {
-            "segments": int(self.count.sum()),
-            "ece": self.ece() if known else None,
-            "overconfidence": self.overconfidence() if known else None,
+            "segments": total,
+            "ece": float(np.abs(excess).sum() / total) if total else None,
+            "overconfidence": float((score.sum() - right.sum()) / total) if total else None,
             "bins": bins,
         }
 
@@ -143,8 +138,11 @@ class Analysis:
         self.tally = MistakeTally(num_classes)
         self.counts = GroundTruthCounts(num_classes)
         self.reliability = {"All": Reliability(), "Things": Reliability(), "Stuff": Reliability()}
-        self.examples = Examples()
-        self.results: list[ImageRank] = []
+        #: The largest mistakes by kind and class, which are those that are seen best, the largest first.
+        self.examples: dict[tuple[str, int], list[Example]] = {}
+        #: Of each image its "row", its own "pq" in percent, the matches ("right"), the wrong predicted segments, the
+        #: true ones that were "lost", and its mistakes by "kinds".
+        self.ranks: list[dict[str, Any]] = []
         #: For each class, the mistakes in each image (its row) that has some.
         self.rows_of_class: list[Counter[int]] = [Counter() for _ in categories]
         self.empty_predictions = 0
@@ -156,31 +154,33 @@ class Analysis:
         self.measures.add(record)
         self.tally.add(mistakes, image)
         self.counts.add(image)
-        self.examples.add(row, image, mistakes)
         self.empty_predictions += not image.predicted_class
         self._add_scores(image, record.scores)
-        for mistake in mistakes:
-            if mistake.kind != "loose_borders":
-                for change in mistake.changes:
-                    self.rows_of_class[change.label][row] += 1
-        result = image_rank(row, image, mistakes)
-        if result is not None:
-            self.results.append(result)
+        shown = [mistake for mistake in mistakes if mistake.kind != LOOSE_BORDERS]
+        for mistake in shown:
+            self._add_example(row, image, mistake)
+            for change in mistake.changes:
+                self.rows_of_class[change.label][row] += 1
+        pq, matching = image_quality(image.counts().values()), image.matching
+        if not math.isnan(pq):
+            times = Counter(mistake.kind for mistake in shown)
+            counts = {"right": len(matching.matches), "wrong": len(matching.wrong), "lost": len(matching.missed)}
+            kinds = {kind: times[kind] for kind in KINDS if times[kind]}
+            self.ranks.append({"row": row, "pq": 100 * pq, **counts, "kinds": kinds})
+
+    def _add_example(self, row: int, image: ComparedImage, mistake: Mistake) -> None:
+        pixels = sum(image.overlaps.true_areas[i] for i in mistake.true_ids)
+        pixels = pixels or sum(image.overlaps.predicted_areas[i] for i in mistake.predicted_ids)
+        key = mistake.kind, mistake.changes[0].label
+        known = [*self.examples.get(key, ()), Example(pixels, row, mistake)]
+        self.examples[key] = heapq.nsmallest(_KEPT, known, key=lambda one: (-one.pixels, one.row))
 
     def _add_scores(self, image: ComparedImage, scores: dict[int, float | None]) -> None:
         for predicted_id, score in scores.items():
             if score is not None and predicted_id not in image.matching.ignored:
-                segment = [(score, predicted_id in image.matching.matches)]
                 kind = "Things" if self.is_thing[image.predicted_class[predicted_id]] else "Stuff"
-                self.reliability["All"].add(segment)
-                self.reliability[kind].add(segment)
-
-    def intervals(self, resamples: int, seed: int) -> Intervals | None:
-        """Bootstrap intervals; None where there is no image or none are wanted."""
-        quality = self.measures.quality
-        if not resamples or not len(quality):
-            return None
-        return bootstrap_intervals(quality, group_labels(self.is_thing), resamples, seed)
+                for reliability in (self.reliability["All"], self.reliability[kind]):
+                    reliability.add(score, predicted_id in image.matching.matches)
 
     def as_json(self, resamples: int = 1000, seed: int = 0) -> dict[str, Any]:
         """The numbers, in percent where they are qualities; None where there is nothing to judge.
@@ -190,7 +190,9 @@ class Analysis:
         """
         quality = self.measures.quality
         gains = {kind: self.tally.gain(quality, kind, self.is_thing) for kind in KINDS}
-        intervals = self.intervals(resamples, seed)
+        intervals = None
+        if resamples and len(quality):
+            intervals = bootstrap_intervals(quality, group_labels(self.is_thing), resamples, seed)
         content = measures_as_json(self.measures, self.categories, intervals)
         for label, entry in enumerate(content["classes"]):
             entry |= self._of_class(label, gains)
@@ -209,7 +211,7 @@ class Analysis:
         }
 
     def _of_class(self, label: int, gains: dict[str, Gain]) -> dict[str, Any]:
-        mistakes = {kind: int(self.tally.of_class[kind][label]) for kind in KINDS if kind != "loose_borders"}
+        mistakes = {kind: int(self.tally.of_class[kind][label]) for kind in KINDS if kind != LOOSE_BORDERS}
         return {
             **{"color": list(self.categories[label].color), **self.counts.of_class(label)},
             **{"ignored_on_void": int(self.tally.ignored[label]), "mistakes": mistakes},
@@ -232,7 +234,7 @@ class Analysis:
         return [
             {
                 **{"true": self.categories[true].name, "predicted": self.categories[predicted].name, "count": count},
-                **{"of": int(self.counts.class_segments[true]), "true_class": true, "predicted_class": predicted},
+                **{"of": int(self.counts.classes[0, true]), "true_class": true, "predicted_class": predicted},
             }
             for (true, predicted), count in pairs
         ]

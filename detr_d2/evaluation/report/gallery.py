@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from detr_d2.evaluation.evaluation_folder import EvaluationFolder
-from detr_d2.evaluation.report.analysis import Analysis
-from detr_d2.evaluation.report.mistakes import KINDS
-from detr_d2.evaluation.report.ranking import Example, ImageRank, worst_and_best
+from detr_d2.evaluation.report.analysis import Analysis, Example
+from detr_d2.evaluation.report.kinds import KINDS
 from detr_d2.evaluation.report.views import ImageViews, address_of
 
 #: Examples of each kind of mistake.
@@ -34,56 +33,42 @@ class Gallery:
 
     def __init__(self, folder: EvaluationFolder, analysis: Analysis, count: int) -> None:
         self.folder, self.analysis = folder, analysis
-        self.worst, self.best = worst_and_best(analysis.results, count)
-        self.examples = self._examples() if count else {}
-        rows = {result.row for result in (*self.worst, *self.best)}
+        worst, best = worst_and_best(analysis.ranks, count)
+        self._ranks = {"worst": worst, "best": best}
+        self._examples: dict[str, list[Example]] = {kind: self._examples_of(kind) for kind in KINDS} if count else {}
         self._of_class = [_most_common(rows_of, CLASS_IMAGES) for rows_of in analysis.rows_of_class]
+        rows = {rank["row"] for ranks in self._ranks.values() for rank in ranks}
         rows |= {row for pairs in self._of_class for row, _ in pairs}
-        rows |= {example.row for examples in self.examples.values() for example in examples}
+        rows |= {example.row for examples in self._examples.values() for example in examples}
         self._records = {row: record for row, record in enumerate(folder.records()) if row in rows}
         self._views: dict[int, ImageViews] = {}
 
     def named(self) -> dict[str, list[dict[str, Any]]]:
         """The chosen images for ``report.json``: names and qualities, no pixels."""
-        return {
-            title: [self._about(result) for result in results]
-            for title, results in (("worst", self.worst), ("best", self.best))
-        }
+        return {title: [self._name(rank["row"]) | rank for rank in ranks] for title, ranks in self._ranks.items()}
 
     def worst_of_classes(self) -> list[list[dict[str, Any]]]:
         """For each class the images with the most mistakes of that class."""
         return [[self._name(row) | {"mistakes": mistakes} for row, mistakes in pairs] for pairs in self._of_class]
 
     def drawn_images(self) -> dict[str, list[dict[str, Any]]]:
-        """The same, with their views as addresses."""
-        return {
-            title: [self._about(result) | self._drawn(result.row) for result in results]
-            for title, results in (("worst", self.worst), ("best", self.best))
-        }
+        """As :meth:`named`, with their views as addresses."""
+        return {title: [one | self._drawn(one["row"]) for one in shown] for title, shown in self.named().items()}
 
     def drawn_examples(self) -> dict[str, list[dict[str, Any]]]:
         """For each kind of mistake, views and caption of some examples."""
-        return {
-            kind: [self._example(example) for example in examples]
-            for kind, examples in self.examples.items()
-            if examples
-        }
+        return {kind: [self._example(one) for one in shown] for kind, shown in self._examples.items() if shown}
 
-    def _examples(self) -> Mapping[str, Sequence[Example]]:
-        found = {}
-        for kind in KINDS:
-            times = self.analysis.tally.of_class[kind]
-            labels = sorted(np.flatnonzero(times).tolist(), key=lambda label: -times[label])
-            found[kind] = self.analysis.examples.of_kind(kind, labels, EXAMPLES)
-        return found
-
-    def _about(self, result: ImageRank) -> dict[str, Any]:
-        return {
-            **self._name(result.row),
-            "pq": 100 * result.pq,
-            **{"right": result.right, "wrong": result.wrong, "lost": result.lost},
-            "kinds": {kind: result.kinds[kind] for kind in KINDS if result.kinds[kind]},
-        }
+    def _examples_of(self, kind: str) -> list[Example]:
+        """At most six: one a class, those with most mistakes first, then second ones; one of an image."""
+        times = self.analysis.tally.of_class[kind]
+        labels = sorted(np.flatnonzero(times).tolist(), key=lambda label: -times[label])
+        waiting = [self.analysis.examples.get((kind, label), []) for label in labels]
+        chosen: dict[int, Example] = {}
+        for place in range(max(map(len, waiting), default=0)):
+            for example in (examples[place] for examples in waiting if place < len(examples)):
+                chosen.setdefault(example.row, example)
+        return list(chosen.values())[:EXAMPLES]
 
     def _name(self, row: int) -> dict[str, Any]:
         record = self._records[row]
@@ -111,6 +96,17 @@ class Gallery:
             preview = self.folder.preview(record.image_id)
             self._views[row] = ImageViews(record, preview, self.folder.categories)
         return self._views[row]
+
+
+def worst_and_best(ranks: Sequence[dict[str, Any]], count: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The images of least and of most quality, of ``Analysis.ranks``, at most ``count`` each; none is in both.
+
+    Of equals, more mistakes are worse and more matches are better.
+    """
+    order = sorted(ranks, key=lambda one: (one["pq"], -one["wrong"] - one["lost"], one["right"], one["row"]))
+    worst = order[: min(count, (len(order) + 1) // 2)]
+    best = order[max(len(worst), len(order) - count) :]
+    return worst, best[::-1]
 
 
 def crop_window(mask: np.ndarray) -> tuple[slice, slice]:

@@ -18,23 +18,11 @@ import numpy as np
 from detr_d2.evaluation.matching import MATCH_IOU, ComparedImage, Count
 from detr_d2.evaluation.overlaps import VOID
 from detr_d2.evaluation.panoptic_quality import IOU, PanopticQuality, class_qualities
+from detr_d2.evaluation.report.kinds import KINDS, LOOSE_BORDERS
 from detr_d2.evaluation.results import group_labels
 
 #: A true and a predicted segment of one class with an IoU above this, and no match, are one object cut poorly.
 LEAST_IOU = 0.1
-
-#: The kinds, in the order in which they are looked for; the last is of segments that are found.
-KINDS = (
-    "wrong_class",
-    "split",
-    "merged",
-    "poorly_cut",
-    "duplicate",
-    "on_void",
-    "made_up",
-    "missed",
-    "loose_borders",
-)
 
 
 @dataclass(frozen=True)
@@ -169,7 +157,7 @@ class _Search:
     def _borders(self) -> Iterator[Mistake]:
         for predicted_id, (true_id, iou) in self.matches.items():
             change = Count(self.image.true_class[true_id], 1 - iou)
-            yield Mistake("loose_borders", (true_id,), (predicted_id,), (change,))
+            yield Mistake(LOOSE_BORDERS, (true_id,), (predicted_id,), (change,))
 
     def _wrong_of(self, label: int) -> list[int]:
         return [i for i in self.wrong if self.image.predicted_class[i] == label]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
-from detr_d2.evaluation.report.advice import LOWEST_SCORE, SWEEP, border_advice, kind_advice
+from detr_d2.evaluation.report.kinds import KINDS, LOOSE_BORDERS
 from detr_d2.wording import counted
 
 Content = Mapping[str, Any]
+Step = dict[str, Any]
 
 #: Kinds of mistakes that cost less than this, in points of PQ, get no advice; and so many of them get some.
 LEAST_GAIN, MOST_KINDS = 0.5, 4
@@ -26,50 +26,49 @@ MANY = 20
 _NAMED = 4
 
 
-@dataclass(frozen=True)
-class Step:
-    """One thing to do.
-
-    Args:
-        title: in a few words, as an order.
-        why: the numbers that ask for it, and how to go about it.
-        gain: points of PQ (All) that it could give back; None where it is about trust in the numbers.
-        section: where in the report to look.
-    """
-
-    title: str
-    why: str
-    gain: float | None
-    section: str
+SWEEP = "'detr-d2 sweep' finds the threshold that suits the images"
+#: Scores as low as this show that there is no threshold to lower.
+LOWEST_SCORE = 0.05
 
 
-def next_steps(content: Content) -> list[dict[str, Any]]:
+def next_steps(content: Content) -> list[Step]:
     """Steps by what they could give back, then those about how far the numbers can be trusted.
 
     Args:
         content: the report's numbers, see ``Analysis.as_json``.
+
+    Returns:
+        Of each step its "title" in a few words, as an order; "why", the numbers that ask for it, and how to go about
+        it; "gain", the points of PQ (All) that it could give back, None where it is about trust in the numbers; and
+        the "section" of the report to look at.
     """
     rules: Sequence[Callable[[Content], list[Step]]] = (
         *(_kinds, _borders, _never_found, _rare_in_training, _dropping, _threshold, _sizes),
         *(_interval, _few_images, _absent, _scores, _unlabelled),
     )
-    steps = [step for rule in rules for step in rule(content)]
-    steps.sort(key=lambda step: -(step.gain or 0.0))
-    return [asdict(step) for step in steps]
+    return _largest_first([step for rule in rules for step in rule(content)])
+
+
+def _step(title: str, why: str, gain: float | None, section: str) -> Step:
+    return {"title": title, "why": why, "gain": gain, "section": section}
+
+
+def _largest_first(steps: Sequence[Step]) -> list[Step]:
+    return sorted(steps, key=lambda step: -(step["gain"] or 0.0))
 
 
 def _kinds(content: Content) -> list[Step]:
     steps = []
     for entry in content["mistakes"]:
-        gain, found = entry["gives_back"]["All"], kind_advice(entry["kind"], content.get("settings", {}))
-        if entry["kind"] == "missed" and _finds_nothing(content):
-            continue  # another step says more
-        if found and gain is not None and gain >= LEAST_GAIN:
-            title, advice = found
+        gain, kind = entry["gives_back"]["All"], KINDS[entry["kind"]]
+        if entry["kind"] == LOOSE_BORDERS or (entry["kind"] == "missed" and _finds_nothing(content)):
+            continue  # other steps say more
+        if gain is not None and gain >= LEAST_GAIN:
+            advice = kind.advice_with(content.get("settings", {}))
             where = "confusions" if entry["kind"] == "wrong_class" else f"kind-{entry['kind']}"
             why = f"{counted(entry['count'], 'time')}, mostly {_mostly(content, entry)}. {advice}"
-            steps.append(Step(title, why, gain, where))
-    return sorted(steps, key=lambda step: -(step.gain or 0.0))[:MOST_KINDS]
+            steps.append(_step(kind.title, why, gain, where))
+    return _largest_first(steps)[:MOST_KINDS]
 
 
 def _mostly(content: Content, entry: Mapping[str, Any]) -> str:
@@ -81,18 +80,18 @@ def _mostly(content: Content, entry: Mapping[str, Any]) -> str:
 
 def _borders(content: Content) -> list[Step]:
     """Where they cost more than any other kind, or what is found is cut worse than people would."""
-    sq, gain = content["All"]["SQ"], _gain(content, "loose_borders")
+    sq, gain = content["All"]["SQ"], _gain(content, LOOSE_BORDERS)
     if sq is None or gain is None or gain < LEAST_GAIN:
         return []
-    others = [entry["gives_back"]["All"] or 0.0 for entry in content["mistakes"] if entry["kind"] != "loose_borders"]
+    others = [entry["gives_back"]["All"] or 0.0 for entry in content["mistakes"] if entry["kind"] != LOOSE_BORDERS]
     if sq >= POOR_SQ and gain < max(others, default=0.0):
         return []
     why = (
         f"What is found has a mean IoU of {sq:.0f}; two people who label the same image agree to about 80 to 86 "
         f"(Kirillov et al. 2019, on human consistency), so that not all of it can be had. "
-        f"{border_advice(content.get('settings', {}))}"
+        f"{KINDS[LOOSE_BORDERS].advice_with(content.get('settings', {}))}"
     )
-    return [Step("Sharpen the borders", why, gain, "kind-loose_borders")]
+    return [_step(KINDS[LOOSE_BORDERS].title, why, gain, "kind-loose_borders")]
 
 
 def _never_found(content: Content) -> list[Step]:
@@ -110,7 +109,7 @@ def _never_found(content: Content) -> list[Step]:
     )
     gain = len(never) * mean / n if mean is not None and n else None
     title = f"Look at the {counted(len(never), 'class', 'classes')} that the model never finds"
-    return [Step(title, why, gain, "classes")]
+    return [_step(title, why, gain, "classes")]
 
 
 def _finds_nothing(content: Content) -> bool:
@@ -127,7 +126,7 @@ def _nothing_found(content: Content) -> Step:
         "('detr-d2 weights FILE'), whether photos and ground truth belong together ('detr-d2 browse'), and whether the "
         f"score threshold leaves anything: {SWEEP}."
     )
-    return Step(f"The model finds none of the {len(present)} classes", why, _gain(content, "missed"), "classes")
+    return _step(f"The model finds none of the {len(present)} classes", why, _gain(content, "missed"), "classes")
 
 
 def _rare_in_training(content: Content) -> list[Step]:
@@ -146,7 +145,7 @@ def _rare_in_training(content: Content) -> list[Step]:
         "(repeat-factor sampling). The gain is that of reaching the mean of all classes."
     )
     gain = sum(mean - c["PQ"] for c in rare) / n
-    return [Step(f"Train on more of {counted(len(rare), 'rare class', 'rare classes')}", why, gain, "classes")]
+    return [_step(f"Train on more of {counted(len(rare), 'rare class', 'rare classes')}", why, gain, "classes")]
 
 
 def _times_seen(entry: Mapping[str, Any]) -> str:
@@ -165,7 +164,7 @@ def _dropping(content: Content) -> list[Step]:
         f"{wrong} wrong predicted segments are smaller than 32 × 32 pixels, and {counted(found, 'right one')}. Try a "
         "larger MODEL.DETR.MIN_SEGMENT_AREA and evaluate again; no training is needed."
     )
-    return [Step("Drop small segments", why, None, "sizes")]
+    return [_step("Drop small segments", why, None, "sizes")]
 
 
 def _threshold(content: Content) -> list[Step]:
@@ -173,11 +172,11 @@ def _threshold(content: Content) -> list[Step]:
     made_up = sum(_entry(content, kind)["count"] for kind in ("made_up", "duplicate", "on_void"))
     if made_up >= MANY and made_up >= 3 * missed:
         why = f"{made_up} segments too many are predicted, only {missed} are missed. {SWEEP}, without training."
-        return [Step("Try a higher score threshold", why, None, "scores")]
+        return [_step("Try a higher score threshold", why, None, "scores")]
     if missed < MANY or missed < 3 * made_up or _finds_nothing(content) or not _can_be_lower(content):
         return []
     why = f"{missed} segments are missed, only {made_up} too many are predicted. {SWEEP}, without training."
-    return [Step("Try a lower score threshold", why, None, "mistakes")]
+    return [_step("Try a lower score threshold", why, None, "mistakes")]
 
 
 def _can_be_lower(content: Content) -> bool:
@@ -199,7 +198,7 @@ def _sizes(content: Content) -> list[Step]:
         f"PQ is {low:.0f} for segments below 32 × 32 pixels, which {share:.0f} % of all are, and {high:.0f} for large "
         "ones. Try a larger input (INPUT.MIN_SIZE_TEST, then training), or photos from nearer."
     )
-    return [Step("Help small segments", why, None, "sizes")]
+    return [_step("Help small segments", why, None, "sizes")]
 
 
 def _interval(content: Content) -> list[Step]:
@@ -212,7 +211,7 @@ def _interval(content: Content) -> list[Step]:
         f"change inside of that may be chance. {4 * images} images would halve it. 'detr-d2 compare' tells two "
         "runs apart earlier."
     )
-    return [Step("Evaluate on more images", why, None, "summary")]
+    return [_step("Evaluate on more images", why, None, "summary")]
 
 
 def _few_images(content: Content) -> list[Step]:
@@ -223,7 +222,7 @@ def _few_images(content: Content) -> list[Step]:
     names = _list([f"{c['name']} ({c['images']})" for c in few])
     why = f"Too few to judge them by: {names}. Label more, or don't read their numbers one by one."
     title = f"{counted(len(few), 'class is', 'classes are')} in fewer than {FEW_IMAGES} images"
-    return [Step(title, why, None, "counts")]
+    return [_step(title, why, None, "counts")]
 
 
 def _absent(content: Content) -> list[Step]:
@@ -231,7 +230,7 @@ def _absent(content: Content) -> list[Step]:
     if not absent:
         return []
     why = f"Nothing is known about {_list(absent)}. Put images of them among those that are evaluated."
-    return [Step(f"{counted(len(absent), 'class has', 'classes have')} no true segment", why, None, "counts")]
+    return [_step(f"{counted(len(absent), 'class has', 'classes have')} no true segment", why, None, "counts")]
 
 
 def _scores(content: Content) -> list[Step]:
@@ -245,7 +244,7 @@ def _scores(content: Content) -> list[Step]:
         f"Their mean is {100 * (right + excess):.0f} %, but {100 * right:.0f} % of the predicted segments are right. "
         f"Don't read them as probabilities. {SWEEP}."
     )
-    return [Step(f"The scores are {word}confident", why, None, "scores")]
+    return [_step(f"The scores are {word}confident", why, None, "scores")]
 
 
 def _unlabelled(content: Content) -> list[Step]:
@@ -257,7 +256,7 @@ def _unlabelled(content: Content) -> list[Step]:
         f"{100 * void:.0f} % of the pixels are void, and {counted(ignored, 'predicted segment')} there can be neither "
         "right nor wrong: whatever the model does there, no number shows it."
     )
-    return [Step("Much of the ground truth is void", why, None, "counts")]
+    return [_step("Much of the ground truth is void", why, None, "counts")]
 
 
 def _entry(content: Content, kind: str) -> Mapping[str, Any]:

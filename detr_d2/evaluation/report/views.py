@@ -14,6 +14,7 @@ from detr_d2.data.segments import read_panoptic_png
 from detr_d2.errors import UserError
 from detr_d2.evaluation.overlaps import VOID
 from detr_d2.evaluation.records import EvaluationRecord
+from detr_d2.evaluation.report.kinds import KINDS, LOOSE_BORDERS
 from detr_d2.evaluation.report.mistakes import Mistake, find_mistakes
 from detr_d2.labels.image_reading import read_whole_image, reading_error
 from detr_d2.pages import data_uri
@@ -32,16 +33,6 @@ LONG_SIDE = 640
 _FONT_PIXELS = 14
 #: Names are placed on a map so many times smaller.
 _STRIDE = 4
-_NAMES = {
-    "split": "{true}, in parts",
-    "merged": "{true}, merged",
-    "poorly_cut": "{true}, poorly cut",
-    "duplicate": "second {predicted}",
-    "on_void": "{predicted} on void",
-    "made_up": "{predicted}, made up",
-    "missed": "{true}, missed",
-    "wrong_class": "{true}, called {predicted}",
-}
 
 
 class ImageViews:
@@ -74,7 +65,7 @@ class ImageViews:
         if self.predicted_map is not None:
             views.append(("prediction", self._segments(self.predicted_map, self.image.predicted_class, self.scores)))
         if self.true_map is not None and self.predicted_map is not None:
-            mistakes = [mistake for mistake in find_mistakes(self.image) if mistake.kind != "loose_borders"]
+            mistakes = [mistake for mistake in find_mistakes(self.image) if mistake.kind != LOOSE_BORDERS]
             views.append(("mistakes", self.mistakes(mistakes)))
         return views
 
@@ -108,7 +99,7 @@ class ImageViews:
         """A mistake in a few words."""
         true = [self._class_name(self.image.true_class[i]) for i in mistake.true_ids[:1]]
         predicted = [self._class_name(self.image.predicted_class[i]) for i in mistake.predicted_ids[:1]]
-        return _NAMES[mistake.kind].format(true="".join(true), predicted="".join(predicted))
+        return KINDS[mistake.kind].caption.format(true="".join(true), predicted="".join(predicted))
 
     def _class_name(self, label: int) -> str:
         return self.categories[label].name

@@ -15,6 +15,7 @@ from detr_d2.evaluation.evaluation_folder import EvaluationFolder
 from detr_d2.evaluation.records import RECORDS_FILE
 from detr_d2.evaluation.report.analysis import analyse
 from detr_d2.evaluation.report.gallery import Gallery
+from detr_d2.evaluation.report.kinds import KINDS, LOOSE_BORDERS
 from detr_d2.evaluation.report.next_steps import next_steps
 from detr_d2.evaluation.report.run_config import run_settings, training_segments
 from detr_d2.evaluation.results import quality_as_csv
@@ -28,19 +29,6 @@ _TEMPLATE = Path(__file__).parent / "templates" / "report.html"
 IMAGES = 20
 #: Most classes in the matrix of confusions.
 MATRIX_CLASSES = 18
-
-#: What each kind of mistake is called, and is.
-KIND_TEXTS = {
-    "wrong_class": ("wrong class", "cut right (IoU above 0.5), but called something else"),
-    "split": ("split", "two or more predicted segments that together would be right for one true one"),
-    "merged": ("merged", "one predicted segment over several true ones of its class"),
-    "poorly_cut": ("poorly cut", "the right class at the right place, but an IoU of 0.5 or less"),
-    "duplicate": ("duplicate", "a further segment on an object that another one stands for already"),
-    "on_void": ("on void", "predicted with its largest part where nobody labelled anything"),
-    "made_up": ("made up", "predicted over other things, with nothing of its class to match"),
-    "missed": ("missed", "a true segment with no predicted one of its class that could be meant for it"),
-    "loose_borders": ("loose borders", "found, with an IoU between 0.5 and 1: what SQ lacks"),
-}
 
 
 def write_report_page(
@@ -58,23 +46,23 @@ def write_report_page(
         examples: of each kind of mistake, drawn.
     """
     classes = [_with_worst_kind(entry) for entry in content["classes"]]
-    gains = [entry["gives_back"]["All"] or 0.0 for entry in content["mistakes"]]
+    mistakes = sorted(content["mistakes"], key=lambda entry: -(entry["gives_back"]["All"] or 0.0))
     context = {
         **content,
         "title": f"Evaluation on {content['dataset']}",
         "groups": {name: {"PQ_interval": None, **content[name]} for name in ("All", "Things", "Stuff")},
-        "kinds": {kind: {"name": name, "meaning": meaning} for kind, (name, meaning) in KIND_TEXTS.items()},
+        "kinds": KINDS,
         "classes": classes,
         "worst_first": sorted(classes, key=lambda entry: (entry["PQ"] is None, entry["PQ"] or 0.0)),
         "shown_rows": {one["row"] for shown in images.values() for one in shown},
         "best_first": {"things": _best_first(classes, True), "stuff": _best_first(classes, False)},
         "absent": [entry["name"] for entry in classes if entry["PQ"] is None],
-        "largest_gain": max(gains, default=0.0),
+        "largest_gain": mistakes[0]["gives_back"]["All"] or 0.0,
         "matrix": confusion_matrix(content),
         "images": images,
-        "examples": {kind: examples[kind] for kind in _by_gain(content) if examples.get(kind)},
+        "mistakes": mistakes,
+        "examples": {entry["kind"]: examples[entry["kind"]] for entry in mistakes if examples.get(entry["kind"])},
     }
-    context["mistakes"] = sorted(content["mistakes"], key=lambda entry: -(entry["gives_back"]["All"] or 0.0))
     return write_page(path, _TEMPLATE, **context)
 
 
@@ -109,7 +97,7 @@ def confusion_matrix(content: Mapping[str, Any], most: int = MATRIX_CLASSES) -> 
 
 def _with_worst_kind(entry: Mapping[str, Any]) -> dict[str, Any]:
     """A class with the kind of mistake that costs it most; SQ says already what loose borders cost."""
-    gains = {kind: gain or 0.0 for kind, gain in entry["gives_back"].items() if kind != "loose_borders"}
+    gains = {kind: gain or 0.0 for kind, gain in entry["gives_back"].items() if kind != LOOSE_BORDERS}
     kind, gain = max(gains.items(), key=lambda item: item[1])
     return {"PQ_interval": None, **entry, "worst_kind": kind if gain else None, "worst_gain": gain if gain else 0.0}
 
@@ -117,10 +105,6 @@ def _with_worst_kind(entry: Mapping[str, Any]) -> dict[str, Any]:
 def _best_first(classes: Sequence[Mapping[str, Any]], is_thing: bool) -> list[Mapping[str, Any]]:
     entries = [entry for entry in classes if entry["is_thing"] == is_thing and entry["PQ"] is not None]
     return sorted(entries, key=lambda entry: -entry["PQ"])
-
-
-def _by_gain(content: Mapping[str, Any]) -> list[str]:
-    return [m["kind"] for m in sorted(content["mistakes"], key=lambda entry: -(entry["gives_back"]["All"] or 0.0))]
 
 
 def write_run_report(

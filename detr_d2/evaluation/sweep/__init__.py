@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from detr_d2.evaluation.sweep.choosing import Choice, choose
-from detr_d2.evaluation.sweep.sweeping import Setting, SweepResult, sweep_thresholds
+from detr_d2.evaluation.sweep.sweeping import Setting, choose, sweep_thresholds
 
-__all__ = ["Choice", "Setting", "SweepResult", "choose", "sweep_thresholds"]
+__all__ = ["Setting", "choose", "sweep_thresholds"]

@@ -9,8 +9,6 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tabulate import tabulate
-
 from detr_d2.arguments import add_opts, number
 from detr_d2.checkpoint.categories import describe_difference
 from detr_d2.checkpoint.convert_command import convert
@@ -19,11 +17,11 @@ from detr_d2.checkpoint.model_file import load_model
 from detr_d2.checkpoint.names import OURS
 from detr_d2.checkpoint.paths import weight_files
 from detr_d2.checkpoint.reading import read_weights
-from detr_d2.data import Category, DetrPanopticDatasetMapper, categories_of, register_from_config
+from detr_d2.data import DetrPanopticDatasetMapper, categories_of, register_from_config
 from detr_d2.data.registration import dataset_files, image_files
 from detr_d2.errors import ConfigError, DatasetError, WeightsError
-from detr_d2.evaluation.sweep.choosing import Choice, choice_as_json, choose, mean_class_quality
-from detr_d2.evaluation.sweep.sweeping import Setting, SweepResult, sweep_thresholds
+from detr_d2.evaluation.results import pipe_table
+from detr_d2.evaluation.sweep.sweeping import Setting, SweepResult, choose, sweep_thresholds
 from detr_d2.files import check_outputs, write_json
 from detr_d2.meta_arch import DetrPanoptic
 from detr_d2.wording import counted
@@ -92,12 +90,12 @@ def run(args: argparse.Namespace) -> int:
     current = Setting(float(thresholds.score_threshold), float(thresholds.overlap_threshold))
     scores, overlaps = sorted({*args.scores, current.score}), sorted({*args.overlaps, current.overlap})
     result = _sweep(model, cfg, args.dataset, scores, overlaps)
-    choice = choose(result, [category.is_thing for category in model.categories], current)
-    print(_text(result, choice, model.categories))
+    choice = choose(result, model.categories, current)
+    print(_text(choice))
     if len(thresholds.class_score_thresholds):
         print("\nThe model has thresholds for each class; what is called now here is its threshold for all classes.")
     if args.json:
-        write_json(args.json, choice_as_json(result, choice, model.categories))
+        write_json(args.json, choice)
     if args.store is not None:
         print(f"\n{_store(args.weights, copy, [*args.opts, *_keys(choice, args.per_class)])} has them now.")
     return 0
@@ -151,47 +149,53 @@ def _sweep(
     return sweep_thresholds(model, loader, dataset_dicts, settings)
 
 
-def _keys(choice: Choice, per_class: bool) -> list[str]:
+def _keys(choice: dict[str, Any], per_class: bool) -> list[str]:
     """Config keys and values of the thresholds to set."""
-    scores = choice.class_scores if per_class else []
-    values: dict[str, Any] = {"SCORE_THRESHOLD": choice.best.score, "OVERLAP_THRESHOLD": choice.best.overlap}
-    values |= {"CLASS_SCORE_THRESHOLDS": scores}
+    values = {"SCORE_THRESHOLD": choice["best"]["score"], "OVERLAP_THRESHOLD": choice["best"]["overlap"]}
+    values |= {"CLASS_SCORE_THRESHOLDS": _class_scores(choice) if per_class else []}
     return [word for key, value in values.items() for word in (f"MODEL.DETR.{key}", str(value))]
 
 
-def _text(result: SweepResult, choice: Choice, categories: Sequence[Category]) -> str:
-    content = choice_as_json(result, choice, categories)
-    overlaps = sorted({setting.overlap for setting in result.settings})
-    of_setting = {(s["score"], s["overlap"]): s["All"] for s in content["settings"]}
-    scores = sorted({setting.score for setting in result.settings})
-    rows = [[score, *(of_setting[score, overlap] for overlap in overlaps)] for score in scores]
-    grid = _table(rows, ["PQ by score", *(f"overlap {overlap:g}" for overlap in overlaps)])
-    present = [c for c in content["classes"] if c["PQ"] is not None]
-    shown = [[c["name"], c["true_segments"], c["PQ_before"], c["PQ"], c["score"]] for c in present]
+def _class_scores(choice: dict[str, Any]) -> list[float]:
+    return [entry["score"] for entry in choice["classes"]]
+
+
+def _text(choice: dict[str, Any]) -> str:
+    overlaps = sorted({setting["overlap"] for setting in choice["settings"]})
+    rows: dict[float, list[Any]] = {}
+    for setting in sorted(choice["settings"], key=lambda one: (one["score"], one["overlap"])):
+        rows.setdefault(setting["score"], [setting["score"]]).append(setting["All"])
+    grid = _table([*rows.values()], ["PQ by score", *(f"overlap {overlap:g}" for overlap in overlaps)])
+    keys = ("name", "true_segments", "PQ_before", "PQ", "score")
+    shown = [[entry[key] for key in keys] for entry in choice["classes"] if entry["PQ"] is not None]
     classes = _table(shown, ["class", "true segments", "PQ now", "PQ then", "score threshold"])
-    return f"{grid}\n\n{classes}\n\n{_advice(content, choice, of_setting)}"
+    return f"{grid}\n\n{classes}\n\n{_advice(choice)}"
 
 
-def _advice(content: dict[str, Any], choice: Choice, of_setting: dict[tuple[float, float], float | None]) -> str:
-    best, current = choice.best, choice.current
-    lines = [f"{counted(content['images'], 'image')}. Now: score {current.score:g}, overlap {current.overlap:g}."]
+def _advice(choice: dict[str, Any]) -> str:
+    best, current = choice["best"], choice["current"]
+    now = f"Now: score {current['score']:g}, overlap {current['overlap']:g}."
+    lines = [f"{counted(choice['images'], 'image')}. {now}"]
     if best == current:
         lines.append("Leave them: nothing else that was tried has a higher PQ.")
     else:
-        low, high = content["gain_interval"] or (0.0, 0.0)
+        low, high = choice["gain_interval"] or (0.0, 0.0)
         real = "" if low > 0 else " That may be chance: the interval has 0 in it."
-        lines.append(
-            f"Set MODEL.DETR.SCORE_THRESHOLD {best.score:g} MODEL.DETR.OVERLAP_THRESHOLD {best.overlap:g}: PQ "
-            f"{of_setting[current]:.1f} to {of_setting[best]:.1f}, 95 % of the gain {low:+.1f} to {high:+.1f}.{real}"
+        before, after = (
+            next(s["All"] for s in choice["settings"] if one.items() <= s.items()) for one in (current, best)
         )
-    own = 100 * mean_class_quality(choice)
+        lines.append(
+            f"Set MODEL.DETR.SCORE_THRESHOLD {best['score']:g} MODEL.DETR.OVERLAP_THRESHOLD {best['overlap']:g}: PQ "
+            f"{before:.1f} to {after:.1f}, 95 % of the gain {low:+.1f} to {high:+.1f}.{real}"
+        )
+    own = [entry["PQ"] for entry in choice["classes"] if entry["PQ"] is not None]
+    mean = sum(own) / len(own) if own else math.nan
     lines.append(
-        f"With a threshold for each class: PQ {own:.1f}, if classes don't disturb each other; evaluate to know."
+        f"With a threshold for each class: PQ {mean:.1f}, if classes don't disturb each other; evaluate to know."
     )
-    lines.append(f'  MODEL.DETR.CLASS_SCORE_THRESHOLDS "{choice.class_scores}"')
+    lines.append(f'  MODEL.DETR.CLASS_SCORE_THRESHOLDS "{_class_scores(choice)}"')
     return "\n".join(lines)
 
 
 def _table(rows: list[list[Any]], headers: list[str]) -> str:
-    formats = ["g" if "score" in header else ".1f" for header in headers]
-    return tabulate(rows, headers, tablefmt="pipe", floatfmt=formats, missingval="-")
+    return pipe_table(rows, headers, ["g" if "score" in header else ".1f" for header in headers])
