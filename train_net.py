@@ -13,6 +13,7 @@ import os
 import sys
 import weakref
 from collections.abc import Iterable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -29,11 +30,14 @@ from detr_d2.solver import build_optimizer
 from detr_d2.training import (
     EarlyStop,
     ExactResume,
+    StopOnSignal,
     add_training_hooks,
+    before_evaluation,
     build_test_mapper,
     check_before_start,
     explaining_exhaustion,
     launch_training,
+    locking_output_folder,
     log_errors_of_users_plainly,
     naming_output_folder,
     storing_finite_results,
@@ -55,14 +59,21 @@ class Trainer(DefaultTrainer):
     def build_hooks(self) -> list[HookBase | None]:
         # Before the hooks, as they keep the checkpointer they find.
         self.checkpointer = DetrCheckpointer(
-            self.model, self.cfg.OUTPUT_DIR, fine_tune=True, trainer=weakref.proxy(self)
+            self.model,
+            self.cfg.OUTPUT_DIR,
+            fine_tune=True,
+            keep=self.cfg.SOLVER.CHECKPOINT_KEEP,
+            trainer=weakref.proxy(self),
         )
+        self._stop = StopOnSignal()
         built = storing_finite_results(super().build_hooks(), self.cfg.TEST.EVAL_PERIOD, self.evaluate)
+        built = before_evaluation(built, self._stop)
         return [ExactResume(self.data_loader), *add_training_hooks(built, self.cfg, self.model)]
 
     def evaluate(self) -> dict[str, Any]:
         """Evaluate the model as it is now; the hooks behind the evaluation look at the results."""
-        self._last_eval_results: dict[str, Any] = self.test(self.cfg, self.model)
+        with self._stop.evaluating():
+            self._last_eval_results: dict[str, Any] = self.test(self.cfg, self.model)
         return self._last_eval_results
 
     def train(self) -> Any:
@@ -100,26 +111,25 @@ class Trainer(DefaultTrainer):
         return results
 
 
-def setup(args: argparse.Namespace) -> CfgNode:
-    """Read the config, register its datasets, check both, and start logging."""
-    cfg = load_config(args.config_file, args.opts)
-    cfg.freeze()
-    # Before the output folder is made: a mistake found here leaves nothing behind.
-    warnings = check_before_start(cfg, args.eval_only, args.resume)
-    with naming_output_folder(cfg.OUTPUT_DIR):
-        default_setup(cfg, args)
+def setup(cfg: CfgNode, args: argparse.Namespace, warnings: Iterable[str]) -> None:
+    """Start logging, with what the checks before had to say."""
+    default_setup(cfg, args)
     log_errors_of_users_plainly()
     logger = setup_logger(
         output=cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="detr_d2", abbrev_name="detr_d2"
     )
     for line in warnings:
         logger.warning(line)
-    return cfg
 
 
 def main(args: argparse.Namespace) -> dict[str, Any] | None:
-    cfg = setup(args)
-    with naming_output_folder(cfg.OUTPUT_DIR), explaining_exhaustion():
+    cfg = load_config(args.config_file, args.opts)
+    cfg.freeze()
+    # Before the output folder is made: a mistake found here leaves nothing behind.
+    warnings = check_before_start(cfg, args.eval_only, args.resume)
+    locking = locking_output_folder(cfg.OUTPUT_DIR) if comm.is_main_process() else nullcontext()
+    with naming_output_folder(cfg.OUTPUT_DIR), locking, explaining_exhaustion():
+        setup(cfg, args, warnings)
         return run(cfg, args)
 
 

@@ -17,6 +17,8 @@ from collections.abc import Callable
 USER_ERROR_EXIT_CODE = 2
 #: What a command exits with when it was interrupted (Ctrl-C), as shells have it: 128 and the signal's number.
 INTERRUPTED_EXIT_CODE = 130
+#: What a command exits with that SIGTERM has ended, as shells have it.
+TERMINATED_EXIT_CODE = 143
 _TRACEBACK = "Traceback (most recent call last):"
 #: What stands before the message, in a traceback that came as text from another process, of an error of ours.
 _USER_ERROR = re.compile(rf"\n{__package__}\.[\w.]+: ")
@@ -72,6 +74,10 @@ class MissingFileError(UserError, FileNotFoundError):
     """A file isn't there; the message names the paths tried and how to get it."""
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came, as from a scheduler that needs the machine; all that Ctrl-C does is done."""
+
+
 def run_command(main: Callable[[], int | None]) -> int:
     """Runs a command line's ``main`` and turns a mistake of the user into one clear message.
 
@@ -81,7 +87,8 @@ def run_command(main: Callable[[], int | None]) -> int:
     Returns:
         The exit code, for ``sys.exit``: what ``main`` returned; 2 after a :class:`UserError` or an ``OSError`` (no
         space, no permission, a folder where a file is meant), whose message then stands on stderr and which may come
-        from another process, too; 130 where it was interrupted. Every other error keeps its traceback.
+        from another process, too; 130 where it was interrupted, 143 where it was terminated. Every other error keeps
+        its traceback.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files needn't be UTF-8
@@ -89,7 +96,7 @@ def run_command(main: Callable[[], int | None]) -> int:
         return _run_to_the_end(main)
     except KeyboardInterrupt as error:
         print(f"stopped: {str(error) or 'interrupted; nothing half-written is left.'}", file=sys.stderr)
-        return INTERRUPTED_EXIT_CODE
+        return TERMINATED_EXIT_CODE if isinstance(error, Terminated) else INTERRUPTED_EXIT_CODE
     except BrokenPipeError:  # whoever read the standard output has left
         _leave_stdout()
         return 0

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
+from .workers import outlive_signals
+
 #: What chance is for, as the second of the numbers that it follows from.
 IMAGES, STEPS, LOADER = 1, 2, 3
 
@@ -117,6 +119,7 @@ class TrainingStream(IterableDataset[dict[str, Any]]):
         self._seed, self._skipped = seed, skipped
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
+        outlive_signals()
         worker = get_worker_info()
         number, workers = (0, 1) if worker is None else (worker.id, worker.num_workers)
         for batch in itertools.islice(self._batches(), self._skipped + number, None, workers):

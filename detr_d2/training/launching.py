@@ -23,6 +23,7 @@ from detr_d2.backend import backend_report
 from detr_d2.checkpoint.paths import LAST_CHECKPOINT, last_checkpoint
 from detr_d2.config import check_schedule, load_config
 from detr_d2.errors import ConfigError, UserError
+from detr_d2.training.stopping import terminated_by_signal
 
 from detectron2.config import CfgNode
 from detectron2.engine import launch
@@ -49,7 +50,7 @@ def launch_training(main: Callable[[argparse.Namespace], Any], args: argparse.Na
     check_processes(cfg, args)
     started = time.time()
     try:
-        with explaining_exhaustion():
+        with terminated_by_signal(), explaining_exhaustion():
             launch(
                 _main_of_a_process,
                 args.num_gpus,
@@ -58,9 +59,9 @@ def launch_training(main: Callable[[argparse.Namespace], Any], args: argparse.Na
                 dist_url=args.dist_url,
                 args=(main, args),
             )
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         _end_children()
-        raise KeyboardInterrupt(_how_to_go_on(cfg, args, started)) from None
+        raise type(error)(_how_to_go_on(cfg, args, started)) from None
 
 
 def _main_of_a_process(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> Any:
