@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,88 +11,15 @@ import pytest
 import torch
 
 from detr_d2.data import build_train_loader, register_from_config
+from tests.training.cutting import Cut
+from tools.kill_and_resume import differences
 
 from detectron2.config import CfgNode
-from detectron2.engine import HookBase
 
 STAGES: dict[str, list[object]] = {
     "boxes": ["MODEL.DETR.MASK_ON", False],
     "masks": ["MODEL.DETR.MASK_ON", True, "MODEL.DETR.FREEZE_DETECTOR", True],
 }
-SIX: list[object] = [
-    *("SOLVER.MAX_ITER", 6, "SOLVER.CHECKPOINT_PERIOD", 2, "TEST.EVAL_PERIOD", 2, "TEST.SCENES", 0, "SEED", 3),
-    *("MODEL.DETR.DROPOUT", 0.1, "TEST.BOOTSTRAP", 10, "SOLVER.STEPS", (4,), "INPUT.COLOR_JITTER.ENABLED", True),
-]
-
-
-class PowerCut(BaseException):
-    """What a test ends a run with."""
-
-
-class CutsPower(HookBase):
-    """Ends the run in an iteration, when that has trained but nothing of it is saved."""
-
-    def __init__(self, iteration: int) -> None:
-        self._iteration = iteration
-
-    def after_step(self) -> None:
-        if self.trainer.iter == self._iteration:
-            raise PowerCut
-
-
-@pytest.fixture(scope="module")
-def trainer_class(project_folder: Path) -> Any:
-    spec = importlib.util.spec_from_file_location("train_net_of_tests", project_folder / "train_net.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.Trainer
-
-
-@pytest.fixture
-def train(trainer_class: Any, tiny_config: Callable[..., CfgNode], tmp_path: Path) -> Callable[..., dict[str, Any]]:
-    """Trains in a folder, perhaps cut off in some iterations and resumed; returns the last checkpoint."""
-
-    def run(name: str, *overrides: object, cuts: Sequence[int] = ()) -> dict[str, Any]:
-        cfg = tiny_config("OUTPUT_DIR", str(tmp_path / name), *SIX, *overrides)
-        register_from_config(cfg)
-        if cfg.MODEL.DETR.FREEZE_DETECTOR:
-            cfg.MODEL.WEIGHTS = str(_first_weights(trainer_class, cfg, tmp_path))
-        for number, iteration in enumerate([*cuts, None]):
-            torch.manual_seed(number)  # a new process has other chance than the one before
-            trainer = trainer_class(cfg)
-            if iteration is not None:
-                trainer.register_hooks([CutsPower(iteration)])
-                trainer._hooks.insert(0, trainer._hooks.pop())
-            trainer.resume_or_load(resume=True)
-            if iteration is None:
-                trainer.train()
-            else:
-                with pytest.raises(PowerCut):
-                    trainer.train()
-        content: dict[str, Any] = torch.load(tmp_path / name / "model_final.pth", weights_only=True)
-        return content
-
-    return run
-
-
-def _first_weights(trainer_class: Any, cfg: CfgNode, folder: Path) -> Path:
-    path = folder / "first.pth"
-    if not path.exists():
-        torch.save({"model": dict(trainer_class.build_model(cfg).state_dict())}, path)
-    return path
-
-
-def differences(first: Any, second: Any, place: str = "") -> list[str]:
-    """Where two checkpoints aren't the same: names of entries."""
-    if isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor):
-        return [] if first.dtype == second.dtype and torch.equal(first, second) else [place]
-    if isinstance(first, Mapping) and isinstance(second, Mapping) and list(first) == list(second):
-        return [found for key in first for found in differences(first[key], second[key], f"{place}/{key}")]
-    if isinstance(first, list | tuple) and type(first) is type(second) and len(first) == len(second):
-        pairs = enumerate(zip(first, second, strict=True))
-        return [found for i, (one, other) in pairs for found in differences(one, other, f"{place}/{i}")]
-    return [] if first == second else [place]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -101,7 +27,7 @@ def differences(first: Any, second: Any, place: str = "") -> list[str]:
 def test_a_run_that_was_cut_off_ends_as_a_whole_one(train: Callable[..., Any], stage: str, workers: int) -> None:
     options = (*STAGES[stage], "DATALOADER.NUM_WORKERS", workers)
 
-    whole, resumed = train("whole", *options), train("resumed", *options, cuts=[3, 4])
+    whole, resumed = train("whole", *options), train("resumed", *options, cuts=[Cut(3), Cut(4)])
 
     assert differences(whole, resumed) == []
     assert len(whole["trainer"]["_trainer"]["optimizer"]["state"]) > 10 and whole["iteration"] == 5
@@ -115,7 +41,7 @@ def test_runs_of_other_seeds_differ(train: Callable[..., Any]) -> None:
 
 def test_a_run_without_a_seed_goes_on_with_its_own(train: Callable[..., Any], tmp_path: Path) -> None:
     options = ("SEED", -1, "DATASETS.TEST", (), "DATALOADER.NUM_WORKERS", 0)
-    train("resumed", *options, cuts=[2])
+    train("resumed", *options, cuts=[Cut(2)])
 
     saved = [
         torch.load(tmp_path / "resumed" / name, weights_only=True) for name in ("model_0000001.pth", "model_final.pth")
