@@ -65,6 +65,10 @@ class EvaluationLog(AfterEvaluation):
 
     def before_train(self) -> None:
         """A resumed run goes on from what it has found out before."""
+        self.read()
+
+    def read(self) -> None:
+        """Reads what the file has of the run that begins; who needs it before the hooks' turn may ask for it."""
         known = read_evaluations(self.path) if self.path.is_file() else []
         start = self.trainer.start_iter
         self.evaluations = [line for line in known if line["iteration"] < start]

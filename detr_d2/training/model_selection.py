@@ -137,6 +137,7 @@ class BestCheckpoint(hooks.BestCheckpointer):
     def before_train(self) -> None:
         """Without it, the first evaluation of a resumed run would replace a better model."""
         self.best_metric = self.best_iter = None
+        self._log.read()
         if os.path.isfile(os.path.join(self._folder, f"{NAME}.pth")):
             progress = progress_of(self._log.evaluations, self._metric)
             self.best_metric, self.best_iter = progress.best, progress.iteration
