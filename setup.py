@@ -45,13 +45,13 @@ class BuildWithConfigs(build_py):
 INSTALL_REQUIRES = [
     "torch>=2.6,<3",
     "torchvision>=0.21,<1",
-    "fvcore>=0.1.5,<0.1.6",
+    "fvcore>=0.1.5.post20221221,<0.1.6",
     "iopath>=0.1.7,<0.1.10",
     "numpy>=1.24,<3",
     "scipy>=1.10,<2",
     "shapely>=2,<3",
     "Pillow>=9.5",
-    "safetensors>=0.4,<1",
+    "safetensors>=0.4.3,<1",
     "pycocotools>=2.0.7,<3",
     "matplotlib>=3.7,<4",
     "PyYAML>=6,<7",
@@ -67,17 +67,22 @@ INSTALL_REQUIRES = [
 
 VIDEO = ["av>=14"]
 
+TIMM = ["timm>=1.0.17,<2"]
+
 EXPORT = ["onnx>=1.16,<2", "onnxscript>=0.2,<1", "onnxruntime>=1.17,<2"]
 
 CVAT = ['cvat-sdk[masks]>=2.80,<3; python_version >= "3.11"']
 
 APP = ["gradio>=6,<7"]
 
+RAY = ["ray[data]>=2.50,<3"]
+
 EXTRAS_REQUIRE = {
     # panopticapi-lite, too, is needed for the tests; it asks for an old numpy, so 'make test' installs it by --no-deps.
     "test": [
-        *("pytest>=7.4", "pytest-xdist>=3.5", "hypothesis>=6.80", "setuptools>=64", "wheel"),
-        *("transformers>=5,<6", "timm>=1,<2", "nbclient>=0.8", "ipykernel>=6"),
+        *("pytest>=7.4", "pytest-xdist>=3.5", "hypothesis>=6.80", "setuptools>=64", "wheel>=0.40"),
+        *("transformers>=5,<6", "nbclient>=0.8.0", "ipykernel>=6.20"),
+        *TIMM,
         *EXPORT,
         *CVAT,
         *VIDEO,
@@ -85,6 +90,8 @@ EXTRAS_REQUIRE = {
     "export": EXPORT,
     "cvat": CVAT,
     "app": APP,
+    "timm": TIMM,
+    "ray": RAY,
     "video": VIDEO,
     "dev": ["ruff>=0.6", "mypy>=1.8", "import-linter>=2.0", "types-PyYAML", "types-tabulate", "types-tqdm"],
 }
@@ -99,7 +106,7 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["detr_d2", "detr_d2.*"]),
-    package_data={"detr_d2": ["fallback/detectron2/*.py", "fallback/detectron2/**/*.py", "**/templates/*"]},
+    package_data={"detr_d2": ["fallback/detectron2/**/*.py", "**/templates/*", "**/rules.md", "**/categories.csv"]},
     include_package_data=False,
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,

@@ -30,6 +30,7 @@ from detr_d2.solver import build_optimizer
 from detr_d2.training import (
     EarlyStop,
     ExactResume,
+    StepGuard,
     StopOnSignal,
     add_training_hooks,
     before_evaluation,
@@ -68,7 +69,8 @@ class Trainer(DefaultTrainer):
         self._stop = StopOnSignal()
         built = storing_finite_results(super().build_hooks(), self.cfg.TEST.EVAL_PERIOD, self.evaluate)
         built = before_evaluation(built, self._stop)
-        return [ExactResume(self.data_loader), *add_training_hooks(built, self.cfg, self.model)]
+        self.guard = StepGuard(self.cfg, self.model)
+        return [ExactResume(self.data_loader), *add_training_hooks(built, self.cfg, self.model), self.guard]
 
     def evaluate(self) -> dict[str, Any]:
         """Evaluate the model as it is now; the hooks behind the evaluation look at the results."""
@@ -83,6 +85,10 @@ class Trainer(DefaultTrainer):
             if comm.is_main_process():
                 verify_results(self.cfg, self._last_eval_results)
             return self._last_eval_results
+
+    def run_step(self) -> None:
+        """As Detectron2's; a step whose losses aren't finite ends the training, or is left out."""
+        self.guard.take(super().run_step)
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> TrainLoader:

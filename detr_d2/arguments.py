@@ -5,6 +5,10 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable
+from typing import Any, Literal, TypeAlias, get_args
+
+Engine: TypeAlias = Literal["local", "ray"]
+ENGINES: tuple[Engine, ...] = get_args(Engine)
 
 
 def whole_number(least: int, most: int) -> Callable[[str], int]:
@@ -42,6 +46,27 @@ def add_opts(parser: argparse.ArgumentParser, meaning: str) -> None:
         default=[],
         metavar="KEY VALUE",
         help=f"{meaning}, as pairs; the last argument, as it takes all that follows",
+    )
+
+
+def add_engine(parser: Any, workers: int) -> None:
+    """Adds ``--engine`` and ``--workers`` to a parser or a group of its arguments.
+
+    Args:
+        parser: of the command.
+        workers: how many processes the command uses on this machine by default.
+    """
+    parser.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default="local",
+        help="ray: in processes of a cluster, the one that RAY_ADDRESS names, or else of this machine (default: local)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=whole_number(1, 999_999_999),
+        metavar="N",
+        help=f"processes (default: {workers}; of a cluster one for each processor, or for each GPU)",
     )
 
 

@@ -10,8 +10,12 @@ import errno
 import io
 import os
 import re
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 #: What a command exits with when the user has something to fix; the same as argparse's own.
 USER_ERROR_EXIT_CODE = 2
@@ -70,6 +74,10 @@ class DivergenceError(UserError, FloatingPointError):
     """Training has left the numbers: losses, predictions or weights are NaN or infinite."""
 
 
+class StoppedError(UserError):
+    """What ended a run from outside: once it is over, the same command goes on where it stopped."""
+
+
 class MissingFileError(UserError, FileNotFoundError):
     """A file isn't there; the message names the paths tried and how to get it."""
 
@@ -92,21 +100,48 @@ def run_command(main: Callable[[], int | None]) -> int:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files needn't be UTF-8
+    interrupts: list[int] = []
     try:
-        return _run_to_the_end(main)
+        with _noted_interrupts(interrupts):
+            return _run_to_the_end(main)
     except KeyboardInterrupt as error:
-        print(f"stopped: {str(error) or 'interrupted; nothing half-written is left.'}", file=sys.stderr)
-        return TERMINATED_EXIT_CODE if isinstance(error, Terminated) else INTERRUPTED_EXIT_CODE
+        return _say_interrupted(error)
     except BrokenPipeError:  # whoever read the standard output has left
         _leave_stdout()
         return 0
     except Exception as error:
         message = message_for_user(error)
+        if message is None and interrupts:  # C++ code, such as matplotlib's, makes other errors of it
+            return _say_interrupted(KeyboardInterrupt())
         if message is None:
             raise
         print(f"error: {printable(message)}", file=sys.stderr)
         _leave_stdout()
         return USER_ERROR_EXIT_CODE
+
+
+@contextmanager
+def _noted_interrupts(interrupts: list[int]) -> Iterator[None]:
+    """Ctrl-C raises KeyboardInterrupt as ever, and is noted in ``interrupts``."""
+
+    def note_and_raise(number: int, frame: FrameType | None) -> None:
+        interrupts.append(number)
+        signal.default_int_handler(number, frame)
+
+    is_ours = threading.current_thread() is threading.main_thread()
+    if not is_ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, note_and_raise)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _say_interrupted(error: KeyboardInterrupt) -> int:
+    print(f"stopped: {str(error) or 'interrupted; nothing half-written is left.'}", file=sys.stderr)
+    return TERMINATED_EXIT_CODE if isinstance(error, Terminated) else INTERRUPTED_EXIT_CODE
 
 
 def _run_to_the_end(main: Callable[[], int | None]) -> int:

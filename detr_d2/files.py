@@ -11,10 +11,11 @@ import secrets
 import signal
 import stat
 import threading
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from detr_d2.errors import ConfigError, UserError
 
@@ -49,6 +50,21 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
         OSError: what ``open`` raises.
     """
     return open(path, "rb", opener=_open_if_regular)
+
+
+def read_at_most(file: IO[bytes], limit: int) -> bytes:
+    """What is left of an open file, but no more than ``limit`` bytes.
+
+    Python asks for as much memory as the number says before it reads, so that a number far beyond the file's size would
+    fail where memory is scarce.
+    """
+    try:
+        there = os.fstat(file.fileno()).st_size
+    except OSError:  # a member of a zip, which is read block by block
+        there = limit
+    content = file.read(min(limit, there + 1))
+    # It has grown, or is of a kind whose size nobody knows.
+    return content if len(content) <= there else content + file.read(limit - len(content))
 
 
 def _open_if_regular(path: str, flags: int) -> int:
@@ -249,6 +265,18 @@ def write_json(path: str | os.PathLike[str], content: Any) -> Path:
         ValueError: ``content`` holds NaN or Infinity, which JSON doesn't have.
     """
     return write_text(path, json.dumps(content, indent=1, allow_nan=False))
+
+
+def sealed_line(content: bytes) -> bytes:
+    """A line of a journal: the content, which has no line breaks, behind its checksum; see :func:`line_content`."""
+    return b"%08x %s\n" % (zlib.crc32(content), content)
+
+
+def line_content(line: bytes) -> bytes | None:
+    """What :func:`sealed_line` made a line of; None where the line was changed since, or broke off."""
+    checksum, _, content = line.partition(b" ")
+    content = content.removesuffix(b"\n")
+    return content if line.endswith(b"\n") and checksum == b"%08x" % zlib.crc32(content) else None
 
 
 def current_umask() -> int:

@@ -11,13 +11,24 @@ from torch import Tensor, nn
 from detr_d2.checkpoint import guard_loading, model_categories, model_recipe
 from detr_d2.config import check_model
 from detr_d2.data import Category
-from detr_d2.modeling import AttentionMaps, Detr, MaskHead, PostProcess, SetCriterion, Sizes, Target, predict_masks
+from detr_d2.modeling import (
+    AttentionMaps,
+    Denoising,
+    Detr,
+    MaskHead,
+    PostProcess,
+    SetCriterion,
+    Sizes,
+    Target,
+    predict_masks,
+)
 from detr_d2.modeling.criterion import METRICS, Sum, added, batch_means, predictions_of, weighted
-from detr_d2.modeling.matcher import num_targets, query_positions
+from detr_d2.modeling.matcher import query_positions
 from detr_d2.modeling.postprocess import instance_masks
 from detr_d2.network import build_criterion, build_network, build_postprocess, loss_weights
 from detr_d2.structures import BatchedInputs, batch_images, instances_of, target_of
-from detr_d2.training_step import explaining_divergence, is_due, log_scalars, mean_over_processes, refuse_non_finite
+from detr_d2.timm_backbone import build_timm_backbone  # noqa: F401  registered with Detectron2's other backbones
+from detr_d2.training_step import NO_MATCHING, StepCounts, agree_on_counts, explaining_divergence, is_due, log_scalars
 
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
@@ -40,6 +51,7 @@ class DetrPanoptic(nn.Module):
         categories: the classes in contiguous order; checkpoints keep them.
         pixel_mean, pixel_std: of the three channels, in the order and scale (0 to 255) of the input images.
         bbox_attention, mask_head: queries to attention maps to masks; both None: boxes only.
+        denoising: further queries in training; None: none.
         freeze_detector: train the mask head alone; the detector keeps weights and statistics, and has no dropout.
         mask_chunk_bytes: see ``detr_d2.modeling.predict_masks``; used at inference, and with ``mask_checkpoint``.
         mask_checkpoint: train the mask head in chunks that are computed again for the backward pass.
@@ -68,6 +80,7 @@ class DetrPanoptic(nn.Module):
         pixel_std: list[float],
         bbox_attention: AttentionMaps | None = None,
         mask_head: MaskHead | None = None,
+        denoising: Denoising | None = None,
         freeze_detector: bool = False,
         mask_chunk_bytes: int | None = None,
         mask_checkpoint: bool = False,
@@ -85,6 +98,7 @@ class DetrPanoptic(nn.Module):
         if inference_dtype not in _DTYPES:
             raise ValueError(f"MODEL.DETR.INFERENCE_DTYPE is {inference_dtype!r}; set it to {' or '.join(_DTYPES)}.")
         self.detr, self.bbox_attention, self.mask_head = detr, bbox_attention, mask_head
+        self.denoising = denoising
         self.criterion, self.postprocess, self.categories = criterion, postprocess, categories
         trained = ("loss_mask", "loss_dice") if freeze_detector else tuple(loss_weights)
         self.loss_weights = {kind: loss_weights[kind] for kind in trained}
@@ -143,7 +157,8 @@ class DetrPanoptic(nn.Module):
             ids, 0 is void, and a list of segments with id, isthing, category_id, score, area and queries).
 
         Raises:
-            DivergenceError: losses, or the predictions that they are computed of, aren't finite.
+            DivergenceError: losses, or the predictions that they are computed of, aren't finite, here or in another of
+                several processes.
         """
         outputs, sizes = self.detect(batched_inputs)
         if not self.training:
@@ -151,20 +166,42 @@ class DetrPanoptic(nn.Module):
         targets = [self._target(item, size) for item, size in zip(batched_inputs, sizes, strict=True)]
         if is_due(self.vis_period):
             self._put_training_image(outputs, sizes[0], batched_inputs[0])
-        with explaining_divergence(batched_inputs):
-            losses = self._losses(outputs, targets)
-        refuse_non_finite(losses, batched_inputs)
-        return losses
-
-    def _losses(self, outputs: dict[str, Any], targets: list[Target]) -> dict[str, Tensor]:
-        indices = self.criterion.match(outputs, targets)
-        masks = None if self.mask_head is None else self.query_masks(outputs, *query_positions(indices, self.device))
-        sums = self.criterion(outputs, targets, indices, masks)
-        mean_targets = mean_over_processes(torch.tensor(float(num_targets(targets)), device=self.device))
-        losses = batch_means(sums, max(mean_targets.item(), 1.0))
+        try:
+            sums, problem = self._compare(outputs, targets), ""
+        except FloatingPointError:
+            sums, problem = {}, NO_MATCHING
+        counts = agree_on_counts(sums, self.loss_weights, problem, batched_inputs, self.device)
+        losses = self.step_losses(sums, counts)
         # Names without "loss" in them, so that Detectron2's console line stays short.
         log_scalars({name.replace("loss_", "unweighted/", 1): value for name, value in losses.items()})
         return weighted(losses, self.loss_weights)
+
+    def loss_sums(self, batched_inputs: BatchedInputs) -> dict[str, Sum]:
+        """The sums that :meth:`forward` makes losses of in training, whatever they are, and of this process alone.
+
+        Raises:
+            FloatingPointError: the predictions aren't finite, so that they can't be matched.
+        """
+        outputs, sizes = self.detect(batched_inputs)
+        return self._compare(outputs, [self._target(item, size) for item, size in zip(batched_inputs, sizes)])
+
+    def _compare(self, outputs: dict[str, Any], targets: list[Target]) -> dict[str, Sum]:
+        indices = self.criterion.match(outputs, targets)
+        masks = None if self.mask_head is None else self.query_masks(outputs, *query_positions(indices, self.device))
+        sums: dict[str, Sum] = self.criterion(outputs, targets, indices, masks)
+        if self.denoising is not None:
+            sums |= self.criterion.known(*self.denoising(self.detr, outputs, targets))
+        return sums
+
+    def step_losses(self, sums: dict[str, Sum], counts: StepCounts) -> dict[str, Tensor]:
+        """Sums of :meth:`loss_sums` as means, unweighted, of the batch that all processes have together."""
+        noised = {name: each for name, each in sums.items() if "_dn" in name}
+        learned = {name: each for name, each in sums.items() if name not in noised}
+        targets = max(counts.targets, 1.0)
+        losses = batch_means(learned, targets, counts.query_weights)
+        if self.denoising is not None:
+            losses |= batch_means(noised, targets * self.denoising.groups)
+        return losses
 
     @torch.no_grad()
     def validate(self, batched_inputs: BatchedInputs) -> tuple[BatchedInputs, dict[str, Sum]]:

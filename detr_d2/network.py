@@ -8,7 +8,16 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from detr_d2.modeling import AttentionMaps, Detr, HungarianMatcher, MaskHead, PostProcess, SetCriterion, Transformer
+from detr_d2.modeling import (
+    AttentionMaps,
+    Denoising,
+    Detr,
+    HungarianMatcher,
+    MaskHead,
+    PostProcess,
+    SetCriterion,
+    Transformer,
+)
 
 from detectron2.config import CfgNode
 from detectron2.modeling import build_backbone
@@ -29,7 +38,8 @@ def build_network(cfg: CfgNode, num_classes: int, accelerate: bool = True) -> di
         accelerate: compute the same faster, see ``detr_d2.acceleration``; nothing needs that folder.
 
     Returns:
-        "detr"; and with ``MODEL.DETR.MASK_ON`` "bbox_attention" and "mask_head".
+        "detr"; with ``MODEL.DETR.MASK_ON`` "bbox_attention" and "mask_head"; with ``MODEL.DETR.DENOISING_GROUPS``,
+        where the detector is trained, "denoising".
     """
     options = cfg.MODEL.DETR
     backbone = build_backbone(cfg)
@@ -45,6 +55,9 @@ def build_network(cfg: CfgNode, num_classes: int, accelerate: bool = True) -> di
         network["mask_head"] = MaskHead(width + heads, fpn_dims, width, options.ATTENTION_GAIN)
     aux_loss = options.DEEP_SUPERVISION and not options.FREEZE_DETECTOR
     network["detr"] = Detr(backbone, channels["res5"], transformer, num_classes, options.NUM_QUERIES, aux_loss)
+    if options.DENOISING_GROUPS and not options.FREEZE_DETECTOR:
+        noise = (options.DENOISING_BOX_NOISE, options.DENOISING_LABEL_NOISE)
+        network["denoising"] = Denoising(options.HIDDEN_DIM, num_classes, options.DENOISING_GROUPS, *noise)
     if accelerate and importlib.util.find_spec("detr_d2.acceleration") is not None:
         importlib.import_module("detr_d2.acceleration").accelerate_(network)
     if options.COMPILE_BACKBONE:

@@ -31,6 +31,16 @@ def _saved(content, **options) -> bytes:
 
 WEIGHTS = {"layer1.0.conv1.weight": torch.ones(4, 4, 1, 1)}
 
+
+def _misnamed() -> bytes:
+    """A checkpoint in whose list of members a name isn't UTF-8, though it says so."""
+    content = bytearray(_saved({"model": WEIGHTS}))
+    start = content.rindex(b"PK\x01\x02")
+    content[start + 9] |= 8
+    content[start + 46] = 255
+    return bytes(content)
+
+
 FILES = {
     "empty.pth": (b"", "is empty"),
     "text.pth": (b"not a checkpoint", "no checkpoint"),
@@ -46,6 +56,11 @@ FILES = {
     "cut.pkl": (pickle.dumps({"model": np.ones(100)})[:-30], "truncated"),
     "text.pkl": (b"hello", "truncated, or no pickle"),
     "cut.safetensors": (b"\x80\x00\x00\x00\x00\x00\x00\x00{", "truncated one"),
+    "misnamed.pth": (_misnamed(), "damaged checkpoint"),
+    "sparse.pth": (_saved({"model": {"layer1.0.conv1.weight": torch.eye(4).to_sparse()}}), "is sparse"),
+    "meta.pth": (_saved({"model": {"layer1.0.conv1.weight": torch.ones(4, device="meta")}}), "has no values"),
+    "complex.pth": (_saved({"model": {"layer1.0.conv1.weight": torch.ones(4, dtype=torch.complex64)}}), "complex64"),
+    "bomb.pth": (_saved({"model": {"layer1.0.conv1.weight": torch.zeros(1).expand(2**40)}}), "4 bytes in the file"),
     "unknown.pth": (_saved({"model": {"encoder.weight": torch.ones(2)}}), "of no program that is known here"),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,6 +53,19 @@ def test_run_command_shows_a_user_error_as_one_message(capsys: pytest.CaptureFix
 @pytest.mark.parametrize(("result", "code"), [(None, 0), (0, 0), (3, 3)])
 def test_run_command_returns_the_exit_code(result: int | None, code: int) -> None:
     assert run_command(lambda: result) == code
+
+
+def test_interruption_that_other_code_made_another_error_of_stays_one(capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise ValueError("Invalid bounding box") from None
+
+    code = run_command(main)
+
+    assert code == 130 and capsys.readouterr().err == "stopped: interrupted; nothing half-written is left.\n"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 class Faulty(Dataset):

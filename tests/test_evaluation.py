@@ -191,7 +191,7 @@ def test_contradicting_ground_truth_is_refused_with_all_faults(tmp_path: Path) -
     assert "1.png (image id 11): a segment has id=0" in message
     assert "1.png (image id 11): 2 segments have the id 2" in message
     assert "2.png (image id 12): is 60x40 pixels; the JSON says 60x41" in message
-    assert "image id 13: the panoptic PNG " in message and "3.png can't be read" in message
+    assert "image id 13: " in message and "3.png: png-broken: can't be read" in message
     assert len(message.splitlines()) == 8
 
 

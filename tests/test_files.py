@@ -12,7 +12,16 @@ from typing import Any
 import pytest
 
 from detr_d2.errors import ConfigError
-from detr_d2.files import SpecialFileError, open_regular, refuse_replacing, refuse_special, write_text
+from detr_d2.files import (
+    SpecialFileError,
+    line_content,
+    open_regular,
+    read_at_most,
+    refuse_replacing,
+    refuse_special,
+    sealed_line,
+    write_text,
+)
 from tests.special_files import make_special
 
 
@@ -120,3 +129,29 @@ def test_an_interrupt_while_a_file_is_written_leaves_the_old_or_the_new_one(tmp_
         assert os.listdir(tmp_path) == ["file"]
 
     assert interrupts > 10
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(2**50, b"content"), (7, b"content"), (3, b"con")])
+def test_file_is_read_with_no_more_memory_than_it_needs(tmp_path: Path, limit: int, expected: bytes) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+
+    with open_regular(tmp_path / "file") as file:
+        assert read_at_most(file, limit) == expected  # memory of 2**50 bytes can't be had
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="no /proc")
+def test_file_whose_size_is_unknown_is_read_to_its_end() -> None:
+    with open("/proc/self/status", "rb") as file:
+        assert b"VmPeak" in read_at_most(file, 2**20)
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"a b", "é".encode()])
+def test_line_of_a_journal_is_read_as_it_was_written(content: bytes) -> None:
+    assert line_content(sealed_line(content)) == content
+
+
+@pytest.mark.parametrize(
+    "line", [b"", b"\n", b"{}\n", b"00000001 {}\n", sealed_line(b"{}")[:-1], sealed_line(b"{}")[1:]]
+)
+def test_line_of_a_journal_that_was_changed_is_none(line: bytes) -> None:
+    assert line_content(line) is None

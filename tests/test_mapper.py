@@ -241,14 +241,14 @@ def test_broken_image_is_named(sample: dict[str, Any], key: str, share: float) -
 def test_panoptic_png_without_colours_is_refused(sample: dict[str, Any], mode: str) -> None:
     Image.new(mode, (30, 20)).save(sample["pan_seg_file_name"])
 
-    with pytest.raises(DatasetError, match=r"a\.png is a PNG of mode"):
+    with pytest.raises(DatasetError, match=r"a\.png: png-mode: is a PNG of mode"):
         make_mapper()(sample)
 
 
 def test_panoptic_jpeg_is_refused(sample: dict[str, Any]) -> None:
     Image.new("RGB", (30, 20)).save(sample["pan_seg_file_name"], format="JPEG")
 
-    with pytest.raises(DatasetError, match=r"a\.png is a JPEG"):
+    with pytest.raises(DatasetError, match=r"a\.png: png-mode: is a JPEG"):
         make_mapper()(sample)
 
 

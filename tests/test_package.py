@@ -18,7 +18,7 @@ from detr_d2.errors import MissingFileError
 #: The import name of each distribution in setup.py whose two names differ.
 IMPORT_NAMES = {"pillow": "PIL", "pyyaml": "yaml"}
 #: Imported where they are installed, never required; the latter two are extras of setup.py.
-OPTIONAL = {"panopticapi", "cv2", "av", "cvat_sdk", "gradio"}
+OPTIONAL = {"panopticapi", "cv2", "av", "cvat_sdk", "gradio", "timm", "ray"}
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,7 @@ def imported(project_folder: Path) -> set[str]:
     sources = [project_folder / "train_net.py", project_folder / "demo.py"]
     sources += [path for folder in ("detr_d2", "tools") for path in (project_folder / folder).rglob("*.py")]
     found = set().union(*(top_level_imports(path) for path in sources if path.is_file()))
-    return found - sys.stdlib_module_names - {"detr_d2", "detectron2", "train_net", "demo", "benchmarking"}
+    return found - sys.stdlib_module_names - {"detr_d2", "detectron2", "train_net", "demo", "benchmarking", "fuzzing"}
 
 
 def test_every_third_party_import_is_a_declared_dependency(declared: set[str], imported: set[str]) -> None:

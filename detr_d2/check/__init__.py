@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from detr_d2.labels.rules.rule import Fault, Rule
-from detr_d2.labels.rules.table import RULES
+from detr_d2.labels.rules.rule import RULES, Fault, Rule
 
 from .dataset import dataset_faults
 from .sources import Source, Sources, find_sources

@@ -37,10 +37,8 @@ def check_before_training(cfg: CfgNode) -> list[str]:
     if mode == "off":
         return []
     names = list(dict.fromkeys([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]))
-    findings = Findings(_SHOWN)
-    for found in dataset_faults(sources_of_registered(names), mode == "quick", default_workers()):
-        if found.code not in _LEFT_TO_LOADING:
-            findings.add(found)
+    found = dataset_faults(sources_of_registered(names), mode == "quick", default_workers())
+    findings = Findings(_SHOWN).take(fault for fault in found if fault.code not in _LEFT_TO_LOADING)
     if findings.errors:
         raise DatasetError(_message(findings, names, mode))
     return list(_warnings(findings))

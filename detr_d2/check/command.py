@@ -5,20 +5,17 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterable
-from typing import Any
-
-from tqdm import tqdm
+from functools import partial
 
 from detr_d2.arguments import whole_number
 from detr_d2.errors import DatasetError
 from detr_d2.files import refuse_replacing, refuse_special
-from detr_d2.labels.rules.rule import Fault
-from detr_d2.labels.rules.table import RULES
+from detr_d2.labels.rules.rule import RULES
 from detr_d2.parallel import default_workers
+from detr_d2.progress import progress
 
 from .dataset import dataset_faults
-from .report import Findings, JsonReport, collect, write_report
+from .report import Findings, write_faults, write_report
 from .sources import Sources, files_read, find_sources, folders_read, refuse_exports
 
 _EPILOG = """\
@@ -93,14 +90,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _findings(dataset: Sources, args: argparse.Namespace) -> Findings:
     """All faults, written to where ``--json`` says."""
-    faults = dataset_faults(dataset, args.quick, args.workers, _progress)
+    faults = dataset_faults(dataset, args.quick, args.workers, partial(progress, unit="image"))
     findings = Findings(args.limit, _root(args.dataset))
     mode = "quick" if args.quick else "full"
     if args.json == "-":
-        return collect(faults, findings, JsonReport(sys.stdout, args.dataset, mode))
+        return write_faults(sys.stdout, faults, findings, args.dataset, mode)
     if args.json:
         return write_report(args.json, faults, findings, args.dataset, mode)
-    return collect(faults, findings)
+    return findings.take(faults)
 
 
 def _print(findings: Findings, files: int, args: argparse.Namespace) -> None:
@@ -121,7 +118,7 @@ def _fix(dataset: Sources, before: Findings, args: argparse.Namespace) -> int:
     # What a folder or a register.yaml names keeps its place; files that were given one by one get the usual ones.
     is_single = args.images or args.panoptic or args.dataset.lower().endswith(".json")
     root = None if is_single else _root(args.dataset)
-    log, after = fix_dataset(dataset, args.fix, root, args.limit, args.workers, _progress)
+    log, after = fix_dataset(dataset, args.fix, root, args.limit, args.workers, partial(progress, unit="image"))
     if args.json == "-":
         return 0
     if log.counts:
@@ -139,8 +136,3 @@ def _root(dataset: str) -> str | None:
     if os.path.isdir(path) or path.lower().endswith(".zip"):
         return path
     return os.path.dirname(path) or os.curdir if os.path.isfile(path) else None
-
-
-def _progress(results: Iterable[list[Fault]], count: int) -> Iterable[list[Fault]]:
-    bar: Any = tqdm(results, total=count, desc="images", unit="image", file=sys.stderr, disable=None, leave=False)
-    return bar  # type: ignore[no-any-return]

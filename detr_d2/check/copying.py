@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from detr_d2.errors import DatasetError
-from detr_d2.files import current_umask, uninterrupted
-from detr_d2.labels.rules.images import IMAGE_UNLABELLED
-from detr_d2.labels.rules.rule import Change
-from detr_d2.parallel import in_processes
+from detr_d2.folders import folder_beside
 
-from .changes import ChangeLog
-from .layout import Target, plan, write_register
-from .leftover import remove_leftover
-from .repairing import CopiedImage, Draft, Written, copy_image, draft, write_json
-from .report import Findings
+from .leftover import Leftover
+from .repairing import Copier, Progress, plan, write_register
+from .report import ChangeLog, Findings
 from .sources import Sources
-
-#: Wraps what becomes of images, to show how far the copy is; gets their number as well.
-Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 
 CHANGES = "changes.csv"
 
@@ -60,17 +48,17 @@ def fix_dataset(
     target_folder = _absolute(out)
     refuse_taken(out)
     try:
-        with _beside(target_folder) as partial:
+        with folder_beside(target_folder) as partial:
             with open(partial / CHANGES, "w", encoding="utf-8", newline="", errors="backslashreplace") as file:
                 log = ChangeLog(file, kept, root or os.curdir)
-                targets = _copied(dataset, plan(dataset, root), partial, log, workers, progress)
-                findings = Findings(kept)
-                if targets:
-                    targets, findings = remove_leftover(dataset, targets, partial, log, workers)
-            if not targets:
+                copier = Copier(partial, log, workers, progress)
+                targets = [target for target in plan(dataset, root) if copier.copy(target)]
+                leftover = Leftover(dataset, targets, partial, log, workers)
+                findings = leftover.remove() if targets else Findings(kept)
+            if not leftover.targets:
                 raise DatasetError(_nothing_left(log))
             if dataset.names:
-                write_register(partial, dataset, targets)
+                write_register(partial, dataset, leftover.targets)
     except OSError as error:
         raise _unwritable(out, error) from error
     return log, findings
@@ -88,7 +76,7 @@ def refuse_taken(out: str) -> None:
             raise DatasetError(f"{out} is there and isn't a folder; name another one for --fix.")
         if folder.is_dir() and any(folder.iterdir()):
             raise DatasetError(f"{out} holds files already, and stays as it is; name a new folder for --fix.")
-        with _beside(folder, is_kept=False):
+        with folder_beside(folder, is_kept=False):
             pass
     except OSError as error:
         raise _unwritable(out, error) from error
@@ -123,68 +111,6 @@ def _absolute(out: str) -> Path:
 
 def _unwritable(out: str, error: OSError) -> DatasetError:
     return DatasetError(f"{out} can't be written: {error.strerror or error}. Nothing is there; name another folder.")
-
-
-@contextmanager
-def _beside(folder: Path, is_kept: bool = True) -> Iterator[Path]:
-    """A folder beside the wanted one, which takes its place at the end, or goes, and with it what was made for it."""
-    made = [above for above in folder.parents if not above.exists()]
-    partial = None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name[:20]}.", suffix=".partial", dir=folder.parent))
-        yield partial
-        if is_kept:
-            partial.chmod(0o777 & ~current_umask())
-            os.rename(partial, folder)  # over an empty folder, if there is one
-            made = []
-    finally:
-        with uninterrupted():
-            if partial is not None:
-                shutil.rmtree(partial, ignore_errors=True)
-            for above in made:
-                with suppress(OSError):  # it wasn't made after all, or another program's files are there now
-                    above.rmdir()
-
-
-def _copied(
-    dataset: Sources, targets: list[Target], folder: Path, log: ChangeLog, workers: int, progress: Progress
-) -> list[Target]:
-    """Copy each JSON with its images; returns those of which something is left."""
-    written: Written = {}
-    left = []
-    for target in targets:
-        changes: list[Change] = []
-        made = draft(target, changes)
-        log.add(changes)
-        if made is not None and _copy_one(made, folder, written, log, workers, progress):
-            left.append(target)
-    return left
-
-
-def _copy_one(made: Draft, folder: Path, written_: Written, log: ChangeLog, workers: int, progress: Progress) -> bool:
-    """Copy one JSON with its images; False where nothing of it is left."""
-    for place in filter(None, (made.target.images, made.target.panoptic_root)):
-        (folder / place).mkdir(parents=True, exist_ok=True)
-    tasks, done = made.tasks(folder, written_), list[CopiedImage]()
-    with closing(in_processes(copy_image, tasks, workers)) as results:  # no process writes once this one has left
-        for each in progress(results, len(tasks)):
-            log.add(each.changes)
-            each.changes = []
-            done.append(each)
-    for task, each in zip(tasks, done):
-        if each.plan is not None and each.entry is not None and task.target is not None:
-            written_.setdefault(task.task.listed.path or "", (each.plan, each.entry["file_name"]))
-    changes: list[Change] = []
-    content = made.content(done, changes)
-    log.add(changes)
-    is_labelled = any(task.task.count for task in tasks)
-    if not content["images"] or (is_labelled and not content["annotations"]):
-        text = "the whole file is left out: nothing that is right is left of it"
-        log.add([Change("removed", IMAGE_UNLABELLED.code, made.target.source.json_file, None, None, text)])
-        return False
-    write_json(folder / made.target.json_file, content)
-    return True
 
 
 def _nothing_left(log: ChangeLog) -> str:

@@ -1,26 +1,38 @@
-"""All faults of a dataset, in one pass: its JSON files, then its images, several processes at a time."""
+"""All faults of a dataset, in one pass: its JSON files, their images, several processes at a time, and all together."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from detr_d2.data.registration import entry_of
-from detr_d2.labels.rules.document import Document, walk_document
+from detr_d2.labels.class_names import normal_name
+from detr_d2.labels.rules.categories import CATEGORY_NAME_ALIKE
+from detr_d2.labels.rules.document import walk_document
 from detr_d2.labels.rules.image import ImageTask, walk_image
 from detr_d2.labels.rules.images import ListedImage
-from detr_d2.labels.rules.json_files import EXPORT_BROKEN, JSON_EMPTY, JSON_OTHER, PARTS, ReadJson, read_json_file
+from detr_d2.labels.rules.json_files import (
+    EXPORT_BROKEN,
+    ID_SHARED,
+    JSON_EMPTY,
+    JSON_OTHER,
+    PARTS,
+    objects_of,
+    read_json_file,
+)
+from detr_d2.labels.rules.names import PATH_COLLISION
 from detr_d2.labels.rules.rule import Fault, Finding, Listing, Place, faults
-from detr_d2.labels.rules.splits import Split, find_leaks
-from detr_d2.labels.similar_names import is_text
-from detr_d2.labels.values import shown
+from detr_d2.labels.values import is_id, is_text, numbered, shown
 from detr_d2.parallel import in_processes
 
-from .merging import Merging
 from .sources import Source, Sources
+
+if TYPE_CHECKING:
+    from detr_d2.labels.rules.splits import Split
 
 #: Wraps images, to show how far the check is; gets their number as well.
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]
@@ -101,8 +113,11 @@ def _faults_of_files(dataset: Sources, check: _Check) -> Iterator[Fault]:
     if check.merging is not None:
         common = os.path.commonpath([source.json_file for source in dataset.sources])
         yield from faults(check.merging.final_rules(common))
-    for _, leak in find_leaks(splits_of(dataset, listed), check.quick, check.workers):
-        yield leak.fault()
+    if listed:
+        from detr_d2.labels.rules.splits import find_leaks  # and what compares images, which one dataset doesn't need
+
+        for _, leak in find_leaks(splits_of(dataset, listed), check.quick, check.workers):
+            yield leak.fault()
 
 
 def _name_rules(source: Source) -> Iterator[Finding]:
@@ -120,20 +135,23 @@ def _export_faults(source: Source, check: _Check) -> Iterator[Fault]:
     if source.export is None:
         yield Place(source.json_file).found(EXPORT_BROKEN, source.refused).fault()
         return
-    from .exports import check_export, look_at_export_image
+    from .exports import check_export, content_of, is_labelled, look_at_export_image
 
-    checked = check_export(source.export)
-    yield from checked.faults
-    check.count(len(checked.tasks), checked.labelled)
-    if check.merging is not None:
-        yield from faults(check.merging.rules(checked.content, source.json_file))
-    yield from check.look(look_at_export_image, checked.tasks)
+    export, findings = check_export(source.export)
+    yield from faults(findings)
+    check.count(len(export.images) if export else 0, sum(map(is_labelled, export.images)) if export else 0)
+    if export is not None:
+        if check.merging is not None:
+            yield from faults(check.merging.rules(content_of(export), source.json_file))
+        yield from check.look(partial(look_at_export_image, source.json_file), list(export.images))
 
 
 def splits_of(dataset: Sources, listed: dict[str, list[ListedImage]]) -> list[Split]:
     """The registered datasets that were looked at, with the images of each."""
     entries = [entry for entry in map(entry_of, dataset.names) if entry is not None]
     files = [(entry.name, entry.panoptic_json or entry.instances_json) for entry in entries]
+    from detr_d2.labels.rules.splits import Split
+
     return [Split(name, file, listed[file]) for name, file in files if file in listed]
 
 
@@ -158,32 +176,55 @@ def _json_faults(source: Source, check: _Check, tasks_: list[ImageTask]) -> Iter
         yield read.place.found(JSON_OTHER, message).fault()
         return
     walk = Listing(walk_document(read.content, source.json_file, source.images, source.panoptic_root))
-    yield from _with_constants(walk, read)
+    has_named_constants = False  # NaN or Infinity, in a fault about something that is one
+    for fault in walk:
+        has_named_constants = has_named_constants or any(word in fault.message for word in ("nan", "inf"))
+        yield fault
+    if not has_named_constants:
+        yield from faults(read.constant_rules())
     document = walk.result
     assert document is not None
-    tasks_ += [_task(document, image_id) for image_id in document.images.entries]
+    tasks_ += [document.task(image_id) for image_id in document.images.entries]
     check.count(len(tasks_), len(document.labels))
     if check.merging is not None:
         yield from faults(check.merging.rules(read.content, source.json_file))
 
 
-def _task(document: Document, image_id: Any) -> ImageTask:
-    labels = document.labels.get(image_id)
-    png = labels.annotation.get("file_name") if labels is not None and labels.annotation is not None else None
-    return ImageTask(
-        document.listed(image_id),
-        document.file,
-        labels.labels if labels is not None else [],
-        document.is_panoptic,
-        document.png_names.path(png),
-    )
+class Merging:
+    """What several exports have in common that they shouldn't; each is added in turn."""
 
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}
+        self._classes: dict[str, str] = {}
+        self._ids: set[Any] = set()
+        self._shared = 0
+        self._example: Any = None
 
-def _with_constants(found: Iterable[Fault], read: ReadJson) -> Iterator[Fault]:
-    """The faults, and one more if the file has NaN or Infinity somewhere that none of them is about."""
-    is_named = False
-    for fault in found:
-        is_named = is_named or any(word in fault.message for word in ("nan", "inf"))
-        yield fault
-    if not is_named:
-        yield from faults(read.constant_rules())
+    def rules(self, content: dict[str, Any], file: str) -> Iterator[Finding]:
+        """Findings about one export against the earlier ones, which it is added to."""
+        entries = [entry for _, entry in numbered(objects_of(content, "images")) if is_id(entry.get("id"))]
+        for entry in entries:
+            name = entry.get("file_name")
+            if isinstance(name, str) and name:
+                first = self._names.setdefault(os.path.basename(name).casefold(), file)
+                if first != file:
+                    message = f"{shown(name)} is the name of an image of {first} too."
+                    yield Place(file, entry["id"]).found(PATH_COLLISION, message)
+        ids = {entry["id"] for entry in entries}
+        if shared := ids & self._ids:
+            self._shared += len(shared)
+            self._example = next(iter(shared))
+        self._ids |= ids
+        for _, entry in numbered(objects_of(content, "categories")):
+            name = entry.get("name")
+            if isinstance(name, str):
+                first = self._classes.setdefault(normal_name(name), name)
+                if first != name:
+                    message = f"{shown(name)} is called {shown(first)} elsewhere."
+                    yield Place(file).found(CATEGORY_NAME_ALIKE, message)
+
+    def final_rules(self, file: str) -> Iterator[Finding]:
+        """What is said once of all exports together."""
+        if self._shared:
+            message = f"{self._shared} image ids are used by several of the files, such as {shown(self._example)}."
+            yield Place(file).found(ID_SHARED, message)

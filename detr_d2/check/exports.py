@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from detr_d2.errors import DatasetError
 from detr_d2.files import SpecialFileError
+from detr_d2.labels.polygons import run_lengths
 from detr_d2.labels.readers import shape_mask
 from detr_d2.labels.readers.building import PackedLabels
 from detr_d2.labels.readers.discovery import Found, read_found
-from detr_d2.labels.records import ImageRecord, Label, Note, Polygons
+from detr_d2.labels.records import Export, ImageRecord, Label, Note, Polygons
 from detr_d2.labels.rules.categories import Categories
 from detr_d2.labels.rules.image import ImageTask, walk_image
 from detr_d2.labels.rules.images import IMAGE_UNLABELLED, ListedImage
 from detr_d2.labels.rules.json_files import EXPORT_BROKEN, JSON_OTHER
 from detr_d2.labels.rules.masks import MASK_EMPTY, RLE_UNCOMPRESSED, mask_rules
 from detr_d2.labels.rules.names import IMAGE_MISSING, FileNames
-from detr_d2.labels.rules.rule import Fault, Finding, Listing, Place, faults
-from detr_d2.labels.rules.table import RULES
-from detr_d2.labels.run_lengths import run_lengths
+from detr_d2.labels.rules.rule import RULES, Fault, Finding, Listing, Place, faults
 
+_NOTHING = PackedLabels.of(())
 #: What the readers call it, where the checks have another word, or none as it is no fault.
 _CODES = {
     "shape-number": "box",
@@ -32,73 +31,49 @@ _CODES = {
 }
 
 
-@dataclass(frozen=True)
-class ExportTask:
-    """All that is needed to look at one image of an export, in whatever process.
-
-    Args:
-        record: the image and its labels.
-        file: the export's.
-    """
-
-    record: ImageRecord
-    file: str
-
-
-@dataclass
-class CheckedExport:
-    """What an export's labels say, and what is left to do with pixels.
-
-    Args:
-        faults: those found without a look at pixels.
-        tasks: an image each.
-        content: names and classes as a COCO JSON has them.
-        labelled: images that have a label.
-    """
-
-    faults: list[Fault]
-    tasks: list[ExportTask]
-    content: dict[str, Any]
-    labelled: int = 0
-
-
-def check_export(found: Found) -> CheckedExport:
-    """Faults of an export; nothing is raised for what it holds."""
+def check_export(found: Found) -> tuple[Export | None, list[Finding]]:
+    """An export, or None where it can't be read, and what is wrong with it without a look at pixels."""
     place = Place(str(found.tree.files[found.key]))
     try:
         export = read_found(found, "cvat")
     except (DatasetError, SpecialFileError) as error:
         message = str(error).removeprefix(place.file).lstrip(" :,")
-        return CheckedExport([place.found(EXPORT_BROKEN, message).fault()], [], {})
+        return None, [place.found(EXPORT_BROKEN, message)]
     if export is None:
-        return CheckedExport([place.found(JSON_OTHER, "isn't COCO's; it wasn't checked.").fault()], [], {})
+        return None, [place.found(JSON_OTHER, "isn't COCO's; it wasn't checked.")]
+    findings = [*filter(None, (_of_note(note, place.file) for note in export.notes))]
+    findings += _listing_rules(content_of(export), place.file)
+    without = [record.name for record in export.images if not is_labelled(record)]
+    if without:
+        shown = ", ".join(without[:5]) + (", ..." if len(without) > 5 else "")
+        message = f"{len(without)} of {len(export.images)} images have no label: {shown}."
+        findings.append(place.found(IMAGE_UNLABELLED, message))
+    return export, findings
+
+
+def content_of(export: Export) -> dict[str, list[dict[str, Any]]]:
+    """Names and classes of an export as a COCO JSON has them."""
     images = [
         {"id": number if record.image_id is None else record.image_id, "file_name": record.name}
         for number, record in enumerate(export.images)
     ]
-    entries = [{"id": number, "name": entry.name} for number, entry in enumerate(export.classes, 1)]
-    nothing = PackedLabels.of(())
-    unlabelled = [record.name for record in export.images if record.labels == nothing]
-    findings = [*filter(None, (_of_note(note, place.file) for note in export.notes))]
-    findings += _listing_rules(images, entries, place.file)
-    if unlabelled:
-        shown = ", ".join(unlabelled[:5]) + (", ..." if len(unlabelled) > 5 else "")
-        message = f"{len(unlabelled)} of {len(export.images)} images have no label: {shown}."
-        findings.append(place.found(IMAGE_UNLABELLED, message))
-    tasks = [ExportTask(record, place.file) for record in export.images]
-    content = {"images": images, "categories": entries}
-    return CheckedExport(list(faults(findings)), tasks, content, len(export.images) - len(unlabelled))
+    return {"images": images, "categories": [{"id": n, "name": one.name} for n, one in enumerate(export.classes, 1)]}
 
 
-def _listing_rules(images: list[dict[str, Any]], entries: list[dict[str, Any]], file: str) -> Iterator[Finding]:
+def is_labelled(record: ImageRecord) -> bool:
+    """Whether an image has labels, as far as that is known before they are read."""
+    return record.labels != _NOTHING
+
+
+def _listing_rules(content: dict[str, list[dict[str, Any]]], file: str) -> Iterator[Finding]:
     """Findings about classes and names, which are as a COCO JSON has them."""
-    categories = Categories(entries, file, with_isthing=False)
-    for number, entry in enumerate(entries):
+    categories = Categories(content["categories"], file, with_isthing=False)
+    for number, entry in enumerate(content["categories"]):
         yield from categories.rules(entry, number)
         categories.add(entry, number)
     yield from categories.final_rules()
     names = FileNames(None, IMAGE_MISSING)
-    for image in images:
+    for image in content["images"]:
         yield from names.rules(image, Place(file, image["id"], None, f"image {image['id']}"))
 
 
@@ -111,9 +86,8 @@ def _of_note(note: Note, file: str) -> Finding | None:
     return place.found(RULES.get(code, EXPORT_BROKEN), about + note.message)
 
 
-def look_at_export_image(task: ExportTask) -> list[Fault]:
-    """Faults of one image and of what is drawn on it."""
-    record = task.record
+def look_at_export_image(file: str, record: ImageRecord) -> list[Fault]:
+    """Faults of one image of an export, and of what is drawn on it."""
     image_id = record.name if record.image_id is None else record.image_id
     listed = ListedImage(image_id, record.width, record.height, str(record.image))
     labels: Sequence[Label] = ()
@@ -121,10 +95,10 @@ def look_at_export_image(task: ExportTask) -> list[Fault]:
     try:
         labels = record.read_labels()
     except (DatasetError, SpecialFileError) as error:
-        findings.append(Place(task.file, image_id).found(EXPORT_BROKEN, str(error)))
+        findings.append(Place(file, image_id).found(EXPORT_BROKEN, str(error)))
     entries = []
     for label in labels if record.width else ():
-        place = Place(task.file, image_id, label.id, f"label {label.id} ({label.class_name})")
+        place = Place(file, image_id, label.id, f"label {label.id} ({label.class_name})")
         try:
             entry = {"id": label.id, "iscrowd": int(label.is_crowd), "segmentation": _segmentation(label, record)}
         except DatasetError as error:
@@ -132,7 +106,7 @@ def look_at_export_image(task: ExportTask) -> list[Fault]:
             continue
         findings += (one for one in mask_rules(entry, listed.size, place) if one.rule is not RLE_UNCOMPRESSED)
         entries.append(entry)
-    return [*faults(findings), *Listing(walk_image(ImageTask(listed, task.file, entries)))]
+    return [*faults(findings), *Listing(walk_image(ImageTask(listed, file, entries)))]
 
 
 def _segmentation(label: Label, record: ImageRecord) -> Any:

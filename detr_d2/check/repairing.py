@@ -3,26 +3,119 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from detr_d2.data.categories import known_things
+from detr_d2.data.registration import entry_of
+from detr_d2.data.registration_config import write_entries
 from detr_d2.labels.rules.document import Document, walk_document
 from detr_d2.labels.rules.image import ImageTask, walk_image
-from detr_d2.labels.rules.image_files import Plan, write_image_file
+from detr_d2.labels.rules.image_files import ImageFile, Plan, write_image_file
+from detr_d2.labels.rules.images import IMAGE_UNLABELLED
 from detr_d2.labels.rules.json_files import JSON_OTHER, PARTS, read_json_file
 from detr_d2.labels.rules.labels import crowd_only_rules
 from detr_d2.labels.rules.rule import Change, fix, fix_all
 from detr_d2.labels.values import shallow, strict
+from detr_d2.parallel import in_processes
 
 from .dataset import is_of_coco
-from .layout import Target
+from .report import ChangeLog
+from .sources import Source, Sources
 
 Entry = dict[str, Any]
 #: How each image was put into the copy, by its original's path: the plan and the name.
 Written = dict[str, tuple[Plan, str]]
+#: Wraps what becomes of images, to show how far the copy is; gets their number as well.
+Progress = Callable[[Iterable[Any], int], Iterable[Any]]
+#: The ending of a zip that files lie in: their copies lie in a folder.
+_ZIP = re.compile(rf"\.zip({re.escape(os.sep)})", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Target:
+    """One JSON of the copy, its paths relative to the copy's folder.
+
+    Args:
+        source: the original.
+        json_file: of the copy.
+        images: folder of its images, or None where the original's isn't known.
+        panoptic_root: folder of its PNGs, or None.
+        is_secondary: instances beside a panoptic JSON of the same images.
+    """
+
+    source: Source
+    json_file: str
+    images: str | None
+    panoptic_root: str | None
+    is_secondary: bool = False
+
+    def in_folder(self, folder: Path) -> Source:
+        """The copy's JSON with its folders, for a check."""
+        images, pngs = (str(folder / place) if place else None for place in (self.images, self.panoptic_root))
+        return Source(str(folder / self.json_file), images, pngs)
+
+
+def plan(dataset: Sources, root: str | None) -> list[Target]:
+    """A target for each JSON of a dataset: where it lay, or under the usual name; never the same place for two.
+
+    Args:
+        dataset: of COCO's JSON files.
+        root: folder of the dataset; what lies in it keeps its place. None: there is none.
+    """
+    given: dict[str, str] = {}
+
+    def place_of(path: str | None, usual: str) -> str | None:
+        if path is None:
+            return None
+        key = os.path.abspath(path)
+        kept = os.path.relpath(key, os.path.abspath(root)) if root else os.pardir
+        is_outside = kept in (os.curdir, os.pardir) or kept.startswith(os.pardir + os.sep)
+        wanted = usual if is_outside else _ZIP.sub(r"\1", kept)
+        stem, ending = os.path.splitext(wanted)
+        number = 1
+        while key not in given:
+            name = wanted if number == 1 else f"{stem}-{number}{ending}"
+            if name not in given.values():
+                given[key] = name
+            number += 1
+        return given[key]
+
+    second = {entry.instances_json for entry in map(entry_of, dataset.names) if entry and entry.panoptic_json}
+    targets = []
+    for source in dataset.sources:
+        json_file = place_of(source.json_file, os.path.basename(source.json_file)) or ""
+        places = place_of(source.images, "images"), place_of(source.panoptic_root, "panoptic")
+        targets.append(Target(source, json_file, *places, source.json_file in second))
+    return targets
+
+
+def write_register(folder: Path, dataset: Sources, targets: Sequence[Target]) -> None:
+    """``register.yaml`` of the copy, for the datasets of which a JSON is left.
+
+    A dataset whose categories are known beforehand, such as a built-in one, gets ``_fixed`` behind its name, as names
+    can't be taken twice.
+    """
+    placed = {target.source.json_file: target for target in targets}
+    described: list[dict[str, Any]] = []
+    for entry in filter(None, map(entry_of, dataset.names)):
+        first, instances = placed.get(entry.panoptic_json or entry.instances_json), placed.get(entry.instances_json)
+        if first is None:
+            continue
+        mapping = {
+            "name": f"{entry.name}_fixed" if entry.categories else entry.name,
+            "images": first.images,
+            "panoptic_json": first.json_file if entry.panoptic_json else None,
+            "panoptic_root": first.panoptic_root if entry.panoptic_json else None,
+            "instances_json": instances.json_file if instances else None,
+        }
+        described.append({key: value for key, value in mapping.items() if value})
+    write_entries(folder, described)
 
 
 @dataclass(frozen=True)
@@ -31,15 +124,15 @@ class CopyTask:
 
     Args:
         task: the image and what is labelled on it.
-        target: file of the copy; None where the original's isn't known.
-        png_target: likewise.
+        images: folder of the images in the copy; None where the original isn't known.
+        panoptic_root: folder of the PNGs in the copy; likewise.
         annotation: of a panoptic JSON, or None.
         earlier: plan by which another JSON of the dataset has put this image there, and its name then.
     """
 
     task: ImageTask
-    target: Path | None
-    png_target: Path | None
+    images: Path | None
+    panoptic_root: Path | None
     annotation: Entry | None
     earlier: tuple[Plan, str] | None
 
@@ -50,15 +143,13 @@ class CopiedImage:
 
     Args:
         entry: of ``images`` in the copy, or None where the image is left out.
-        annotation: of a panoptic JSON, or None.
-        labels: annotations of COCO instances.
+        annotations: those of the image, as the format has them.
         plan: of the image's file, or None where there is none.
         changes: what was changed.
     """
 
     entry: Entry | None = None
-    annotation: Entry | None = None
-    labels: list[Entry] = field(default_factory=list)
+    annotations: list[Entry] = field(default_factory=list)
     plan: Plan | None = None
     changes: list[Change] = field(default_factory=list)
 
@@ -81,115 +172,123 @@ def copy_image(copy: CopyTask) -> CopiedImage:
         copied.plan = seen.image.plan
         if copy.earlier is not None and copy.earlier[0] == copied.plan and not copied.plan.is_copy:
             copied.changes = [change for change in copied.changes if change.file != seen.image.path]  # said before
-        if copy.target is not None:
-            name = _written_name(copy, copied.plan, lambda target: write_image_file(seen.image, target))
-            copied.entry["file_name"] = name
-    if seen.png is not None and copy.png_target is not None:
-        seen.png.write(copy.png_target)
+        if copy.images is not None:
+            copied.entry["file_name"] = _written_name(copy, copied.entry, seen.image, copy.images)
     if copy.annotation is not None:
-        copied.annotation = {**copy.annotation, "segments_info": seen.labels, "image_id": task.listed.image_id}
+        if seen.png is not None and copy.panoptic_root is not None:
+            seen.png.write(copy.panoptic_root / copy.annotation["file_name"])
+        copied.annotations = [
+            {**copy.annotation, "segments_info": seen.labels, "image_id": task.listed.image_id},
+        ]
     elif not task.is_panoptic:
-        copied.labels = seen.labels
+        copied.annotations = seen.labels
     return copied
 
 
-def _written_name(copy: CopyTask, plan: Plan, write: Any) -> str:
+def _written_name(copy: CopyTask, entry: Entry, image: ImageFile, images: Path) -> str:
     """Write the image, if that hasn't been done for another JSON, and return its name in the copy."""
-    assert copy.task.entry is not None and copy.target is not None
-    name, target = copy.task.entry["file_name"], copy.target
+    target = images / entry["file_name"]
     if copy.earlier is not None:
-        if copy.earlier[0] == plan:
+        if copy.earlier[0] == image.plan:
             return copy.earlier[1]
-        width, height = copy.task.entry["width"], copy.task.entry["height"]
-        target = target.with_name(f"{target.stem}-{width}x{height}{target.suffix}")
-    written = write(target)
-    folder = name.rpartition("/")[0]
-    return f"{folder}/{written.name}" if folder else str(written.name)
+        target = target.with_name(f"{target.stem}-{entry['width']}x{entry['height']}{target.suffix}")
+    return write_image_file(image, target).relative_to(images).as_posix()
 
 
 @dataclass
-class Draft:
-    """One JSON of the copy while it is made.
+class Copier:
+    """Copies one JSON after another.
 
     Args:
-        target: where it goes.
-        rest: the file's keys in their order; images, annotations and categories have no value yet.
-        document: what is in it; fixed, as far as that goes without pixels.
+        folder: of the copy.
+        log: gets what was changed.
+        workers: processes that read and write images.
+        progress: shows how far the images are.
     """
 
-    target: Target
-    rest: Entry
-    document: Document
+    folder: Path
+    log: ChangeLog
+    workers: int
+    progress: Progress
+    _written: Written = field(default_factory=dict)
 
-    def tasks(self, folder: Path, written: Written) -> list[CopyTask]:
-        """What is left to do, image by image.
+    def copy(self, target: Target) -> bool:
+        """Copy one JSON with its images; False where nothing of it is left."""
+        changes: list[Change] = []
+        drafted = _draft(target.source, changes)
+        if drafted is None:
+            file, done = target.source.json_file, f"the whole file is left out: {changes[-1].done}"
+            changes[-1] = replace(changes[-1], file=file, done=done)
+        self.log.add(changes)
+        return drafted is not None and self._copy_images(target, *drafted)
 
-        Args:
-            folder: of the copy.
-            written: images that are there already.
-        """
-        document, tasks = self.document, []
-        for image_id, entry in document.images.entries.items():
-            labels, listed = document.labels.get(image_id), document.listed(image_id)
-            annotation = labels.annotation if labels is not None else None
-            if document.is_panoptic and labels is not None and annotation is None:
+    def _copy_images(self, target: Target, document: Document, rest: Entry) -> bool:
+        for place in filter(None, (target.images, target.panoptic_root)):
+            (self.folder / place).mkdir(parents=True, exist_ok=True)
+        tasks, done = list(self._tasks(target, document)), list[CopiedImage]()
+        # No process writes once this one has left.
+        with closing(in_processes(copy_image, tasks, self.workers)) as results:
+            for each in self.progress(results, len(tasks)):
+                self.log.add(each.changes)
+                each.changes = []
+                done.append(each)
+        for copy, each in zip(tasks, done):
+            if each.plan is not None and each.entry is not None and copy.images is not None:
+                self._written.setdefault(copy.task.listed.path or "", (each.plan, each.entry["file_name"]))
+        content = self._content(document, rest, [each for each in done if each.entry is not None])
+        is_labelled = any(copy.task.count for copy in tasks)
+        if not content["images"] or (is_labelled and not content["annotations"]):
+            text = "the whole file is left out: nothing that is right is left of it"
+            self.log.add([Change("removed", IMAGE_UNLABELLED.code, document.file, None, None, text)])
+            return False
+        write_json(self.folder / target.json_file, content)
+        return True
+
+    def _tasks(self, target: Target, document: Document) -> Iterable[CopyTask]:
+        """What is left to do, image by image."""
+        images, pngs = (self.folder / place if place else None for place in (target.images, target.panoptic_root))
+        for image_id in document.images.entries:
+            labels = document.labels.get(image_id)
+            if document.is_panoptic and labels is not None and labels.annotation is None:
                 continue  # its PNG isn't there
-            png_name = annotation["file_name"] if annotation is not None else ""
-            png = document.png_names.path(png_name)
-            task = ImageTask(
-                listed=listed,
-                file=document.file,
-                labels=labels.labels if labels is not None else [],
-                is_panoptic=document.is_panoptic,
-                png=png,
-                entry=entry,
-                count=labels.count if labels is not None else 0,
-                may_lose_labels=self.target.is_secondary,
-            )
-            target = _below(folder, self.target.images, entry["file_name"]) if listed.path else None
-            png_target = _below(folder, self.target.panoptic_root, png_name) if png else None
-            tasks.append(CopyTask(task, target, png_target, annotation, written.get(listed.path or "")))
-        return tasks
+            task = replace(document.task(image_id), may_lose_labels=target.is_secondary)
+            annotation = labels.annotation if labels is not None else None
+            path = task.listed.path
+            yield CopyTask(task, images if path else None, pngs, annotation, self._written.get(path or ""))
 
-    def content(self, copied: Iterable[CopiedImage], changes_: list[Change]) -> Entry:
-        """The JSON of the copy from what became of its images."""
-        kept, document = [each for each in copied if each.entry is not None], self.document
+    def _content(self, document: Document, rest: Entry, kept: Sequence[CopiedImage]) -> Entry:
+        """The JSON of the copy from what became of its images; its keys keep their order."""
+        annotations = [annotation for each in kept for annotation in each.annotations]
+        labels = annotations
         if document.is_panoptic:
-            annotations = [each.annotation for each in kept if each.annotation is not None]
-            labels = [segment for each in annotations for segment in each["segments_info"]]
-        else:
-            annotations = labels = [label for each in kept for label in each.labels]
-        fix(crowd_only_rules(labels, document.categories.names, document.file), changes_)
-        parts = {
-            "images": [each.entry for each in kept],
-            "annotations": annotations,
-            "categories": document.categories.entries,
-        }
-        content = {**self.rest, **parts}  # whose keys keep their order
-        return {key: strict(value) for key, value in content.items()}
+            labels = [segment for annotation in annotations for segment in annotation["segments_info"]]
+        changes: list[Change] = []
+        fix(crowd_only_rules(labels, document.categories.names, document.file), changes)
+        self.log.add(changes)
+        images = [each.entry for each in kept]
+        parts = {"images": images, "annotations": annotations, "categories": document.categories.entries}
+        return {key: strict(value) for key, value in {**rest, **parts}.items()}
 
 
-def draft(target: Target, changes_: list[Change]) -> Draft | None:
-    """Fix what shows in a JSON by itself; None where no copy can be made of it, which is the last change then."""
-    file, source = target.source.json_file, target.source
-    read = read_json_file(file)
-    is_right = fix(read.rules(), changes_)
-    if is_right and not is_of_coco(source, read.content or {}):
-        changes_.append(Change("removed", JSON_OTHER.code, file, None, None, f"has none of {', '.join(PARTS)}"))
-        is_right = False
-    if is_right and read.content is not None:
-        fix(read.constant_rules(), changes_)
-        walk = walk_document(read.content, file, source.images, source.panoptic_root, known_things)
-        document = fix_all(walk, changes_)
-        if document is not None:
-            rest = {key: None if key in PARTS else shallow(value) for key, value in read.content.items()}
-            return Draft(target, rest, document)
-    changes_[-1] = replace(changes_[-1], file=file, done=f"the whole file is left out: {changes_[-1].done}")
-    return None
+def _draft(source: Source, changes_: list[Change]) -> tuple[Document, Entry] | None:
+    """Fix what shows in a JSON by itself.
 
-
-def _below(folder: Path, place: str | None, name: str) -> Path | None:
-    return folder.joinpath(place, *name.split("/")) if place else None
+    Returns:
+        What is in it, and the file's keys in their order, those of the document without a value; None where no copy can
+        be made of it, which is the last change then.
+    """
+    read = read_json_file(source.json_file)
+    if not fix(read.rules(), changes_) or read.content is None:
+        return None
+    if not is_of_coco(source, read.content):
+        text = f"has none of {', '.join(PARTS)}"
+        changes_.append(Change("removed", JSON_OTHER.code, source.json_file, None, None, text))
+        return None
+    fix(read.constant_rules(), changes_)
+    walk = walk_document(read.content, source.json_file, source.images, source.panoptic_root, known_things)
+    document = fix_all(walk, changes_)
+    rest = {key: None if key in PARTS else shallow(value) for key, value in read.content.items()}
+    return None if document is None else (document, rest)
 
 
 def write_json(path: Path, content: Entry) -> None:

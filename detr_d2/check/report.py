@@ -1,11 +1,13 @@
-"""Faults for people and for programs: a table of the first of each kind, and JSON with all of them."""
+"""Faults and changes for people and for programs: a table of the first of each kind, and files with all of them."""
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, BinaryIO, NamedTuple, TextIO
@@ -13,9 +15,9 @@ from typing import Any, BinaryIO, NamedTuple, TextIO
 from tabulate import tabulate
 
 from detr_d2.files import write_whole
-from detr_d2.labels.rules.rule import Fault
-from detr_d2.labels.rules.table import RULES
+from detr_d2.labels.rules.rule import RULES, Action, Change, Fault
 from detr_d2.labels.values import shown
+from detr_d2.wording import counted
 
 #: Characters of a table where there is no terminal to ask, and at least.
 _USUAL_WIDTH, _LEAST_WIDTH = 160, 110
@@ -35,10 +37,9 @@ class Column(NamedTuple):
     share: float = 0.0
 
 
-_COLUMNS = (
-    *(Column("", 7), Column("file", 22, 0.15), Column("image id", 12), Column("segment id", 12)),
-    *(Column("fault", 30, 0.5), Column("fix", 22, 0.35)),
-)
+_WHERE = (Column("", 7), Column("file", 22, 0.2), Column("image id", 12), Column("segment id", 12))
+_OF_FAULTS = (*_WHERE, Column("fault", 30, 0.5), Column("fix", 22, 0.3))
+_OF_CHANGES = (*_WHERE, Column("fault", 20), Column("what was done", 40, 0.8))
 
 
 class Findings:
@@ -53,14 +54,15 @@ class Findings:
         self._kept = kept
         self._root = root
         self._first: dict[str, list[Fault]] = {}
-        self.counts: dict[str, int] = {}
+        self.counts: Counter[str] = Counter()
 
-    def add(self, found: Fault) -> None:
-        """Take one more fault."""
-        self.counts[found.code] = self.counts.get(found.code, 0) + 1
-        first = self._first.setdefault(found.code, [])
-        if len(first) < self._kept:
-            first.append(found)
+    def take(self, faults: Iterable[Fault]) -> Findings:
+        """Takes some more; returns itself."""
+        for found in faults:
+            self.counts[found.code] += 1
+            if self.counts[found.code] <= self._kept:
+                self._first.setdefault(found.code, []).append(found)
+        return self
 
     @property
     def errors(self) -> int:
@@ -81,28 +83,74 @@ class Findings:
 
     def table(self) -> str:
         """The faults kept, as a table; the first of a kind says what to do, the last whether there are more."""
-        return text_table(_COLUMNS, self._rows())
+        return _text_table(_OF_FAULTS, self._rows())
 
     def _rows(self) -> Iterator[tuple[Any, ...]]:
         for found in self.first():
             kept = self._first[found.code]
-            fix = found.fix if found is kept[0] else ""
-            where = (plain_path(found.file, self._root), found.image_id, found.segment_id)
-            yield (found.severity, *where, _fault_text(found), fix)
+            text = f"{found.code}: {found.message}"
+            yield (found.severity, *_where(found, self._root), text, found.fix if found is kept[0] else "")
             more = self.counts[found.code] - len(kept)
             if more and found is kept[-1]:
                 yield ("", "", "", "", f"{found.code}: {more} more", "")
 
     def summary(self) -> str:
         """One line with the numbers."""
-        return f"{_counted(self.errors, 'error')}, {_counted(self.warnings, 'warning')}"
+        return f"{counted(self.errors, 'error')}, {counted(self.warnings, 'warning')}"
 
 
-def _fault_text(found: Fault) -> str:
-    return f"{found.code}: {found.message}"
+class ChangeLog:
+    """Counts changes by kind, keeps the first of each, and writes all of them into a CSV file.
+
+    Args:
+        file: open for writing, with ``newline=""``.
+        kept: so many of each kind.
+        root: folder that paths are shown from.
+    """
+
+    def __init__(self, file: TextIO, kept: int, root: str) -> None:
+        self._writer = csv.writer(file)
+        self._writer.writerow(["action", "fault", "file", "image id", "segment id", "what was done"])
+        self._kept = kept
+        self._root = root
+        self._first: dict[tuple[Action, str], list[Change]] = {}
+        self.counts: Counter[tuple[Action, str]] = Counter()
+
+    def add(self, changes: Iterable[Change]) -> None:
+        """Take some more."""
+        for change in changes:
+            key = (change.action, change.code)
+            self.counts[key] += 1
+            if self.counts[key] <= self._kept:
+                self._first.setdefault(key, []).append(change)
+            self._writer.writerow([_cell(value) for value in vars(change).values()])
+
+    def summary(self) -> str:
+        """One line with the numbers."""
+        fixed = sum(count for (action, _), count in self.counts.items() if action == "fixed")
+        return f"{fixed} fixed and {self.counts.total() - fixed} left out"
+
+    def removals(self) -> list[Change]:
+        """The removals kept; of whole files first."""
+        kept = [change for (action, _), first in self._first.items() if action == "removed" for change in first]
+        return sorted(kept, key=lambda change: change.image_id is not None)
+
+    def table(self) -> str:
+        """The changes kept, removals first, kinds in the order of the document."""
+        return _text_table(_OF_CHANGES, self._rows())
+
+    def _rows(self) -> Iterator[tuple[Any, ...]]:
+        order = list(RULES)
+        for action, code in sorted(self._first, key=lambda key: (key[0] != "removed", order.index(key[1]))):
+            first = self._first[action, code]
+            for change in first:
+                yield (action, *_where(change, self._root), code, change.done)
+            more = self.counts[action, code] - len(first)
+            if more:
+                yield ("", "", "", "", code, f"{more} more")
 
 
-def text_table(columns: Sequence[Column], rows: Iterable[Sequence[Any]]) -> str:
+def _text_table(columns: Sequence[Column], rows: Iterable[Sequence[Any]]) -> str:
     """A table as wide as the terminal; what doesn't fit into a column goes on in its next line."""
     total = max(shutil.get_terminal_size((_USUAL_WIDTH, 0)).columns, _LEAST_WIDTH)
     left = max(0, total - sum(column.least + 2 for column in columns))
@@ -111,73 +159,50 @@ def text_table(columns: Sequence[Column], rows: Iterable[Sequence[Any]]) -> str:
     return tabulate([*rows], headers=headings, maxcolwidths=widths, disable_numparse=True, missingval="")
 
 
-def plain_path(path: str, root: str | None = None) -> str:
-    """A path as people type it, or from ``root`` on, without anything that a terminal would obey."""
-    near = os.path.relpath(path, root)
+def _where(one: Fault | Change, root: str | None) -> tuple[Any, ...]:
+    """File, image id and segment id; the path as people type it, without anything that a terminal would obey."""
+    near = os.path.relpath(one.file, root)
     if near.startswith("..") and root is not None:
-        near = os.path.relpath(path)
-    text = path if near.startswith("..") or len(near) > len(path) else near
-    return text if text.isprintable() else shown(text)
+        near = os.path.relpath(one.file)
+    path = one.file if near.startswith("..") or len(near) > len(one.file) else near
+    return path if path.isprintable() else shown(path), one.image_id, one.segment_id
 
 
-def _counted(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"
+def _cell(value: Any) -> str:
+    """Text for a spreadsheet, which must not take it for a formula."""
+    text = "" if value is None else str(value)
+    text = text if text.isprintable() else shown(text)
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@") and not text[1:].isdigit() else text
 
 
-class JsonReport:
+def write_faults(file: TextIO, faults: Iterable[Fault], findings: Findings, dataset: str, mode: str) -> Findings:
     """Writes faults as JSON while they are found, so that any number of them fits.
 
     Args:
         file: open for writing.
+        faults: are added to ``findings``, which is returned.
         dataset: its name, for the reader.
         mode: ``quick`` or ``full``.
     """
-
-    def __init__(self, file: TextIO, dataset: str, mode: str) -> None:
-        self._file = file
-        self._separator = "\n    "
-        file.write(f'{{\n  "dataset": {json.dumps(dataset)},\n  "mode": {json.dumps(mode)},\n  "faults": [')
-
-    def add(self, found: Fault) -> None:
-        """Write one fault."""
-        self._file.write(self._separator + json.dumps(asdict(found)))
-        self._separator = ",\n    "
-
-    def close(self, findings: Findings) -> None:
-        """Write the numbers and the end."""
-        numbers: dict[str, Any] = {
-            "errors": findings.errors,
-            "warnings": findings.warnings,
-            "counts": findings.counts,
-        }
-        rest = "".join(f',\n  "{key}": {json.dumps(value)}' for key, value in numbers.items())
-        self._file.write(f"\n  ]{rest}\n}}\n")
-
-
-def write_report(path: str, faults: Iterable[Fault], findings: Findings, dataset: str, mode: str) -> Findings:
-    """Write faults into a file while they are found; it is there whole or not at all.
-
-    Args:
-        path: of the file.
-        faults: are added to ``findings``, which is returned.
-        dataset, mode: see :class:`JsonReport`.
-    """
-
-    def write(file: BinaryIO) -> None:
-        text = io.TextIOWrapper(file, encoding="utf-8", write_through=True)
-        collect(faults, findings, JsonReport(text, dataset, mode))
-        text.detach()
-
-    write_whole(path, write)
+    file.write(f'{{\n  "dataset": {json.dumps(dataset)},\n  "mode": {json.dumps(mode)},\n  "faults": [')
+    separator = "\n    "
+    for found in faults:
+        findings.take([found])
+        file.write(separator + json.dumps(asdict(found)))
+        separator = ",\n    "
+    numbers = {"errors": findings.errors, "warnings": findings.warnings, "counts": findings.counts}
+    rest = "".join(f',\n  "{key}": {json.dumps(value)}' for key, value in numbers.items())
+    file.write(f"\n  ]{rest}\n}}\n")
     return findings
 
 
-def collect(faults: Iterable[Fault], findings: Findings, report: JsonReport | None = None) -> Findings:
-    """Add all faults to ``findings``, and to the report if there is one."""
-    for found in faults:
-        findings.add(found)
-        if report is not None:
-            report.add(found)
-    if report is not None:
-        report.close(findings)
+def write_report(path: str, faults: Iterable[Fault], findings: Findings, dataset: str, mode: str) -> Findings:
+    """As :func:`write_faults` into a file, which is there whole or not at all."""
+
+    def write(file: BinaryIO) -> None:
+        text = io.TextIOWrapper(file, encoding="utf-8", write_through=True)
+        write_faults(text, faults, findings, dataset, mode)
+        text.detach()
+
+    write_whole(path, write)
     return findings

@@ -13,10 +13,10 @@ from detr_d2.data.registration_config import register_file
 from detr_d2.errors import DatasetError, MissingFileError
 from detr_d2.files import refuse_special
 from detr_d2.labels.file_places import is_folder
-from detr_d2.labels.image_decoding import IMAGE_SUFFIXES
+from detr_d2.labels.image_reading import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:  # with all readers, which only exports need
-    from detr_d2.labels.readers.discovery import Found, Refused
+    from detr_d2.labels.readers.discovery import Found
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def _folders_in(folder: Path) -> list[Path]:
     return sorted(child for child in folder.iterdir() if os.path.isdir(child))
 
 
-def _not_among(jsons: Sequence[Path], folder: Path) -> list[Found | Refused]:
+def _not_among(jsons: Sequence[Path], folder: Path) -> list[Found]:
     """What else in a folder ``detr-d2 prepare`` would read as an export: zips, XMLs, masks and JSONs of other folders.
 
     JSONs that lie in the folder itself, or beside those that are known, are left to the caller.
@@ -192,38 +192,30 @@ def _not_among(jsons: Sequence[Path], folder: Path) -> list[Found | Refused]:
     return [one for one in found if _is_another(one, known, jsons)]
 
 
-def _exports_in(path: Path) -> list[Found | Refused]:
+def _exports_in(path: Path) -> list[Found]:
     from detr_d2.labels.readers.discovery import find_exports
 
     return find_exports(path)
 
 
-def _is_another(one: Found | Refused, folders: Collection[Path], jsons: Sequence[Path]) -> bool:
-    from detr_d2.labels.readers.discovery import Refused
-
-    if isinstance(one, Refused):
+def _is_another(one: Found, folders: Collection[Path], jsons: Sequence[Path]) -> bool:
+    if one.problem:
         return one.path not in jsons
-    return not _is_json(one) or _path_of(one).parent not in folders
-
-
-def _path_of(found: Found) -> Path:
-    return found.tree.path / found.key
+    return not _is_json(one) or one.path.parent not in folders
 
 
 def _is_json(found: Found) -> bool:
     return found.key.lower().endswith(".json")
 
 
-def _of_exports(found: Sequence[Found | Refused]) -> Sources:
+def _of_exports(found: Sequence[Found]) -> Sources:
     """Zips, XMLs and masks; a COCO JSON in a zip is checked as one in a folder is."""
-    from detr_d2.labels.readers.discovery import Refused
-
     sources = []
     for one in found:
-        if isinstance(one, Refused):
-            sources.append(Source(str(one.path), is_meant=False, refused=one.message))
+        if one.problem:
+            sources.append(Source(str(one.path), is_meant=False, refused=one.problem))
         elif _is_json(one):
-            sources.append(_of_json(_path_of(one), None, None, is_meant=False))
+            sources.append(_of_json(one.path, None, None, is_meant=False))
         else:
             sources.append(Source(str(one.tree.files[one.key]), is_meant=False, export=one))
     return Sources(tuple(sources), to_be_merged=len(sources) > 1)

@@ -158,7 +158,7 @@ class DetrCheckpointer(DetectionCheckpointer):
         parts: dict[str, Counter[str]] = {}
         for name in self.model.state_dict():
             state = "other shape" if name in wrong_shape else "not in file" if name in missing else "loaded"
-            parts.setdefault(_part(name), Counter())[state] += 1
+            parts.setdefault(part_of(name), Counter())[state] += 1
         columns = ("loaded", "other shape", "not in file")
         rows = [[part, *(counts[column] or "" for column in columns)] for part, counts in parts.items()]
         logger.info(
@@ -172,7 +172,7 @@ class DetrCheckpointer(DetectionCheckpointer):
             logger.warning("%d tensors of the file are not used: %s", len(unused), ", ".join(unused[:5]))
 
 
-def _part(name: str) -> str:
-    """The row of a parameter in the table: ``detr.backbone``, ``detr.transformer``, …, ``mask_head``."""
+def part_of(name: str) -> str:
+    """The part of the model that a parameter belongs to: ``detr.backbone``, ``detr.transformer``, …, ``mask_head``."""
     pieces = name.split(".")
     return ".".join(pieces[:2]) if pieces[0] == "detr" else pieces[0]

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 QUERIES = "detr.query_embed.weight"
+#: What only training has; it starts anew wherever it is absent or of other classes.
+TRAINING_ONLY = "denoising."
 _MAY_DIFFER = (WEIGHT, BIAS, QUERIES)
 
 
@@ -78,7 +80,11 @@ def fit(file: WeightsFile, model: DetrPanoptic, fine_tune: bool) -> dict[str, Te
         )
     refuse_other_images(file, model.recipe)
     _refuse_other_network(file, model.recipe, whole=purpose is not None)
-    weights = dict(file.weights)
+    weights = {
+        name: value
+        for name, value in file.weights.items()
+        if not name.startswith(TRAINING_ONLY) or (name in fresh and value.shape == fresh[name].shape)
+    }
     if purpose is None:
         weights = _adapted(file, weights, fresh, model.categories)
     else:
@@ -99,6 +105,7 @@ def refuse_absent(path: str, model: DetrPanoptic, absent: list[str], fine_tune: 
     Raises:
         WeightsError: a part would stay random that nothing trains.
     """
+    absent = [name for name in absent if not name.startswith(TRAINING_ONLY)]
     if fine_tune:
         absent = [name for name in absent if model.freeze_detector and name.startswith("detr.")]
     if not absent:

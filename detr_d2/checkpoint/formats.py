@@ -158,7 +158,7 @@ def _why_no_archive(file: str, error: Exception) -> str:
     try:
         with zipfile.ZipFile(file) as archive:
             members = archive.namelist()
-    except (OSError, zipfile.BadZipFile):
+    except Exception:  # a damaged zip raises anything
         members = ["data.pkl"]
     if not any(member.endswith("data.pkl") for member in members):
         return (

@@ -171,7 +171,7 @@ def _tensors(named: Mapping[Any, Any], file: str) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for name, value in named.items():
         if isinstance(value, Tensor):
-            tensors[str(name)] = value
+            tensors[str(name)] = _plain(value, str(name), file)
         elif isinstance(value, np.ndarray) and value.dtype.kind in "fiu":
             tensors[str(name)] = torch.from_numpy(value.copy())
     if not tensors:
@@ -181,6 +181,25 @@ def _tensors(named: Mapping[Any, Any], file: str) -> dict[str, Tensor]:
             "checkpoint, such as a training's model_final.pth."
         )
     return tensors
+
+
+def _plain(value: Tensor, name: str, file: str) -> Tensor:
+    """The tensor itself, if it holds a number at each of its places, as weights do.
+
+    A file of some bytes can describe a view of any size, which would take all memory once it is copied.
+    """
+    wrong = None
+    if value.layout != torch.strided:
+        wrong = "is sparse"
+    elif value.device.type != "cpu":
+        wrong = "has no values"
+    elif value.is_complex() or value.is_quantized:
+        wrong = f"is of {value.dtype}"
+    elif (size := value.numel() * value.element_size()) > (there := value.untyped_storage().nbytes()):
+        wrong = f"would take {size} bytes, of {there} bytes in the file"
+    if wrong:
+        raise WeightsError(f"{file}: {name} {wrong}; weights are dense tensors of real numbers. Name another file.")
+    return value
 
 
 def _add_statistics_(weights: dict[str, Tensor]) -> None:

@@ -97,6 +97,8 @@ def _model_problems(cfg: CfgNode, num_classes: int) -> Iterator[str]:
     if backbone not in BACKBONE_REGISTRY:
         known = ", ".join(name for name, _ in BACKBONE_REGISTRY)
         yield f"MODEL.BACKBONE.NAME is {backbone!r}; there are {known}. The project's configs use the ResNet."
+    if backbone == "build_timm_backbone" and not cfg.MODEL.TIMM.NAME:
+        yield "MODEL.TIMM.NAME is empty; name a network of timm, such as convnext_tiny.fb_in22k."
     width, heads = detr.HIDDEN_DIM, detr.NHEADS
     if width % heads:
         near = max(number for number in range(1, heads + 1) if width % number == 0)

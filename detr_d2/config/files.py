@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from detr_d2.errors import ConfigError, MissingFileError
-from detr_d2.files import open_regular
+from detr_d2.files import open_regular, read_at_most
 
 BASE_KEY = "_BASE_"
 
@@ -34,7 +34,7 @@ def read_yaml(path: str | os.PathLike[str]) -> Any:
     path = os.fspath(path)
     try:
         with open_regular(path) as file:
-            content = file.read(_MOST_BYTES + 1)
+            content = read_at_most(file, _MOST_BYTES + 1)
             size = os.fstat(file.fileno()).st_size
     except FileNotFoundError as error:
         raise MissingFileError(f"{path} isn't there. Write the path of a yaml file.") from error

@@ -13,6 +13,7 @@ def add_detr_config(cfg: CfgNode) -> None:
     """
     _add_data_keys(cfg)
     _add_solver_keys(cfg)
+    _add_timm_keys(cfg)
     _add_model_keys(cfg)
     _add_test_keys(cfg)
 
@@ -83,7 +84,20 @@ def _add_solver_keys(cfg: CfgNode) -> None:
     # So many of the checkpoints that SOLVER.CHECKPOINT_PERIOD asks for stay, the newest; older ones are removed when
     # the next is written. 0: all. model_best.pth and model_final.pth always stay.
     cfg.SOLVER.CHECKPOINT_KEEP = 0
+    # A step whose losses aren't finite ends the training. So many are left out instead, over the whole training; each
+    # is logged, and saved to OUTPUT_DIR/diverged for `detr-d2 replay`.
+    cfg.SOLVER.MAX_SKIPPED_STEPS = 0
     # SOLVER.CLIP_GRADIENTS.CLIP_TYPE may be "full_model" here: the norm is that of all gradients together, as in DETR.
+
+
+def _add_timm_keys(cfg: CfgNode) -> None:
+    # With MODEL.BACKBONE.NAME build_timm_backbone: any network of timm that has feature maps.
+    cfg.MODEL.TIMM = CfgNode()
+    cfg.MODEL.TIMM.NAME = ""  # such as convnext_tiny.fb_in22k
+    cfg.MODEL.TIMM.PRETRAINED = False  # the weights of timm's cache, or fetched
+    cfg.MODEL.TIMM.WEIGHTS = ""  # or those of a file
+    cfg.MODEL.TIMM.FREEZE_BN = True  # batch norms keep their statistics, as those of Detectron2's ResNets
+    cfg.MODEL.TIMM.LAYER_DECAY = 1.0  # each layer learns by this factor slower than the one behind it
 
 
 def _add_model_keys(cfg: CfgNode) -> None:
@@ -115,6 +129,12 @@ def _add_model_keys(cfg: CfgNode) -> None:
     detr.FOCAL_ALPHA = 0.25
     detr.FOCAL_GAMMA = 2.0
     detr.DEEP_SUPERVISION = True  # losses after every decoder layer, not only the last
+
+    # Denoising queries (Li et al. 2022, DN-DETR): so many noised copies of each image's ground truth are further
+    # queries, in training only; 0: none. Box noise and label noise are parts of a box's size, and of the classes.
+    detr.DENOISING_GROUPS = 0
+    detr.DENOISING_BOX_NOISE = 0.4
+    detr.DENOISING_LABEL_NOISE = 0.2
 
     # Masks. Stage 1 (boxes): MASK_ON False. Stage 2: MASK_ON True and FREEZE_DETECTOR True, with the stage-1 checkpoint
     # in MODEL.WEIGHTS. Joint training: MASK_ON True and FREEZE_DETECTOR False.

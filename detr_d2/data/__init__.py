@@ -8,14 +8,15 @@ from ..lazy import lazy_names
 from .builtin import register_builtin
 from .categories import Category, coco_categories, construction_categories, contiguous_order, distinct_colors
 from .registration import register
-from .segments import read_panoptic_png
 
 if TYPE_CHECKING:
     from .augmentation import build_augmentations
     from .catalogs import categories_of, dataset_metadata, use_catalogs
     from .mapper import DetrPanopticDatasetMapper
     from .registration_config import register_from_config
-    from .train_loader import TrainLoader, build_train_loader
+    from .segments import read_panoptic_png
+    from .train_loader import build_train_loader
+    from .train_stream import TrainLoader
 
 __all__ = [
     "Category",
@@ -42,7 +43,9 @@ __getattr__ = lazy_names(
         "catalogs": ("categories_of", "dataset_metadata", "use_catalogs"),
         "mapper": ("DetrPanopticDatasetMapper",),
         "registration_config": ("register_from_config",),
-        "train_loader": ("TrainLoader", "build_train_loader"),
+        "segments": ("read_panoptic_png",),
+        "train_loader": ("build_train_loader",),
+        "train_stream": ("TrainLoader",),
     },
 )
 

@@ -1,19 +1,25 @@
-"""How images are flipped, cropped and resized before the model sees them.
+"""How images are flipped, cropped, resized and coloured before the model sees them.
 
 Source: Carion et al. 2020, "End-to-End Object Detection with Transformers", section 4 ("Technical details").
+Large-scale jitter: Ghiasi et al. 2021, "Simple Copy-Paste is a Strong Data Augmentation Method for Instance
+Segmentation", section 3 (scales 0.1 to 2.0, then a random crop, or padding with grey). Colours: Krizhevsky et al. 2012,
+"ImageNet Classification with Deep Convolutional Neural Networks", section 4.1, changed as by torchvision's ColorJitter.
 """
 
 from __future__ import annotations
 
 import numpy as np
+import torchvision.transforms.functional as F
+from PIL import Image
 
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 
 from ..config import check_values
 from ..errors import ConfigError
-from .color_jitter import ColorJitter
-from .scale_jitter import Pad, ScaleJitter
+
+#: What a canvas is filled with: the grey between black and white.
+GREY = 128
 
 
 class ResizeShortestEdge(T.ResizeShortestEdge):
@@ -25,6 +31,95 @@ class ResizeShortestEdge(T.ResizeShortestEdge):
         if not isinstance(found, T.ResizeTransform) or min(found.new_h, found.new_w) >= 1:
             return found
         return T.ResizeTransform(found.h, found.w, max(1, found.new_h), max(1, found.new_w), found.interp)
+
+
+class ScaleJitter(T.Augmentation):
+    """Resize so that the image, which as a whole would just fit on a canvas, is ``scale`` times as large.
+
+    Args:
+        min_scale, max_scale: between them the scale is drawn.
+        size: sides of the square canvas in pixels.
+    """
+
+    def __init__(self, min_scale: float, max_scale: float, size: int) -> None:
+        super().__init__()
+        self.min_scale, self.max_scale, self.size = min_scale, max_scale, size
+
+    def get_transform(self, image: np.ndarray) -> T.Transform:
+        """The resize of an (H, W, C) image."""
+        height, width = image.shape[:2]
+        scale = np.random.uniform(self.min_scale, self.max_scale) * self.size / max(height, width)
+        return T.ResizeTransform(height, width, max(1, round(height * scale)), max(1, round(width * scale)))
+
+
+class Pad(T.Augmentation):
+    """Put an image into the upper left corner of a square grey canvas; its labels get void around them.
+
+    Args:
+        size: sides of the canvas in pixels; no image may be larger.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def get_transform(self, image: np.ndarray) -> T.Transform:
+        """The padding of an (H, W, C) image."""
+        height, width = image.shape[:2]
+        return T.PadTransform(0, 0, self.size - width, self.size - height, width, height, GREY, 0)
+
+
+class ColorTransform(T.NoOpTransform):
+    """Changes of colour, one after the other; nothing moves, so that targets stay as they are.
+
+    Args:
+        changes: names and amounts: "brightness", "contrast" and "saturation" by a factor (1 changes nothing), "hue" by
+            a part of the colour circle (0 changes nothing).
+        is_bgr: the order of the image's channels.
+    """
+
+    def __init__(self, changes: list[tuple[str, float]], is_bgr: bool = False) -> None:
+        super().__init__()
+        self.changes, self.is_bgr = changes, is_bgr
+
+    def apply_image(self, img: np.ndarray) -> np.ndarray:
+        """(H, W, 3) uint8 to the same."""
+        image = Image.fromarray(np.ascontiguousarray(img[:, :, ::-1] if self.is_bgr else img))
+        for name, amount in self.changes:
+            image = getattr(F, f"adjust_{name}")(image, amount)
+        changed = np.asarray(image)
+        return changed[:, :, ::-1] if self.is_bgr else changed
+
+    def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
+        """Labels have no colour."""
+        return segmentation
+
+
+class ColorJitter(T.Augmentation):
+    """Changes of colour by chance, in an order by chance.
+
+    Args:
+        prob: how often an image is changed.
+        brightness, contrast, saturation: a factor is drawn from 1 - value ... 1 + value, not below 0.
+        hue: a part of the colour circle is drawn from -value ... value; at most 0.5.
+        is_bgr: the order of the images' channels.
+    """
+
+    def __init__(
+        self, prob: float, brightness: float, contrast: float, saturation: float, hue: float, is_bgr: bool = False
+    ) -> None:
+        super().__init__()
+        self.prob, self.is_bgr = prob, is_bgr
+        ranges = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
+        self.ranges = {name: (max(0.0, 1 - spread), 1 + spread) for name, spread in ranges.items() if spread > 0}
+        self.ranges.update({"hue": (-hue, hue)} if hue > 0 else {})
+
+    def get_transform(self, image: np.ndarray) -> T.Transform:
+        """The changes for one image."""
+        if np.random.uniform() >= self.prob:
+            return T.NoOpTransform()
+        changes = [(name, np.random.uniform(*limits)) for name, limits in self.ranges.items()]
+        return ColorTransform([changes[i] for i in np.random.permutation(len(changes))], self.is_bgr)
 
 
 def build_augmentations(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:

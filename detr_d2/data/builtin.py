@@ -7,8 +7,13 @@ from __future__ import annotations
 
 import os
 
-from .categories import Category, coco_categories, construction_categories
+from .categories import coco_categories, construction_categories
 from .registration import DatasetEntry, register_entry
+
+_ADVICE = (
+    "Set DETECTRON2_DATASETS to the folder that holds all datasets (the default is 'datasets' in the working "
+    "directory); datasets/README.md shows what belongs into it. Other places: DATASETS.REGISTER."
+)
 
 
 def datasets_root() -> str:
@@ -18,27 +23,20 @@ def datasets_root() -> str:
 
 def builtin_entries(root: str) -> list[DatasetEntry]:
     """The built-in datasets with ``root`` as the folder of all datasets."""
+    made = "images", "panoptic_{}.json", "panoptic", "instances_{}.json"
+    coco = "{}2017", "annotations/panoptic_{}2017.json", "panoptic_{}2017", "annotations/instances_{}2017.json"
+    kinds = (
+        ("construction_panoptic_{}", "construction", made, construction_categories()),
+        ("construction_coco_panoptic_{}", "construction_coco", made, construction_categories()),
+        ("coco_2017_{}_panoptic_detr", "coco", coco, coco_categories()),
+    )
     entries = []
-    for name in ("construction", "construction_coco"):
+    for name, folder, places, categories in kinds:
         for split in ("train", "val"):
-            entries.append(
-                _entry(
-                    f"{name}_panoptic_{split}",
-                    os.path.join(root, name),
-                    ("images", f"panoptic_{split}.json", "panoptic", f"instances_{split}.json"),
-                    construction_categories(),
-                )
+            images, labels, pngs, objects = (
+                os.path.join(root, folder, *place.format(split).split("/")) for place in places
             )
-    for split in ("train", "val"):
-        places = (
-            f"{split}2017",
-            f"annotations/panoptic_{split}2017.json",
-            f"panoptic_{split}2017",
-            f"annotations/instances_{split}2017.json",
-        )
-        entries.append(
-            _entry(f"coco_2017_{split}_panoptic_detr", os.path.join(root, "coco"), places, coco_categories())
-        )
+            entries.append(DatasetEntry(name.format(split), images, labels, pngs, objects, categories, True, _ADVICE))
     return entries
 
 
@@ -46,20 +44,3 @@ def register_builtin(root: str | None = None) -> None:
     """Register the built-in datasets; they are looked for under ``root``, by default :func:`datasets_root`."""
     for entry in builtin_entries(root or datasets_root()):
         register_entry(entry)
-
-
-def _entry(name: str, folder: str, places: tuple[str, str, str, str], categories: tuple[Category, ...]) -> DatasetEntry:
-    images, panoptic_json, panoptic_root, instances_json = (os.path.join(folder, *place.split("/")) for place in places)
-    return DatasetEntry(
-        name=name,
-        images=images,
-        panoptic_json=panoptic_json,
-        panoptic_root=panoptic_root,
-        instances_json=instances_json,
-        categories=categories,
-        instances_may_be_absent=True,
-        advice=(
-            "Set DETECTRON2_DATASETS to the folder that holds all datasets (the default is 'datasets' in the working "
-            "directory); datasets/README.md shows what belongs into it. Other places: DATASETS.REGISTER."
-        ),
-    )

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from detr_d2.labels.class_names import normal_name
-
-from .coco_categories import COCO_STUFF, COCO_THINGS
-from .construction_categories import CONSTRUCTION_STUFF, CONSTRUCTION_THINGS
 
 
 @dataclass(frozen=True)
@@ -43,14 +42,21 @@ def contiguous_order(categories: Iterable[Category]) -> list[Category]:
 
 @cache
 def construction_categories() -> tuple[Category, ...]:
-    """The 64 construction categories in the order of their dataset ids: stuff 1 to 16, things 17 to 64."""
-    return _parse(CONSTRUCTION_STUFF, is_thing=False) + _parse(CONSTRUCTION_THINGS, is_thing=True)
+    """The 64 construction categories in the order of their dataset ids: stuff 1 to 16, things 17 to 64.
+
+    Stuff is COCO's super-categories, in colours that remind of it; the things' colours are as far from those and from
+    one another as 64 colours can be, measured in CIELAB.
+    """
+    return _listed("construction")
 
 
 @cache
 def coco_categories() -> tuple[Category, ...]:
-    """COCO's 133 panoptic categories in the order of their dataset ids: things 1 to 90, stuff 92 to 200."""
-    return _parse(COCO_THINGS, is_thing=True) + _parse(COCO_STUFF, is_thing=False)
+    """COCO's 133 panoptic categories in the order of their dataset ids: things 1 to 90, stuff 92 to 200.
+
+    Source: Kirillov et al. 2019, "Panoptic Segmentation", and the COCO 2017 annotations (CC BY 4.0).
+    """
+    return _listed("coco")
 
 
 def rgb_to_lab(colors: np.ndarray) -> np.ndarray:
@@ -100,12 +106,12 @@ def known_things() -> Mapping[str, int]:
     return {normal_name(category.name): int(category.is_thing) for category in known}
 
 
-def _parse(table: str, is_thing: bool) -> tuple[Category, ...]:
-    """Categories of a table with a line ``id name #rrggbb`` each; a name may hold spaces."""
-    categories = []
-    for line in table.strip().splitlines():
-        number, rest = line.split(" ", 1)
-        name, color = rest.rsplit(" #", 1)
-        red, green, blue = bytes.fromhex(color)
-        categories.append(Category(int(number), name, is_thing, (red, green, blue)))
-    return tuple(categories)
+def _listed(name: str) -> tuple[Category, ...]:
+    """Categories of a list in ``categories.csv``."""
+    with open(Path(__file__).with_name("categories.csv"), encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["list"] == name]
+    colors = [bytes.fromhex(row["color"].removeprefix("#")) for row in rows]
+    return tuple(
+        Category(int(row["id"]), row["name"], row["isthing"] == "1", (color[0], color[1], color[2]))
+        for row, color in zip(rows, colors)
+    )

@@ -17,8 +17,7 @@ from detectron2.structures import BitMasks, Boxes, Instances
 
 from ..errors import ConfigError, DatasetError
 from .augmentation import build_augmentations
-from .scenes import Scene
-from .segments import find_segments, number_segments, read_panoptic_png, shrink_masks, transform_numbers
+from .segments import Scene, find_segments, number_segments, read_panoptic_png, shrink_masks, transform_numbers
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +33,7 @@ class DetrPanopticDatasetMapper:
         augmentations: what happens to image and targets, in this order.
         image_format: ``"RGB"`` or ``"BGR"``.
         with_masks: whether targets have masks, or boxes only.
-        mask_stride: masks have every so manyth pixel in both directions, see ``segments.segment_masks``.
+        mask_stride: masks have every ``mask_stride``-th pixel in both directions, see ``segments.segment_masks``.
     """
 
     @configurable

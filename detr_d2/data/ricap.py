@@ -17,7 +17,7 @@ from PIL import Image
 
 from ..errors import ConfigError
 from .mapper import DetrPanopticDatasetMapper
-from .scenes import Scene
+from .segments import Scene
 
 Point = tuple[float, float]
 

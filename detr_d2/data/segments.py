@@ -1,4 +1,4 @@
-"""Panoptic maps: from a PNG's ids to labels, boxes and masks."""
+"""Panoptic maps: from a PNG's ids to labels, boxes and masks; and an image with all of them, before augmentation."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from detr_d2.labels.image_decoding import is_deep, open_image
-from detr_d2.labels.image_reading import reading_error
+from detr_d2.labels.file_places import why_no_file
+from detr_d2.labels.panoptic_png import find_regions, find_runs
+from detr_d2.labels.rules.image_files import Unreadable
+from detr_d2.labels.rules.names import PNG_MISSING
+from detr_d2.labels.rules.pngs import png_file_rules, read_png
+from detr_d2.labels.rules.rule import Place, raise_errors
 
-from ..errors import DatasetError, MissingFileError, UserError
-from ..files import open_regular
+from ..errors import DatasetError
 
 
 @dataclass(frozen=True)
@@ -39,24 +42,17 @@ def read_panoptic_png(path: str) -> np.ndarray:
         MissingFileError: it isn't there.
         DatasetError: it can't be read, or isn't an image in colours.
     """
+    absence = why_no_file(path)
+    if absence:
+        raise_errors([Place(path).found(PNG_MISSING, f"{absence}.")])
     try:
-        with open_regular(path) as file, open_image(file) as image:
-            if image.mode not in ("RGB", "RGBA") or image.format == "JPEG" or is_deep(image):
-                bits = " and 16 bits a channel" if is_deep(image) else ""
-                raise DatasetError(
-                    f"{path} is a {image.format} of mode {image.mode}{bits}; a panoptic map is a PNG in RGB, "
-                    "whose colours are ids. Export it again."
-                )
-            # Four bytes a pixel, as Pillow holds them: no copy that would have to be made for three.
-            size, content = image.size, image.tobytes("raw", "RGBX" if image.mode == "RGB" else "RGBA")
-    except FileNotFoundError as error:
-        raise MissingFileError(f"the panoptic PNG {path} isn't there.") from error
-    except UserError:
-        raise
-    except Exception as error:  # decoders raise whatever they like on broken files
-        raise DatasetError(f"the panoptic PNG {path} can't be read: {reading_error(path, error)}.") from error
-    four_bytes = np.frombuffer(content, "<u4").reshape(size[::-1])  # red is the lowest, alpha the highest
-    return (four_bytes & 0xFFFFFF).view("<i4").astype(np.int32, copy=False)
+        png = read_png(path)
+    except Unreadable as problem:
+        raise_errors([Place(path).found(*problem.args)])
+        raise  # it is an error
+    raise_errors(png_file_rules(png, None, ()))
+    assert png.ids is not None
+    return png.ids
 
 
 def number_segments(ids: np.ndarray, segment_ids: Sequence[int], place: str) -> np.ndarray:
@@ -113,15 +109,13 @@ def find_segments(numbers: np.ndarray, wanted: np.ndarray, mask_stride: int | No
     Returns:
         The segments in the order of their places.
     """
-    runs = find_runs(numbers)
-    values = runs.values.astype(np.int64)
-    areas = np.bincount(values, runs.lengths, minlength=len(wanted) + 1)[1:].astype(np.int64)
-    shown = np.flatnonzero(wanted & (areas > 0))
-    boxes = _run_boxes(runs, values, numbers.shape[1])[np.searchsorted(np.unique(values), shown + 1)]
+    regions = find_regions(numbers)
+    kept = np.flatnonzero(np.concatenate([[False], wanted])[regions.values])
+    shown, boxes = regions.values[kept] - 1, regions.boxes[kept]
     masks = np.zeros((len(shown), 0, 0), bool)
     if mask_stride is not None:
         masks = segment_masks(numbers, shown + 1, boxes, mask_stride)
-    return Segments(shown, boxes.astype(np.float32), masks, areas[shown])
+    return Segments(shown, boxes.astype(np.float32), masks, regions.areas[kept])
 
 
 def segment_masks(numbers: np.ndarray, chosen: np.ndarray, boxes: np.ndarray, stride: int = 1) -> np.ndarray:
@@ -168,38 +162,27 @@ def _middles(length: int, stride: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Runs:
-    """A map row by row, as runs of equal pixels.
+class Scene:
+    """An image and the segments that it shows.
 
     Args:
-        starts: (R,) of each run's first pixel in the flattened map; a row's first pixel always starts one.
-        lengths: (R,) pixels.
-        values: (R,) what the pixels are.
+        image: (H, W, 3) uint8.
+        numbers: (H, W), uint8 or uint16: 1 + the place of a pixel's segment in ``segments``, or 0 for void.
+        segments: what is known of each one: "category_id", "isthing" and, where there is one, "iscrowd".
+        place: names the image in messages.
     """
 
-    starts: np.ndarray
-    lengths: np.ndarray
-    values: np.ndarray
+    image: np.ndarray
+    numbers: np.ndarray
+    segments: list[dict[str, Any]]
+    place: str
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.image.shape[0], self.image.shape[1]
 
-def find_runs(numbers: np.ndarray) -> Runs:
-    """The runs of a map (H, W) of integers."""
-    flat = np.ascontiguousarray(numbers).ravel()
-    begins = np.ones(flat.shape, bool)
-    np.not_equal(flat[1:], flat[:-1], out=begins[1:])
-    begins[:: numbers.shape[1]] = True
-    starts = np.flatnonzero(begins)
-    return Runs(starts, np.diff(starts, append=flat.size), flat[starts])
-
-
-def _run_boxes(runs: Runs, values: np.ndarray, width: int) -> np.ndarray:
-    """Boxes (V, 4) int64 of the values that occur, in their order: left, top, right, bottom, the last two exclusive."""
-    order = np.argsort(values, kind="stable")
-    starts = runs.starts[order]
-    rows = starts // width
-    lefts = starts - rows * width
-    firsts = np.flatnonzero(np.diff(values[order], prepend=-1))
-    lasts = np.append(firsts[1:], len(order)) - 1
-    edges = [np.minimum.reduceat(lefts, firsts), rows[firsts]]
-    edges += [np.maximum.reduceat(lefts + runs.lengths[order], firsts), rows[lasts] + 1]
-    return np.stack(edges, axis=1)
+    @property
+    def wanted(self) -> np.ndarray:
+        """(M,) bool: the segments that are targets, which crowds are not."""
+        return np.array([not segment.get("iscrowd", 0) for segment in self.segments], dtype=bool)

@@ -1,10 +1,19 @@
-"""The loader of a training, from the config."""
+"""The loader of a training, from the config; rare classes may come more often, by repeat factors over segments.
+
+Source: Gupta et al. 2019, "LVIS: A Dataset for Large Vocabulary Instance Segmentation", section 5 and appendix B.
+"""
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Sampler
 
 from detectron2.config import CfgNode
 from detectron2.data import build_detection_train_loader, get_detection_dataset_dicts
@@ -14,93 +23,10 @@ from detectron2.utils import comm
 from ..errors import ConfigError
 from .catalogs import categories_of
 from .mapper import DetrPanopticDatasetMapper
-from .repeat_factor import RepeatFactorSampler, repeat_factors
 from .ricap import PackedRecords, RicapMapper
-from .train_stream import LOADER, Draw, TrainingStream, batches_of, draws_of, seeded
+from .train_stream import TrainLoader, seeded
 
 logger = logging.getLogger(__name__)
-
-
-class TrainLoader:
-    """An endless loader of batches, through Detectron2's own, that can go on where another one stopped.
-
-    Args:
-        entries: what the mapper is given, by index.
-        mapper: makes the model's input of an entry.
-        make_sampler: a Detectron2 sampler for a seed.
-        batch_size: of all processes together.
-        is_wide: see ``batches_of``.
-        workers: processes that load images.
-        seed: of augmentation and sampler.
-
-    Raises:
-        ConfigError: there is no such sampler.
-    """
-
-    def __init__(
-        self,
-        entries: Sequence[Any],
-        mapper: Callable[[Any], dict[str, Any]],
-        make_sampler: Callable[[int], Iterable[int]],
-        batch_size: int,
-        is_wide: Sequence[bool] | None,
-        workers: int,
-        seed: int,
-    ) -> None:
-        self._entries, self._mapper, self._make_sampler = entries, mapper, make_sampler
-        self._batch_size, self._is_wide, self._workers = batch_size, is_wide, workers
-        self.seed = seed
-        self._origin = self._taken = 0
-        self._sampler = make_sampler(seed)
-
-    def __iter__(self) -> Iterator[list[dict[str, Any]]]:
-        rank, processes, size = comm.get_rank(), comm.get_world_size(), self._batch_size // comm.get_world_size()
-
-        def batches() -> Iterator[list[Draw]]:
-            return batches_of(draws_of(self._sampler, self._origin, rank, processes), size, self._is_wide)
-
-        stream = TrainingStream(self._entries, self._mapper, batches, self.seed, self._taken)
-        loader = build_detection_train_loader(
-            stream,
-            mapper=None,
-            total_batch_size=self._batch_size,
-            aspect_ratio_grouping=False,
-            num_workers=self._workers,
-        )
-        with seeded(
-            self.seed, LOADER, rank
-        ):  # torch's loader draws a number, which a run that goes on would miss later
-            loaded = iter(loader)
-        for batch in loaded:
-            self._taken += 1
-            yield batch
-
-    def state_dict(self) -> dict[str, int]:
-        """How to go on: plain numbers, the same in all processes."""
-        return {"seed": self.seed, "origin": self._origin, "batches": self._taken} | self._layout()
-
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Go on where the loader with this state stopped; to be called before the first batch.
-
-        With other sizes of batches or another number of processes, images go on in their order where the other one
-        stopped; some that had waited for a batch of their kind (``DATALOADER.ASPECT_RATIO_GROUPING``) are left out.
-        """
-        if state["seed"] != self.seed:
-            self.seed = state["seed"]
-            self._sampler = self._make_sampler(self.seed)
-        self._origin, self._taken = state["origin"], state["batches"]
-        if any(state[name] != value for name, value in self._layout().items()):
-            self._origin, self._taken = self._origin + self._taken * state["batch_size"], 0
-            logger.warning(
-                "The run that goes on had batches of %d in %d processes; its images go on in their order.",
-                state["batch_size"],
-                state["processes"],
-            )
-
-    def _layout(self) -> dict[str, int]:
-        """What decides, beside seed and position, on which images are in which batch."""
-        grouped = int(self._is_wide is not None)
-        return {"batch_size": self._batch_size, "processes": comm.get_world_size(), "grouped": grouped}
 
 
 def build_train_loader(cfg: CfgNode) -> TrainLoader:
@@ -169,3 +95,72 @@ def _sampler_of_detectron2(cfg: CfgNode, size: int, seed: int) -> Iterable[int]:
         loader: Any = build_detection_train_loader(cfg, mapper=lambda entry: entry, dataset=list(range(size)))
     sampler: Iterable[int] = loader.dataset.sampler
     return sampler
+
+
+#: So many of the rarest classes are named in the log.
+MOST_LOGGED = 20
+
+
+def repeat_factors(
+    records: Sequence[dict[str, Any]], threshold: float, sqrt: bool = True, names: Sequence[str] = ()
+) -> np.ndarray:
+    """How often each image shall come in an epoch, on average.
+
+    A class that a part f of the images shows has the factor max(1, root of threshold / f); an image has the highest
+    of its classes'. Crowds don't count, as they aren't trained on.
+
+    Args:
+        records: dataset dicts with ``segments_info`` or ``annotations``.
+        threshold: classes in a larger part of the images aren't repeated; 0: none is.
+        sqrt: take the root; else threshold / f itself.
+        names: of the classes, for the log.
+
+    Returns:
+        (N,) float64, each at least 1.
+    """
+    shown = [classes_of(record) for record in records]
+    counts = Counter(itertools.chain.from_iterable(shown))
+    wanted = {number: threshold * len(records) / count for number, count in counts.items()}
+    factors = {number: max(1.0, value**0.5 if sqrt else value) for number, value in wanted.items()}
+    rare = sorted((number for number, factor in factors.items() if factor > 1), key=lambda number: counts[number])
+    logger.info("%d of %d classes are rarer than %g; their images come more often.", len(rare), len(counts), threshold)
+    for number in rare[:MOST_LOGGED]:
+        name = names[number] if number < len(names) else f"class {number}"
+        logger.info("%s: in %d of %d images, %.2f times", name, counts[number], len(records), factors[number])
+    return np.array([max((factors[number] for number in classes), default=1.0) for classes in shown])
+
+
+def classes_of(record: dict[str, Any]) -> set[int]:
+    """The contiguous ids of the classes that an image's targets have."""
+    segments: Iterable[dict[str, Any]] = record["segments_info"] if "segments_info" in record else record["annotations"]
+    return {segment["category_id"] for segment in segments if not segment.get("iscrowd", 0)}
+
+
+class RepeatFactorSampler(Sampler[int]):
+    """Images in a new order each epoch, without end, each as often as its factor says, on average.
+
+    A factor of 1.3 is once in seven epochs of ten and twice in three, by chance. Every process takes its own share of
+    one sequence.
+
+    Args:
+        factors: (N,), what :func:`repeat_factors` returns.
+        seed: of the sequence; None: one by chance, the same for all processes.
+    """
+
+    def __init__(self, factors: np.ndarray, seed: int | None = None) -> None:
+        self._factors = torch.as_tensor(factors, dtype=torch.float64)
+        self._seed = int(comm.shared_random_seed() if seed is None else seed)
+        self._rank, self._num_processes = comm.get_rank(), comm.get_world_size()
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.islice(self._indices(), self._rank, None, self._num_processes)
+
+    def _indices(self) -> Iterator[int]:
+        generator = torch.Generator()
+        generator.manual_seed(self._seed)
+        numbers = torch.arange(len(self._factors))
+        while True:
+            chance = torch.rand(len(self._factors), generator=generator, dtype=torch.float64)
+            times = (self._factors + chance).floor().long()
+            epoch = numbers.repeat_interleave(times)
+            yield from epoch[torch.randperm(len(epoch), generator=generator)].tolist()

@@ -1,4 +1,4 @@
-"""The images of a training, in an order that only a few numbers decide: seed, process, number of processes, position.
+"""The images of a training, in batches: seed, process, number of processes and position decide what comes.
 
 Whoever knows them can go on anywhere in the order, and every image is augmented there as it would have been.
 """
@@ -6,8 +6,9 @@ Whoever knows them can go on anywhere in the order, and every image is augmented
 from __future__ import annotations
 
 import itertools
+import logging
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -15,7 +16,12 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
+from detectron2.data import build_detection_train_loader
+from detectron2.utils import comm
+
 from .workers import outlive_signals
+
+logger = logging.getLogger(__name__)
 
 #: What chance is for, as the second of the numbers that it follows from.
 IMAGES, STEPS, LOADER = 1, 2, 3
@@ -127,3 +133,85 @@ class TrainingStream(IterableDataset[dict[str, Any]]):
                 with seeded(self._seed, IMAGES, draw.position):
                     found = self._mapper(self._entries[draw.entry])
                 yield found
+
+
+class TrainLoader:
+    """An endless loader of batches, through Detectron2's own, that can go on where another one stopped.
+
+    Args:
+        entries: what the mapper is given, by index.
+        mapper: makes the model's input of an entry.
+        make_sampler: a Detectron2 sampler for a seed.
+        batch_size: of all processes together.
+        is_wide: see ``batches_of``.
+        workers: processes that load images.
+        seed: of augmentation and sampler.
+
+    Raises:
+        ConfigError: there is no such sampler.
+    """
+
+    def __init__(
+        self,
+        entries: Sequence[Any],
+        mapper: Callable[[Any], dict[str, Any]],
+        make_sampler: Callable[[int], Iterable[int]],
+        batch_size: int,
+        is_wide: Sequence[bool] | None,
+        workers: int,
+        seed: int,
+    ) -> None:
+        self._entries, self._mapper, self._make_sampler = entries, mapper, make_sampler
+        self._batch_size, self._is_wide, self._workers = batch_size, is_wide, workers
+        self.seed = seed
+        self._origin = self._taken = 0
+        self._sampler = make_sampler(seed)
+
+    def __iter__(self) -> Iterator[list[dict[str, Any]]]:
+        rank, processes, size = comm.get_rank(), comm.get_world_size(), self._batch_size // comm.get_world_size()
+
+        def batches() -> Iterator[list[Draw]]:
+            return batches_of(draws_of(self._sampler, self._origin, rank, processes), size, self._is_wide)
+
+        stream = TrainingStream(self._entries, self._mapper, batches, self.seed, self._taken)
+        loader = build_detection_train_loader(
+            stream,
+            mapper=None,
+            total_batch_size=self._batch_size,
+            aspect_ratio_grouping=False,
+            num_workers=self._workers,
+        )
+        with seeded(
+            self.seed, LOADER, rank
+        ):  # torch's loader draws a number, which a run that goes on would miss later
+            loaded = iter(loader)
+        for batch in loaded:
+            self._taken += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """How to go on: plain numbers, the same in all processes."""
+        return {"seed": self.seed, "origin": self._origin, "batches": self._taken} | self._layout()
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Go on where the loader with this state stopped; to be called before the first batch.
+
+        With other sizes of batches or another number of processes, images go on in their order where the other one
+        stopped; some that had waited for a batch of their kind (``DATALOADER.ASPECT_RATIO_GROUPING``) are left out.
+        """
+        if state["seed"] != self.seed:
+            self.seed = state["seed"]
+            self._sampler = self._make_sampler(self.seed)
+        self._origin, self._taken = state["origin"], state["batches"]
+        if any(state[name] != value for name, value in self._layout().items()):
+            self._origin, self._taken = self._origin + self._taken * state["batch_size"], 0
+            logger.warning(
+                "The run that goes on had batches of %d in %d processes; its images go on in their order.",
+                state["batch_size"],
+                state["processes"],
+            )
+
+    def _layout(self) -> dict[str, int]:
+        """What decides, beside seed and position, on which images are in which batch."""
+        grouped = int(self._is_wide is not None)
+        return {"batch_size": self._batch_size, "processes": comm.get_world_size(), "grouped": grouped}

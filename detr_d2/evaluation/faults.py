@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from tabulate import tabulate
 
 from detr_d2.evaluation.overlaps import VOID
-from detr_d2.labels.rules.ids import ID_DUPLICATE, ID_RANGE
+from detr_d2.labels.rules.json_files import ID_DUPLICATE, ID_RANGE
 from detr_d2.labels.rules.pngs import (
     PNG_ABSENT,
     PNG_SIZE,

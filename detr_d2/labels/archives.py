@@ -17,7 +17,7 @@ from typing import IO
 from detr_d2.errors import DatasetError, MissingFileError
 from detr_d2.files import SpecialFileError, open_regular
 
-from .image_decoding import IMAGE_SUFFIXES
+from .image_reading import IMAGE_SUFFIXES
 from .records import FileRef
 
 #: More files than this are no export.

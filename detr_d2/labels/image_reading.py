@@ -1,16 +1,24 @@
-"""Photos as a model is given them: upright, in the colours asked for, whole or not at all."""
+"""Images of any kind in 8 bits a channel, as training, prediction, ``prepare``, ``check`` and pages all read them.
+
+Photos are given to a model upright, in the colours asked for, whole or not at all.
+"""
 
 from __future__ import annotations
 
 import os
+import re
+import sys
 import warnings
+from dataclasses import dataclass
+from typing import IO, Any
 
 import numpy as np
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from detr_d2.errors import DatasetError, MissingFileError
 from detr_d2.files import open_regular
 
-from .image_decoding import load_eight_bits, open_image, orientation_of, turned, unreadable_reason
+from .values import MOST_PIXELS
 
 
 def read_whole_image(path: str, image_format: str) -> np.ndarray:
@@ -18,7 +26,7 @@ def read_whole_image(path: str, image_format: str) -> np.ndarray:
 
     Pillow may decode an image when its EXIF data are asked for, and Detectron2 passes over what goes wrong then; the
     lower part of a truncated PNG becomes black, and nobody notices. So the pixels are read first. More than 8 bits a
-    channel aren't cut off, but shifted; see :func:`~detr_d2.labels.image_decoding.load_eight_bits`.
+    channel aren't cut off, but shifted; see :func:`~detr_d2.labels.image_reading.load_eight_bits`.
 
     Args:
         path: of the image.
@@ -75,3 +83,204 @@ def reading_error(path: str | os.PathLike[str], error: Exception) -> str:
     except (OSError, ValueError):  # an address, for one
         size = -1
     return unreadable_reason(error, size)
+
+
+#: How files of images are called: what ``prepare`` looks for, ``demo.py`` takes from folders, and ``check`` accepts.
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+#: Pillow's names of what may be in them. Its other readers stay out: one starts another program (EPS).
+IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+#: Pillow's modes that a network is given as they are.
+PLAIN_MODES = ("RGB", "L")
+#: EXIF orientations that exchange width and height.
+TURNED_SIDEWAYS = (5, 6, 7, 8)
+
+#: Where Pillow keeps an orientation, and may write it again.
+INFO_OF_EXIF = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+#: Alpha that was multiplied into the colours; Pillow converts these modes to nothing else.
+_PREMULTIPLIED = {"RGBa": "RGBA", "La": "LA"}
+#: How Pillow calls 16 bits a channel in a file, of which it keeps the upper 8 (big, little or native endian).
+_DEEP_COLOUR = re.compile(r"(RGB|RGBA|RGBX|LA);16[BLN]")
+#: What unpacks the other byte of each channel.
+_OTHER_BYTE = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
+
+
+def open_image(file: IO[bytes]) -> Image.Image:
+    """Opens one of :data:`IMAGE_FORMATS`, by what is in it; raises whatever Pillow raises."""
+    return Image.open(file, formats=IMAGE_FORMATS)
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Whether a channel has more than 8 bits; ``image`` was opened and isn't loaded yet."""
+    return _is_deep_grey(image) or _DEEP_COLOUR.fullmatch(_raw_mode(image)) is not None
+
+
+def load_eight_bits(image: Image.Image) -> Image.Image:
+    """The image with 8 bits a channel, in a mode that Pillow converts to any other; not turned by EXIF.
+
+    Of more than 8 bits the highest 8 that the image uses are taken, the same for all channels, so that 12 bits in a
+    file of 16 aren't black: values are shifted right until the largest fits; negative ones are first raised to 0.
+    Floating-point values within 0 to 1, or -1 to 1, become 0 to 255. Values that aren't finite are the largest, the
+    smallest, and 0 for NaN.
+
+    Args:
+        image: opened from a file object, and not loaded yet.
+
+    Returns:
+        ``image`` itself, loaded, unless something of that had to be done; then one of mode RGB or L. RGB and L are
+        never anything else, and the mode stays for palettes, transparency and inks.
+
+    Raises:
+        Exception: whatever Pillow raises on broken files.
+    """
+    deep_colour = _DEEP_COLOUR.fullmatch(_raw_mode(image))
+    file = getattr(image, "fp", None)  # images that were made or loaded have none
+    image.load()
+    if _is_deep_grey(image):
+        return _like(_shifted_grey(np.asarray(image)), image)
+    if deep_colour and file is not None:
+        return _shifted_colour(image, file, deep_colour[1] == "LA")
+    return image.convert(_PREMULTIPLIED[image.mode]) if image.mode in _PREMULTIPLIED else image
+
+
+class TooManyPixels(ValueError):
+    """An image is larger than :data:`~detr_d2.labels.values.MOST_PIXELS`; the text says how large."""
+
+
+@dataclass(frozen=True)
+class LoadedImage:
+    """An image that was read to its last pixel.
+
+    Args:
+        size: width, height, before an EXIF tag turns it.
+        mode: Pillow's, as in the file.
+        is_deep: a channel has more than 8 bits there.
+        pixels: of 8 bits a channel.
+        orientation: EXIF's tag, or None.
+    """
+
+    size: tuple[int, int]
+    mode: str
+    is_deep: bool
+    pixels: Image.Image
+    orientation: int | None
+
+
+def load_image(image: Image.Image) -> LoadedImage:
+    """Read an image that Pillow has opened.
+
+    Raises:
+        TooManyPixels: it isn't read.
+        Exception: whatever Pillow raises on files that are broken or cut off.
+    """
+    (width, height), mode, has_more_bits = image.size, image.mode, is_deep(image)
+    if width * height > MOST_PIXELS:
+        raise TooManyPixels(f"{width}x{height} pixels")
+    pixels = load_eight_bits(image)  # before EXIF is asked for: see orientation_of
+    return LoadedImage((width, height), mode, has_more_bits, pixels, orientation_of(image))
+
+
+def orientation_of(image: Image.Image) -> int | None:
+    """The EXIF orientation of a loaded image, 1 to 8; None where there is none that makes sense.
+
+    Pillow may decode when EXIF data are asked for, and an error that is passed over then never comes again.
+    """
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # all sorts of errors on damaged EXIF data, which nobody turns images by
+        return None
+    return value if isinstance(value, int) and 1 <= value <= 8 else None
+
+
+def turned(image: Image.Image, orientation: int | None) -> Image.Image:
+    """The image turned as an EXIF orientation says."""
+    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+
+
+def unreadable_reason(error: Exception, size: int) -> str:
+    """Why an image can't be read, in a few words: of what was raised, and of the bytes that its file has."""
+    if size == 0:
+        return "the file is empty"
+    if isinstance(error, UnidentifiedImageError):
+        return f"it is no image, or none of {', '.join(IMAGE_FORMATS)}"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def _is_deep_grey(image: Image.Image) -> bool:
+    return image.mode in ("I", "F") or image.mode.startswith("I;")
+
+
+def _raw_mode(image: Image.Image) -> str:
+    """What Pillow calls the pixels of a file that isn't decoded yet; empty where it has no name for them."""
+    tiles = getattr(image, "tile", None)
+    arguments: Any = tiles[0][3] if tiles else ""
+    first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+    return first if isinstance(first, str) else ""
+
+
+def _shifted_grey(values: np.ndarray) -> np.ndarray:
+    """(H, W) uint8 of integers or floating-point numbers, see :func:`load_eight_bits`."""
+    if values.dtype.kind == "f":
+        finite = values[np.isfinite(values)]
+        low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+        values = np.nan_to_num(values.astype(np.float64), nan=min(max(low, 0.0), high), posinf=high, neginf=low)
+        if low >= -1 and high <= 1:
+            dark = -1.0 if low < 0 else 0.0
+            return ((values - dark) / (1 - dark) * 255).round().astype(np.uint8)
+        values = np.floor(values)
+    lowest = min(0, int(values.min()))
+    bits = _spare_bits(int(values.max()) - lowest)
+    if lowest == 0 and values.dtype.kind == "u":
+        return (values >> bits).astype(np.uint8)
+    return ((values.astype(np.float64) - lowest) // 2**bits).astype(np.uint8)
+
+
+def _shifted_colour(image: Image.Image, file: IO[bytes], is_grey: bool) -> Image.Image:
+    """An image of 16 bits a channel, of which Pillow has loaded the upper 8."""
+    upper = np.asarray(image)[:, :, : 1 if is_grey else 3]
+    if upper.max(initial=0) < 128:
+        values = upper.astype(np.uint16) * 256 + _lower_bytes(file, is_grey)
+        upper = (values >> _spare_bits(int(values.max(initial=0)))).astype(np.uint8)
+    return _like(np.ascontiguousarray(upper[:, :, 0] if is_grey else upper), image)
+
+
+def _lower_bytes(file: IO[bytes], is_grey: bool) -> np.ndarray:
+    """(H, W, 3) uint8, or (H, W, 1) of grey: the byte of each channel that Pillow leaves out."""
+    file.seek(0)
+    with open_image(file) as image:
+        image.tile = [_for_lower_byte(tile) for tile in image.tile]  # type: ignore[attr-defined]
+        image.load()
+        pixels = np.asarray(image)
+    return pixels[:, :, 1:2] if is_grey else pixels[:, :, :3]
+
+
+def _for_lower_byte(tile: Any) -> Any:
+    """Where pixels stand in a file, by Pillow's account, with another way to unpack what is decoded there."""
+    arguments = tile[3]
+    name = arguments[0] if isinstance(arguments, tuple) else arguments
+    # Of grey with alpha the four bytes as they are: of each channel the upper and the lower one.
+    other = "RGBA" if name.startswith("LA") else name[:-1] + _OTHER_BYTE[name[-1]]
+    changed = (other, *arguments[1:]) if isinstance(arguments, tuple) else other
+    return tile._replace(args=changed) if hasattr(tile, "_replace") else (*tile[:3], changed)
+
+
+def _spare_bits(largest: int) -> int:
+    return max(0, largest.bit_length() - 8)
+
+
+def _like(pixels: np.ndarray, image: Image.Image) -> Image.Image:
+    """An image of these pixels with what Pillow knows of another one, such as its colour profile."""
+    made = Image.fromarray(pixels)
+    made.info = {key: value for key, value in image.info.items() if key != "transparency"}
+    return made

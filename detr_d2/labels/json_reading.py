@@ -12,13 +12,11 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 from detr_d2.errors import DatasetError
 from detr_d2.files import open_regular
 
-#: So many places of halves are named.
-_NAMED = 3
 _HALF = re.compile("[\ud800-\udfff]")
 #: Texts that have checks of their own.
 _CHECKED = re.compile(r"(images|annotations)\[\d+\]\.file_name|categories\[\d+\]\.name")
@@ -32,18 +30,6 @@ class UnreadableJson(Exception):
     """A file holds no object of JSON; ``args`` are the code of the rule that it breaks, and a sentence's end."""
 
 
-class Halves(NamedTuple):
-    """Texts with halves of characters.
-
-    Args:
-        texts: how many there are, keys included.
-        places: of the first ones, such as ``categories[3].name``.
-    """
-
-    texts: int = 0
-    places: tuple[str, ...] = ()
-
-
 class Oddities:
     """What a parser notes while it reads, and what is found in the text afterwards."""
 
@@ -52,7 +38,8 @@ class Oddities:
         self.constants = 0
         #: Keys that stand more than once in an object, with the number of such objects; the last value counts.
         self.repeated: dict[str, int] = {}
-        self.halves = Halves()
+        #: Places of texts with halves of characters, keys included, such as ``categories[3].name``.
+        self.halves: list[str] = []
 
     def constant(self, name: str) -> float:
         """Takes NaN, Infinity or -Infinity."""
@@ -183,31 +170,29 @@ def json_type(value: Any) -> str:
     return names.get(type(value), "a number")
 
 
-def find_halves(text: str, content: Any) -> Halves:
-    """Texts of a JSON that have half of a character, but for those that have checks of their own.
+def find_halves(text: str, content: Any) -> list[str]:
+    """Places of texts of a JSON that have half of a character, but for those that have checks of their own.
 
     Args:
         text: of the file; where no half is escaped, its content isn't looked at.
         content: what it holds.
     """
     if all(found[1] for found in _ESCAPED.finditer(text)):
-        return Halves()
-    count = 0
+        return []
     places: list[str] = []
     waiting: list[tuple[Any, str]] = [(content, "")]
     while waiting:
         value, place = waiting.pop()
         if isinstance(value, str):
             if _HALF.search(value) and not _CHECKED.fullmatch(place):
-                count += 1
-                places += [ascii(place)[1:-1] or "at its top"] * (len(places) < _NAMED)
+                places.append(ascii(place)[1:-1] or "at its top")
         elif isinstance(value, list):
             waiting += [(item, f"{place}[{number}]") for number, item in reversed([*enumerate(value)])]
         elif isinstance(value, dict):
             for key, item in reversed(value.items()):
                 here = f"{place}.{key[:80]}" if place else key[:80]
                 waiting += [(item, here), *([(key, f"the key {here}")] if _HALF.search(key) else [])]
-    return Halves(count, tuple(places))
+    return places
 
 
 def without_halves(value: Any, place: str = "") -> Any:

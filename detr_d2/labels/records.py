@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Literal, Protocol, TypeAlias
 
 from detr_d2.errors import DatasetError, MissingFileError
-from detr_d2.files import SpecialFileError, open_regular
+from detr_d2.files import SpecialFileError, open_regular, read_at_most
 
 #: More bytes than this are no image and no label file, whatever a zip says of its size.
 MOST_BYTES = 2**30
@@ -50,7 +50,7 @@ class FileRef:
         """
         try:
             with self.open() as file:
-                content = file.read(limit + 1)
+                content = read_at_most(file, limit + 1)
         except (FileNotFoundError, NotADirectoryError, KeyError) as error:
             raise MissingFileError(f"{self} isn't there.") from error
         except SpecialFileError as error:

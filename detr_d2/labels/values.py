@@ -1,10 +1,10 @@
-"""Values of somebody's JSON: what they are, and what they were meant to be where that is beyond doubt."""
+"""Values of somebody's JSON, names and sizes included: what they are, and what they were meant to be beyond doubt."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeGuard
 
 _LARGEST = 1e9
@@ -115,3 +115,40 @@ def strict(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: strict(item) for key, item in value.items()}
     return value
+
+
+def is_text(name: str) -> bool:
+    """Whether a name can be written as UTF-8.
+
+    The bytes of a file's name that isn't UTF-8 can't be, which Python keeps as lone surrogates, nor can those that
+    JSON's escapes may spell.
+    """
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+#: Pixels beyond which Pillow refuses to open an image.
+MOST_PIXELS = 178_956_970
+
+
+def size_problem(entry: Mapping[str, Any]) -> tuple[str, str] | None:
+    """What is wrong with ``width`` and ``height`` of an image's entry.
+
+    Args:
+        entry: as a JSON has it; keys that are absent aren't there.
+
+    Returns:
+        The code of the fault and a sentence's end, such as "has no width."; None for a size that an image can have.
+    """
+    for key in ("width", "height"):
+        value = entry.get(key)
+        if key not in entry:
+            return "json-key", f"has no {key}."
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            return "json-type", f"has {key}={shown(value)}; it must be a whole number of pixels."
+    if entry["width"] * entry["height"] > MOST_PIXELS:
+        return "image-large", f"is said to be {shown(entry['width'])}x{shown(entry['height'])} pixels; too many."
+    return None

@@ -1,6 +1,7 @@
 """The paper in plain torch: it can be lifted out and used alone."""
 
 from .criterion import SetCriterion
+from .denoising import Denoising
 from .detr import Detr
 from .matcher import HungarianMatcher, Target
 from .panoptic_head import AttentionMaps, MaskHead, predict_masks, predict_masks_at_once
@@ -18,6 +19,7 @@ from .transformer import Transformer
 
 __all__ = [
     "AttentionMaps",
+    "Denoising",
     "Detr",
     "HungarianMatcher",
     "MaskHead",

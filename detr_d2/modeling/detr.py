@@ -65,6 +65,17 @@ class Detr(nn.Module):
         padding_mask = _shrink_mask(padding_mask, projected)
         position = self.position_embedding(padding_mask)
         hidden_states, memory = self.transformer(projected, padding_mask, self.query_embed.weight, position)
+        return {
+            **self.predictions(hidden_states),
+            "hidden_states": hidden_states,
+            "memory": memory,
+            "projected": projected,
+            "features": features,
+            "padding_mask": padding_mask,
+        }
+
+    def predictions(self, hidden_states: Tensor) -> dict[str, Any]:
+        """Hidden states (L, B, Q, D) to pred_logits, pred_boxes and aux_outputs; see :meth:`forward`."""
         pred_logits = self.class_embed(hidden_states)
         pred_boxes = self.bbox_embed(hidden_states).sigmoid()
         earlier = zip(pred_logits[:-1], pred_boxes[:-1], strict=True) if self.aux_loss else []
@@ -72,11 +83,6 @@ class Detr(nn.Module):
             "pred_logits": pred_logits[-1],
             "pred_boxes": pred_boxes[-1],
             "aux_outputs": [{"pred_logits": logits, "pred_boxes": boxes} for logits, boxes in earlier],
-            "hidden_states": hidden_states,
-            "memory": memory,
-            "projected": projected,
-            "features": features,
-            "padding_mask": padding_mask,
         }
 
 

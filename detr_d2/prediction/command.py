@@ -6,14 +6,17 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from detr_d2.arguments import add_opts, number, whole_number
+from detr_d2.arguments import add_engine, add_opts, number, whole_number
+from detr_d2.cluster import import_ray
 from detr_d2.errors import USER_ERROR_EXIT_CODE, ConfigError, MissingFileError
 from detr_d2.prediction.image_files import FoundInputs, find_inputs
+from detr_d2.prediction.on_cluster import predict_on_cluster
 from detr_d2.prediction.predictor import Predictor
 from detr_d2.prediction.ranking import rank_images
-from detr_d2.prediction.running import Engine, Outcome, Tiles, WholeImages, predict_all
+from detr_d2.prediction.running import Engine, Outcome, PredictEach, Tiles, WholeImages, predict_all
 from detr_d2.prediction.tracking import MEMORY
 from detr_d2.prediction.video_results import predict_camera, predict_videos
 from detr_d2.prediction.writers import DEFAULT_KINDS, RESULT_FOLDERS, WRITERS
@@ -28,6 +31,7 @@ examples:
   detr-d2 predict model_final.pth drone.jpg --out results --tile 1024 --overlap 256
   detr-d2 predict model_final.pth site.mp4 --out results
   detr-d2 predict model_final.pth --camera 0 --out results
+  detr-d2 predict model_final.pth photos/ --out results --engine ray     # on a cluster, see docs/scale.md
   find site -name '*.jpg' | detr-d2 predict detr-r50-panoptic - --out results --device cpu
 
 The checkpoint alone is enough: it knows its classes, colours and thresholds. Folders are searched with all folders in
@@ -35,6 +39,13 @@ them. What can't be read is named and skipped; the exit code is then 2. An inter
 
 results, by --write:
 """
+
+
+#: Arguments of which an engine is built.
+_OF_AN_ENGINE = (
+    *("model", "device", "score_threshold", "overlap_threshold", "classes", "max_size", "opts"),
+    *("tile", "overlap"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,6 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"in videos a thing that is gone for up to so many frames keeps its number (default: {MEMORY})",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace results of other settings in --out")
+    add_engine(parser, 1)
     add_opts(parser, "changes to the model's config")
 
 
@@ -123,6 +135,7 @@ def run(args: argparse.Namespace) -> int:
         if not args.inputs:
             raise MissingFileError("No INPUT is given: name an image, folder, pattern, zip, list or video; see --help.")
         raise MissingFileError(f"{' '.join(args.inputs)} names no image; see above, or --help.")
+    _check_engine(args, found)
     predictor = build_predictor(args)
     if args.rank:
         return _rank(predictor, found, out, args)
@@ -131,7 +144,8 @@ def run(args: argparse.Namespace) -> int:
     skipped = 0
     if found.images:
         engine = _engine(predictor, args, batch)
-        outcome = predict_all(engine, found.images, out, kinds, batch=batch, begins_anew=args.overwrite)
+        each = _on_cluster(predictor, args, batch) if args.engine == "ray" else None
+        outcome = predict_all(engine, found.images, out, kinds, batch=batch, begins_anew=args.overwrite, predict=each)
         print(_summary(outcome, len(found.images), out))
         skipped = outcome.skipped
     # A frame's own files are many, so that they are written only where they are asked for.
@@ -165,6 +179,28 @@ def _engine(predictor: Predictor, args: argparse.Namespace, batch: int) -> Engin
             raise ConfigError(f"--overlap {args.overlap} is of tiles; give --tile, too.")
         return WholeImages(predictor)
     return Tiles(predictor, args.tile, args.overlap or max(args.tile // 4, 1), batch)
+
+
+def _check_engine(args: argparse.Namespace, found: FoundInputs) -> None:
+    """Refuses what a cluster can't do, before a model is loaded."""
+    if args.engine == "local":
+        if args.workers is not None:
+            raise ConfigError(f"--workers {args.workers} is of a cluster; give --engine ray, too, or leave it out.")
+        return
+    if args.rank or found.videos or args.camera is not None:
+        raise ConfigError("--engine ray takes images only, and without --rank and --camera; use --engine local.")
+    import_ray()
+
+
+def _on_cluster(predictor: Predictor, args: argparse.Namespace, batch: int) -> PredictEach:
+    sent = argparse.Namespace(**{name: getattr(args, name) for name in _OF_AN_ENGINE})
+    build = partial(_build_engine, sent, batch)
+    gpus = int(predictor.model.device.type == "cuda")
+    return partial(predict_on_cluster, build, batch=batch, workers=args.workers, gpus=gpus)
+
+
+def _build_engine(args: argparse.Namespace, batch: int) -> Engine:
+    return _engine(build_predictor(args), args, batch)
 
 
 def build_predictor(args: argparse.Namespace) -> Predictor:

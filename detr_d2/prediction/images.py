@@ -14,10 +14,9 @@ import numpy as np
 from PIL import Image
 
 from detr_d2.errors import UserError
-from detr_d2.labels.image_decoding import load_eight_bits, open_image, orientation_of, turned, unreadable_reason
-from detr_d2.labels.image_reading import fetched
-from detr_d2.labels.image_size import MOST_PIXELS
+from detr_d2.labels.image_reading import fetched, load_eight_bits, open_image, orientation_of, turned, unreadable_reason
 from detr_d2.labels.records import FileRef
+from detr_d2.labels.values import MOST_PIXELS
 
 ImageLike = Any
 """A path; a Pillow image; an array (H, W, 3) in RGB, (H, W, 4) or (H, W), uint8; a tensor (3, H, W), uint8 or floats

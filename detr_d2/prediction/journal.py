@@ -11,7 +11,8 @@ from types import MappingProxyType
 from typing import Any, BinaryIO, NamedTuple
 
 from detr_d2.errors import ConfigError
-from detr_d2.files import write_text
+from detr_d2.files import line_content, sealed_line, write_text
+from detr_d2.labels.archives import is_safe_name
 from detr_d2.labels.records import FileRef
 from detr_d2.prediction.image_files import FoundImage
 
@@ -87,17 +88,18 @@ class Journal:
         self._file.seek(0, os.SEEK_END)
 
     def _read(self) -> None:
-        """Looks for finished images whose files are there; a line that broke off when a run ended is cut away."""
+        """Looks for finished images whose files are there; a line that broke off when a run ended is cut away.
+
+        A line that was changed is passed over, and its image predicted again.
+        """
         with self._path.open("r+b") as file:
             offset = len(file.readline())
             for line in file:
-                try:
-                    key, entry = json.loads(line)
-                    is_whole = all((self._folder / name).is_file() for name in entry["files"])
-                except (ValueError, TypeError, KeyError):
+                if not line.endswith(b"\n"):
                     break
-                if is_whole:
-                    self._note(key, entry, offset)
+                found = _content_of(line)
+                if found and all((self._folder / name).is_file() for name in found[1]["files"]):
+                    self._note(*found, offset)
                 offset += len(line)
             file.truncate(offset)
 
@@ -106,12 +108,9 @@ class Journal:
         self._known[entry["stem"]] = _Known(key, entry["source"], offset)
 
     def _refuse(self, known: str, settings: Mapping[str, Any]) -> None:
-        try:
-            before = json.loads(known)
-            names = dict.fromkeys([*settings, *before])  # --tile is one that may be in either alone
-            changed = [name for name in names if before.get(name) != settings.get(name)]
-        except (ValueError, AttributeError):
-            before, changed = {}, []
+        before = _settings_of(known)
+        names = dict.fromkeys([*settings, *before]) if before else ()  # --tile is one that may be in either alone
+        changed = [name for name in names if before.get(name) != settings.get(name)]
         shown = ", ".join(
             f"{name} was {_shown(before.get(name))}, now {_shown(settings.get(name))}" for name in changed
         )
@@ -175,7 +174,7 @@ class Journal:
         """
         key, entry = image_key(image), {**entry, "stem": image.stem, "source": _source(image)}
         self._note(key, entry, self._file.tell())
-        self._file.write(f"{json.dumps([key, entry], allow_nan=False)}\n".encode())
+        self._file.write(sealed_line(json.dumps([key, entry], allow_nan=False).encode()))
         self._file.flush()
 
     def entries(self) -> Iterator[Entry]:
@@ -183,7 +182,10 @@ class Journal:
         with self._path.open("rb") as file:
             for known in self._known.values():
                 file.seek(known.offset)
-                yield json.loads(file.readline())[1]
+                found = _content_of(file.readline())
+                if found is None:
+                    raise ConfigError(f"{self._path} was changed while it was in use. Run the same command again.")
+                yield found[1]
 
     def close(self) -> None:
         """Closes the file."""
@@ -204,9 +206,29 @@ def _shown(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def _settings_of(header: str) -> dict[str, Any]:
+    """What a journal's first line says; nothing where it is damaged."""
+    try:
+        settings = json.loads(header)
+    except (ValueError, RecursionError):
+        return {}
+    return settings if isinstance(settings, dict) else {}
+
+
 def _kinds_of(header: str) -> list[str]:
     """The kinds of results that a journal's first line names."""
+    kinds = _settings_of(header).get("write")
+    return [kind for kind in kinds if isinstance(kind, str)] if isinstance(kinds, list) else []
+
+
+def _content_of(line: bytes) -> tuple[str, Entry] | None:
+    """Key and entry of a line that :meth:`Journal.add` wrote; None of others, and of those that name other files."""
+    content = line_content(line)
+    if content is None:
+        return None
     try:
-        return list(json.loads(header)["write"])
-    except (ValueError, TypeError, KeyError):
-        return []
+        key, entry = json.loads(content)
+        is_sound = all(is_safe_name(name) for name in entry["files"])
+        return (str(key), entry) if is_sound and {"stem", "source"} <= entry.keys() else None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None

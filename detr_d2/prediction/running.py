@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -23,6 +24,11 @@ from detr_d2.prediction.tiling import predict_by_tiles, tile_grid
 from detr_d2.prediction.writers import OWN_PATHS, add_all, finish_all
 
 Written = TypeVar("Written")
+#: Predicts images, has the function write each prediction, and gives each image with what that returned, or None.
+PredictEach = Callable[
+    [Sequence[FoundImage], Callable[[FoundImage, Prediction], dict[str, Any]]],
+    Iterator[tuple[FoundImage, dict[str, Any] | None]],
+]
 
 
 class LoadedImage(NamedTuple):
@@ -192,6 +198,7 @@ def predict_all(
     *,
     batch: int = 1,
     begins_anew: bool = False,
+    predict: PredictEach | None = None,
 ) -> Outcome:
     """Predicts images and writes what is asked for, each image as it is finished, and at the end what they share.
 
@@ -202,6 +209,7 @@ def predict_all(
         kinds: of results, names in ``WRITERS``.
         batch: images in one forward pass.
         begins_anew: replace results of other settings.
+        predict: what predicts images and has them written, such as a cluster; by default :func:`predict_each`.
 
     Raises:
         ConfigError: the folder has results of other settings, or files of others where results would go.
@@ -212,11 +220,10 @@ def predict_all(
     waiting = [image for image in images if not journal.has(image)]
     outcome = Outcome(reused=len(images) - len(waiting))
 
-    def write(image: FoundImage, prediction: Prediction) -> dict[str, Any]:
-        return add_all(kinds, folder, image, prediction)
+    predict = predict or partial(predict_each, engine, batch=batch)
 
     try:
-        for image, result in predict_each(engine, waiting, write, batch):
+        for image, result in predict(waiting, partial(add_all, kinds, folder)):
             if result is None:
                 outcome.skipped += 1
             else:

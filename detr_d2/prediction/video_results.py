@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from detr_d2.data import Category
-from detr_d2.data.new_folder import new_folder
 from detr_d2.errors import ConfigError
 from detr_d2.files import numbered_names
+from detr_d2.folders import new_folder
 from detr_d2.labels.records import FileRef
 from detr_d2.prediction.image_files import FoundImage
 from detr_d2.prediction.journal import FILE_NAME, Journal

@@ -17,8 +17,7 @@ from detr_d2.files import SpecialFileError, open_regular
 from detr_d2.labels.class_names import find_name, near_names, normal_name, spelling
 from detr_d2.labels.json_reading import parse_json
 from detr_d2.labels.records import ClassRecord, Export
-from detr_d2.labels.similar_names import is_text
-from detr_d2.labels.values import color_of
+from detr_d2.labels.values import color_of, is_text
 
 logger = logging.getLogger(__name__)
 

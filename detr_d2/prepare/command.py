@@ -15,7 +15,8 @@ from typing import Any
 from tqdm import tqdm
 
 import detr_d2
-from detr_d2.arguments import number, whole_number
+from detr_d2.arguments import add_engine, number, whole_number
+from detr_d2.cluster import import_ray
 from detr_d2.data.categories import known_things
 from detr_d2.errors import ConfigError, printable
 from detr_d2.labels.readers import refuse_unreadable, try_exports
@@ -43,6 +44,7 @@ examples:
   detr-d2 prepare --cvat exports/ --out datasets/site                    # the rest of each image is void
   detr-d2 prepare --cvat job_1.zip job_2.zip --stuff misc --out datasets/site
   detr-d2 prepare --cvat exports/ --stuff model detr-r50-panoptic --out datasets/site
+  detr-d2 prepare --cvat exports/ --engine ray --out datasets/site       # on a cluster, see docs/scale.md
   detr-d2 prepare --cvat corrected.zip --only-changed predicted/ --out datasets/corrected
   detr-d2 prepare --cvat exports/ --coco coco/ --coco-images 1000 --categories construction --out datasets/site
 
@@ -85,8 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_image("--link", **way, help="link to the images instead of copying them")
     jpeg = {"nargs": "?", "const": 92, "metavar": "Q"}
     add_image("--jpeg", type=_QUALITY, **jpeg, help="write all as JPEG of quality Q (default: 92)")
-    workers = default_workers()
-    add("--workers", type=_FROM_ONE, default=workers, metavar="N", help="processes (default: %(default)s)")
+    add_engine(parser.add_argument_group("where it runs"), default_workers())
 
 
 def _add_sources(add: Callable[..., Any]) -> None:
@@ -142,6 +143,8 @@ def run(args: argparse.Namespace) -> int:
     handler = logging.StreamHandler()
     handler.setFormatter(_Printable("%(levelname)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    if args.engine == "ray":
+        import_ray()  # before hours of reading
     options = _options(args)
     settings = StuffSettings(
         args.stuff_classes, args.stuff_things, args.stuff_score, args.margin, args.cache, tuple(args.stuff_opts)

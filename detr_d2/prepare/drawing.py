@@ -9,11 +9,11 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from detr_d2.errors import DatasetError
-from detr_d2.labels.panoptic_ids import id_of_color
+from detr_d2.labels.panoptic_png import id_of_color
 from detr_d2.labels.polygons import has_holes
 from detr_d2.labels.readers import shape_mask
 from detr_d2.labels.records import Label, Note, Polygons
-from detr_d2.labels.rules.objects import OVERLAP_PIXELS, OVERLAP_SHARE
+from detr_d2.labels.rules.masks import OVERLAP_PIXELS, OVERLAP_SHARE
 
 from .classes import REST, VOID, ClassTable
 from .label_rules import LabelRules

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from detr_d2.files import line_content, sealed_line
 from detr_d2.labels.records import Note
 
 from .drawing import Segment
@@ -102,7 +103,7 @@ class Journal:
             for line in file:
                 if not line.endswith(b"\n"):
                     break  # written when the run ended
-                key, _, content = line.partition(b" ")
+                key, _, content = (line_content(line) or b"").partition(b" ")
                 if self._is_whole(content):
                     self._offsets[key.decode("ascii", "replace")] = offset
                 offset += len(line)
@@ -128,7 +129,7 @@ class Journal:
     def add(self, key: str, result: ImageResult) -> None:
         """Notes an image whose files are there."""
         self._offsets[key] = self._file.tell()
-        self._file.write(f"{key} {result.to_json()}\n".encode())
+        self._file.write(sealed_line(f"{key} {result.to_json()}".encode()))
         self._file.flush()
 
     def results(self, keys: Sequence[str]) -> Iterator[ImageResult]:
@@ -136,7 +137,7 @@ class Journal:
         with self._path.open("rb") as file:
             for key in keys:
                 file.seek(self._offsets[key])
-                yield result_from_json(file.readline().partition(b" ")[2].decode())
+                yield result_from_json((line_content(file.readline()) or b"").partition(b" ")[2].decode())
 
     def __enter__(self) -> Journal:
         return self

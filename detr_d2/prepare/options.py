@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
+from detr_d2.arguments import ENGINES, Engine
 from detr_d2.errors import ConfigError
 
 Crowds: TypeAlias = Literal["auto", "keep", "clear"]
@@ -52,7 +53,8 @@ class PrepareOptions:
         min_area: segments of fewer pixels become void.
         images: ``copy`` the files as they are, ``link`` to them, or write all as ``jpeg``.
         quality: of JPEGs that are written, 1 to 100.
-        workers: processes.
+        workers: processes; None: one for each processor, of this machine or of the cluster.
+        engine: ``local``, or ``ray``: processes of a cluster, which all read and write the same folders.
 
     Raises:
         ConfigError: a value isn't allowed.
@@ -70,16 +72,18 @@ class PrepareOptions:
     min_area: int = 16
     images: Images = "copy"
     quality: int = 95
-    workers: int = 1
+    workers: int | None = 1
+    engine: Engine = "local"
 
     def __post_init__(self) -> None:
         if not 0 <= self.val < 1:
             raise ConfigError(f"--val {self.val} isn't a share of the images; allowed are 0 to below 1, such as 0.2.")
-        if self.min_area < 0 or self.workers < 1:
+        if self.min_area < 0 or (self.workers is not None and self.workers < 1):
             raise ConfigError(f"--min-area {self.min_area}, --workers {self.workers}: allowed are 0 or 1 and more.")
         refuse_other("--crowd", self.crowds, CROWDS)
         refuse_other("--overlap", self.overlap, OVERLAPS)
         refuse_other("--holes", self.holes, HOLES)
+        refuse_other("--engine", self.engine, ENGINES)
         if not 1 <= self.quality <= 100:
             raise ConfigError(f"a JPEG's quality is 1 to 100, not {self.quality}.")
         if not re.fullmatch(r"\w[\w.-]*", self.dataset_name):

@@ -8,20 +8,22 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from detr_d2.data.new_folder import put_in_place, refuse_foreign
-from detr_d2.errors import DatasetError, UserError, os_error_message
+from detr_d2.cluster import on_cluster
+from detr_d2.errors import DatasetError, StoppedError, UserError, os_error_message
+from detr_d2.folders import put_in_place, refuse_foreign
 from detr_d2.labels.records import Export
-from detr_d2.parallel import in_processes
+from detr_d2.parallel import default_workers, in_processes
 
 from .classes import build_class_table
 from .finishing import FILES, MARKER, Finishing
-from .journal import Journal
+from .journal import ImageResult, Journal
 from .label_rules import LabelRules, decide_crowds
 from .options import PrepareOptions
-from .preparing import Preparer, StoppedError, Task, WritingError, make_tasks, task_key
+from .preparing import Preparer, Task, WritingError, make_tasks, task_key
 from .stuff.policy import StuffPolicy
 from .summary import Summary
 
@@ -127,9 +129,9 @@ def _prepare_images(
         for task in progress(tasks, len(tasks), "labels")
     ]
     waiting = [(key, task) for key, task in zip(keys, tasks) if key not in journal]
-    results = in_processes(preparer, [task for _, task in waiting], preparer.options.workers)
+    results = _results(preparer, [task for _, task in waiting])
     try:
-        for (key, _), result in zip(waiting, progress(results, len(waiting), "images")):
+        for (key, _), result in zip(waiting, progress(results, len(waiting), "images"), strict=True):
             journal.add(key, result)
     except DatasetError as error:  # of the processes; what is wrong with an image is part of its result
         raise StoppedError(
@@ -139,6 +141,18 @@ def _prepare_images(
     if preparer.rules.overlap == "error":
         _refuse_overlaps(journal, keys)
     return keys, len(tasks) - len(waiting)
+
+
+def _results(preparer: Preparer, tasks: Sequence[Task]) -> Iterator[ImageResult]:
+    """What is prepared of each image, in their order, in processes of this machine or of a cluster."""
+    options = preparer.options
+    if options.engine == "ray":
+        return on_cluster(partial(_for_each, preparer), tasks, options.workers)
+    return in_processes(preparer, tasks, options.workers or default_workers())
+
+
+def _for_each(preparer: Preparer) -> Callable[[list[Task]], list[ImageResult]]:
+    return lambda tasks: [preparer(task) for task in tasks]
 
 
 def _refuse_overlaps(journal: Journal, keys: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from detr_d2.errors import DatasetError, MissingFileError
-from detr_d2.labels.image_decoding import (
+from detr_d2.labels.image_reading import (
     INFO_OF_EXIF,
     PLAIN_MODES,
     TURNED_SIDEWAYS,

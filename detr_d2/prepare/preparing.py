@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from detr_d2.errors import DatasetError, MissingFileError, UserError
-from detr_d2.labels.near_duplicates import image_hash
+from detr_d2.errors import DatasetError, MissingFileError, StoppedError
 from detr_d2.labels.panoptic_png import encode_ids
 from detr_d2.labels.records import Export, FileRef, ImageRecord, Note
 from detr_d2.labels.rules.names import IMAGE_MISSING
-from detr_d2.labels.similar_names import is_text
+from detr_d2.labels.rules.splits import image_hash
+from detr_d2.labels.values import is_text
 
 from .drawing import draw_labels, fill_rest, measure
 from .journal import ImageResult
@@ -141,10 +141,6 @@ def _state_of(file: Path) -> bytes:
 
 #: Written as they are, whatever else an image may be called; others would surprise programs that go by the name.
 _USUAL_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-
-
-class StoppedError(UserError):
-    """What ended a run from outside: once it is over, the same command goes on where it stopped."""
 
 
 class WritingError(StoppedError):

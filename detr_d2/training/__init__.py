@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from detr_d2.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from detr_d2.training.divergence import StepGuard
     from detr_d2.training.launching import explaining_exhaustion, launch_training
     from detr_d2.training.model_selection import EarlyStop
     from detr_d2.training.output_folder import locking_output_folder, log_errors_of_users_plainly, naming_output_folder
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "EarlyStop",
     "ExactResume",
+    "StepGuard",
     "StopOnSignal",
     "add_training_hooks",
     "before_evaluation",
@@ -45,6 +47,7 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
+        "divergence": ("StepGuard",),
         "launching": ("explaining_exhaustion", "launch_training"),
         "model_selection": ("EarlyStop",),
         "output_folder": ("locking_output_folder", "log_errors_of_users_plainly", "naming_output_folder"),

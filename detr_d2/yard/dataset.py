@@ -13,9 +13,9 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
-from ..data.new_folder import new_folder
 from ..data.registration_config import write_register
 from ..files import write_text, write_whole
+from ..folders import new_folder
 from ..labels.panoptic_png import encode_ids
 from .scene import COLORS, THINGS, Scene, make_scene
 

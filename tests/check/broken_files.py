@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from detr_d2.labels.image_size import MOST_PIXELS
+from detr_d2.labels.values import MOST_PIXELS
 from tests.check.breaking import IMAGE, INSTANCES, PANOPTIC, SEGMENT, Ways, png_of
 
 WAYS = Ways()

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detr_d2.check import RULES
-from detr_d2.labels.rules.table import markdown_table
 from tests.check import broken_files, broken_json
 from tests.check.breaking import Break, segments_of
 
@@ -87,6 +86,15 @@ def test_every_kind_of_fault_of_one_json_has_a_way_to_break() -> None:
 
 
 def test_table_of_the_documentation_is_that_of_the_rules() -> None:
-    documentation = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    project = Path(__file__).parents[2]
+    documentation = (project / "docs" / "data.md").read_text(encoding="utf-8")
+    rules = (project / "detr_d2" / "labels" / "rules" / "rules.md").read_text(encoding="utf-8")
 
-    assert markdown_table() in f"{documentation}\n", "python -m detr_d2.labels.rules prints the table"
+    assert rules[rules.index("### ") :] in f"{documentation}\n", "docs/data.md shows the table of rules.md"
+
+
+def test_every_rule_of_the_table_has_its_code() -> None:
+    folder = Path(__file__).parents[2] / "detr_d2" / "labels" / "rules"
+    code = "".join(path.read_text(encoding="utf-8") for path in folder.glob("*.py"))
+
+    assert [name for name in RULES if f'RULES["{name}"]' not in code] == []

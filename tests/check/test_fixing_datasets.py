@@ -16,7 +16,7 @@ import yaml
 from PIL import Image
 
 from detr_d2 import cli
-from detr_d2.check import copying, dataset_faults, find_sources
+from detr_d2.check import dataset_faults, find_sources, repairing
 from detr_d2.data import registration
 from detr_d2.errors import DatasetError
 
@@ -251,7 +251,7 @@ def test_interrupted_copy_leaves_nothing(yard: Path, tmp_path: Path, monkeypatch
     def interrupted(job: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(copying, "copy_image", interrupted)
+    monkeypatch.setattr(repairing, "copy_image", interrupted)
 
     with pytest.raises(KeyboardInterrupt):
         check(yard, "--fix", tmp_path / "out", "--workers", "1")
@@ -262,7 +262,7 @@ def test_full_disk_is_one_sentence(yard: Path, tmp_path: Path, monkeypatch: pyte
     def full(job: Any) -> Any:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(copying, "copy_image", full)
+    monkeypatch.setattr(repairing, "copy_image", full)
 
     with pytest.raises(DatasetError, match="No space left on device"):
         check(yard, "--fix", tmp_path / "out", "--workers", "1")

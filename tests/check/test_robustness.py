@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from detr_d2.check import RULES, Source, Sources, dataset_faults
-from detr_d2.check.report import Findings, collect
-from detr_d2.labels.run_lengths import decompressed
+from detr_d2.check.report import Findings
+from detr_d2.labels.polygons import decompressed
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -116,7 +116,7 @@ def test_findings_keep_the_first_of_each_kind_and_count_all(build: Any, tmp_path
     template = built.content["annotations"][0] | {"area": -1}
     built.content["annotations"] += [template | {"id": 10**8 + number} for number in range(500)]
 
-    findings = collect(built.faults(quick=True), Findings(kept=3))
+    findings = Findings(kept=3).take(built.faults(quick=True))
 
     assert findings.counts["area"] == 500
     assert sum(found.code == "area" for found in findings.first()) == 3
@@ -128,7 +128,7 @@ def test_names_with_control_characters_reach_no_terminal(build: Any, tmp_path: P
     built.content["images"][0]["file_name"] = "\x1b[2J\ud800.png"
     built.content["categories"][0]["name"] = " \x1b]0;x\x07"
 
-    table = collect(built.faults(), Findings(5)).table()
+    table = Findings(5).take(built.faults()).table()
 
     assert table.replace("\n", "").isprintable()
     json.dumps(table).encode()

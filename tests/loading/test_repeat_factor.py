@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detr_d2.data.repeat_factor import RepeatFactorSampler, repeat_factors
+from detr_d2.data.train_loader import RepeatFactorSampler, repeat_factors
 
 from detectron2.utils import comm
 

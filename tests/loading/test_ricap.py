@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from detr_d2.data import DetrPanopticDatasetMapper
 from detr_d2.data.ricap import PackedRecords, RicapMapper, compose_scenes
-from detr_d2.data.scenes import Scene
+from detr_d2.data.segments import Scene
 from detr_d2.errors import ConfigError, DatasetError
 
 from detectron2.config import CfgNode

@@ -12,8 +12,7 @@ from PIL import Image
 
 from detr_d2.config import add_detr_config
 from detr_d2.data import build_augmentations
-from detr_d2.data.color_jitter import ColorJitter, ColorTransform
-from detr_d2.data.scale_jitter import GREY
+from detr_d2.data.augmentation import GREY, ColorJitter, ColorTransform
 from detr_d2.data.segments import find_segments, transform_numbers
 from detr_d2.errors import ConfigError
 

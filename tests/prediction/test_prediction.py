@@ -12,7 +12,7 @@ from pycocotools import mask as coco_mask
 
 from detr_d2 import Prediction
 from detr_d2.data import Category
-from detr_d2.labels.panoptic_ids import ids_of_colors
+from detr_d2.labels.panoptic_png import ids_of_image
 
 CATEGORIES = [Category(7, "brick", True, (200, 30, 30)), Category(3, "ground", False, (90, 90, 20))]
 
@@ -63,7 +63,7 @@ def test_png_and_coco_files_hold_the_map(made: Prediction) -> None:
     panoptic, instances = made.to_coco(image_id=4), made.to_coco("instances", image_id=4)
 
     with Image.open(io.BytesIO(made.panoptic_png())) as png:
-        np.testing.assert_array_equal(ids_of_colors(np.asarray(png)), made.panoptic)
+        np.testing.assert_array_equal(ids_of_image(png), made.panoptic)
     assert panoptic["images"] == [{"id": 4, "file_name": "a.jpg", "height": 6, "width": 8}]
     assert [s["area"] for s in panoptic["annotations"][0]["segments_info"]] == [6, 8, 20]
     assert [c["isthing"] for c in panoptic["categories"]] == [1, 0]

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from detr_d2.errors import DatasetError
-from detr_d2.labels.panoptic_ids import numbers_of
+from detr_d2.labels.panoptic_png import numbers_of
 from detr_d2.labels.readers import read_exports, shape_mask
 from detr_d2.labels.records import Export, Label
 from tests.prepare.made_exports import HEIGHT, WIDTH, mask_files, picture, write_folder, write_zip

@@ -13,9 +13,9 @@ from typing import Any
 from detr_d2.errors import DatasetError
 
 from ..archives import ImageFinder, is_safe_name
-from ..image_size import size_problem
 from ..records import ClassRecord, Export, ExportKind, FileRef, ImageRecord, Label, LabelSource, Note
 from ..rules.names import IMAGE_MISSING, PATH_DUPLICATE, PATH_ESCAPE
+from ..values import size_problem
 
 #: So many notes of each kind are kept; of the others only how many there are.
 _MOST_NOTES = 5_000

@@ -19,19 +19,18 @@ from detr_d2.files import SpecialFileError, refuse_special
 
 from ..archives import ImageFinder
 from ..json_reading import UnreadableJson, read_object
-from ..panoptic_ids import numbers_of
 from ..records import Box, ClassRecord, Export, FileRef, Label, Note, Polygons, Runs, Shape
 from ..rules.boxes import box_rules
-from ..rules.document import Document, ImageLabels, walk_document
+from ..rules.document import Document, walk_document
 from ..rules.image import ImageTask, walk_image
-from ..rules.images import ImageId, ListedImage
+from ..rules.images import ListedImage
 from ..rules.json_files import objects_of
 from ..rules.masks import mask_rules
-from ..rules.names import IMAGE_MISSING, PNG_MISSING, Absence, FileNames, is_allowed
+from ..rules.names import IMAGE_MISSING, Absence, FileNames, is_allowed
 from ..rules.rule import Change, Finding, Place, Rule, Walk, drive, fix
 from ..values import color_of, is_id, is_number, numbered
 from .building import ExportBuilder, PackedLabels, plain_name
-from .shapes import runs_of
+from .shapes import shapes_of
 
 Entry = dict[str, Any]
 #: 1 or 0, a thing or stuff, by names of classes that are known; asked where a file doesn't say it.
@@ -46,12 +45,10 @@ class SegmentMap:
     """Labels of a panoptic PNG, fixed as ``check --fix`` fixes them; a source of labels.
 
     Args:
-        png: its file.
-        task: the image with its segments.
+        task: the image with its segments, and its PNG.
         names: of their classes, by category id.
     """
 
-    png: FileRef
     task: ImageTask
     names: Mapping[int, str]
 
@@ -62,19 +59,18 @@ class SegmentMap:
             DatasetError: the PNG can't be read, or is of something else.
         """
         labels, entry = [{**segment} for segment in self.task.labels], {**(self.task.entry or {})}
-        task = replace(self.task, png=str(self.png), labels=labels, entry=entry)
+        task, png = replace(self.task, labels=labels, entry=entry), self.task.png or ""
         try:
-            refuse_special(self.png.path)
+            refuse_special(png)
         except SpecialFileError as error:
             raise DatasetError(str(error)) from error
         changes: list[Change] = []
         seen = _fixed(walk_image(task), changes.append)
         if seen is None or seen.png is None or seen.png.ids is None:
-            raise DatasetError(f"{self.png}: {changes[-1].done if changes else 'it has no ids'}.")
+            raise DatasetError(f"{png}: {changes[-1].done if changes else 'it has no ids'}.")
         if notes_ is not None:
             notes_ += (Note(one.code, _sentence(one), one.file) for one in changes)
-        values, numbers = numbers_of(seen.png.ids)
-        shapes = dict(zip(values, runs_of(numbers + 1, len(values))))
+        shapes = shapes_of(seen.png.ids)
         found = ((segment, shapes.get(segment["id"])) for segment in seen.labels)
         return [
             Label(self.names[segment["category_id"]], shape, bool(segment.get("iscrowd", 0)), id=segment["id"])
@@ -150,9 +146,10 @@ def read_coco(
         for entry in document.categories.entries
     }
     names = {number: record.name for number, record in classes.items()}
-    for image_id, entry in document.images.entries.items():
-        labels = document.labels.pop(image_id, None)  # its memory is free for what comes
-        reader.add_image(document, image_id, entry, labels or ImageLabels(), names)
+    for image_id in document.images.entries:
+        task = document.task(image_id)
+        document.labels.pop(image_id, None)  # its memory is free for what comes
+        reader.add_image(task, names, image_id in document.images.merged_into)
     return builder.finish(list(classes.values()), is_cvat)
 
 
@@ -233,32 +230,23 @@ class _Reader:
         name = image if isinstance(image, str) else ""
         self._builder.note(change.code, _sentence(change), name[:200], label_id=label if isinstance(label, int) else 0)
 
-    def add_image(
-        self,
-        document: Document,
-        image_id: ImageId,
-        entry: Entry,
-        labels: ImageLabels,
-        names: Mapping[int, str],
-    ) -> None:
-        """Adds an image with its labels to the export."""
-        name = entry["file_name"]
+    def add_image(self, task: ImageTask, names: Mapping[int, str], is_merged: bool) -> None:
+        """Adds an image with its labels to the export; ``is_merged``: they are of several entries."""
+        assert task.entry is not None
+        name, image_id = task.entry["file_name"], task.listed.image_id
         file = self._files[IMAGE_MISSING].file(name)
-        if file is None or (document.is_panoptic and labels.count and labels.annotation is None):
+        if file is None or (task.is_panoptic and task.count and task.png is None):
             return  # its PNG isn't there, which was noted
-        size = self._builder.size_of(entry, name)
-        if labels.annotation is not None:
-            png = self._files[PNG_MISSING].file(labels.annotation["file_name"])
+        size = self._builder.size_of(task.entry, name)
+        if task.png is not None:
+            listed = ListedImage(image_id, *size, None)
             sides = {"width": size[0], "height": size[1]} if size[0] else {}
-            task = ImageTask(
-                ListedImage(image_id, *size, None), self._file, labels.labels, True, entry=sides, may_lose_labels=True
-            )
-            used = {one["category_id"]: names[one["category_id"]] for one in labels.labels}
-            assert png is not None
-            self._builder.add(name, file, size, SegmentMap(png, task, used), image_id)
+            used = {one["category_id"]: names[one["category_id"]] for one in task.labels}
+            source = SegmentMap(replace(task, listed=listed, entry=sides, may_lose_labels=True), used)
+            self._builder.add(name, file, size, source, image_id)
             return
-        found = (label for one in labels.labels if (label := self._label(one, name, size, names)))
-        kept = self._once(found, name) if image_id in document.images.merged_into else found
+        found = (label for one in task.labels if (label := self._label(one, name, size, names)))
+        kept = self._once(found, name) if is_merged else found
         self._builder.add(name, file, size, PackedLabels.of([*kept]), image_id)
 
     def _label(self, entry: Entry, image: str, size: tuple[int, int], names: Mapping[int, str]) -> Label | None:

@@ -15,11 +15,10 @@ from PIL import Image
 from detr_d2.errors import DatasetError
 
 from ..archives import FileTree, ImageFinder, joined
-from ..panoptic_ids import Color, color_of_id, id_of_color, numbers_of
-from ..panoptic_png import read_ids
+from ..panoptic_png import Color, color_of_id, id_of_color, numbers_of, read_ids
 from ..records import ClassRecord, Export, FileRef, Label, Note
 from .building import ExportBuilder
-from .shapes import runs_of
+from .shapes import shapes_of
 
 LABEL_MAP, CLASSES, OBJECTS = "labelmap.txt", "SegmentationClass", "SegmentationObject"
 _BACKGROUND = "background"
@@ -56,13 +55,9 @@ class ColorMap:
             if len(in_objects) * len(in_classes) >= 2**24:
                 raise DatasetError(f"{self.objects} has {len(in_objects)} colours: it shows something else. {_ADVICE}")
             pairs += len(in_classes) * of_object
-        values, numbers = numbers_of(pairs)
-        labels: list[Label] = []
-        for value, shape in zip(values, runs_of(numbers + 1, len(values))):
-            name = names[value % len(in_classes)]
-            if name and shape:
-                labels.append(Label(name, shape, id=len(labels) + 1))
-        return labels
+        shapes = ((names[value % len(in_classes)], shape) for value, shape in shapes_of(pairs).items())
+        named = [(name, shape) for name, shape in shapes if name]
+        return [Label(name, shape, id=number) for number, (name, shape) in enumerate(named, 1)]
 
     def _names(self, in_classes: Sequence[int], are_indices: bool) -> list[str]:
         """The class that each number of the image stands for."""

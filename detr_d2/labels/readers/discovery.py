@@ -37,19 +37,31 @@ _HOLDS = (
 
 @dataclass(frozen=True)
 class Found:
-    """The labels of one export.
+    """The labels of one export, or what may be or hold an export and can't be read.
 
     Args:
         tree: what they are in.
         key: name of the JSON, XML or labelmap there.
         name: of the export.
         twin: a zip beside it that isn't read, as it was unpacked to this folder.
+        problem: why the zip, folder or link, which ``tree`` is then, can't be read, and what to do.
     """
 
     tree: FileTree
     key: str
     name: str
     twin: str = ""
+    problem: str = ""
+
+    @classmethod
+    def refused(cls, path: Path, problem: str) -> Found:
+        """What can't be read."""
+        return cls(FileTree(path, {}), "", "", problem=problem)
+
+    @property
+    def path(self) -> Path:
+        """Of the labels, also inside a zip."""
+        return self.tree.path / self.key
 
     @property
     def base(self) -> str:
@@ -62,19 +74,6 @@ class Found:
 
     def _under(self, base: PurePosixPath) -> Iterator[str]:
         return (key for key in self.tree.files if key.startswith(f"{base}/"))
-
-
-@dataclass(frozen=True)
-class Refused:
-    """What may be or hold an export and can't be read.
-
-    Args:
-        path: of the zip, the folder, or the link that leads nowhere.
-        message: why, and what to do.
-    """
-
-    path: Path
-    message: str
 
 
 def read_exports(
@@ -117,8 +116,8 @@ def try_exports(
 
     found: list[Found] = []
     for one in (one for path in paths for one in tried(find_exports, path) or ()):
-        if isinstance(one, Refused):
-            errors.append(DatasetError(one.message))
+        if one.problem:
+            errors.append(DatasetError(one.problem))
         else:
             found.append(one)
     read = (tried(read_found, one, kind, needs_images, known_things) for one in _named_apart(found))
@@ -136,7 +135,7 @@ def refuse_unreadable(errors: Sequence[UserError]) -> None:
         raise DatasetError("\n".join(map(str, errors)))
 
 
-def find_exports(path: Path) -> list[Found | Refused]:
+def find_exports(path: Path) -> list[Found]:
     """The exports that a path holds, and what in it can't be read.
 
     Raises:
@@ -144,7 +143,6 @@ def find_exports(path: Path) -> list[Found | Refused]:
         SpecialFileError: it is no folder and no regular file.
         DatasetError: it holds no export.
     """
-    found: list[Found | Refused]
     if not path.is_dir():
         refuse_special(path)
     if path.is_dir():
@@ -165,9 +163,9 @@ def find_exports(path: Path) -> list[Found | Refused]:
     return found
 
 
-def _in_folder(tree: FileTree) -> Iterator[Found | Refused]:
+def _in_folder(tree: FileTree) -> Iterator[Found]:
     for path, message in tree.unreadable.items():
-        yield Refused(path, message)
+        yield Found.refused(path, message)
     zips = [key for key in tree.under("") if key.lower().endswith(".zip")]
     unpacked = set()
     for found in _in_tree(tree):
@@ -182,15 +180,15 @@ def _in_folder(tree: FileTree) -> Iterator[Found | Refused]:
             yield from inner
 
 
-def _in_zip(path: Path) -> Iterator[Found | Refused]:
+def _in_zip(path: Path) -> Iterator[Found]:
     try:
         tree = zip_tree(path)
     except (DatasetError, MissingFileError) as error:
-        yield Refused(path, str(error))
+        yield Found.refused(path, str(error))
         return
     found = list(_in_tree(tree))
     if not found and any(key.lower().endswith(".zip") for key in tree.files):
-        yield Refused(path, f"{path} is a zip of zips; unpack it, and give the folder.")
+        yield Found.refused(path, f"{path} is a zip of zips; unpack it, and give the folder.")
     yield from found
 
 

@@ -9,10 +9,10 @@ import numpy as np
 
 from detr_d2.errors import DatasetError
 
-from ..image_size import MOST_PIXELS
-from ..polygons import MOST_COORDINATE, is_polygon, polygons_mask
+from ..panoptic_png import find_regions
+from ..polygons import MOST_COORDINATE, decompressed, is_polygon, polygons_mask
 from ..records import Box, Ellipse, Polygons, Runs, Shape
-from ..run_lengths import decompressed
+from ..values import MOST_PIXELS
 
 
 class BadShape(ValueError):
@@ -124,24 +124,13 @@ def _inside_ellipse(ellipse: Ellipse, height: int, width: int) -> np.ndarray:
     return mask
 
 
-def runs_of(numbers: np.ndarray, count: int) -> list[Runs | None]:
-    """Where each of 1 to ``count`` is, without a pass over the image for each.
-
-    Args:
-        numbers: (H, W), whole numbers from 0 to ``count``.
-        count: of the numbers.
-    """
-    from scipy.ndimage import find_objects  # importing it takes longer than `detr-d2 check --help` without it
-
-    found: list[Runs | None] = []
-    for number, window in enumerate(find_objects(numbers, count), 1):
-        if window is None:
-            found.append(None)
-            continue
-        rows, columns = window
-        pixels = numbers[window].ravel() == number
+def shapes_of(ids: np.ndarray) -> dict[int, Runs]:
+    """Where each value of a map (H, W) of whole numbers is, without a pass over the map for each."""
+    regions = find_regions(ids)
+    found: dict[int, Runs] = {}
+    for value, (left, top, right, bottom) in zip(regions.values.tolist(), regions.boxes.tolist()):
+        pixels = ids[top:bottom, left:right].ravel() == value
         edges = np.flatnonzero(np.diff(pixels, prepend=False))
         counts = np.diff(edges, prepend=0, append=pixels.size).tolist()
-        size = (rows.stop - rows.start, columns.stop - columns.start)
-        found.append(Runs(size, tuple(counts), columns.start, rows.start, by_rows=True))
+        found[value] = Runs((bottom - top, right - left), tuple(counts), left, top, by_rows=True)
     return found

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..values import is_number, is_whole, shown
-from .rule import BOXES, Finding, Fix, Place, dropping, setting
+from .rule import RULES, Finding, Fix, Place, dropping, setting
 
 #: width, height
 Size = tuple[int, int]
@@ -17,37 +17,17 @@ Box = Sequence[float]
 #: Pixels by which boxes and polygons may pass the image's edge: what tools round differently.
 EDGE = 1.0
 
-BOX = BOXES.error(
-    "box", "write [x, y, width, height] in pixels, four finite numbers", "the mask's; left out without one", True
-)
-BOX_EMPTY = BOXES.error(
-    "box-empty", "remove the object, or draw it again: it has no pixel", "the mask's; left out without one", True
-)
-BOX_OUTSIDE = BOXES.error(
-    "box-outside", "correct it; a box lies inside its image", "the mask's; left out without one", True
-)
-BOX_STALE = BOXES.error("box-stale", "compute the box from the mask: max + 1 - min", "the mask's", True)
-AREA = BOXES.error("area", "write the number of pixels, more than 0", "the mask's pixels, or the box's", True)
-BOX_BEYOND = BOXES.warning("box-beyond", "cut the box at the image's edge; training does so", "cut")
-BOX_OFF = BOXES.warning("box-off", "compute the box from the mask: max + 1 - min", "the mask's", True)
-AREA_MISSING = BOXES.warning(
-    "area-missing", "add the number of pixels; other programs need it", "the mask's pixels, or the box's", True
-)
-AREA_FRACTION = BOXES.warning(
-    "area-fraction", "write the number of pixels; a polygon's area isn't the mask's", "the PNG's pixels", True
-)
-AREA_STALE = BOXES.warning(
-    "area-stale",
-    "count the pixels again; programs that trust it report wrong numbers, such as a PQ above 100",
-    "the mask's pixels",
-    True,
-)
-AREA_SUM = BOXES.warning(
-    "area-sum",
-    "count the pixels again: segments don't overlap, so they can't be more than the image",
-    "stays, where there is no PNG",
-    True,
-)
+BOX = RULES["box"]
+BOX_EMPTY = RULES["box-empty"]
+BOX_OUTSIDE = RULES["box-outside"]
+BOX_STALE = RULES["box-stale"]
+AREA = RULES["area"]
+BOX_BEYOND = RULES["box-beyond"]
+BOX_OFF = RULES["box-off"]
+AREA_MISSING = RULES["area-missing"]
+AREA_FRACTION = RULES["area-fraction"]
+AREA_STALE = RULES["area-stale"]
+AREA_SUM = RULES["area-sum"]
 
 
 @dataclass(frozen=True)

@@ -5,44 +5,23 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any, TypeGuard
 
 from ..class_names import find_name, normal_name
-from ..similar_names import is_text
-from ..values import as_flag, as_whole, free_ids, is_whole, numbered, shown
-from .ids import ID_DUPLICATE
-from .json_files import JSON_KEY
-from .rule import CATEGORIES, Done, Finding, Fix, Place, setting
+from ..values import as_flag, as_whole, free_ids, is_text, is_whole, numbered, shown
+from .json_files import ID_DUPLICATE, JSON_KEY
+from .rule import RULES, Done, Finding, Fix, Place, fixing, setting
 
 _QUIRK = re.compile(r"^\s|\s$|[()\[\]{}<>%/\\\"'\x00-\x1f]|[\s_-]{2,}")
 
-CATEGORY_ID = CATEGORIES.error(
-    "category-id",
-    "write a whole number, as categories has it",
-    '`7.0` and `"7"` become 7; other ids of categories are new ones; labels that fit none are left out',
-)
-CATEGORY_UNKNOWN = CATEGORIES.error("category-unknown", "add the category to categories, or correct the id", "left out")
-CATEGORY_NAME = CATEGORIES.error(
-    "category-name",
-    "give each category a name of its own, as text",
-    "`class_<id>`; two of the same name become one",
-)
-ISTHING = CATEGORIES.error(
-    "isthing",
-    "write 1 for a thing (countable) and 0 for stuff",
-    "as it was meant; else as the name is known (COCO's and construction's); else 1",
-)
-CATEGORY_GAP = CATEGORIES.warning(
-    "category-gap",
-    "nothing to do here: ids are mapped; programs that count classes by the highest id go wrong",
-    "stays",
-)
-CATEGORY_NAME_QUIRK = CATEGORIES.warning(
-    "category-name-quirk",
-    "rename it, so that it is the same in every export",
-    "the plain name, if no other category has it",
-)
-CATEGORY_NAME_ALIKE = CATEGORIES.warning("category-name-alike", "merge the two, or name them apart", "stays")
+CATEGORY_ID = RULES["category-id"]
+CATEGORY_UNKNOWN = RULES["category-unknown"]
+CATEGORY_NAME = RULES["category-name"]
+ISTHING = RULES["isthing"]
+CATEGORY_GAP = RULES["category-gap"]
+CATEGORY_NAME_QUIRK = RULES["category-name-quirk"]
+CATEGORY_NAME_ALIKE = RULES["category-name-alike"]
 
 
 def is_quirky(name: str) -> bool:
@@ -148,39 +127,33 @@ class Categories:
 
     def _numbering(self, entry_: dict[str, Any]) -> Fix:
         """Gives a category the id that was meant, or a new one."""
+        value = entry_.get("id")
 
         def apply() -> Done:
-            value = entry_.get("id")
             whole = as_whole(value)
-            done = setting(entry_, "id", next(self._free_ids) if whole is None else whole)()
+            number = next(self._free_ids) if whole is None else whole
             if isinstance(value, str):
-                self.ids[value] = entry_["id"]
-            return done
+                self.ids[value] = number
+            return setting(entry_, "id", number)()
 
         return apply
 
     def _parting(self, entry: dict[str, Any], name: Any) -> Fix:
         """A category with the id of an earlier one: a repetition, or nobody knows which one labels mean."""
-
-        def apply() -> Done:
-            if entry.get("name") == name:
-                return Done("removed", f"repeats {shown(name)}", is_gone=True)
-            self.unclear.add(entry["id"])
-            text = f"the id {entry['id']} means {shown(name)} too; what is labelled with it is left out"
-            return Done("removed", text, is_gone=True)
-
-        return apply
+        if entry.get("name") == name:
+            return fixing(f"repeats {shown(name)}", action="removed", is_gone=True)
+        text = f"the id {entry['id']} means {shown(name)} too; what is labelled with it is left out"
+        return fixing(text, partial(self.unclear.add, entry["id"]), "removed", is_gone=True)
 
     def _joining(self, entry: dict[str, Any], earlier: dict[str, Any]) -> Fix:
         """A category with the name of an earlier one becomes that one."""
 
-        def apply() -> Done:
+        def join() -> None:
             self.ids[entry["id"]] = earlier["id"]
             self._first[entry["id"]] = self._first[earlier["id"]]
-            text = f"is one with the category {earlier['id']} of the same name, {shown(entry['name'])}"
-            return Done("fixed", text, is_gone=True)
 
-        return apply
+        text = f"is one with the category {earlier.get('id')} of the same name, {shown(entry['name'])}"
+        return fixing(text, join, is_gone=True)
 
     def _deciding(self, entry_: dict[str, Any]) -> Fix:
         """Says whether a category is a thing: as it was meant, as its name is known, or so."""
@@ -191,8 +164,7 @@ class Categories:
                 known = find_name(entry_["name"], self._is_thing_of)
                 flag = 1 if known is None else known
                 why = "as the name isn't known: look at it" if known is None else "as the name is known"
-            text = setting(entry_, "isthing", flag)().text
-            return Done("fixed", f"{text}, {why}")
+            return setting(entry_, "isthing", flag, f", {why}")()
 
         return apply
 

@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..file_places import is_folder
-from ..image_size import size_problem
-from ..values import is_id, numbered, shallow
+from ..values import is_id, numbered, shallow, size_problem
 from .boxes import area_rules, area_sum_rules, box_rules
 from .categories import Categories
-from .ids import ID_DUPLICATE
+from .image import ImageTask
 from .images import ImageId, Images, ListedImage, size_rules
-from .json_files import FOLDER_MISSING, FOLDER_UNKNOWN, PARTS, list_rules, objects_of
+from .json_files import FOLDER_MISSING, FOLDER_UNKNOWN, ID_DUPLICATE, PARTS, list_rules, objects_of
 from .labels import (
     AnnotationIds,
     category_of_rules,
@@ -56,8 +55,9 @@ class Document:
         file: the JSON.
         is_panoptic: COCO panoptic, else COCO instances.
         categories, images: its parts.
-        labels: by id of the image.
         image_names, png_names: find the files.
+        fixes: what is found is fixed.
+        labels: by id of the image.
     """
 
     file: str
@@ -66,7 +66,16 @@ class Document:
     images: Images
     image_names: FileNames
     png_names: FileNames
+    fixes: bool
     labels: dict[ImageId, ImageLabels] = field(default_factory=dict)
+
+    def task(self, image_id: ImageId) -> ImageTask:
+        """What pixels have to say of an image."""
+        labels = self.labels.get(image_id) or ImageLabels()
+        png = self.png_names.path(labels.annotation.get("file_name")) if labels.annotation is not None else None
+        entry = self.images.entries[image_id] if self.fixes else None
+        found = self.listed(image_id), self.file, labels.labels, self.is_panoptic, png, entry, labels.count
+        return ImageTask(*found)
 
     def listed(self, image_id: ImageId) -> ListedImage:
         """An image as the JSON has it now."""
@@ -96,29 +105,7 @@ def walk_document(
     Returns:
         What is in it, or None where nothing can be made of it.
     """
-    for key in PARTS:
-        if not (yield list_rules(content, key, Place(file))):
-            return None
-    annotations = objects_of(content, "annotations")
-    is_panoptic = is_panoptic_file(annotations, panoptic_root)
-    if not (yield _folder_rules(images_folder, "images", file)):
-        return None
-    if is_panoptic and not (yield _folder_rules(panoptic_root, "panoptic PNGs", file)):
-        return None
-    walker = _Walker(content, file, is_panoptic, is_thing_of, names_of)
-    if not (yield from walker.walk_categories()):
-        return None
-    yield from walker.walk_images(images_folder)
-    document = walker.document(panoptic_root if is_panoptic else None)
-    labels: list[Entry] = []
-    if is_panoptic:
-        yield from walker.walk_panoptic(document, labels)
-    else:
-        yield from walker.walk_instances(document, labels)
-    if not walker.fixes and isinstance(content.get("annotations"), list):
-        yield crowd_only_rules(labels, document.categories.names, file)
-        yield unlabelled_rules(document.images.entries, document.labels, file)
-    return document
+    return _Walker(content, file, images_folder, panoptic_root, is_thing_of, names_of).walk()
 
 
 def is_panoptic_file(annotations: list[Any], panoptic_root: str | None) -> bool:
@@ -136,54 +123,73 @@ def _folder_rules(folder: str | None, what: str, file: str) -> Iterator[Finding]
 
 
 class _Walker:
-    """Goes through the parts of one file, in turn; see :func:`walk_document`."""
+    """Goes through the parts of one file, in turn; for its arguments see :func:`walk_document`."""
 
     def __init__(
         self,
         content: Entry,
         file: str,
-        is_panoptic: bool,
+        images_folder: str | None,
+        panoptic_root: str | None,
         is_thing_of: Callable[[], Mapping[str, int]] | None,
         names_of: NamesOf | None,
     ) -> None:
-        self._file, self._is_panoptic = file, is_panoptic
-        self.fixes = is_thing_of is not None
-        self._names_of = names_of
+        self._content, self._file = content, file
+        self._folder, self._panoptic_root, self._names_of = images_folder, panoptic_root, names_of
+        self.fixes, self._is_thing_of = is_thing_of is not None, is_thing_of
         self._copy: Callable[[Entry], Entry] = shallow if self.fixes and not names_of else lambda entry: entry
-        self._has_categories = isinstance(content.get("categories"), list)
-        self._entries, self._annotations, categories = (objects_of(content, key) for key in PARTS)
-        self.categories = Categories(categories, file, is_panoptic, is_thing_of() if is_thing_of else None)
-        self._category_entries = categories
+        self._entries, self._annotations, self._categories = (objects_of(content, key) for key in PARTS)
+        self._is_panoptic = is_panoptic_file(self._annotations, panoptic_root)
 
-    def walk_categories(self) -> Walk[bool]:
+    def walk(self) -> Walk[Document | None]:
+        """See :func:`walk_document`."""
+        for key in PARTS:
+            if not (yield list_rules(self._content, key, Place(self._file))):
+                return None
+        if not (yield _folder_rules(self._folder, "images", self._file)):
+            return None
+        if self._is_panoptic and not (yield _folder_rules(self._panoptic_root, "panoptic PNGs", self._file)):
+            return None
+        known = self._is_thing_of() if self._is_thing_of else None
+        self.categories = Categories(self._categories, self._file, self._is_panoptic, known)
+        if not (yield from self._walk_categories()):
+            return None
+        stems = _stems_of(self._annotations) if self.fixes and self._is_panoptic else {}
+        image_names = self._names(self._folder, IMAGE_MISSING, self._entries)
+        self.images = Images(self._file, image_names, stems)
+        yield from self._walk_images()
+        png_names = self._names(self._panoptic_root if self._is_panoptic else None, PNG_MISSING, self._annotations)
+        parts = self.categories, self.images, image_names, png_names
+        document = Document(self._file, self._is_panoptic, *parts, self.fixes)
+        labels: list[Entry] = []
+        yield from (self.walk_panoptic if self._is_panoptic else self.walk_instances)(document, labels)
+        if not self.fixes and isinstance(self._content.get("annotations"), list):
+            yield crowd_only_rules(labels, self.categories.names, self._file)
+            yield unlabelled_rules(self.images.entries, document.labels, self._file)
+        return document
+
+    def _names(self, folder: str | None, missing: Rule, entries: list[Any]) -> FileNames:
+        """What finds the files that entries name."""
+        names = [entry.get("file_name") for _, entry in numbered(entries)] if self.fixes else ()
+        return self._names_of(missing, names) if self._names_of else FileNames(folder, missing, names)
+
+    def _walk_categories(self) -> Walk[bool]:
         """Categories; False where there is none."""
-        for number, original in numbered(self._category_entries):
+        for number, original in numbered(self._categories):
             entry = self._copy(original)
             if (yield self.categories.rules(entry, number)):
                 self.categories.add(entry, number)
-        return not self._has_categories or (yield self.categories.final_rules())
+        has_list = isinstance(self._content.get("categories"), list)
+        return not has_list or (yield self.categories.final_rules())
 
-    def walk_images(self, folder: str | None) -> Walk[None]:
+    def _walk_images(self) -> Walk[None]:
         """Entries of ``images``."""
-        names = [entry.get("file_name") for _, entry in numbered(self._entries)] if self.fixes else ()
-        stems = _stems_of(self._annotations) if self.fixes and self._is_panoptic else {}
-        self.image_names = self._file_names(folder, IMAGE_MISSING, names)
-        self.images = Images(self._file, self.image_names, stems)
         for number, original in numbered(self._entries):
             entry = self._copy(original)
             if not (yield self.images.rules(entry, number)):
                 self.images.leave_out(entry.get("id"))
             elif self.images.add(entry) and not self.fixes:
                 yield size_rules(entry, Place(self._file, entry["id"], None, f"images[{number}]"))
-
-    def document(self, panoptic_root: str | None) -> Document:
-        """What labels are put into."""
-        names = [entry.get("file_name") for _, entry in numbered(self._annotations)] if self.fixes else ()
-        png_names = self._file_names(panoptic_root, PNG_MISSING, names)
-        return Document(self._file, self._is_panoptic, self.categories, self.images, self.image_names, png_names)
-
-    def _file_names(self, folder: str | None, missing: Rule, names: Iterable[Any]) -> FileNames:
-        return self._names_of(missing, names) if self._names_of else FileNames(folder, missing, names)
 
     def walk_instances(self, document_: Document, labels_: list[Entry]) -> Walk[None]:
         """Annotations of COCO instances; all are put into ``labels_``."""

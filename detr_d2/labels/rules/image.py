@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from ..file_places import is_file
 from ..values import as_whole, is_whole, shown
 from .boxes import extent_rules
 from .image_files import ImageFile, Unreadable, image_file_rules, read_image_file
 from .images import IMAGE_UNLABELLED, ListedImage, Size, size_rules
-from .objects import drawn_rules, object_rules, place_of
+from .masks import drawn_rules, object_rules, place_of
 from .pngs import (
     PNG_ABSENT,
     Extents,
@@ -30,6 +31,7 @@ from .pngs import (
 from .rule import Done, Finding, Place, Walk
 
 Entry = dict[str, Any]
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True)
@@ -112,17 +114,24 @@ def _reading_rules(task: ImageTask, seen_: SeenImage) -> Iterator[Finding]:
     """Files that can't be read, and PNGs that are none."""
     path, image_id = task.listed.path, task.listed.image_id
     try:
-        seen_.image = read_image_file(path) if path is not None and is_file(path) else None
+        seen_.image = _quietly(read_image_file, path) if path is not None and is_file(path) else None
     except Unreadable as problem:
         yield Place(path or "", image_id).found(*problem.args)
     try:
-        png = read_png(task.png) if task.png is not None and is_file(task.png) else None
+        png = _quietly(read_png, task.png) if task.png is not None and is_file(task.png) else None
     except Unreadable as problem:
         yield Place(task.png or "", image_id).found(*problem.args)
     else:
         if png is not None:
             yield from png_file_rules(png, image_id, [segment.get("id") for segment in task.labels])
             seen_.png = png if png.ids is not None else None
+
+
+def _quietly(read: Callable[[str], Read], path: str) -> Read:
+    """Read a file without Pillow's warnings, of sizes and odd EXIF data, which the rules look at."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return read(path)
 
 
 def _walk_segments(task: ImageTask, seen_: SeenImage, size: Size) -> Walk[bool]:

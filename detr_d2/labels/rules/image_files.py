@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Set
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from ..file_places import copy_file, opened, size_of
-from ..image_decoding import (
+from ..image_reading import (
     INFO_OF_EXIF,
     PLAIN_MODES,
     TURNED_SIDEWAYS,
-    TooManyPixels,
+    LoadedImage,
     load_image,
     open_image,
     turned,
     unreadable_reason,
 )
-from ..values import shown
-from .rule import IMAGES, Done, Finding, Fix, Place, Rule
+from ..values import MOST_PIXELS, shown
+from .rule import RULES, Finding, Fix, Place, Rule, fixing
 
 #: width, height
 Size = tuple[int, int]
@@ -33,41 +33,13 @@ _WRITTEN = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 #: What Pillow keeps of an image, and would write again.
 _FORGOTTEN = (*INFO_OF_EXIF, "transparency")
 
-IMAGE_BROKEN = IMAGES.error(
-    "image-broken", "restore the image from its origin, or remove it", "left out with its labels"
-)
-IMAGE_LARGE = IMAGES.error(
-    "image-large", "make it smaller: it is beyond what Pillow takes for safe to open", "left out with its labels"
-)
-IMAGE_SIZE = IMAGES.error(
-    "image-size",
-    "correct width and height, or take the image that was labelled",
-    "the size of run lengths and PNGs decides; else the image is resized, if the sides' ratio is right; else left out",
-    needs_pixels=True,
-)
-IMAGE_TURNED = IMAGES.error(
-    "image-turned",
-    "label the upright image, or save it without the EXIF orientation that turns it",
-    "saved without the tag",
-    needs_pixels=True,
-)
-IMAGE_ORIENTATION = IMAGES.warning(
-    "image-orientation",
-    "make sure that the labels fit the upright image, then save it upright, without the tag",
-    "stays",
-)
-IMAGE_DEPTH = IMAGES.warning(
-    "image-depth",
-    "save it with 8 bits a channel; the highest 8 that are used count here, maybe not elsewhere",
-    "the highest 8 bits that are used",
-    needs_pixels=True,
-)
-IMAGE_MODE = IMAGES.warning(
-    "image-mode",
-    "save it as RGB; it is converted each time, transparency and inks are lost",
-    "RGB",
-    needs_pixels=True,
-)
+IMAGE_BROKEN = RULES["image-broken"]
+IMAGE_LARGE = RULES["image-large"]
+IMAGE_SIZE = RULES["image-size"]
+IMAGE_TURNED = RULES["image-turned"]
+IMAGE_ORIENTATION = RULES["image-orientation"]
+IMAGE_DEPTH = RULES["image-depth"]
+IMAGE_MODE = RULES["image-mode"]
 
 
 class Unreadable(Exception):
@@ -100,22 +72,14 @@ class ImageFile:
 
     Args:
         path: where it is.
-        size: before an EXIF tag turns it.
-        orientation: that tag, or None.
-        mode: Pillow's.
-        is_deep: a channel has more than 8 bits.
         image: as Pillow opened it.
-        pixels: of 8 bits a channel.
+        read: what was read.
         plan: what it is to become.
     """
 
     path: str
-    size: Size
-    orientation: int | None
-    mode: str
-    is_deep: bool
     image: Image.Image
-    pixels: Image.Image
+    read: LoadedImage
     plan: Plan = field(default_factory=Plan)
 
     @property
@@ -123,33 +87,35 @@ class ImageFile:
         """width, height as it is shown, once the plan is carried out."""
         if self.plan.resized:
             return self.plan.resized
-        is_turned = self.orientation in TURNED_SIDEWAYS and not self.plan.as_stored
-        return self.size[::-1] if is_turned else self.size
+        is_turned = self.read.orientation in TURNED_SIDEWAYS and not self.plan.as_stored
+        return self.read.size[::-1] if is_turned else self.read.size
 
 
-def read_image_file(path: str) -> ImageFile:
-    """Read an image to its last pixel.
+@contextmanager
+def image_of(path: str, broken: Rule) -> Iterator[Image.Image]:
+    """An image, on disk or in a zip, to be read within; ``broken`` is the rule of images that can't be.
 
     Raises:
         Unreadable: it can't be read.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of sizes and of odd EXIF data; both are looked at below
-            with opened(path) as file, open_image(file) as image:
-                read = load_image(image)
-                return ImageFile(path, read.size, read.orientation, read.mode, read.is_deep, image, read.pixels)
-    except TooManyPixels as error:
-        raise Unreadable(IMAGE_LARGE, f"has {error}.") from error
+        with opened(path) as file, open_image(file) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise Unreadable(IMAGE_LARGE, f"has {image.width}x{image.height} pixels.")
+            yield image
+    except Unreadable:
+        raise
     except Image.DecompressionBombError as error:
         raise Unreadable(IMAGE_LARGE, f"{error}") from error
     except Exception as error:  # decoders raise whatever they like on broken files
-        raise unreadable(IMAGE_BROKEN, path, error) from error
+        raise Unreadable(broken, f"can't be read: {unreadable_reason(error, size_of(path))}.") from error
 
 
-def unreadable(rule: Rule, path: str, error: Exception) -> Unreadable:
-    """What a decoder raised, as what is wrong with a file."""
-    return Unreadable(rule, f"can't be read: {unreadable_reason(error, size_of(path))}.")
+def read_image_file(path: str) -> ImageFile:
+    """Read an image to its last pixel; raises as :func:`image_of`."""
+    with image_of(path, IMAGE_BROKEN) as image:
+        file = ImageFile(path, image, load_image(image))
+    return file
 
 
 def image_file_rules(
@@ -167,14 +133,14 @@ def image_file_rules(
     said = (entry["width"], entry["height"]) if entry is not None else None
     if said is not None and said != file.shown_size:
         yield _size_finding(file, place, entry or {}, said, masks)
-    elif file.orientation not in (None, 1):
-        yield place.found(IMAGE_ORIENTATION, f"is turned by its EXIF tag (orientation {file.orientation}).")
-    if file.is_deep:
-        message = f"has more than 8 bits a channel (mode {file.mode})."
-        yield place.found(IMAGE_DEPTH, message, _planning(file, _PLAIN.format(shown(file.mode)), plain=True))
-    elif file.mode not in PLAIN_MODES:
-        message = f"has the mode {file.mode}."
-        yield place.found(IMAGE_MODE, message, _planning(file, _PLAIN.format(shown(file.mode)), plain=True))
+    elif file.read.orientation not in (None, 1):
+        yield place.found(IMAGE_ORIENTATION, f"is turned by its EXIF tag (orientation {file.read.orientation}).")
+    if file.read.is_deep:
+        message = f"has more than 8 bits a channel (mode {file.read.mode})."
+        yield place.found(IMAGE_DEPTH, message, _planning(file, _PLAIN.format(shown(file.read.mode)), plain=True))
+    elif file.read.mode not in PLAIN_MODES:
+        message = f"has the mode {file.read.mode}."
+        yield place.found(IMAGE_MODE, message, _planning(file, _PLAIN.format(shown(file.read.mode)), plain=True))
 
 
 _PLAIN = "saved as RGB, 8 bits a channel (it was {})"
@@ -182,34 +148,31 @@ _PLAIN = "saved as RGB, 8 bits a channel (it was {})"
 
 def _size_finding(file: ImageFile, place: Place, entry_: dict[str, Any], said: Size, masks: Set[Size]) -> Finding:
     """What is right where the JSON and the file differ: masks are of a size, too, and decide."""
-    upright, stored = file.shown_size, file.size
+    upright, stored = file.shown_size, file.read.size
     sizes = f"is {upright[0]}x{upright[1]} pixels upright; the JSON says {said[0]}x{said[1]}"
     evidence = next(iter(masks)) if len(masks) == 1 else None
     text = f"{said[0]}x{said[1]} pixels, as its labels are"
-
-    def resize_entry() -> Done:
-        entry_["width"], entry_["height"] = upright
-        return Done("fixed", f"width and height are {upright[0]} and {upright[1]} now, as it is")
-
     fix: Fix | None = None
     if evidence == upright:
-        fix = resize_entry
+        fix = resizing(entry_, upright, ", as it is")
     elif said == stored:
         fix = _planning(file, f"saved without the EXIF tag that turns it: {text}", as_stored=True)
     elif evidence in (None, said) and same_ratio(said, upright):
         fix = _planning(file, f"resized from {upright[0]}x{upright[1]} to {text}", resized=said)
     if said == stored:
-        tag = f"as before its EXIF tag {file.orientation} turns it"
+        tag = f"as before its EXIF tag {file.read.orientation} turns it"
         return place.found(IMAGE_TURNED, f"{sizes}, {tag}.", fix)
     return place.found(IMAGE_SIZE, f"{sizes}.", fix)
 
 
-def _planning(file_: ImageFile, text: str, **changes: Any) -> Fix:
-    def apply() -> Done:
-        file_.plan = Plan(**{**vars(file_.plan), **changes})
-        return Done("fixed", text)
+def resizing(entry_: dict[str, Any], size: Size, why: str = "") -> Fix:
+    """A fix that gives an entry of ``images`` a width and a height."""
+    text = f"width and height are {size[0]} and {size[1]} now{why}"
+    return fixing(text, lambda: entry_.update(width=size[0], height=size[1]))
 
-    return apply
+
+def _planning(file_: ImageFile, text: str, **changes: Any) -> Fix:
+    return fixing(text, lambda: setattr(file_, "plan", replace(file_.plan, **changes)))
 
 
 def same_ratio(first: Size, second: Size) -> bool:
@@ -236,7 +199,7 @@ def write_image_file(file: ImageFile, target: Path) -> Path:
     if plan.is_copy:
         copy_file(file.path, target)
         return target
-    changed = file.pixels if plan.as_stored else turned(file.pixels, file.orientation)
+    changed = file.read.pixels if plan.as_stored else turned(file.read.pixels, file.read.orientation)
     for key in _FORGOTTEN:
         changed.info.pop(key, None)
     if kind == "JPEG" and not (plan.resized or plan.plain):

@@ -5,25 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from ..image_size import size_problem
-from ..values import as_whole, is_id, same, shown
-from .ids import ID_DUPLICATE, ID_TYPE
-from .image_files import IMAGE_LARGE
-from .json_files import JSON_KEY, JSON_TYPE
+from ..values import as_whole, is_id, same, shown, size_problem
+from .image_files import Size, resizing
+from .json_files import ID_DUPLICATE, ID_TYPE
 from .names import FileNames
-from .rule import IMAGES, Done, Finding, Fix, Place, setting
+from .rule import RULES, Done, Finding, Fix, Place, fixing, setting
 
 #: What ``images`` has for an id.
 ImageId = int | str
-#: width, height
-Size = tuple[int, int]
 
-IMAGE_UNLABELLED = IMAGES.warning(
-    "image-unlabelled", "label them, or remove them from images", "stays; left out, if it loses its last label"
-)
-_SIZE_RULES = {rule.code: rule for rule in (JSON_KEY, JSON_TYPE, IMAGE_LARGE)}
+IMAGE_UNLABELLED = RULES["image-unlabelled"]
 
 
 @dataclass(frozen=True)
@@ -57,13 +51,7 @@ def size_rules(entry: dict[str, Any], place: Place, known: Size | None = None) -
     """
     problem = size_problem(entry)
     if problem:
-
-        def apply() -> Done:
-            assert known is not None
-            entry["width"], entry["height"] = known
-            return Done("fixed", f"width and height are {known[0]} and {known[1]} now")
-
-        yield place.found(_SIZE_RULES[problem[0]], problem[1], apply if known else None)
+        yield place.found(RULES[problem[0]], problem[1], resizing(entry, known) if known else None)
 
 
 class Images:
@@ -156,18 +144,12 @@ class Images:
 
     def _merging(self, entry: dict[str, Any], other: Any) -> Fix:
         """An entry of the same file as that of another id becomes one with it, if both say the same of it."""
-
-        def apply() -> Done:
-            name, earlier = shown(entry["file_name"]), self.entries.get(other, {})
-            sizes = [(each.get("width"), each.get("height")) for each in (entry, earlier)]
-            if earlier and same(*sizes):
-                self._merged[entry["id"]] = other
-                text = f"{name} is image id {shown(other)} too; the labels of both are together now"
-                return Done("fixed", text, is_gone=True)
-            text = f"{name} is image id {shown(other)} too, otherwise; left out with its labels"
-            return Done("removed", text, is_gone=True)
-
-        return apply
+        text, earlier = f"{shown(entry['file_name'])} is image id {shown(other)} too", self.entries.get(other, {})
+        sizes = [(each.get("width"), each.get("height")) for each in (entry, earlier)]
+        if earlier and same(*sizes):
+            merge = partial(self._merged.__setitem__, entry["id"], other)
+            return fixing(f"{text}; the labels of both are together now", merge, is_gone=True)
+        return fixing(f"{text}, otherwise; left out with its labels", action="removed", is_gone=True)
 
 
 def _stem_of(entry: dict[str, Any]) -> str:

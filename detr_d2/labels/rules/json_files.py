@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from detr_d2.errors import MissingFileError
@@ -14,71 +13,28 @@ from detr_d2.files import open_regular
 from ..file_places import opened
 from ..json_reading import Oddities, UnreadableJson, json_type, read_object, without_halves
 from ..values import shallow, shown
-from .rule import FILES, Done, Finding, Fix, Place, raise_errors
+from .rule import RULES, Done, Finding, Fix, Place, fixing, raise_errors
 
 #: Lists of objects that a COCO file has.
 PARTS = ("images", "annotations", "categories")
-#: Keys that stand twice are named one by one, up to so many.
-_MOST_KEYS = 20
+#: Keys that stand twice are named one by one, and places of halves of characters, up to so many.
+_MOST_KEYS, _MOST_TEXTS = 20, 3
 
-JSON_MISSING = FILES.error("json-missing", "correct the path, or restore the file", "the file is left out")
-JSON_BROKEN = FILES.error("json-broken", "export the file again, or restore it", "the file is left out")
-JSON_LARGE = FILES.error(
-    "json-large", "split it by images, or check it on a machine with more memory", "the file is left out"
-)
-JSON_TYPE = FILES.error(
-    "json-type",
-    "write what the format asks for; another program's file needs converting first",
-    "what isn't an object is left out; the file, where a list is missing",
-)
-JSON_KEY = FILES.error(
-    "json-key",
-    "add the key; COCO files have images, annotations and categories",
-    "the size is the image's or the mask's; else the image, or the file, is left out",
-    needs_pixels=True,
-)
-JSON_EMPTY = FILES.error(
-    "json-empty",
-    "export the file again, with images and labels; there is nothing to learn from it",
-    "nothing is written",
-)
-JSON_REPEATED = FILES.error(
-    "json-repeated",
-    "keep one of them: programs read the last one, and what the others hold is lost",
-    "the last value; where it is a list of images, labels or categories, the file is left out",
-)
-JSON_TEXT = FILES.error(
-    "json-text",
-    "write whole characters; nothing can be named so, and other programs stop at it",
-    "U+FFFD, the replacement character",
-)
-JSON_NUMBER = FILES.error(
-    "json-number",
-    "replace NaN and Infinity, which JSON doesn't have, by numbers",
-    "`null` where nothing better is known",
-)
-FOLDER_MISSING = FILES.error("folder-missing", "correct the path, or fetch the files", "the file is left out")
-EXPORT_BROKEN = FILES.error(
-    "export-broken",
-    "make it readable, or export it again as 'CVAT for images 1.1', 'COCO 1.0' or 'Segmentation mask 1.1'",
-    "exports that aren't COCO's have no `--fix`; `detr-d2 prepare` reads them",
-)
-SHAPE_UNDRAWN = FILES.warning(
-    "shape-undrawn",
-    "nothing to do, or draw it as a polygon or mask: it covers no pixels, and is left out",
-    "as above",
-)
-OBJECTS_MISSING = FILES.warning(
-    "objects-missing",
-    "export it with objects (SegmentationObject), or all of a class in an image is one object",
-    "as above",
-)
-JSON_OTHER = FILES.warning("json-other", "nothing to do if this file isn't part of the dataset", "left out")
-FOLDER_UNKNOWN = FILES.warning(
-    "folder-unknown", "name the folder with --images, or --panoptic, so that its images are checked too", "stays"
-)
-
-_UNREADABLE = {rule.code: rule for rule in (JSON_MISSING, JSON_BROKEN, JSON_LARGE, JSON_TYPE)}
+JSON_MISSING = RULES["json-missing"]
+JSON_BROKEN = RULES["json-broken"]
+JSON_LARGE = RULES["json-large"]
+JSON_TYPE = RULES["json-type"]
+JSON_KEY = RULES["json-key"]
+JSON_EMPTY = RULES["json-empty"]
+JSON_REPEATED = RULES["json-repeated"]
+JSON_TEXT = RULES["json-text"]
+JSON_NUMBER = RULES["json-number"]
+FOLDER_MISSING = RULES["folder-missing"]
+EXPORT_BROKEN = RULES["export-broken"]
+SHAPE_UNDRAWN = RULES["shape-undrawn"]
+OBJECTS_MISSING = RULES["objects-missing"]
+JSON_OTHER = RULES["json-other"]
+FOLDER_UNKNOWN = RULES["folder-unknown"]
 
 
 @dataclass
@@ -108,10 +64,10 @@ class ReadJson:
             yield self.place.found(JSON_REPEATED, f"{text}.", self._keep_last(key, text))
         if len(self.odd.repeated) > _MOST_KEYS:
             message = f"so have {len(self.odd.repeated) - _MOST_KEYS} other keys."
-            yield self.place.found(JSON_REPEATED, message, lambda: Done("fixed", "so are other keys"))
-        if self.odd.halves.texts:
-            examples = ", ".join(self.odd.halves.places)
-            text = "a text has" if self.odd.halves.texts == 1 else f"{self.odd.halves.texts} texts have"
+            yield self.place.found(JSON_REPEATED, message, fixing("so are other keys"))
+        if self.odd.halves:
+            count, examples = len(self.odd.halves), ", ".join(self.odd.halves[:_MOST_TEXTS])
+            text = "a text has" if count == 1 else f"{count} texts have"
             message = f"{text} half of a character (a lone surrogate): {examples}."
             yield self.place.found(JSON_TEXT, message, self._replace_halves)
 
@@ -119,18 +75,18 @@ class ReadJson:
         """NaN or Infinity somewhere in the file."""
         if self.odd.constants:
             text = f"NaN or Infinity stands there {self.odd.constants} times"
-            fix = lambda: Done("fixed", f"{text}: null now, where nothing better is known")  # noqa: E731
+            fix = fixing(f"{text}: null now, where nothing better is known")
             yield self.place.found(JSON_NUMBER, f"{text}.", fix)
 
     def _keep_last(self, key: str, text: str) -> Fix | None:
         """A list of labels of which others are lost can't be fixed."""
         if any(name in self.odd.repeated for name in (*PARTS, "segments_info")):
             return None
-        return lambda: Done("fixed", f"{text}; the last value is kept")
+        return fixing(f"{text}; the last value is kept")
 
     def _replace_halves(self) -> Done:
         self.content = without_halves(shallow(self.content))
-        return Done("fixed", f"halves of characters in {self.odd.halves.texts} texts are U+FFFD now")
+        return Done("fixed", f"halves of characters in {len(self.odd.halves)} texts are U+FFFD now")
 
 
 def list_rules(content: dict[str, Any], key: str, place: Place) -> Iterator[Finding]:
@@ -149,7 +105,7 @@ def list_rules(content: dict[str, Any], key: str, place: Place) -> Iterator[Find
         if not isinstance(entry, dict):
             message = f"{key}[{number}] is {json_type(entry)}; it must be an object."
             text = f"{key}[{number}] is {shown(entry)}"
-            yield place.found(JSON_TYPE, message, partial(Done, "removed", text))
+            yield place.found(JSON_TYPE, message, fixing(text, action="removed"))
 
 
 def list_of(content: dict[str, Any], key: str, file: str) -> list[dict[str, Any]]:
@@ -176,7 +132,7 @@ def read_json_file(path: str) -> ReadJson:
         read.content = read_object(lambda: opened(path), read.odd)
     except UnreadableJson as problem:
         code, message = problem.args
-        read.failure = read.place.found(_UNREADABLE[code], message)
+        read.failure = read.place.found(RULES[code], message)
     return read
 
 
@@ -197,5 +153,12 @@ def read_json(path: str, advice: str = "") -> dict[str, Any]:
         code, message = problem.args
         if code == JSON_MISSING.code and advice:
             raise MissingFileError(f"{os.path.abspath(path)} isn't there. {advice}") from problem
-        raise_errors([Place(path).found(_UNREADABLE[code], message)])
+        raise_errors([Place(path).found(RULES[code], message)])
         raise  # it is an error
+
+
+ID_TYPE = RULES["id-type"]
+ID_DUPLICATE = RULES["id-duplicate"]
+ID_RANGE = RULES["id-range"]
+IMAGE_UNKNOWN = RULES["image-unknown"]
+ID_SHARED = RULES["id-shared"]

@@ -8,19 +8,13 @@ from typing import Any
 
 from ..values import as_flag, as_whole, free_ids, is_whole, numbered, same, shown
 from .categories import CATEGORY_ID, CATEGORY_UNKNOWN, Categories
-from .ids import ID_DUPLICATE, ID_TYPE, IMAGE_UNKNOWN
 from .images import IMAGE_UNLABELLED, Images
-from .rule import CROWDS, Done, Finding, Fix, Place, setting
+from .json_files import ID_DUPLICATE, ID_TYPE, IMAGE_UNKNOWN
+from .rule import RULES, Done, Finding, Fix, Place, fixing, setting
 
-CROWD_VALUE = CROWDS.error(
-    "crowd-value",
-    "write 0, or 1 for a group that can't be counted",
-    "0 or 1, as it was meant; nothing is 0, and anything else a crowd, which isn't trained on",
-)
-CROWD_ONLY = CROWDS.error(
-    "crowd-only", "set iscrowd to 0 where these are CVAT's brush masks; crowds aren't trained on", "0"
-)
-CROWD = CROWDS.warning("crowd", "nothing to do for real groups; crowds aren't trained on", "stays")
+CROWD_VALUE = RULES["crowd-value"]
+CROWD_ONLY = RULES["crowd-only"]
+CROWD = RULES["crowd"]
 
 
 def is_crowd(label: dict[str, Any]) -> bool:
@@ -119,13 +113,9 @@ def _is_of_cvat(label: dict[str, Any]) -> bool:
 
 
 def _clearing(labels_: Sequence[dict[str, Any]], category_id: int, name: str) -> Fix:
-    def apply() -> Done:
-        brushed = [label for label in labels_ if label["category_id"] == category_id]
-        for label in brushed:
-            label["iscrowd"] = 0
-        return Done("fixed", f"{len(brushed)} brush masks of {name} aren't crowds any more")
-
-    return apply
+    brushed = [label for label in labels_ if label["category_id"] == category_id]
+    text = f"{len(brushed)} brush masks of {name} aren't crowds any more"
+    return fixing(text, lambda: [label.update(iscrowd=0) for label in brushed])
 
 
 def unlabelled_rules(listed: Collection[Any], labelled: Collection[Any], file: str) -> Iterator[Finding]:

@@ -1,62 +1,41 @@
-"""Rules of an annotation's ``segmentation``: polygons and run lengths as the JSON says them."""
+"""Rules of an annotation's ``segmentation``: as the JSON says it, and as it is drawn, with its box and area."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import shapely
 from pycocotools import mask as coco_mask
 
-from ..polygons import polygons_runs
-from ..run_lengths import decompressed
+from ..polygons import decompressed, has_holes, polygons_runs
 from ..values import are_numbers, is_number, is_whole, shown
-from .boxes import EDGE, Size
-from .rule import MASKS, Done, Finding, Place
+from .boxes import EDGE, Box, Extent, Size, area_rules, box_rules, extent_rules
+from .labels import is_crowd
+from .rule import RULES, Done, Finding, Place, fixing
 
-MASK_TYPE = MASKS.error(
-    "mask-type",
-    "write a list of polygons, or run lengths (size and counts)",
-    "a flat list becomes a polygon; else the box stays, without a mask",
-)
-MASK_EMPTY = MASKS.error(
-    "mask-empty",
-    "draw the object again or remove it; masks of the whole image are left out with it",
-    "the box stays, without a mask",
-    needs_pixels=True,
-)
-POLYGON_POINTS = MASKS.error(
-    "polygon-points",
-    "give x and y of three points or more, all finite",
-    "the other polygons stay; without any, the box",
-)
-POLYGON_OUTSIDE = MASKS.error(
-    "polygon-outside",
-    "correct the points; they lie outside the image",
-    "the other polygons stay; without any, the box",
-)
-POLYGON_HOLES = MASKS.error(
-    "polygon-holes",
-    "write run lengths: COCO's polygons have no holes, the inner ones are filled",
-    "run lengths, with the holes",
-    needs_pixels=True,
-)
-RLE_SIZE = MASKS.error(
-    "rle-size",
-    "write the image's [height, width]; the labels may be of a resized image",
-    "left out, unless the image's size shows that the JSON is wrong",
-    needs_pixels=True,
-)
-RLE_COUNTS = MASKS.error(
-    "rle-counts", "export the mask again: its runs don't fill the image", "the box stays, without a mask"
-)
-RLE_UNCOMPRESSED = MASKS.warning(
-    "rle-uncompressed",
-    "nothing to do here; programs that read compressed runs only need pycocotools' frPyObjects",
-    "compressed",
-)
-POLYGON_BEYOND = MASKS.warning("polygon-beyond", "cut the polygon at the image's edge; training does so", "cut")
+MASK_TYPE = RULES["mask-type"]
+MASK_EMPTY = RULES["mask-empty"]
+POLYGON_POINTS = RULES["polygon-points"]
+POLYGON_OUTSIDE = RULES["polygon-outside"]
+POLYGON_HOLES = RULES["polygon-holes"]
+RLE_SIZE = RULES["rle-size"]
+RLE_COUNTS = RULES["rle-counts"]
+RLE_UNCOMPRESSED = RULES["rle-uncompressed"]
+POLYGON_BEYOND = RULES["polygon-beyond"]
+
+#: Two objects overlap when they share more than this of the smaller one, and so many pixels.
+OVERLAP_SHARE, OVERLAP_PIXELS = 0.01, 4
+#: In an image of more objects, only so many are compared with one another.
+MOST_COMPARED = 2000
+#: The area of polygons may differ from their pixels by this share, and so many pixels; that of runs by half a one.
+AREA_SHARE, AREA_PIXELS, RUNS_PIXELS = 0.1, 10, 0.5
+
+POLYGON_CROSSING = RULES["polygon-crossing"]
+OVERLAP = RULES["overlap"]
+_DRAWABLE = (MASK_EMPTY, RLE_UNCOMPRESSED, POLYGON_BEYOND)
 
 
 def mask_rules(label: dict[str, Any], size: Size, place: Place) -> Iterator[Finding]:
@@ -175,9 +154,128 @@ def _run_rules(label: dict[str, Any], runs: dict[str, Any], size: Size, place: P
     elif not sum(lengths[1::2]):
         yield place.found(MASK_EMPTY, "has run lengths without a pixel.", fix)
     if isinstance(counts, list) and label.get("segmentation") is runs:
+        compress = lambda: label.update(segmentation=compressed(coco_mask.frPyObjects(runs, *said)))  # noqa: E731
+        fix = fixing("the run lengths are compressed now", compress)
+        yield place.found(RLE_UNCOMPRESSED, "has run lengths as a list of numbers.", fix)
 
-        def compress() -> Done:
-            label["segmentation"] = compressed(coco_mask.frPyObjects(runs, said[0], said[1]))
-            return Done("fixed", "the run lengths are compressed now")
 
-        yield place.found(RLE_UNCOMPRESSED, "has run lengths as a list of numbers.", compress)
+def drawn_rules(labels: Sequence[dict[str, Any]], size: Size, file: str, image_id: Any) -> Iterator[Finding]:
+    """Findings about the annotations of one image that show once their masks are drawn.
+
+    Args:
+        labels: its annotations; those whose segmentation is wrong by itself are passed by.
+        size: of the image; 0 and 0: not known, and nothing can be drawn.
+        file: the JSON.
+        image_id: of the image.
+    """
+    drawn: list[tuple[dict[str, Any], Any]] = []
+    for label in labels if size[0] else ():
+        segmentation, place = label.get("segmentation"), place_of(label, file, image_id)
+        if not segmentation or not all(found.rule in _DRAWABLE for found in mask_rules(label, size, place)):
+            continue
+        if isinstance(segmentation, list):
+            yield from _crossing_rules(segmentation, place)
+        runs = runs_of(segmentation, size)
+        extent = extent_of(segmentation, runs, size)
+        yield from _filling_rules(label, runs, extent, place)
+        if extent is not None:
+            yield from extent_rules(label, extent, place)
+        if not is_crowd(label):
+            drawn.append((label, runs))
+    yield from _overlap_rules(drawn, file, image_id)
+
+
+def object_rules(label: dict[str, Any], size: Size, place: Place) -> Iterator[Finding]:
+    """All findings about the mask, box and area of one annotation, in the order in which they can be fixed.
+
+    Args:
+        label: an annotation.
+        size: of its image.
+        place: of the annotation.
+    """
+    yield from mask_rules(label, size, place)
+    extent = None
+    if label.get("segmentation"):
+        drawn = label["segmentation"]
+        runs = runs_of(drawn, size)
+        extent = extent_of(drawn, runs, size)
+        yield from _filling_rules(label, runs, extent, place)
+        if extent is not None and label["segmentation"] is not drawn:
+            extent = extent_of(label["segmentation"], runs, size)  # its holes are holes now
+    yield from box_rules(label, size, place, extent)
+    yield from area_rules(label, place, extent)
+    if extent is not None:
+        yield from extent_rules(label, extent, place)
+
+
+def place_of(label: dict[str, Any], file: str, image_id: Any) -> Place:
+    """Where an annotation is, by its id."""
+    return Place(file, image_id, label.get("id"), f"annotation {shown(label.get('id'))}")
+
+
+def extent_of(segmentation: Any, runs: Any, size: Size) -> Extent | None:
+    """Area and box of a mask, of polygons inside polygons also the area with the holes; None where it has no pixel."""
+    pixels = int(coco_mask.area(runs))
+    if not pixels:
+        return None
+    box = [round(side) for side in coco_mask.toBbox(runs).tolist()]
+    if isinstance(segmentation, dict):
+        return Extent("mask", pixels, box, [pixels], RUNS_PIXELS)
+    counts = [pixels]
+    if has_holes(segmentation):
+        counts.append(int(coco_mask.area(polygons_runs(segmentation, size[1], size[0], True))))
+    return Extent("mask", pixels, box, counts, AREA_SHARE * pixels + AREA_PIXELS, _corner_box(segmentation))
+
+
+def _filling_rules(label: dict[str, Any], runs: Any, extent: Extent | None, place: Place) -> Iterator[Finding]:
+    """Polygons that cover no pixel, or that other programs fill otherwise; run lengths have been counted before."""
+    if isinstance(label["segmentation"], dict):
+        return
+    if extent is None:
+        yield place.found(MASK_EMPTY, "has polygons that cover no pixel.", lambda: without_mask(label))
+    elif len(extent.counts) > 1:
+        (holed, filled), area = extent.counts, label.get("area")
+        message = f"has polygons inside polygons: filled they have {filled} pixels, as holes {holed}"
+        said = f"; area={area:g}" if is_number(area) else ""
+        compress = partial(label.update, segmentation=compressed(runs), area=holed)
+        fix = fixing("its inner polygons are holes now, in run lengths", compress)
+        yield place.found(POLYGON_HOLES, f"{message}{said}.", fix)
+
+
+def _corner_box(polygons: list[list[float]]) -> Box:
+    """x, y, width, height of the corners, as tools write them; slivers at their ends may have no pixel."""
+    left, right = min(min(ring[::2]) for ring in polygons), max(max(ring[::2]) for ring in polygons)
+    top, bottom = min(min(ring[1::2]) for ring in polygons), max(max(ring[1::2]) for ring in polygons)
+    return [round(float(side), 2) for side in (left, top, right - left, bottom - top)]
+
+
+def _crossing_rules(polygons: list[list[float]], place: Place) -> Iterator[Finding]:
+    for number, polygon in enumerate(polygons):
+        shape = shapely.Polygon(np.reshape(polygon, (-1, 2)))
+        if not shape.is_valid:
+            why = shapely.is_valid_reason(shape)
+            if why.startswith("Self-intersection"):
+                x, y = map(float, why[why.index("[") + 1 : -1].split())
+                yield place.found(POLYGON_CROSSING, f"(polygon {number}) crosses itself at ({x:.1f}, {y:.1f}).")
+
+
+def _overlap_rules(drawn: list[tuple[dict[str, Any], Any]], file: str, image_id: Any) -> Iterator[Finding]:
+    if len(drawn) > MOST_COMPARED:
+        message = f"has {len(drawn)} objects; overlaps were looked for among the first {MOST_COMPARED} only."
+        yield Place(file, image_id).found(OVERLAP, message)
+    drawn = drawn[:MOST_COMPARED]
+    runs = [mask for _, mask in drawn]
+    areas = np.array([int(coco_mask.area(mask)) for mask in runs])  # of a list of 256 pycocotools counts none
+    if len(runs) < 2 or int(coco_mask.area(coco_mask.merge(runs))) == int(areas.sum()):
+        return
+    shares = coco_mask.iou(runs, runs, [1] * len(runs))  # of a crowd: what is shared, by the first one's area
+    shared = np.rint(shares * areas[:, None])
+    smaller = np.minimum(areas[:, None], areas[None])
+    overlapping = np.triu((shared >= OVERLAP_PIXELS) & (shared > OVERLAP_SHARE * smaller), k=1)
+    for second in np.flatnonzero(overlapping.any(axis=0)):
+        # One finding an object: thousands on a heap would be millions of pairs.
+        first = int(np.where(overlapping[:, second], shared[:, second], -1).argmax())
+        others = int(overlapping[:, second].sum()) - 1
+        more = f", and some with {others} other{'s'[: others != 1]}" if others else ""
+        message = f"shares {shared[first, second]:.0f} pixels with annotation {shown(drawn[first][0].get('id'))}{more}."
+        yield place_of(drawn[second][0], file, image_id).found(OVERLAP, message)

@@ -8,44 +8,20 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, TypeGuard
 
 from ..file_places import NOT_THERE, is_file, is_folder, names_in, why_no_file
-from ..image_decoding import IMAGE_SUFFIXES
+from ..image_reading import IMAGE_SUFFIXES
 from ..values import shown
 from .json_files import JSON_KEY
-from .rule import IMAGES, NAMES, PNGS, Finding, Fix, Place, Rule, setting
+from .rule import RULES, Finding, Fix, Place, Rule, setting
 
 _DRIVE_OR_ADDRESS = re.compile(r"[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
-IMAGE_MISSING = IMAGES.error(
-    "image-missing",
-    "restore the image, or remove its entry",
-    "another spelling if that is there; else left out with its labels",
-)
-IMAGE_SUFFIX = IMAGES.warning(
-    "image-suffix",
-    "call it by what it is: prepare and demo.py look for .jpg, .png, .webp, .bmp, .tif and .gif",
-    "stays",
-)
-PNG_MISSING = PNGS.error(
-    "png-missing",
-    "restore the PNG, or remove the annotation",
-    "another spelling if that is there; else left out with its image",
-)
-PATH_ESCAPE = NAMES.error(
-    "path-escape",
-    "write a path below the folder of the images: no '..', no absolute path, no drive, no address",
-    "the file of that name in the folder, if there is one; else left out",
-)
-PATH_DUPLICATE = NAMES.error(
-    "path-duplicate",
-    "keep one entry for each file and put all its labels there",
-    "one entry; left out, where sizes differ",
-)
-PATH_COLLISION = NAMES.warning(
-    "path-collision",
-    "rename: the names are the same once folders are merged, or on systems that ignore case",
-    "stays",
-)
+IMAGE_MISSING = RULES["image-missing"]
+IMAGE_SUFFIX = RULES["image-suffix"]
+PNG_MISSING = RULES["png-missing"]
+PATH_ESCAPE = RULES["path-escape"]
+PATH_DUPLICATE = RULES["path-duplicate"]
+PATH_COLLISION = RULES["path-collision"]
 
 
 def escape_of(name: str) -> str | None:

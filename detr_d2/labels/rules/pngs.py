@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from ..file_places import copy_file, opened
-from ..image_decoding import is_deep, open_image
-from ..image_size import MOST_PIXELS
-from ..panoptic_ids import MAX_SEGMENT_ID, colors_of_ids, ids_of_colors, numbers_of
+from ..file_places import copy_file
+from ..image_reading import is_deep
+from ..panoptic_png import MAX_SEGMENT_ID, encode_ids, find_regions, ids_of_image, numbers_of
 from ..values import as_whole, is_whole, shown
 from .boxes import Extent, Size, area_rules, box_rules
-from .ids import ID_DUPLICATE, ID_RANGE, ID_TYPE
-from .image_files import IMAGE_LARGE, Unreadable, same_ratio, unreadable
-from .rule import PNGS, Done, Finding, Fix, Place, setting
+from .image_files import Unreadable, image_of, same_ratio
+from .json_files import ID_DUPLICATE, ID_RANGE, ID_TYPE
+from .rule import RULES, Finding, Fix, Place, fixing, setting
 
 #: More ids than this in one image are no segments; training refuses them too.
 MOST_SEGMENTS = 2**16 - 1
@@ -27,37 +25,13 @@ MOST_SEGMENTS = 2**16 - 1
 #: By id, what the pixels of a segment say.
 Extents = Mapping[int, Extent]
 
-PNG_BROKEN = PNGS.error("png-broken", "export the PNG again", "left out with its image")
-PNG_MODE = PNGS.error(
-    "png-mode",
-    "export as a PNG in RGB: red + 256 green + 65536 blue is the id; JPEG, palette or grey isn't",
-    "RGB, if its colours, its greys or its palette's numbers are just the JSON's ids; else left out with its image",
-    needs_pixels=True,
-)
-PNG_SIZE = PNGS.error(
-    "png-size",
-    "export the PNG again in the size of the image",
-    "resized without mixing ids, if the sides' ratio is the image's; else left out with it",
-    needs_pixels=True,
-)
-PNG_UNLISTED = PNGS.error(
-    "png-unlisted",
-    "take PNG and JSON from one export: the PNG has an id that the JSON lacks",
-    "void",
-    needs_pixels=True,
-)
-PNG_ABSENT = PNGS.error(
-    "png-absent",
-    "take PNG and JSON from one export: the JSON has an id that no pixel of the PNG has",
-    "the segment is left out",
-)
-PNG_ALPHA = PNGS.warning(
-    "png-alpha",
-    "write it without transparency; it is ignored here, and may have changed the ids",
-    "RGB",
-    needs_pixels=True,
-)
-PNG_VOID = PNGS.warning("png-void", "label the image, or remove it: every pixel is void", "stays")
+PNG_BROKEN = RULES["png-broken"]
+PNG_MODE = RULES["png-mode"]
+PNG_SIZE = RULES["png-size"]
+PNG_UNLISTED = RULES["png-unlisted"]
+PNG_ABSENT = RULES["png-absent"]
+PNG_ALPHA = RULES["png-alpha"]
+PNG_VOID = RULES["png-void"]
 
 
 @dataclass
@@ -70,6 +44,7 @@ class Png:
         ids: (H, W) int32, 0 is void; None where the file has none.
         has_alpha: and transparency, which means nothing.
         is_changed: it has to be written anew.
+        voided: ids whose pixels are void then.
     """
 
     path: str
@@ -77,18 +52,13 @@ class Png:
     ids: np.ndarray | None
     has_alpha: bool = False
     is_changed: bool = False
-    _voided: list[int] = field(default_factory=list)
+    voided: list[int] = field(default_factory=list)
 
     @property
     def size(self) -> Size:
         """width, height; of a PNG with ids."""
         assert self.ids is not None
         return self.ids.shape[1], self.ids.shape[0]
-
-    def void(self, segment_id: int) -> None:
-        """The pixels of an id are void once the PNG is written."""
-        self._voided.append(segment_id)
-        self.is_changed = True
 
     def write(self, target: Path) -> None:
         """The PNG of a copy: the original's bytes if nothing changed.
@@ -97,14 +67,12 @@ class Png:
             OSError: it can't be written.
         """
         target.parent.mkdir(parents=True, exist_ok=True)
-        if not self.is_changed:
+        if not self.is_changed and not self.voided:
             copy_file(self.path, target)
             return
-        ids = self.ids
-        assert ids is not None
-        if self._voided:
-            ids = np.where(np.isin(ids, self._voided), 0, ids)
-        Image.fromarray(colors_of_ids(ids)).save(target, "PNG")
+        assert self.ids is not None
+        values, numbers = numbers_of(self.ids)
+        target.write_bytes(encode_ids(numbers, [0 if value in self.voided else value for value in values]))
 
 
 def read_png(path: str) -> Png:
@@ -113,23 +81,12 @@ def read_png(path: str) -> Png:
     Raises:
         Unreadable: it can't be read.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with opened(path) as file, open_image(file) as image:
-                bits = " and 16 bits a channel" if is_deep(image) else ""
-                mode = f"{image.format} of mode {image.mode}{bits}"
-                if image.mode not in ("RGB", "RGBA") or image.format == "JPEG" or bits:
-                    return Png(path, mode, None)
-                if image.width * image.height > MOST_PIXELS:
-                    raise Unreadable(IMAGE_LARGE, f"has {image.width}x{image.height} pixels.")
-                has_alpha = image.mode == "RGBA"
-                image.load()
-                return Png(path, mode, ids_of_colors(np.asarray(image)[:, :, :3]), has_alpha)
-    except Unreadable:
-        raise
-    except Exception as error:  # decoders raise whatever they like on broken files
-        raise unreadable(PNG_BROKEN, path, error) from error
+    with image_of(path, PNG_BROKEN) as image:
+        bits = " and 16 bits a channel" if is_deep(image) else ""
+        mode = f"{image.format} of mode {image.mode}{bits}"
+        has_ids = image.mode in ("RGB", "RGBA") and image.format != "JPEG" and not bits
+        png = Png(path, mode, ids_of_image(image) if has_ids else None, image.mode == "RGBA")
+    return png
 
 
 def png_file_rules(png: Png, image_id: Any, listed: Sequence[Any]) -> Iterator[Finding]:
@@ -149,12 +106,9 @@ def png_size_rules(png: Png, size: Size, image_id: Any) -> Iterator[Finding]:
     (width, height), found, ids = size, png.size, png.ids
     assert ids is not None
 
-    def resized() -> np.ndarray:
-        rows = (np.arange(height) * found[1] / height).astype(np.int64)
-        columns = (np.arange(width) * found[0] / width).astype(np.int64)
-        return ids[rows][:, columns]
-
-    fix = _rewriting(png, resized) if same_ratio(size, found) else None
+    rows = (np.arange(height) * found[1] / height).astype(np.int64)
+    columns = (np.arange(width) * found[0] / width).astype(np.int64)
+    fix = _rewriting(png, lambda: ids[rows][:, columns]) if same_ratio(size, found) else None
     yield Place(png.path, image_id).found(PNG_SIZE, size_message(found, size), fix)
 
 
@@ -174,45 +128,31 @@ def absent_message(segment_id: int) -> str:
 
 
 def _rewriting(png_: Png, ids: Callable[[], np.ndarray]) -> Fix:
-    def apply() -> Done:
-        png_.ids, png_.is_changed = ids(), True
-        return Done("fixed", "saved as an RGB PNG of the image's size")
-
-    return apply
+    rewrite = lambda: vars(png_).update(ids=ids(), is_changed=True)  # noqa: E731
+    return fixing("saved as an RGB PNG of the image's size", rewrite)
 
 
 def _ids_meant(path: str, wanted: set[int]) -> np.ndarray | None:
     """In grey or with a palette the ids are still there where they are just the ones that the JSON lists."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with opened(path) as file, open_image(file) as image:
-                if image.width * image.height > MOST_PIXELS:
-                    return None
-                image.load()
-                forms = [ids_of_colors(np.asarray(image.convert("RGB")))]
-                if image.mode in ("P", "L", "I", "I;16"):
-                    forms.append(np.asarray(image).astype(np.int32))
-    except Exception:  # decoders raise whatever they like on broken files
+        with image_of(path, PNG_BROKEN) as image:
+            forms = [ids_of_image(image)]
+            if image.mode in ("P", "L", "I", "I;16"):
+                forms.append(np.asarray(image).astype(np.int32))
+    except Unreadable:
         return None
     return next((ids for ids in forms if wanted and set(np.unique(ids).tolist()) - {0} == wanted), None)
 
 
 def extents_of(ids: np.ndarray) -> dict[int, Extent] | None:
     """Pixels and box of every id but void, from (H, W); None for more ids than there are segments."""
-    from scipy.ndimage import find_objects  # takes longer to import than all rules that pq needs
-
-    found, numbers = numbers_of(ids)
-    if len(found) > MOST_SEGMENTS:
+    regions = find_regions(ids)
+    if len(regions.values) > MOST_SEGMENTS:
         return None
-    areas = np.bincount(numbers.ravel())
-    measured: dict[int, Extent] = {}
-    for segment_id, area, part in zip(found, areas.tolist(), find_objects(numbers + 1)):
-        rows, columns = part
-        if segment_id:
-            box = (columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start)
-            measured[segment_id] = Extent("PNG", area, box, [area])
-    return measured
+    sizes = regions.boxes[:, 2:] - regions.boxes[:, :2]
+    boxes = np.concatenate([regions.boxes[:, :2], sizes], axis=1).tolist()
+    found = zip(regions.values.tolist(), regions.areas.tolist(), boxes)
+    return {each: Extent("PNG", area, tuple(box), [area]) for each, area, box in found if each}
 
 
 def extents_rules(png: Png, image_id: Any, extents: Extents | None, segment_ids: set[int]) -> Iterator[Finding]:
@@ -224,17 +164,10 @@ def extents_rules(png: Png, image_id: Any, extents: Extents | None, segment_ids:
     for segment_id in sorted(extents.keys() - segment_ids):
         text = unlisted_message(segment_id, extents[segment_id].pixels)
         here = Place(png.path, image_id, segment_id)
-        yield here.found(PNG_UNLISTED, f"has {text}.", _voiding(png, segment_id, text))
+        void = partial(png.voided.append, segment_id)
+        yield here.found(PNG_UNLISTED, f"has {text}.", fixing(f"{text}, are void now", void, "removed"))
     if not extents:
         yield place.found(PNG_VOID, "is void everywhere.")
-
-
-def _voiding(png_: Png, segment_id: int, text: str) -> Fix:
-    def apply() -> Done:
-        png_.void(segment_id)
-        return Done("removed", f"{text}, are void now")
-
-    return apply
 
 
 def segment_id_rules(

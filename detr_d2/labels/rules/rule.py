@@ -1,7 +1,7 @@
 """Rules of right and wrong labels: each declared once, with its severity, what to do about it and what fixes it.
 
-A module of this package declares its rules beside the functions that find what breaks them. Such a function looks at
-one thing (a category, an image, a label) and yields findings, each with the fix of just that. What :func:`faults` does
+``rules.md`` is the table of them. A function of this package that finds what breaks some of them looks at one thing (a
+category, an image, a label) and yields findings, each with the fix of just that. What :func:`faults` does
 with them is a check; :func:`fix` applies the fixes while the function goes on, which therefore reads anew what it has
 found wrong. An error without a fix costs the thing that it is about; a warning without one stays.
 
@@ -10,8 +10,10 @@ A walk goes through many things: :class:`Listing`, :func:`fix_all` and :func:`ra
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Container, Generator, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from detr_d2.errors import DatasetError, MissingFileError
@@ -32,47 +34,22 @@ class Rule:
         severity: ``error`` where training would stop or go wrong, ``warning`` where it copes.
         advice: what the user does about it.
         fixed: what is made of it by ``--fix``.
-        needs_pixels: to fix it, pixels of an image, a PNG or a mask are looked at.
     """
 
     code: str
     severity: Severity
     advice: str
     fixed: str
-    needs_pixels: bool = False
 
 
-class Section:
-    """Rules about one thing, in the order of the documentation.
-
-    Args:
-        title: heading there.
-    """
-
-    def __init__(self, title: str) -> None:
-        self.title = title
-        self.rules: list[Rule] = []
-
-    def error(self, code: str, advice: str, fixed: str, needs_pixels: bool = False) -> Rule:
-        """Declare a rule; broken, training would stop or go wrong."""
-        self.rules.append(Rule(code, "error", advice, fixed, needs_pixels))
-        return self.rules[-1]
-
-    def warning(self, code: str, advice: str, fixed: str, needs_pixels: bool = False) -> Rule:
-        """Declare a rule; broken, training copes."""
-        self.rules.append(Rule(code, "warning", advice, fixed, needs_pixels))
-        return self.rules[-1]
+def _read_rules() -> dict[str, Rule]:
+    text = Path(__file__).with_name("rules.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([a-z-]+)` \| (error|warning) \| (.*) \| (.*) \|$", text, re.MULTILINE)
+    return {row[0]: Rule(*row) for row in rows}
 
 
-SECTIONS = FILES, IDS, CATEGORIES, BOXES, MASKS, CROWDS, PNGS, IMAGES, SPLITS, NAMES = tuple(
-    map(
-        Section,
-        (
-            *("The files themselves", "Ids", "Categories", "Boxes and areas", "Polygons and run lengths", "Crowds"),
-            *("Panoptic PNGs", "Images", "Training and validation", "Names of files"),
-        ),
-    )
-)
+#: All rules by their codes, in the order of the documentation.
+RULES = _read_rules()
 
 
 @dataclass(frozen=True)
@@ -160,13 +137,11 @@ class Finding(NamedTuple):
     def fault(self) -> Fault:
         """As a check lists it."""
         rule, place = self.rule, self.place
-        ids = _plain_id(place.image_id), _plain_id(place.segment_id)
-        return Fault(rule.code, rule.severity, place.file, *ids, place.sentence(" ", self.message), rule.advice)
+        return Fault(rule.code, rule.severity, *place.where(), place.sentence(" ", self.message), rule.advice)
 
     def change(self, done: Done) -> Change:
         """As a list of changes has it."""
-        ids = _plain_id(self.place.image_id), _plain_id(self.place.segment_id)
-        return Change(done.action, self.rule.code, self.place.file, *ids, self.place.sentence(": ", done.text))
+        return Change(done.action, self.rule.code, *self.place.where(), self.place.sentence(": ", done.text))
 
 
 class Place(NamedTuple):
@@ -187,6 +162,10 @@ class Place(NamedTuple):
     def found(self, rule: Rule, message: str, fix: Fix | None = None) -> Finding:
         """A finding here."""
         return Finding(rule, self, message, fix)
+
+    def where(self) -> tuple[str, int | str | None, int | str | None]:
+        """File, image id and segment id, as far as they are ids."""
+        return self.file, _plain_id(self.image_id), _plain_id(self.segment_id)
 
     def sentence(self, separator: str, text: str) -> str:
         """The place's name and what is said of it."""
@@ -209,18 +188,6 @@ def raise_errors(findings: Iterable[Finding], tolerated: Container[Rule] = ()) -
             fault = finding.fault()
             kind = MissingFileError if fault.code.endswith("-missing") else DatasetError
             raise kind(f"{fault.line()} Fix: {fault.fix}.")
-
-
-def raise_first(walk: Walk[Result], tolerated: Container[Rule] = ()) -> Result:
-    """What a walk makes of things that are right; raises the first error, as :func:`raise_errors` does."""
-    try:
-        findings = next(walk)
-        while True:
-            raise_errors(findings, tolerated)
-            findings = walk.send(True)
-    except StopIteration as stop:
-        result: Result = stop.value
-        return result
 
 
 def faults(findings: Iterable[Finding]) -> Iterator[Fault]:
@@ -271,8 +238,7 @@ class Listing(Generic[Result]):
         try:
             findings = next(self._walk)
             while True:
-                for finding in findings:
-                    yield finding.fault()
+                yield from faults(findings)
                 findings = self._walk.send(True)
         except StopIteration as stop:
             self.result = stop.value
@@ -289,16 +255,36 @@ def drive(walk: Walk[Result], keeps: Callable[[Iterable[Finding]], bool]) -> Res
         return result
 
 
+def raise_first(walk: Walk[Result], tolerated: Container[Rule] = ()) -> Result:
+    """What a walk makes of things that are right; raises the first error, as :func:`raise_errors` does."""
+
+    def keeps(findings: Iterable[Finding]) -> bool:
+        raise_errors(findings, tolerated)
+        return True
+
+    return drive(walk, keeps)
+
+
 def fix_all(walk: Walk[Result], changes_: list[Change]) -> Result:
     """Apply the fixes of what a walk finds, and return what it makes of it."""
     return drive(walk, lambda findings: fix(findings, changes_))
 
 
-def setting(entry_: dict[str, Any], key: str, value: Any) -> Fix:
-    """A fix that gives a key another value."""
+def fixing(text: str, apply: Callable[[], object] = bool, action: Action = "fixed", is_gone: bool = False) -> Fix:
+    """A fix that calls ``apply``, and says what that did; see :class:`Done`."""
+
+    def fix() -> Done:
+        apply()
+        return Done(action, text, is_gone)
+
+    return fix
+
+
+def setting(entry_: dict[str, Any], key: str, value: Any, why: str = "") -> Fix:
+    """A fix that gives a key another value; ``why`` is put behind what it says."""
 
     def apply() -> Done:
-        text = f"{key} {shown(entry_.get(key))} is {shown(value)} now"
+        text = f"{key} {shown(entry_.get(key))} is {shown(value)} now{why}"
         entry_[key] = value
         return Done("fixed", text)
 
@@ -307,11 +293,7 @@ def setting(entry_: dict[str, Any], key: str, value: Any) -> Fix:
 
 def dropping(entry_: dict[str, Any], key: str, why: str) -> Fix:
     """A fix that takes a key away; what has it stays."""
-
-    def apply() -> Done:
-        return Done("removed", f"{key} {shown(entry_.pop(key))} is left out: {why}")
-
-    return apply
+    return lambda: Done("removed", f"{key} {shown(entry_.pop(key))} is left out: {why}")
 
 
 def _plain_id(value: Any) -> int | str | None:

@@ -1,4 +1,8 @@
-"""Images that are in training and in validation: the figures of such a validation can't be trusted."""
+"""Images that are in training and in validation: the figures of such a validation can't be trusted.
+
+Source: the perceptual hash of ImageHash's ``phash``: signs of the lowest 8x8 cosine frequencies about their median. It
+is nearly the same for an image that is saved twice, made smaller, or one of a burst.
+"""
 
 from __future__ import annotations
 
@@ -6,31 +10,24 @@ import hashlib
 import os
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import imagehash
 import numpy as np
 from PIL import Image
 
 from detr_d2.files import open_regular
 from detr_d2.parallel import in_processes
 
-from ..image_decoding import load_eight_bits, open_image
-from ..image_size import MOST_PIXELS
-from ..near_duplicates import image_hash
-from ..values import shown
+from ..image_reading import load_eight_bits, open_image
+from ..values import MOST_PIXELS, shown
 from .images import ListedImage
-from .rule import SPLITS, Finding, Place, Rule
+from .rule import RULES, Finding, Place, Rule
 
-SPLIT_LEAK = SPLITS.error(
-    "split-leak",
-    "remove it from one of the two; figures of images that were trained on mean nothing",
-    "stays held out, and is left out of training",
-)
-SPLIT_NEAR = SPLITS.warning(
-    "split-near", "look at both; remove one if they show the same, such as frames of one video", "stays"
-)
+SPLIT_LEAK = RULES["split-leak"]
+SPLIT_NEAR = RULES["split-near"]
 
 #: Perceptual hashes of near-duplicates differ in so many of their 64 bits, and their thumbnails in so many grey levels.
 MOST_BITS, MOST_LEVELS = 8, 6.0
@@ -177,3 +174,19 @@ def fingerprint_of(path: str) -> Fingerprint | None:
     if thumbnail.std() < LEAST_CONTRAST:
         return Fingerprint(digest.digest(), None, thumbnail)
     return Fingerprint(digest.digest(), image_hash(grey), thumbnail)
+
+
+def image_hash(image: Image.Image) -> int:
+    """64 bits that stay the same when an image is resized, or saved again with losses.
+
+    Args:
+        image: upright.
+    """
+    bits = imagehash.phash(image).hash.ravel()
+    return int("".join("1" if bit else "0" for bit in bits), 2)
+
+
+def group_equal(hashes: Sequence[Hashable]) -> list[int]:
+    """For each image the number of its group: that of the first image with the same hash."""
+    first: dict[Hashable, int] = {}
+    return [first.setdefault(value, number) for number, value in enumerate(hashes)]

@@ -15,7 +15,7 @@ from PIL import Image
 
 from detr_d2.errors import UserError
 from detr_d2.files import write_text, write_whole
-from detr_d2.labels.image_decoding import open_image
+from detr_d2.labels.image_reading import open_image
 from detr_d2.prediction.cvat_files import XML_TAIL, xml_head, xml_image, xml_shapes
 from detr_d2.prediction.explain.maps import attention_of
 from detr_d2.prediction.forward_pass import ForwardPass

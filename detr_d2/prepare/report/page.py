@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from detr_d2.labels.rules.table import RULES
+from detr_d2.labels.rules.rule import RULES
 from detr_d2.pages import write_page
 
 from .examples import draw_examples

@@ -12,8 +12,7 @@ import yaml
 
 from detr_d2.errors import ConfigError, DatasetError, MissingFileError
 from detr_d2.files import SpecialFileError, open_regular
-from detr_d2.labels.panoptic_ids import color_of_id, id_of_color
-from detr_d2.labels.panoptic_png import read_ids
+from detr_d2.labels.panoptic_png import color_of_id, id_of_color, read_ids
 from detr_d2.labels.readers.cvat_masks import LABEL_MAP, parse_label_map
 from detr_d2.labels.records import FileRef, ImageRecord, Note
 

@@ -16,6 +16,7 @@ from PIL import Image
 CropTransform = _fvcore.CropTransform
 HFlipTransform = _fvcore.HFlipTransform
 NoOpTransform = _fvcore.NoOpTransform
+PadTransform = _fvcore.PadTransform
 
 
 class ResizeTransform(Transform):
@@ -88,8 +89,7 @@ class RandomApply(Augmentation):
     """An augmentation that is applied with a probability of ``prob``."""
 
     def __init__(self, tfm_or_aug: Augmentation, prob: float = 0.5) -> None:
-        self.aug = tfm_or_aug
-        self.prob = prob
+        self.aug, self.prob = tfm_or_aug, prob
 
     def __call__(self, aug_input: Any) -> Transform:
         return self.aug(aug_input) if np.random.uniform() < self.prob else NoOpTransform()

@@ -1,15 +1,15 @@
-"""A folder of files that is there whole or not at all."""
+"""Folders of files that are there whole or not at all."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ..errors import DatasetError
-from ..files import current_umask
+from detr_d2.errors import DatasetError
+from detr_d2.files import current_umask, uninterrupted
 
 
 @contextmanager
@@ -28,14 +28,35 @@ def new_folder(target: Path, marker: str, files: Collection[str], kind: str) -> 
         DatasetError: ``target`` is or holds something else.
     """
     refuse_foreign(target, marker, files, kind)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
-    try:
+    with folder_beside(target) as partial:
         yield partial
-        partial.chmod(0o777 & ~current_umask())
-        put_in_place(partial, target)
+
+
+@contextmanager
+def folder_beside(target: Path, is_kept: bool = True) -> Iterator[Path]:
+    """A folder beside the wanted one, which takes its place at the end, or goes, and with it what was made for it.
+
+    Args:
+        target: absolute path.
+        is_kept: else the folder goes in any case: it was only to be seen whether it can be made.
+    """
+    made = [above for above in target.parents if not above.exists()]
+    partial = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{target.name[:20]}.", suffix=".partial", dir=target.parent))
+        yield partial
+        if is_kept:
+            partial.chmod(0o777 & ~current_umask())
+            put_in_place(partial, target)
+            made = []
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        with uninterrupted():
+            if partial is not None:
+                shutil.rmtree(partial, ignore_errors=True)
+            for above in made:
+                with suppress(OSError):  # it wasn't made after all, or another program's files are there now
+                    above.rmdir()
 
 
 def refuse_foreign(target: Path, marker: str, files: Collection[str], kind: str) -> None:
