@@ -134,7 +134,8 @@ def main(args: argparse.Namespace) -> dict[str, Any] | None:
     # Before the output folder is made: a mistake found here leaves nothing behind.
     warnings = check_before_start(cfg, args.eval_only, args.resume)
     locking = locking_output_folder(cfg.OUTPUT_DIR) if comm.is_main_process() else nullcontext()
-    with naming_output_folder(cfg.OUTPUT_DIR), locking, explaining_exhaustion():
+    exhaustion = explaining_exhaustion(None if args.eval_only else cfg)
+    with naming_output_folder(cfg.OUTPUT_DIR), locking, exhaustion:
         setup(cfg, args, warnings)
         return run(cfg, args)
 

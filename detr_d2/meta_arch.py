@@ -34,7 +34,10 @@ from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 
 #: Arguments that are keys of ``MODEL.DETR``.
-_OPTIONS = ("freeze_detector", "mask_chunk_bytes", "mask_checkpoint", "inference_dtype", "panoptic_on", "instance_on")
+_OPTIONS = (
+    *("freeze_detector", "mask_chunk_bytes", "mask_checkpoint", "training_dtype", "inference_dtype"),
+    *("panoptic_on", "instance_on"),
+)
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -55,13 +58,13 @@ class DetrPanoptic(nn.Module):
         freeze_detector: train the mask head alone; the detector keeps weights and statistics, and has no dropout.
         mask_chunk_bytes: see ``detr_d2.modeling.predict_masks``; used at inference, and with ``mask_checkpoint``.
         mask_checkpoint: train the mask head in chunks that are computed again for the backward pass.
-        inference_dtype: "float32", or "bfloat16" for autocast.
+        training_dtype, inference_dtype: "float32", or "bfloat16" for autocast of the network; losses are in float32.
         panoptic_on, instance_on: return "panoptic_seg", where there is a mask head, and "instances".
         vis_period: every so many iterations of a training an image goes to TensorBoard; 0: none.
         recipe: the config keys that build this model; checkpoints keep them.
 
     Raises:
-        ValueError: one of ``bbox_attention`` and ``mask_head`` alone, nothing to train, another ``inference_dtype``.
+        ValueError: one of ``bbox_attention`` and ``mask_head`` alone, nothing to train, another dtype.
     """
 
     pixel_mean: Tensor
@@ -84,6 +87,7 @@ class DetrPanoptic(nn.Module):
         freeze_detector: bool = False,
         mask_chunk_bytes: int | None = None,
         mask_checkpoint: bool = False,
+        training_dtype: str = "float32",
         inference_dtype: str = "float32",
         panoptic_on: bool = True,
         instance_on: bool = True,
@@ -95,14 +99,16 @@ class DetrPanoptic(nn.Module):
             raise ValueError("Give both bbox_attention and mask_head, or neither.")
         if freeze_detector and mask_head is None:
             raise ValueError("MODEL.DETR.FREEZE_DETECTOR without MODEL.DETR.MASK_ON leaves nothing to train.")
-        if inference_dtype not in _DTYPES:
-            raise ValueError(f"MODEL.DETR.INFERENCE_DTYPE is {inference_dtype!r}; set it to {' or '.join(_DTYPES)}.")
+        for name, dtype in (("TRAINING_DTYPE", training_dtype), ("INFERENCE_DTYPE", inference_dtype)):
+            if dtype not in _DTYPES:
+                raise ValueError(f"MODEL.DETR.{name} is {dtype!r}; set it to {' or '.join(_DTYPES)}.")
         self.detr, self.bbox_attention, self.mask_head = detr, bbox_attention, mask_head
         self.denoising = denoising
         self.criterion, self.postprocess, self.categories = criterion, postprocess, categories
         trained = ("loss_mask", "loss_dice") if freeze_detector else tuple(loss_weights)
         self.loss_weights = {kind: loss_weights[kind] for kind in trained}
-        self.freeze_detector, self.inference_dtype = freeze_detector, _DTYPES[inference_dtype]
+        self.freeze_detector = freeze_detector
+        self.training_dtype, self.inference_dtype = _DTYPES[training_dtype], _DTYPES[inference_dtype]
         self.mask_chunk_bytes, self.mask_checkpoint, self.recipe = mask_chunk_bytes, mask_checkpoint, recipe or {}
         self.panoptic_on, self.instance_on, self.vis_period = panoptic_on, instance_on, vis_period
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False)
@@ -190,7 +196,9 @@ class DetrPanoptic(nn.Module):
         masks = None if self.mask_head is None else self.query_masks(outputs, *query_positions(indices, self.device))
         sums: dict[str, Sum] = self.criterion(outputs, targets, indices, masks)
         if self.denoising is not None:
-            sums |= self.criterion.known(*self.denoising(self.detr, outputs, targets))
+            with self._precision():
+                noised = self.denoising(self.detr, outputs, targets)
+            sums |= self.criterion.known(*noised)
         return sums
 
     def step_losses(self, sums: dict[str, Sum], counts: StepCounts) -> dict[str, Tensor]:
@@ -243,8 +251,8 @@ class DetrPanoptic(nn.Module):
             return predict_masks(*parts, outputs, batch_index, query_index, max_bytes, recompute)
 
     def _precision(self) -> AbstractContextManager[Any]:
-        is_full = self.training or self.inference_dtype == torch.float32
-        return nullcontext() if is_full else torch.autocast(self.device.type, dtype=self.inference_dtype)
+        dtype = self.training_dtype if self.training else self.inference_dtype
+        return nullcontext() if dtype == torch.float32 else torch.autocast(self.device.type, dtype=dtype)
 
     def _target(self, item: dict[str, Any], sizes: Sizes) -> Target:
         return target_of(item, sizes.image, self.device, with_masks=self.mask_head is not None)

@@ -150,6 +150,10 @@ def _add_model_keys(cfg: CfgNode) -> None:
     # memory, more time.
     detr.MASK_CHECKPOINT = False
 
+    # "bfloat16": autocast of the network in training, on a CPU as well; less memory, and faster where the processor has
+    # it. SOLVER.AMP.ENABLED is Detectron2's own, in float16 and on GPUs.
+    detr.TRAINING_DTYPE = "float32"
+
     # Inference. The values travel with the config; thresholds are on the class probability.
     detr.SCORE_THRESHOLD = 0.85  # a query below it is no segment of the panoptic map
     # Instead, one for each class in the order of the dataset's classes (things first); `detr-d2 sweep` finds them.

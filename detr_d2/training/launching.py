@@ -20,6 +20,7 @@ from torch.multiprocessing import ProcessExitedException
 from detr_d2.checkpoint.paths import LAST_CHECKPOINT, last_checkpoint
 from detr_d2.config import check_schedule, load_config
 from detr_d2.errors import ConfigError, UserError
+from detr_d2.training.memory import estimate, memory_in_use
 from detr_d2.training.processes import Team, is_loss_of_a_process, run_in_team, silence_lost_workers, team_of_torchrun
 from detr_d2.training.stopping import terminated_by_signal
 
@@ -176,29 +177,34 @@ def _how_to_go_on(cfg: CfgNode, args: argparse.Namespace, started: float) -> str
 
 
 @contextmanager
-def explaining_exhaustion() -> Iterator[None]:
+def explaining_exhaustion(cfg: CfgNode | None = None) -> Iterator[None]:
     """Says in one sentence which keys to lower where memory, shared memory or a process was lost.
+
+    Args:
+        cfg: of the training; with it there is an estimate of what it needs.
 
     Raises:
         ConfigError: instead of what torch and Python raise then.
     """
+    before = memory_in_use()
     try:
         yield
     except (MemoryError, RuntimeError, ProcessExitedException) as error:
-        message = _explanation(error)
+        message = _explanation(error, (lambda text: estimate(cfg, text, before)) if cfg is not None else lambda _: "")
         if message is None:
             raise
         raise ConfigError(message) from error
 
 
-def _explanation(error: Exception) -> str | None:
+def _explanation(error: Exception, estimated: Callable[[str], str]) -> str | None:
     text = " ".join(str(error).split())
     reason = text[text.find("DefaultCPUAllocator") :][:200] if "DefaultCPUAllocator" in text else text[:200]
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or _ALLOCATOR in text:
         return (
             f"memory ran out: {reason.rstrip('.') or 'of the main process'}. Lower SOLVER.IMS_PER_BATCH or "
-            "INPUT.MAX_SIZE_TRAIN, or set MODEL.DETR.MASK_CHECKPOINT True."
-        )
+            "INPUT.MAX_SIZE_TRAIN, or set MODEL.DETR.MASK_CHECKPOINT True or MODEL.DETR.TRAINING_DTYPE bfloat16. "
+            + estimated(text)
+        ).rstrip()
     if any(words in text for words in _WORKER_ENDS):
         return (
             f"a data-loader worker was lost, mostly for want of memory or of room in /dev/shm: {reason.rstrip('.')}. "
