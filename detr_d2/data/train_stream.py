@@ -99,6 +99,27 @@ def batches_of(draws: Iterator[Draw], size: int, is_wide: Sequence[bool] | None)
             waiting[kind] = []
 
 
+class Plan(NamedTuple):
+    """Which images are in which batch of a process.
+
+    Args:
+        sampler, origin, rank, processes: see :func:`draws_of`.
+        size, is_wide: see :func:`batches_of`.
+    """
+
+    sampler: Iterable[int]
+    origin: int
+    rank: int
+    processes: int
+    size: int
+    is_wide: Sequence[bool] | None
+
+    def batches(self) -> Iterator[list[Draw]]:
+        """From the beginning, without end."""
+        draws = draws_of(self.sampler, self.origin, self.rank, self.processes)
+        return batches_of(draws, self.size, self.is_wide)
+
+
 class TrainingStream(IterableDataset[dict[str, Any]]):
     """The model's inputs, batch after batch, for a loader that puts ``batch_size`` neighbours together.
 
@@ -108,7 +129,7 @@ class TrainingStream(IterableDataset[dict[str, Any]]):
     Args:
         entries: what the mapper is given, by index.
         mapper: makes the model's input of an entry; its chance follows from seed and position.
-        batches: gives the draws of each batch, from the beginning each time that it is called.
+        plan: of the batches.
         seed: of the augmentation.
         skipped: so many batches come no more.
     """
@@ -117,18 +138,18 @@ class TrainingStream(IterableDataset[dict[str, Any]]):
         self,
         entries: Sequence[Any],
         mapper: Callable[[Any], dict[str, Any]],
-        batches: Callable[[], Iterator[list[Draw]]],
+        plan: Plan,
         seed: int,
         skipped: int,
     ) -> None:
-        self._entries, self._mapper, self._batches = entries, mapper, batches
+        self._entries, self._mapper, self._plan = entries, mapper, plan
         self._seed, self._skipped = seed, skipped
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         outlive_signals()
         worker = get_worker_info()
         number, workers = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        for batch in itertools.islice(self._batches(), self._skipped + number, None, workers):
+        for batch in itertools.islice(self._plan.batches(), self._skipped + number, None, workers):
             for draw in batch:
                 with seeded(self._seed, IMAGES, draw.position):
                     found = self._mapper(self._entries[draw.entry])
@@ -169,11 +190,8 @@ class TrainLoader:
 
     def __iter__(self) -> Iterator[list[dict[str, Any]]]:
         rank, processes, size = comm.get_rank(), comm.get_world_size(), self._batch_size // comm.get_world_size()
-
-        def batches() -> Iterator[list[Draw]]:
-            return batches_of(draws_of(self._sampler, self._origin, rank, processes), size, self._is_wide)
-
-        stream = TrainingStream(self._entries, self._mapper, batches, self.seed, self._taken)
+        plan = Plan(self._sampler, self._origin, rank, processes, size, self._is_wide)
+        stream = TrainingStream(self._entries, self._mapper, plan, self.seed, self._taken)
         loader = build_detection_train_loader(
             stream,
             mapper=None,

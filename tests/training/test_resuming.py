@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -91,3 +92,21 @@ def test_batches_of_another_size_go_on_with_the_next_images(tiny_config: Callabl
     goes_on.load_state_dict(pairs.state_dict())
 
     assert [batch[0]["image"].sum() for batch in islice(goes_on, 4)] == names[4:]
+
+
+def test_workers_that_are_spawned_have_the_share_of_their_process(
+    tiny_config: Callable[..., CfgNode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers of a process that was itself spawned are, and know nothing of the other processes."""
+    cfg = tiny_config("SEED", 3, "DATALOADER.NUM_WORKERS", 0, "SOLVER.IMS_PER_BATCH", 2)
+    register_from_config(cfg)
+    monkeypatch.setattr("detectron2.utils.comm.get_rank", lambda: 1)
+    monkeypatch.setattr("detectron2.utils.comm.get_world_size", lambda: 2)
+    loader = build_train_loader(cfg)
+
+    copy = pickle.loads(pickle.dumps(loader._sampler))
+    monkeypatch.undo()
+
+    assert list(islice(copy, 3)) == list(islice(loader._sampler, 3))
+    first = build_train_loader(cfg)
+    assert list(islice(copy, 3)) == list(islice(first._sampler, 6))[1::2]
