@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..lazy import lazy_names
-from .builtin import register_builtin
 from .categories import Category, coco_categories, construction_categories, contiguous_order, distinct_colors
-from .registration import register
+from .registration import register, register_builtin
 
 if TYPE_CHECKING:
     from .augmentation import build_augmentations
