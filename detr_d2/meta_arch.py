@@ -195,6 +195,11 @@ class DetrPanoptic(nn.Module):
         indices = self.criterion.match(outputs, targets)
         masks = None if self.mask_head is None else self.query_masks(outputs, *query_positions(indices, self.device))
         sums: dict[str, Sum] = self.criterion(outputs, targets, indices, masks)
+        if masks is not None and not len(masks):
+            # Without objects the mask head isn't run. Several processes would wait for ever for its gradients, here 0.
+            unused = (each for part in (self.bbox_attention, self.mask_head) if part for each in part.parameters())
+            nothing = torch.stack([0 * parameter.sum() for parameter in unused]).sum()
+            sums["loss_mask"] = Sum(sums["loss_mask"].mean + nothing, sums["loss_mask"].count)
         if self.denoising is not None:
             with self._precision():
                 noised = self.denoising(self.detr, outputs, targets)

@@ -176,3 +176,16 @@ def test_bfloat16_autocast_trains_with_fp32_losses(tiny_config):
     sum(losses.values()).backward()
 
     assert all(value.dtype == torch.float32 and value.isfinite() for value in losses.values())
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_batch_without_objects_gives_every_parameter_a_gradient(tiny_config, frozen):
+    """Several processes wait for each other's gradients, those of a process without objects included."""
+    model = build_model(tiny_config(*MASKS, "MODEL.DETR.FREEZE_DETECTOR", frozen)).train()
+    batch = [item | {"instances": item["instances"][:0]} for item in _batch(tiny_config(*MASKS))]
+
+    losses = model(batch)
+    torch.stack(list(losses.values())).sum().backward()
+
+    assert losses["loss_mask"] == 0 and losses["loss_dice"] == 0
+    assert not [name for name, each in model.named_parameters() if each.requires_grad and each.grad is None]
