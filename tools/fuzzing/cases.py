@@ -98,6 +98,12 @@ def make_case(folder: Path, examples: Path, seed: int, number: int, only: str | 
     return case
 
 
+def make_whole_case(folder: Path, examples: Path, target: str, command: int) -> Case:
+    """A case in which nothing is damaged: the target's command, by its index, on whole examples."""
+    lay_out(folder, examples, TARGETS[target])
+    return Case(0, command, target, [], placed(TARGETS[target].commands[command], folder))
+
+
 def lay_out(folder: Path, examples: Path, target: Target) -> None:
     """The folders of a case, with whole copies of the target's examples."""
     for name in ("in", "out", "tmp", "work", "home", "outside"):
