@@ -104,6 +104,11 @@ def _loop(folder: Path) -> int:
         pass
 
 
+def _wait(folder: Path) -> int:
+    os.mkfifo(folder / "out" / "pipe")
+    return len((folder / "out" / "pipe").read_text())
+
+
 def _fill_memory(folder: Path) -> int:
     return len(bytearray(2**26)) % 2
 
@@ -124,6 +129,7 @@ ACTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "an error of ours": (lambda folder: [][1], "traceback"),
     "a crash": (lambda folder: os.abort(), "crash"),
     "a loop": (_loop, "hang"),
+    "waiting for nobody": (_wait, "hang"),
     "much memory": (_fill_memory, "memory"),
     "writing among the inputs": (_write_beside, "forbidden"),
     "removing elsewhere": (lambda folder: (folder / "outside" / "secret.png").unlink(), "forbidden"),
@@ -140,6 +146,6 @@ ACTS: dict[str, tuple[Callable[[Path], Any], str]] = {
 def test_guard_sees(tools: Callable[[str], ModuleType], tmp_path: Path, name: str) -> None:
     act, kind = ACTS[name]
 
-    result = judged(tools, tmp_path, act, cpu_seconds=2, memory=2**25)
+    result = judged(tools, tmp_path, act, cpu_seconds=2, wall_seconds=2, memory=2**25)
 
     assert result.kind == kind, result.details
