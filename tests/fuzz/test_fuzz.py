@@ -20,7 +20,7 @@ import pytest
 from detr_d2.errors import ConfigError
 
 #: Cases of the tests; tools/fuzz.py runs thousands.
-CASES = 120
+CASES = 40
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the guard counts on Linux")
 
@@ -49,11 +49,9 @@ def test_commands_refuse_damaged_files_in_one_sentence(project_folder: Path, tmp
 
 @pytest.mark.slow
 def test_commands_of_the_fuzz_succeed_on_whole_files(project_folder: Path, tmp_path: Path) -> None:
-    words = [word for name in ("check", "journal") for word in ("--target", name)]
+    done = run_fuzz(project_folder, "--whole", "--target", "check", "--keep", str(tmp_path), "--cpu-seconds", "60")
 
-    done = [run_fuzz(project_folder, "--whole", *words[i : i + 2], "--keep", str(tmp_path)) for i in (0, 2)]
-
-    assert [one.returncode for one in done] == [0, 0], [one.stdout for one in done]
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_case_is_the_same_whenever_it_is_made(tools: Callable[[str], ModuleType], tmp_path: Path) -> None:
