@@ -67,6 +67,8 @@ INSTALL_REQUIRES = [
 
 VIDEO = ["av>=14"]
 
+TIMM = ["timm>=1.0.17,<2"]
+
 EXPORT = ["onnx>=1.16,<2", "onnxscript>=0.2,<1", "onnxruntime>=1.17,<2"]
 
 CVAT = ['cvat-sdk[masks]>=2.80,<3; python_version >= "3.11"']
@@ -79,7 +81,8 @@ EXTRAS_REQUIRE = {
     # panopticapi-lite, too, is needed for the tests; it asks for an old numpy, so 'make test' installs it by --no-deps.
     "test": [
         *("pytest>=7.4", "pytest-xdist>=3.5", "hypothesis>=6.80", "setuptools>=64", "wheel>=0.40"),
-        *("transformers>=5,<6", "timm>=1.0.3,<2", "nbclient>=0.8.0", "ipykernel>=6.20"),
+        *("transformers>=5,<6", "nbclient>=0.8.0", "ipykernel>=6.20"),
+        *TIMM,
         *EXPORT,
         *CVAT,
         *VIDEO,
@@ -87,6 +90,7 @@ EXTRAS_REQUIRE = {
     "export": EXPORT,
     "cvat": CVAT,
     "app": APP,
+    "timm": TIMM,
     "ray": RAY,
     "video": VIDEO,
     "dev": ["ruff>=0.6", "mypy>=1.8", "import-linter>=2.0", "types-PyYAML", "types-tabulate", "types-tqdm"],

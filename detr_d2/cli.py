@@ -46,6 +46,7 @@ COMMANDS = {
     "pq": Command("detr_d2.evaluation.pq_command", "panoptic quality of predictions of any system, in files"),
     "predict": Command("detr_d2.prediction.command", "use a model: drawings, counts, files for other programs", True),
     "prepare": Command("detr_d2.prepare.command", "make a panoptic dataset of exports from CVAT, and of COCO"),
+    "replay": Command("detr_d2.training.replay_command", "run a training step again whose losses weren't finite", True),
     "report": Command("detr_d2.evaluation.report.command", "what an evaluation found and what to do next, on a page"),
     "sweep": Command("detr_d2.evaluation.sweep.command", "say which score and overlap thresholds to set", True),
     "weights": Command("detr_d2.checkpoint.weights_command", "say what a file of weights is"),

@@ -23,17 +23,21 @@ from detr_d2.modeling import (
     predict_masks,
 )
 from detr_d2.modeling.criterion import METRICS, Sum, added, batch_means, predictions_of, weighted
-from detr_d2.modeling.matcher import num_targets, query_positions
+from detr_d2.modeling.matcher import query_positions
 from detr_d2.modeling.postprocess import instance_masks
 from detr_d2.network import build_criterion, build_network, build_postprocess, loss_weights
 from detr_d2.structures import BatchedInputs, batch_images, instances_of, target_of
-from detr_d2.training_step import explaining_divergence, is_due, log_scalars, mean_over_processes, refuse_non_finite
+from detr_d2.timm_backbone import build_timm_backbone  # noqa: F401  registered with Detectron2's other backbones
+from detr_d2.training_step import NO_MATCHING, StepCounts, agree_on_counts, explaining_divergence, is_due, log_scalars
 
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
 
 #: Arguments that are keys of ``MODEL.DETR``.
-_OPTIONS = ("freeze_detector", "mask_chunk_bytes", "mask_checkpoint", "inference_dtype", "panoptic_on", "instance_on")
+_OPTIONS = (
+    *("freeze_detector", "mask_chunk_bytes", "mask_checkpoint", "training_dtype", "inference_dtype"),
+    *("panoptic_on", "instance_on"),
+)
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -54,13 +58,13 @@ class DetrPanoptic(nn.Module):
         freeze_detector: train the mask head alone; the detector keeps weights and statistics, and has no dropout.
         mask_chunk_bytes: see ``detr_d2.modeling.predict_masks``; used at inference, and with ``mask_checkpoint``.
         mask_checkpoint: train the mask head in chunks that are computed again for the backward pass.
-        inference_dtype: "float32", or "bfloat16" for autocast.
+        training_dtype, inference_dtype: "float32", or "bfloat16" for autocast of the network; losses are in float32.
         panoptic_on, instance_on: return "panoptic_seg", where there is a mask head, and "instances".
         vis_period: every so many iterations of a training an image goes to TensorBoard; 0: none.
         recipe: the config keys that build this model; checkpoints keep them.
 
     Raises:
-        ValueError: one of ``bbox_attention`` and ``mask_head`` alone, nothing to train, another ``inference_dtype``.
+        ValueError: one of ``bbox_attention`` and ``mask_head`` alone, nothing to train, another dtype.
     """
 
     pixel_mean: Tensor
@@ -83,6 +87,7 @@ class DetrPanoptic(nn.Module):
         freeze_detector: bool = False,
         mask_chunk_bytes: int | None = None,
         mask_checkpoint: bool = False,
+        training_dtype: str = "float32",
         inference_dtype: str = "float32",
         panoptic_on: bool = True,
         instance_on: bool = True,
@@ -94,14 +99,16 @@ class DetrPanoptic(nn.Module):
             raise ValueError("Give both bbox_attention and mask_head, or neither.")
         if freeze_detector and mask_head is None:
             raise ValueError("MODEL.DETR.FREEZE_DETECTOR without MODEL.DETR.MASK_ON leaves nothing to train.")
-        if inference_dtype not in _DTYPES:
-            raise ValueError(f"MODEL.DETR.INFERENCE_DTYPE is {inference_dtype!r}; set it to {' or '.join(_DTYPES)}.")
+        for name, dtype in (("TRAINING_DTYPE", training_dtype), ("INFERENCE_DTYPE", inference_dtype)):
+            if dtype not in _DTYPES:
+                raise ValueError(f"MODEL.DETR.{name} is {dtype!r}; set it to {' or '.join(_DTYPES)}.")
         self.detr, self.bbox_attention, self.mask_head = detr, bbox_attention, mask_head
         self.denoising = denoising
         self.criterion, self.postprocess, self.categories = criterion, postprocess, categories
         trained = ("loss_mask", "loss_dice") if freeze_detector else tuple(loss_weights)
         self.loss_weights = {kind: loss_weights[kind] for kind in trained}
-        self.freeze_detector, self.inference_dtype = freeze_detector, _DTYPES[inference_dtype]
+        self.freeze_detector = freeze_detector
+        self.training_dtype, self.inference_dtype = _DTYPES[training_dtype], _DTYPES[inference_dtype]
         self.mask_chunk_bytes, self.mask_checkpoint, self.recipe = mask_chunk_bytes, mask_checkpoint, recipe or {}
         self.panoptic_on, self.instance_on, self.vis_period = panoptic_on, instance_on, vis_period
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False)
@@ -156,7 +163,8 @@ class DetrPanoptic(nn.Module):
             ids, 0 is void, and a list of segments with id, isthing, category_id, score, area and queries).
 
         Raises:
-            DivergenceError: losses, or the predictions that they are computed of, aren't finite.
+            DivergenceError: losses, or the predictions that they are computed of, aren't finite, here or in another of
+                several processes.
         """
         outputs, sizes = self.detect(batched_inputs)
         if not self.training:
@@ -164,24 +172,44 @@ class DetrPanoptic(nn.Module):
         targets = [self._target(item, size) for item, size in zip(batched_inputs, sizes, strict=True)]
         if is_due(self.vis_period):
             self._put_training_image(outputs, sizes[0], batched_inputs[0])
-        with explaining_divergence(batched_inputs):
-            losses = self._losses(outputs, targets)
-        refuse_non_finite(losses, batched_inputs)
-        return losses
-
-    def _losses(self, outputs: dict[str, Any], targets: list[Target]) -> dict[str, Tensor]:
-        indices = self.criterion.match(outputs, targets)
-        masks = None if self.mask_head is None else self.query_masks(outputs, *query_positions(indices, self.device))
-        sums = self.criterion(outputs, targets, indices, masks)
-        found = torch.tensor(float(num_targets(targets)), device=self.device)
-        mean_targets = max(mean_over_processes(found).item(), 1.0)
-        losses = batch_means(sums, mean_targets)
-        if self.denoising is not None:
-            noised = self.criterion.known(*self.denoising(self.detr, outputs, targets))
-            losses |= batch_means(noised, mean_targets * self.denoising.groups)
+        try:
+            sums, problem = self._compare(outputs, targets), ""
+        except FloatingPointError:
+            sums, problem = {}, NO_MATCHING
+        counts = agree_on_counts(sums, self.loss_weights, problem, batched_inputs, self.device)
+        losses = self.step_losses(sums, counts)
         # Names without "loss" in them, so that Detectron2's console line stays short.
         log_scalars({name.replace("loss_", "unweighted/", 1): value for name, value in losses.items()})
         return weighted(losses, self.loss_weights)
+
+    def loss_sums(self, batched_inputs: BatchedInputs) -> dict[str, Sum]:
+        """The sums that :meth:`forward` makes losses of in training, whatever they are, and of this process alone.
+
+        Raises:
+            FloatingPointError: the predictions aren't finite, so that they can't be matched.
+        """
+        outputs, sizes = self.detect(batched_inputs)
+        return self._compare(outputs, [self._target(item, size) for item, size in zip(batched_inputs, sizes)])
+
+    def _compare(self, outputs: dict[str, Any], targets: list[Target]) -> dict[str, Sum]:
+        indices = self.criterion.match(outputs, targets)
+        masks = None if self.mask_head is None else self.query_masks(outputs, *query_positions(indices, self.device))
+        sums: dict[str, Sum] = self.criterion(outputs, targets, indices, masks)
+        if self.denoising is not None:
+            with self._precision():
+                noised = self.denoising(self.detr, outputs, targets)
+            sums |= self.criterion.known(*noised)
+        return sums
+
+    def step_losses(self, sums: dict[str, Sum], counts: StepCounts) -> dict[str, Tensor]:
+        """Sums of :meth:`loss_sums` as means, unweighted, of the batch that all processes have together."""
+        noised = {name: each for name, each in sums.items() if "_dn" in name}
+        learned = {name: each for name, each in sums.items() if name not in noised}
+        targets = max(counts.targets, 1.0)
+        losses = batch_means(learned, targets, counts.query_weights)
+        if self.denoising is not None:
+            losses |= batch_means(noised, targets * self.denoising.groups)
+        return losses
 
     @torch.no_grad()
     def validate(self, batched_inputs: BatchedInputs) -> tuple[BatchedInputs, dict[str, Sum]]:
@@ -223,8 +251,8 @@ class DetrPanoptic(nn.Module):
             return predict_masks(*parts, outputs, batch_index, query_index, max_bytes, recompute)
 
     def _precision(self) -> AbstractContextManager[Any]:
-        is_full = self.training or self.inference_dtype == torch.float32
-        return nullcontext() if is_full else torch.autocast(self.device.type, dtype=self.inference_dtype)
+        dtype = self.training_dtype if self.training else self.inference_dtype
+        return nullcontext() if dtype == torch.float32 else torch.autocast(self.device.type, dtype=dtype)
 
     def _target(self, item: dict[str, Any], sizes: Sizes) -> Target:
         return target_of(item, sizes.image, self.device, with_masks=self.mask_head is not None)

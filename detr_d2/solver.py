@@ -15,6 +15,7 @@ from torch import nn
 
 from detr_d2.config import check_values
 from detr_d2.errors import ConfigError
+from detr_d2.timm_backbone import TimmBackbone
 
 from detectron2.config import CfgNode
 
@@ -55,6 +56,10 @@ def parameter_groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any]]:
     solver = cfg.SOLVER
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     seen: set[nn.Parameter] = set()
+    scales: dict[nn.Parameter, float] = {}
+    for module in model.modules():
+        if isinstance(module, TimmBackbone):
+            scales |= module.learning_rate_scales()
     for module_name, module in model.named_modules():
         is_norm = isinstance(module, nn.modules.batchnorm._NormBase | nn.GroupNorm | nn.LayerNorm)
         for parameter in module.parameters(recurse=False):
@@ -62,7 +67,7 @@ def parameter_groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any]]:
                 continue
             seen.add(parameter)
             is_backbone = "backbone" in module_name.split(".")
-            rate = solver.BASE_LR * (solver.BACKBONE_MULTIPLIER if is_backbone else 1.0)
+            rate = solver.BASE_LR * (solver.BACKBONE_MULTIPLIER if is_backbone else 1.0) * scales.get(parameter, 1.0)
             # As in Detectron2, None gives norms the weight decay of everything else.
             decay = solver.WEIGHT_DECAY
             if is_norm and solver.WEIGHT_DECAY_NORM is not None:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from detr_d2.errors import DivergenceError
+from detr_d2.modeling.criterion import Sum, loss_kind
 
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, get_event_storage
 
 LESS_DIVERGENCE = "Lower SOLVER.BASE_LR, keep SOLVER.CLIP_GRADIENTS on, or switch SOLVER.AMP.ENABLED off."
 """What to do about it, as the end of a message."""
+
+NO_MATCHING = "the predictions aren't finite, so that loss_ce, loss_bbox and loss_giou can't be computed"
+"""Of predictions that can't be matched; the matcher knows neither iteration nor images."""
 
 _SHOWN = 4
 
@@ -59,17 +64,62 @@ def non_finite(tensors: Mapping[str, Tensor]) -> list[str]:
     return [name for name, value in tensors.items() if value.is_floating_point() and not bool(value.isfinite().all())]
 
 
-def refuse_non_finite(losses: Mapping[str, Tensor], batched_inputs: Sequence[Mapping[str, Any]]) -> None:
-    """Refuses losses of one element each that aren't finite; all on one device, there is one transfer from it.
+class DivergedElsewhere(DivergenceError):
+    """Training has left the numbers in another process, with whose losses a step would be taken here, too."""
+
+
+class StepCounts(NamedTuple):
+    """What the losses of a step are divided by, so that their scale is that of the batch of all processes.
+
+    Args:
+        query_weights: of the cross entropy, that a process has on average.
+        targets: that a process has on average.
+    """
+
+    query_weights: float
+    targets: float
+
+
+def counts_of(sums: Mapping[str, Sum]) -> StepCounts:
+    """The counts of one process; 0 where ``sums`` is empty."""
+    return StepCounts(*(sums[name].count if name in sums else 0.0 for name in ("loss_ce", "loss_bbox")))
+
+
+def agree_on_counts(
+    sums: Mapping[str, Sum],
+    kinds: Collection[str],
+    problem: str,
+    batched_inputs: Sequence[Mapping[str, Any]],
+    device: torch.device,
+) -> StepCounts:
+    """The counts of all processes, which all have to call it, once it is known that all can take the step.
+
+    Args:
+        sums: of this process's batch; there is one transfer from the device.
+        kinds: of the losses that are minimised.
+        problem: why there are no sums, as a sentence without its full stop; empty: there are.
+        batched_inputs: the model's.
+        device: of the sums.
 
     Raises:
-        DivergenceError: naming the losses, the iteration and the images.
+        DivergenceError: in all processes, as the losses of one can't be used; where that is this one, it names losses,
+            iteration and images.
     """
-    values = torch.stack([value.detach().float().reshape(()) for value in losses.values()]).tolist()
-    wrong = [f"{name} is {value}" for name, value in zip(losses, values) if not abs(value) < float("inf")]
-    if wrong:
-        more = f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
-        raise _divergence(", ".join(wrong[:_SHOWN]) + more, batched_inputs)
+    trained = {name: each.mean.detach() for name, each in sums.items() if loss_kind(name) in kinds}
+    values = torch.stack([value.float().reshape(()) for value in [torch.zeros((), device=device), *trained.values()]])
+    is_wrong = torch.ones((), device=device) if problem else 1 - values.isfinite().all().float()
+    counts = counts_of(sums)
+    shared = torch.cat([is_wrong[None], torch.tensor(counts, dtype=torch.float32).to(device)])
+    wrong, query_weights, targets = mean_over_processes(shared).tolist()
+    if not wrong:  # alone, nothing is rounded
+        return counts if comm.get_world_size() == 1 else StepCounts(query_weights, targets)
+    if not problem:
+        listed = [f"{name} is {value}" for name, value in zip(trained, values.tolist()[1:]) if not math.isfinite(value)]
+        more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
+        problem = ", ".join(listed[:_SHOWN]) + more
+    if not problem:
+        raise DivergedElsewhere("the losses of another process aren't finite")
+    raise _divergence(problem, batched_inputs)
 
 
 @contextmanager
@@ -85,8 +135,7 @@ def explaining_divergence(batched_inputs: Sequence[Mapping[str, Any]]) -> Iterat
     try:
         yield
     except FloatingPointError as error:
-        what = "the predictions aren't finite, so that loss_ce, loss_bbox and loss_giou can't be computed"
-        raise _divergence(what, batched_inputs) from error
+        raise _divergence(NO_MATCHING, batched_inputs) from error
 
 
 def _divergence(what: str, batched_inputs: Sequence[Mapping[str, Any]]) -> DivergenceError:

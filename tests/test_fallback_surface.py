@@ -20,6 +20,7 @@ IMPORTING = ("detr_d2", "tools", "datasets", "tests", "train_net.py", "demo.py")
 #: Imported where a real Detectron2 is in use, and only there.
 ONLY_IN_DETECTRON2 = {
     ("detectron2.config.defaults", "_C"),
+    ("detectron2.engine.defaults", "create_ddp_model"),
     ("detectron2.evaluation", "COCOPanopticEvaluator"),
     ("detectron2.export", "TracingAdapter"),
     ("detectron2.solver", "build"),

@@ -18,7 +18,7 @@ from detr_d2.errors import MissingFileError
 #: The import name of each distribution in setup.py whose two names differ.
 IMPORT_NAMES = {"pillow": "PIL", "pyyaml": "yaml"}
 #: Imported where they are installed, never required; the latter two are extras of setup.py.
-OPTIONAL = {"panopticapi", "cv2", "av", "cvat_sdk", "gradio", "ray"}
+OPTIONAL = {"panopticapi", "cv2", "av", "cvat_sdk", "gradio", "timm", "ray"}
 
 
 @pytest.fixture(scope="module")

@@ -22,8 +22,8 @@ from detr_d2.data import (
     register,
     register_from_config,
 )
-from detr_d2.data.builtin import builtin_entries, datasets_root, register_builtin
 from detr_d2.data.catalogs import instances_file
+from detr_d2.data.registration import builtin_entries, datasets_root, register_builtin
 from detr_d2.errors import DatasetError, MissingFileError, UserError
 from detr_d2.yard import STUFF, THINGS, write_yard
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import detr_d2
-from detr_d2.evaluation.record_writer import run_facts
+from detr_d2.evaluation.evaluation_writer import run_facts
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git isn't installed")
 

@@ -6,7 +6,7 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from detr_d2.arguments import add_opts, whole_number
-from detr_d2.browse.classes import class_rows
-from detr_d2.browse.gallery import Gallery, choose_records
+from detr_d2.browse.gallery import Gallery, choose_records, class_rows
 from detr_d2.check.sources import Source, find_sources
 from detr_d2.config import load_config
 from detr_d2.data import categories_of, register, register_from_config
@@ -48,21 +47,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Write a page with a dataset's images, their ground truth drawn, and what training makes of them."
     )
     parser.epilog = _EPILOG
-    parser.add_argument(
-        "dataset", metavar="DATASET", help="a registered name, a register.yaml, a folder with one, or a COCO JSON"
-    )
-    parser.add_argument("--augmented", action="store_true", help="show, too, what the model is given in training")
-    parser.add_argument(
-        "--limit",
-        type=whole_number(1, 999_999),
-        default=40,
-        metavar="N",
-        help="so many images, spread evenly (default: 40)",
-    )
-    parser.add_argument("--class", dest="class_name", metavar="NAME", help="only images that show this class")
-    parser.add_argument("--out", default="browse", metavar="DIR", help="folder of the page (default: browse)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the augmentation (default: 0)")
-    parser.add_argument("--config-file", default="", metavar="FILE", help="a config, for its INPUT and its datasets")
+    add: Callable[..., Any] = parser.add_argument
+    add("dataset", metavar="DATASET", help="a registered name, a register.yaml, a folder with one, or a COCO JSON")
+    add("--augmented", action="store_true", help="show, too, what the model is given in training")
+    limit = {"type": whole_number(1, 999_999), "default": 40, "metavar": "N"}
+    add("--limit", **limit, help="so many images, spread evenly (default: 40)")
+    add("--class", dest="class_name", metavar="NAME", help="only images that show this class")
+    add("--out", default="browse", metavar="DIR", help="folder of the page (default: browse)")
+    add("--seed", type=int, default=0, metavar="N", help="of the augmentation (default: 0)")
+    add("--config-file", default="", metavar="FILE", help="a config, for its INPUT and its datasets")
     add_opts(parser, "changes to the config")
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from detr_d2.browse.classes import segments_of
 from detr_d2.data import Category, categories_of, dataset_metadata
 from detr_d2.data.train_loader import build_train_mapper
 from detr_d2.labels.image_reading import read_dataset_image
@@ -21,6 +20,38 @@ from detectron2.config import CfgNode
 LONG_SIDE = 640
 #: How often an image is augmented.
 DRAWS = 3
+
+
+def segments_of(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """A dataset dict's segments, or its boxes where there are no others."""
+    found: list[dict[str, Any]] = record["segments_info"] if "segments_info" in record else record["annotations"]
+    return found
+
+
+def class_rows(records: Iterable[dict[str, Any]], categories: Sequence[Category]) -> list[dict[str, Any]]:
+    """For each class its name, colour and kind, the images and segments that have it, its crowds and its pixels.
+
+    Args:
+        records: dataset dicts.
+        categories: by contiguous id.
+
+    Returns:
+        One dict a class; ``pixels`` is None where the JSON has no areas.
+    """
+    counts, has_areas = np.zeros((len(categories), 4), np.int64), True
+    for record in records:
+        segments = segments_of(record)
+        counts[list({segment["category_id"] for segment in segments}), 0] += 1
+        for segment in segments:
+            is_crowd, area = bool(segment.get("iscrowd", 0)), segment.get("area")
+            has_areas = has_areas and area is not None
+            counts[segment["category_id"], 1:] += (not is_crowd, is_crowd, int(area or 0))
+    rows = zip(categories, counts.tolist())
+    return [
+        {"name": c.name, "color": c.color, "is_thing": c.is_thing, "images": images}
+        | {"segments": segments, "crowds": crowds, "pixels": pixels if has_areas else None}
+        for c, (images, segments, crowds, pixels) in rows
+    ]
 
 
 def choose_records(records: Sequence[dict[str, Any]], limit: int, wanted: int | None = None) -> list[int]:

@@ -97,6 +97,8 @@ def _model_problems(cfg: CfgNode, num_classes: int) -> Iterator[str]:
     if backbone not in BACKBONE_REGISTRY:
         known = ", ".join(name for name, _ in BACKBONE_REGISTRY)
         yield f"MODEL.BACKBONE.NAME is {backbone!r}; there are {known}. The project's configs use the ResNet."
+    if backbone == "build_timm_backbone" and not cfg.MODEL.TIMM.NAME:
+        yield "MODEL.TIMM.NAME is empty; name a network of timm, such as convnext_tiny.fb_in22k."
     width, heads = detr.HIDDEN_DIM, detr.NHEADS
     if width % heads:
         near = max(number for number in range(1, heads + 1) if width % number == 0)
@@ -145,7 +147,10 @@ def _schedule_problems(cfg: CfgNode) -> Iterator[str]:
     if not cfg.DATASETS.TRAIN:
         yield "DATASETS.TRAIN is empty, so there is nothing to train on; name a dataset, or add --eval-only."
     if solver.AMP.ENABLED and not (torch.cuda.is_available() and cfg.MODEL.DEVICE.startswith("cuda")):
-        yield f"SOLVER.AMP.ENABLED needs a GPU, and MODEL.DEVICE is {cfg.MODEL.DEVICE}; set SOLVER.AMP.ENABLED False."
+        yield (
+            f"SOLVER.AMP.ENABLED needs a GPU, and MODEL.DEVICE is {cfg.MODEL.DEVICE}; set SOLVER.AMP.ENABLED False. "
+            "MODEL.DETR.TRAINING_DTYPE bfloat16 is for processors, too."
+        )
     if solver.LR_SCHEDULER_NAME == "WarmupCosineLR" and solver.BASE_LR_END > solver.BASE_LR:
         yield f"SOLVER.BASE_LR_END is {solver.BASE_LR_END}, above BASE_LR {solver.BASE_LR}; a cosine ends lower."
     if solver.MAX_ITER in solver.STEPS:

@@ -13,6 +13,7 @@ def add_detr_config(cfg: CfgNode) -> None:
     """
     _add_data_keys(cfg)
     _add_solver_keys(cfg)
+    _add_timm_keys(cfg)
     _add_model_keys(cfg)
     _add_test_keys(cfg)
 
@@ -80,7 +81,23 @@ def _add_solver_keys(cfg: CfgNode) -> None:
     cfg.SOLVER.OPTIMIZER = "ADAMW"
     # The backbone's learning rate is BASE_LR times this.
     cfg.SOLVER.BACKBONE_MULTIPLIER = 0.1
+    # So many of the checkpoints that SOLVER.CHECKPOINT_PERIOD asks for stay, the newest; older ones are removed when
+    # the next is written. 0: all. model_best.pth and model_final.pth always stay.
+    cfg.SOLVER.CHECKPOINT_KEEP = 0
+    # A step whose losses aren't finite ends the training. So many are left out instead, over the whole training; each
+    # is logged, and saved to OUTPUT_DIR/diverged for `detr-d2 replay`.
+    cfg.SOLVER.MAX_SKIPPED_STEPS = 0
     # SOLVER.CLIP_GRADIENTS.CLIP_TYPE may be "full_model" here: the norm is that of all gradients together, as in DETR.
+
+
+def _add_timm_keys(cfg: CfgNode) -> None:
+    # With MODEL.BACKBONE.NAME build_timm_backbone: any network of timm that has feature maps.
+    cfg.MODEL.TIMM = CfgNode()
+    cfg.MODEL.TIMM.NAME = ""  # such as convnext_tiny.fb_in22k
+    cfg.MODEL.TIMM.PRETRAINED = False  # the weights of timm's cache, or fetched
+    cfg.MODEL.TIMM.WEIGHTS = ""  # or those of a file
+    cfg.MODEL.TIMM.FREEZE_BN = True  # batch norms keep their statistics, as those of Detectron2's ResNets
+    cfg.MODEL.TIMM.LAYER_DECAY = 1.0  # each layer learns by this factor slower than the one behind it
 
 
 def _add_model_keys(cfg: CfgNode) -> None:
@@ -132,6 +149,10 @@ def _add_model_keys(cfg: CfgNode) -> None:
     # Training keeps nothing of the mask head but the masks, and computes the rest again for the backward pass: less
     # memory, more time.
     detr.MASK_CHECKPOINT = False
+
+    # "bfloat16": autocast of the network in training, on a CPU as well; less memory, and faster where the processor has
+    # it. SOLVER.AMP.ENABLED is Detectron2's own, in float16 and on GPUs.
+    detr.TRAINING_DTYPE = "float32"
 
     # Inference. The values travel with the config; thresholds are on the class probability.
     detr.SCORE_THRESHOLD = 0.85  # a query below it is no segment of the panoptic map

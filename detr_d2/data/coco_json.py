@@ -118,7 +118,7 @@ def _checked(content: dict[str, Any], path: str, images: str, panoptic_root: str
     """What is in a file that has no errors, but for those that cost an object or its mask, and no more."""
     from detr_d2.labels.rules.boxes import BOX_EMPTY
     from detr_d2.labels.rules.document import walk_document  # with what draws polygons, which categories don't need
-    from detr_d2.labels.rules.labels import CROWD_ONLY
+    from detr_d2.labels.rules.images import CROWD_ONLY
     from detr_d2.labels.rules.masks import MASK_EMPTY, POLYGON_POINTS
     from detr_d2.labels.rules.rule import raise_first
 

@@ -1,4 +1,4 @@
-"""Datasets by name: what a user registers once, for commands without Detectron2, and for its catalogs."""
+"""Datasets by name: built in, or registered once by the user; for commands without Detectron2, and for its catalogs."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import logging
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from detr_d2.labels.json_reading import without_collector
 from detr_d2.labels.rules.json_files import read_json
 
 from ..errors import DatasetError, MissingFileError
-from .categories import Category, contiguous_order
-from .coco_json import DatasetDict, instances_dicts, panoptic_dicts, read_categories
+from .categories import Category, coco_categories, construction_categories, contiguous_order
+
+if TYPE_CHECKING:
+    from .coco_json import DatasetDict
 
 logger = logging.getLogger(__name__)
 
@@ -182,6 +184,8 @@ def _read_dataset(entry: DatasetEntry, box_mode: int) -> tuple[list[DatasetDict]
     for folder in filter(None, (entry.images, entry.panoptic_root)):
         if not os.path.isdir(folder):
             raise MissingFileError(f"dataset {entry.name!r}: the folder {folder} isn't there. {entry.advice}")
+    from .coco_json import instances_dicts, panoptic_dicts  # with the rules of labels, which names don't need
+
     if entry.panoptic_json:
         dicts = panoptic_dicts(content, path, entry.images, entry.panoptic_root, contiguous)
     else:
@@ -212,6 +216,8 @@ def _read(entry: DatasetEntry, path: str) -> dict[str, Any]:
 
 def _categories(entry: DatasetEntry, content: dict[str, Any], path: str) -> tuple[Category, ...]:
     """The file's categories, in the colours known beforehand if there are any; they must be the same as those."""
+    from .coco_json import read_categories
+
     found = read_categories(content, path, all_things=not entry.panoptic_json)
     if not entry.categories:
         return tuple(found)
@@ -252,3 +258,40 @@ def _taken(entry: DatasetEntry, known: DatasetEntry | None) -> str:
         f"the dataset {entry.name!r} is registered already, with {key}={getattr(known, key)!r}, "
         f"now with {getattr(entry, key)!r}; give the new one another name."
     )
+
+
+_BUILTIN_ADVICE = (
+    "Set DETECTRON2_DATASETS to the folder that holds all datasets (the default is 'datasets' in the working "
+    "directory); datasets/README.md shows what belongs into it. Other places: DATASETS.REGISTER."
+)
+
+
+def datasets_root() -> str:
+    """The folder of all datasets: ``DETECTRON2_DATASETS``, or ``datasets`` in the working directory."""
+    return os.path.abspath(os.path.expanduser(os.environ.get("DETECTRON2_DATASETS") or "datasets"))
+
+
+def builtin_entries(root: str) -> list[DatasetEntry]:
+    """The built-in datasets with ``root`` as the folder of all datasets."""
+    made = "images", "panoptic_{}.json", "panoptic", "instances_{}.json"
+    coco = "{}2017", "annotations/panoptic_{}2017.json", "panoptic_{}2017", "annotations/instances_{}2017.json"
+    kinds = (
+        ("construction_panoptic_{}", "construction", made, construction_categories()),
+        ("construction_coco_panoptic_{}", "construction_coco", made, construction_categories()),
+        ("coco_2017_{}_panoptic_detr", "coco", coco, coco_categories()),
+    )
+    entries = []
+    for name, folder, places, categories in kinds:
+        for split in ("train", "val"):
+            images, labels, pngs, objects = (
+                os.path.join(root, folder, *place.format(split).split("/")) for place in places
+            )
+            paths = images, labels, pngs, objects
+            entries.append(DatasetEntry(name.format(split), *paths, categories, True, _BUILTIN_ADVICE))
+    return entries
+
+
+def register_builtin(root: str | None = None) -> None:
+    """Register the built-in datasets; they are looked for under ``root``, by default :func:`datasets_root`."""
+    for entry in builtin_entries(root or datasets_root()):
+        register_entry(entry)

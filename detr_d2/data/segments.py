@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from detr_d2.labels.file_places import why_no_file
+from detr_d2.labels.archives import why_no_file
 from detr_d2.labels.panoptic_png import find_regions, find_runs
 from detr_d2.labels.rules.image_files import Unreadable
 from detr_d2.labels.rules.names import PNG_MISSING

@@ -6,10 +6,10 @@ import io
 import json
 import math
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -29,6 +29,9 @@ _MOST_BYTES, _MOST_SIDE = 2**24, 2**12
 _MOST = 2**31 - 1
 #: Ids of pixels that are of no segment, and of no segment's boundary.
 _NO_SEGMENT = {VOID, INSIDE}
+
+Check: TypeAlias = Callable[[Any], bool]
+Checks: TypeAlias = Mapping[str, Check]
 
 
 class EvaluationFolder:
@@ -119,11 +122,12 @@ def read_records(folder: Path | str, num_classes: int | None = None) -> Iterator
             "output/inference/my_val; evaluations of earlier versions have to be done anew."
         )
     names = {field.name for field in fields(EvaluationRecord)}
+    is_class = _whole(0, _MOST if num_classes is None else num_classes - 1)
     with open_regular(path) as file:
         for number, line in enumerate(file, 1):
             try:
                 content = json.loads(line)
-                check_record(content, num_classes)
+                _check_record(content, is_class)
             except (ValueError, RecursionError) as error:
                 raise DatasetError(f"{path}, line {number} isn't a record: {error}. Evaluate anew.") from error
             yield EvaluationRecord(**{name: value for name, value in content.items() if name in names})
@@ -139,7 +143,9 @@ def read_run(folder: Path | str) -> dict[str, Any]:
     try:
         with open_regular(path) as file:
             content: dict[str, Any] = json.load(file)
-        check_run(content)
+        _check(content, _RUN)
+        for number, entry in enumerate(content["categories"]):
+            _check(entry, _CATEGORY, f"categories[{number}].")
     except FileNotFoundError as error:
         raise MissingFileError(f"{path} isn't there. Name a folder that 'train_net.py --eval-only' wrote.") from error
     except (ValueError, RecursionError) as error:
@@ -147,106 +153,89 @@ def read_run(folder: Path | str) -> dict[str, Any]:
     return content
 
 
-def check_record(content: Any, num_classes: int | None = None) -> None:
-    """Raises a ValueError that says what is wrong with a line of ``records.jsonl``.
-
-    Args:
-        content: the line's JSON.
-        num_classes: classes are below it; None where it isn't known.
-    """
-    _expect(isinstance(content, dict), f"the object, as it is {json_type(content)},")
-    _expect(
-        _is_whole(content.get("image_id"), -math.inf, math.inf) or isinstance(content.get("image_id"), str), "image_id"
-    )
-    for key in ("file_name", "pan_seg_file_name"):
-        _expect(isinstance(content.get(key), str), key)
-    for key in ("height", "width"):
-        _expect(_is_whole(content.get(key), 1, _MOST), key)
-    most = _MOST if num_classes is None else num_classes - 1
-    true = _segments(content, "true", most, lambda s: _is_whole(s.get("iscrowd"), 0, 1))
-    predicted = _segments(content, "predicted", most, lambda s: s.get("score") is None or is_number(s["score"], 0, 1))
-    areas = _overlaps(content, "overlaps", set(true), set(predicted))
-    _expect(areas == (true, predicted), "overlaps, which don't add up to the segments' areas,")
-    if content.get("boundary_overlaps") is not None:
-        areas = _overlaps(content, "boundary_overlaps", set(true), set(predicted))
-        _expect(
-            [set(part) for part in areas] == [set(true), set(predicted)],
-            "boundary_overlaps, which are of other segments,",
-        )
-
-
-def check_run(content: Any) -> None:
-    """Raises a ValueError that says what is wrong with a ``run.json``: it lacks a dataset, or sound categories."""
-    _expect(isinstance(content, dict), f"the object, as it is {json_type(content)},")
-    _expect(isinstance(content.get("dataset"), str), "dataset")
-    for key in ("weights", "config", "finished", "commit"):
-        _expect(content.get(key) is None or isinstance(content[key], str), key)
-    categories = content.get("categories")
-    _expect(isinstance(categories, list) and bool(categories), "the list of categories")
-    for number, entry in enumerate(categories):
-        is_sound = (
-            isinstance(entry, dict)
-            and _is_whole(entry.get("id"), -math.inf, math.inf)
-            and isinstance(entry.get("name"), str)
-            and isinstance(entry.get("is_thing"), bool)
-            and _is_color(entry.get("color"))
-        )
-        _expect(is_sound, f"categories[{number}]: its id, name, is_thing or color")
-
-
 def is_number(value: Any, least: float, most: float) -> bool:
     """A number within bounds, and no boolean."""
     return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
 
 
-def _segments(
-    content: dict[str, Any], key: str, most_class: int, is_sound: Callable[[dict[str, Any]], bool]
-) -> dict[int, int]:
+def _whole(least: float, most: float) -> Check:
+    return lambda value: isinstance(value, int) and is_number(value, least, most)
+
+
+def _kind(*kinds: type) -> Check:
+    return lambda value: isinstance(value, kinds)
+
+
+_IS_AREA, _IS_ID, _IS_FLAG = _whole(1, math.inf), _whole(1, MAX_SEGMENT_ID), _whole(0, 1)
+_IS_CHANNEL, _IS_COUNT, _IS_TEXT, _IS_FACT = _whole(0, 255), _whole(0, _MOST), _kind(str), _kind(str, type(None))
+#: What the keys of an evaluation's files may be.
+_RUN: Checks = {
+    "dataset": _IS_TEXT,
+    **dict.fromkeys(("weights", "config", "finished", "commit"), _IS_FACT),
+    "categories": lambda value: isinstance(value, list) and bool(value),
+}
+_CATEGORY: Checks = {
+    "id": _whole(-math.inf, math.inf),
+    "name": _IS_TEXT,
+    "is_thing": _kind(bool),
+    "color": lambda value: isinstance(value, list) and len(value) == 3 and all(map(_IS_CHANNEL, value)),
+}
+_RECORD: Checks = {
+    "image_id": lambda value: isinstance(value, str) or _whole(-math.inf, math.inf)(value),
+    **dict.fromkeys(("file_name", "pan_seg_file_name"), _IS_TEXT),
+    **dict.fromkeys(("height", "width"), _whole(1, _MOST)),
+    **dict.fromkeys(("true", "predicted", "overlaps"), _kind(list)),
+    "boundary_overlaps": _kind(list, type(None)),
+}
+
+
+def _check(content: Any, checks: Checks, prefix: str = "") -> None:
+    """Raises a ValueError that names the first key of an object which isn't what it may be."""
+    if not isinstance(content, dict):
+        raise ValueError(f"{prefix or 'the object'} is {json_type(content)}")
+    for key, is_sound in checks.items():
+        if not is_sound(content.get(key)):
+            raise ValueError(f"{prefix}{key} is missing or wrong")
+
+
+def _check_record(content: Any, is_class: Check) -> None:
+    """Raises a ValueError that says what is wrong with a line of ``records.jsonl``."""
+    _check(content, _RECORD)
+    of_any = {"id": _IS_ID, "class": is_class, "area": _IS_AREA}
+    true = _areas(content, "true", of_any | {"iscrowd": _IS_FLAG})
+    predicted = _areas(content, "predicted", of_any | {"score": lambda value: value is None or is_number(value, 0, 1)})
+    if _sums(content["overlaps"], true, predicted) != (true, predicted):
+        raise ValueError("overlaps don't add up to the segments' areas")
+    boundaries = content.get("boundary_overlaps")
+    if boundaries is not None:
+        sums = _sums(boundaries, true, predicted)
+        if (sums[0].keys(), sums[1].keys()) != (true.keys(), predicted.keys()):
+            raise ValueError("boundary_overlaps are of other segments")
+
+
+def _areas(content: dict[str, Any], key: str, checks: Checks) -> dict[int, int]:
     """Area by id of the segments under ``key``."""
-    segments = content.get(key)
-    _expect(isinstance(segments, list), key)
     areas: dict[int, int] = {}
-    for number, segment in enumerate(segments if isinstance(segments, list) else ()):
-        place = f"{key}[{number}]"
-        _expect(isinstance(segment, dict), place)
-        _expect(_is_whole(segment.get("id"), 1, MAX_SEGMENT_ID) and segment["id"] not in areas, f"{place}.id")
-        _expect(_is_whole(segment.get("class"), 0, most_class), f"{place}.class")
-        _expect(_is_whole(segment.get("area"), 1, math.inf), f"{place}.area")
-        _expect(is_sound(segment), f"{place}: iscrowd or score")
+    for number, segment in enumerate(content[key]):
+        _check(segment, checks, f"{key}[{number}].")
         areas[segment["id"]] = segment["area"]
+    if len(areas) < len(content[key]):
+        raise ValueError(f"{key} has an id twice")
     return areas
 
 
-def _overlaps(
-    content: dict[str, Any], key: str, true: set[int], predicted: set[int]
-) -> tuple[dict[int, int], dict[int, int]]:
-    """What the pairs under ``key`` add up to for each true and each predicted segment."""
-    entries = content.get(key)
-    _expect(isinstance(entries, list), key)
+def _sums(entries: list[Any], true: dict[int, int], predicted: dict[int, int]) -> tuple[dict[int, int], dict[int, int]]:
+    """What pairs of overlaps add up to for each true and each predicted segment."""
     sums: tuple[dict[int, int], dict[int, int]] = {}, {}
-    known, seen = (true | _NO_SEGMENT, predicted | _NO_SEGMENT), set()
-    for number, entry in enumerate(entries if isinstance(entries, list) else ()):
-        is_sound = isinstance(entry, list) and len(entry) == 3 and all(_is_whole(part, 0, _MOST) for part in entry)
-        _expect(is_sound and entry[2] > 0 and (entry[0], entry[1]) not in seen, f"{key}[{number}]")
-        _expect(
-            entry[0] in known[0] and entry[1] in known[1],
-            f"{key}[{number}], which names unknown segments,",
-        )
+    seen = set()
+    for entry in entries:
+        is_sound = isinstance(entry, list) and len(entry) == 3 and all(map(_IS_COUNT, entry)) and entry[2] > 0
+        if not is_sound or (entry[0], entry[1]) in seen:
+            raise ValueError(f"{entry!r:.80} is no overlap, or there twice")
         seen.add((entry[0], entry[1]))
-        for part, segment_id in zip(sums, entry):
-            if segment_id not in _NO_SEGMENT:
+        for known, part, segment_id in zip((true, predicted), sums, entry):
+            if segment_id in known:
                 part[segment_id] = part.get(segment_id, 0) + entry[2]
+            elif segment_id not in _NO_SEGMENT:
+                raise ValueError(f"the overlap {entry} names an unknown segment")
     return sums
-
-
-def _is_whole(value: Any, least: float, most: float) -> bool:
-    return isinstance(value, int) and is_number(value, least, most)
-
-
-def _is_color(value: Any) -> bool:
-    return isinstance(value, Sequence) and len(value) == 3 and all(_is_whole(part, 0, 255) for part in value)
-
-
-def _expect(holds: bool, what: str) -> None:
-    if not holds:
-        raise ValueError(f"{what} is missing or wrong")

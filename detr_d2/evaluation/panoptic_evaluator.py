@@ -14,13 +14,12 @@ from detr_d2.data import categories_of
 from detr_d2.errors import DatasetError, UserError
 from detr_d2.evaluation.bootstrap import bootstrap_intervals
 from detr_d2.evaluation.boundaries import boundary_overlaps, boundary_width
+from detr_d2.evaluation.evaluation_writer import EvaluationWriter, run_facts
 from detr_d2.evaluation.faults import count_stale_areas, find_faults
 from detr_d2.evaluation.ground_truth_maps import GROUND_TRUTH
 from detr_d2.evaluation.matching import compare_maps
 from detr_d2.evaluation.measures import PanopticMeasures
 from detr_d2.evaluation.overlaps import RunMap
-from detr_d2.evaluation.prediction_files import PredictionWriter
-from detr_d2.evaluation.record_writer import RecordWriter, run_facts
 from detr_d2.evaluation.records import make_record
 from detr_d2.evaluation.results import (
     Results,
@@ -91,8 +90,10 @@ class DetrPanopticEvaluator(DatasetEvaluator):
         self._stale_areas = 0
         self._faults: list[str] = []
         self._started = time.perf_counter()
-        self._record_writer: RecordWriter | None = None
-        self._prediction_writer: PredictionWriter | None = None
+        self._writer: EvaluationWriter | None = None
+        if self._output_dir:
+            dataset_dicts = [record for _, record in self._records.values()] if self._save_predictions else None
+            self._writer = EvaluationWriter(self._output_dir, self._categories, dataset_dicts)
 
     def process(self, inputs: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Any]]) -> None:
         """Compare each output's "panoptic_seg" with the ground truth of its input's "image_id".
@@ -155,12 +156,8 @@ class DetrPanopticEvaluator(DatasetEvaluator):
             boundaries = boundary_overlaps(true_map.pixels(), predicted_map, boundary_width(*true_map.shape))
         record = make_record(dataset_dict, image.overlaps, segments, boundaries)
         self._measures.add(record)
-        if self._output_dir:
-            # Made with the first image, so that a run which fails before leaves older files alone.
-            self._record_writer = self._record_writer or RecordWriter(self._output_dir)
-            self._record_writer.add(record, predicted_map, segments)
-        if self._output_dir and self._save_predictions:
-            self._predictions().add(dataset_dict, predicted_map, segments)
+        if self._writer:
+            self._writer.add(record, predicted_map, segments)
 
     def _record(self, image_id: Any) -> tuple[int, dict[str, Any]]:
         if image_id not in self._records:
@@ -205,19 +202,10 @@ class DetrPanopticEvaluator(DatasetEvaluator):
 
     def _write_files(self) -> None:
         """Records and predictions of all processes."""
-        if not self._output_dir:
-            return
-        facts = run_facts(self._dataset_name, self._categories, self._cfg) if comm.is_main_process() else {}
-        facts |= {"seconds": time.perf_counter() - self._started, "images": self._images()}
-        (self._record_writer or RecordWriter(self._output_dir)).write(facts)
-        if self._save_predictions:
-            self._predictions().write()
-
-    def _predictions(self) -> PredictionWriter:
-        if self._prediction_writer is None:
-            dataset_dicts = [record for _, record in self._records.values()]
-            self._prediction_writer = PredictionWriter(str(self._output_dir), self._categories, dataset_dicts)
-        return self._prediction_writer
+        if self._writer:
+            facts = run_facts(self._dataset_name, self._categories, self._cfg) if comm.is_main_process() else {}
+            facts |= {"seconds": time.perf_counter() - self._started, "images": self._images()}
+            self._writer.write(facts)
 
     def _images(self) -> int:
         return int((self._times_seen > 0).sum())

@@ -63,6 +63,11 @@ def run(args: argparse.Namespace) -> int:
 
     report(f"reading {args.checkpoint}")
     model, cfg = _load(args.checkpoint, args.config_file, args.opts)
+    if cfg.MODEL.BACKBONE.NAME == "build_timm_backbone":
+        raise ConfigError(
+            f"{args.checkpoint} has a backbone of timm ({cfg.MODEL.TIMM.NAME}), and only ResNets can be exported. Use "
+            "the model from Python (detr_d2.Predictor) or by 'detr-d2 predict'."
+        )
     export_model(model, cfg, path, file_format, report)
     parts = "boxes and masks" if model.mask_head is not None else "boxes"
     size = path.stat().st_size / 2**20

@@ -1,21 +1,24 @@
-"""Folders and zips as lists of files by name, and the images among them.
+"""Folders and zips as lists of files by name, and files in them by one path: ``exports/brick.zip/images/1.jpg``.
 
 A zip that could do harm is refused, and none is unpacked to disk.
 """
 
 from __future__ import annotations
 
+import io
 import os
+import shutil
 import stat
 import struct
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from detr_d2.errors import DatasetError, MissingFileError
-from detr_d2.files import SpecialFileError, open_regular
+from detr_d2.files import SpecialFileError, open_regular, refuse_special
 
 from .image_reading import IMAGE_SUFFIXES
 from .records import FileRef
@@ -28,7 +31,6 @@ _SMALL = 16 * 2**20
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 #: What fsck keeps at the top of a disk, for root alone.
 _OF_DISK = "lost+found"
-_MASK_FOLDERS = {"SegmentationClass", "SegmentationObject", "panoptic", "masks"}
 _ADVICE = "Nothing was read. Export it again, or take the file from somebody you trust."
 
 
@@ -197,87 +199,90 @@ def _directory(file: IO[bytes], length: int) -> tuple[int, int]:
     return max(0, length - len(tail) + end - size), size
 
 
-class ImageFinder:
-    """Finds images by the names that the labels give them.
-
-    Args:
-        tree: the folder or zip.
-        base: folder in it that the export is in.
-        folders: below ``base``, where images are looked for, the likely ones first.
-        everywhere: take an image elsewhere below ``base`` if it is the only one of its name; and of a zip without
-            images, those beside it: in ``images/``, in a folder of the zip's name, or just there.
-    """
-
-    def __init__(self, tree: FileTree, base: str, folders: Sequence[str], everywhere: bool = True) -> None:
-        self._tree, self._base, self._folders, self._everywhere = tree, base, folders, everywhere
-        self._by_name: dict[str, list[str]] | None = None
-        self._beside = _folders_beside(tree) if everywhere else []
-
-    def __call__(self, name: str) -> FileRef | None:
-        """The file of an image: where it should be, or the only one of that name, whatever its folder and case.
-
-        Args:
-            name: safe; see :func:`is_safe_name`.
-        """
-        return self._at(name) or self._elsewhere(name, PurePosixPath(name).name.lower())
-
-    def by_stem(self, stem: str) -> FileRef | None:
-        """As above for a name without its suffix."""
-        for suffix in IMAGE_SUFFIXES:
-            if found := self._at(stem + suffix) or self._at(stem + suffix.upper()):
-                return found
-        return self._elsewhere(stem, PurePosixPath(stem).name.lower() + "/")
-
-    def _at(self, name: str) -> FileRef | None:
-        found = self._tree.first(joined(self._base, folder, name) for folder in self._folders)
-        if found is None and self._beside:
-            found = next((FileRef(folder / name) for folder in self._beside if (folder / name).is_file()), None)
-        return found
-
-    def _elsewhere(self, name: str, key: str) -> FileRef | None:
-        """The only image of a name; names with folders aren't looked for, they say where theirs is."""
-        if not self._everywhere or "/" in name:
-            return None
-        if self._by_name is None:
-            self._by_name = {}
-            for path in self._images():
-                self._by_name.setdefault(path.name.lower(), []).append(path.as_posix())
-                self._by_name.setdefault(path.stem.lower() + "/", []).append(path.as_posix())
-        found = self._by_name.get(key, [])
-        return self._tree.files[found[0]] if len(found) == 1 else None
-
-    def _images(self) -> Iterator[PurePosixPath]:
-        for key in self._tree.under(self._base):
-            path = PurePosixPath(key)
-            folders = path.parent.relative_to(self._base).parts if self._base else path.parent.parts
-            if path.suffix.lower() in IMAGE_SUFFIXES and not _MASK_FOLDERS.intersection(folders):
-                yield path
-
-
-class NameFinder(ImageFinder):
-    """As :class:`ImageFinder` where labels alone are wanted: an image that isn't there is just called by its name."""
-
-    def __call__(self, name: str) -> FileRef:
-        """See :class:`ImageFinder`."""
-        return super().__call__(name) or FileRef(self._tree.path / name)
-
-    def by_stem(self, stem: str) -> FileRef:
-        """See :class:`ImageFinder`."""
-        return super().by_stem(stem) or FileRef(self._tree.path / f"{stem}.jpg")
-
-
-def _folders_beside(tree: FileTree) -> list[Path]:
-    """Where the images of a zip without images may lie."""
-    if tree.path.is_dir() or any(has_image_suffix(key) and not _is_mask(key) for key in tree.files):
-        return []
-    above, name = tree.path.parent, tree.path.stem
-    return [above / name / "images", above / name, above / "images", above]
-
-
-def _is_mask(key: str) -> bool:
-    return bool(_MASK_FOLDERS.intersection(PurePosixPath(key).parent.parts))
-
-
 def joined(*parts: str) -> str:
     """Names of folders and a file, those that aren't empty, with ``/``."""
     return PurePosixPath(*(part for part in parts if part)).as_posix()
+
+
+#: What :func:`why_no_file` says where nothing stands.
+NOT_THERE = "isn't there"
+
+_ENDING = ".zip"
+
+
+def is_file(path: str) -> bool:
+    """Whether there is such a file, on disk or in a zip."""
+    return os.path.isfile(path) or member_of(path) is not None
+
+
+def why_no_file(path: str) -> str | None:
+    """Why there is no file to be read, a clause; None where there is a regular one, on disk or in a zip."""
+    try:
+        refuse_special(path, os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None if member_of(path) is not None else NOT_THERE
+    except OSError as error:
+        return f"can't be read: {error.strerror or error}"
+    return None
+
+
+def is_folder(path: str) -> bool:
+    """Whether there is such a folder, on disk or in a zip; a zip itself is one."""
+    if os.path.isdir(path):
+        return True
+    tree, inner = _tree_of(path)
+    return tree is not None and (not inner or any(key.startswith(f"{inner}/") for key in tree.files))
+
+
+def opened(path: str) -> IO[bytes]:
+    """The file, to be read; raises what files raise, or DatasetError for a member of a zip that can't be unpacked."""
+    member = None if os.path.isfile(path) else member_of(path)
+    return open_regular(path) if member is None else io.BytesIO(member.read())
+
+
+def names_in(folder: str) -> list[str]:
+    """Names of the files that lie in a folder, on disk or in a zip; none where there is no such folder."""
+    if os.path.isdir(folder):
+        return os.listdir(folder)
+    tree, inner = _tree_of(folder)
+    if tree is None:
+        return []
+    return [key.rpartition("/")[2] for key in tree.files if key.rpartition("/")[0] == inner]
+
+
+def copy_file(source: str, target: Path) -> None:
+    """Copy a file, on disk or in a zip, byte by byte."""
+    with opened(source) as file, open(target, "wb") as copy:
+        shutil.copyfileobj(file, copy)
+
+
+def size_of(path: str) -> int:
+    """Bytes of a file on disk; of one in a zip, at least 1, as zips keep them elsewhere."""
+    return os.path.getsize(path) if os.path.isfile(path) else 1
+
+
+def member_of(path: str) -> FileRef | None:
+    """The member of a zip that a path names; None where there is none."""
+    tree, inner = _tree_of(path)
+    return None if tree is None else tree.files.get(inner)
+
+
+def _tree_of(path: str) -> tuple[FileTree | None, str]:
+    """The zip that a path leads into, and the name in it."""
+    if _ENDING not in path.lower():
+        return None, ""
+    parts = Path(path).parts
+    for count in range(len(parts), 0, -1):
+        above = Path(*parts[:count])
+        if above.suffix.lower() == _ENDING and os.path.isfile(above):
+            status = above.stat()
+            try:
+                return _listed(above, status.st_mtime_ns, status.st_size), "/".join(parts[count:])
+            except DatasetError:
+                return None, ""  # a zip that is refused; that is said where the dataset's files are looked for
+    return None, ""
+
+
+@lru_cache(maxsize=8)
+def _listed(path: Path, changed: int, size: int) -> FileTree:
+    return zip_tree(path)

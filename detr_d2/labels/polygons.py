@@ -9,7 +9,6 @@ Run lengths are those of COCO.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -18,8 +17,8 @@ import numpy as np
 import shapely
 from pycocotools import mask as coco_mask
 
-#: Coordinates beyond this come from no labelling program, and floats near it have no fractions left.
-MOST_COORDINATE = 1e7
+from .values import are_numbers
+
 #: Of labels with more rings than this all are filled.
 MOST_RINGS = 2000
 #: Pixels by which a hole may pass the ring around it, and a ring that is drawn twice may differ; less area is nothing.
@@ -33,10 +32,8 @@ Part = tuple[int, list[int]]
 
 
 def is_polygon(polygon: Ring) -> bool:
-    """Whether something is x0, y0, x1, y1, ... of three points or more, all finite and of this world."""
-    if len(polygon) < 6 or len(polygon) % 2 or not math.isfinite(sum(polygon)):
-        return False
-    return min(polygon) > -MOST_COORDINATE and max(polygon) < MOST_COORDINATE
+    """Whether something is x0, y0, x1, y1, ... of three points or more, all of them numbers of pixels."""
+    return len(polygon) >= 6 and len(polygon) % 2 == 0 and are_numbers(polygon)
 
 
 def solid_parts(rings: Sequence[Ring]) -> list[Part]:

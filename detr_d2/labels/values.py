@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeGuard
 
 _LARGEST = 1e9
@@ -42,7 +42,7 @@ def color_of(value: Any) -> tuple[int, int, int] | None:
     return None
 
 
-def are_numbers(values: list[Any]) -> bool:
+def are_numbers(values: Sequence[Any]) -> bool:
     """Whether all of a list are numbers, as :func:`is_number` says of one; of outlines there are millions."""
     if not set(map(type, values)) <= {int, float}:
         return False

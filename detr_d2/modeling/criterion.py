@@ -195,18 +195,23 @@ class SetCriterion(nn.Module):
         }
 
 
-def batch_means(sums: Mapping[str, Sum], num_targets: float) -> dict[str, Tensor]:
+def batch_means(sums: Mapping[str, Sum], num_targets: float, query_weights: float | None = None) -> dict[str, Tensor]:
     """The means that a training step goes by.
 
     Args:
         sums: of the criterion.
         num_targets: what box and mask losses are divided by instead of their own count: the targets that a process has
             on average, at least 1, so that the losses' scale is that of the batch of all processes.
+        query_weights: likewise of the cross entropy; None: its own. (DETR divides by its own in each process, so that
+            its losses depend on how a batch is spread over processes.)
     """
-    return {
-        name: each.mean * (each.count / num_targets) if loss_kind(name) in PER_TARGET else each.mean
-        for name, each in sums.items()
-    }
+    means = {}
+    for name, each in sums.items():
+        count = (
+            num_targets if loss_kind(name) in PER_TARGET else query_weights if loss_kind(name) == "loss_ce" else None
+        )
+        means[name] = each.mean if count is None else each.mean * (each.count / count)
+    return means
 
 
 def added(sums: Mapping[str, Sum], more: Mapping[str, Sum]) -> dict[str, Sum]:

@@ -7,14 +7,11 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-import detr_d2
 from detr_d2.arguments import add_engine, number, whole_number
 from detr_d2.cluster import import_ray
 from detr_d2.data.categories import known_things
@@ -37,7 +34,6 @@ from .options import (
 )
 from .pipeline import Prepared, find_target, prepare
 from .stuff import build_policy
-from .stuff.answers import Labeller
 
 _EPILOG = """\
 examples:
@@ -150,8 +146,8 @@ def run(args: argparse.Namespace) -> int:
         args.stuff_classes, args.stuff_things, args.stuff_score, args.margin, args.cache, tuple(args.stuff_opts)
     )
     find_target(options.out)  # before hours of reading
-    policy = build_policy(args.stuff, settings, _find_labeller)
-    prepared = prepare(_exports(args), policy, options, _bar)
+    policy = build_policy(args.stuff, settings)
+    prepared = prepare(_exports(args), policy, options)
     _print(prepared, options)
     return 0
 
@@ -182,13 +178,6 @@ def _exports(args: argparse.Namespace) -> list[Export]:
     return exports + others + mixed
 
 
-def _find_labeller(what: str, settings: StuffSettings) -> Labeller:
-    detr_d2.register_all()  # a function, too, may count on it
-    from .labellers import find_labeller  # loads torch and Detectron2, which only a model needs
-
-    return find_labeller(what, settings)
-
-
 def _refuse_out_among(paths: Sequence[Path], out: Path) -> None:
     """The dataset must not be among what is read, or the next run would read it."""
     target = Path(os.path.realpath(out))
@@ -216,8 +205,3 @@ def _print(prepared: Prepared, options: PrepareOptions) -> None:
     print(f"what went in, what was dropped and why:  {os.path.join(folder, 'report.html')}")
     print(f"look once more:  detr-d2 check {printable(register)}")
     print(f"use it:  DATASETS.REGISTER \"['{os.path.join(folder, 'register.yaml')}']\"  (names: {names})")
-
-
-def _bar(things: Iterable[Any], count: int, title: str) -> Iterable[Any]:
-    bar: Any = tqdm(things, total=count, desc=title, unit="image", file=sys.stderr, disable=None)
-    return bar  # type: ignore[no-any-return]

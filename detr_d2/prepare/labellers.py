@@ -1,4 +1,4 @@
-"""The models that the command knows for ``--stuff model``: this project's own from weights alone, and functions."""
+"""This project's own models for ``--stuff model``, from weights alone."""
 
 from __future__ import annotations
 
@@ -11,35 +11,20 @@ from detr_d2.checkpoint import config_of, read_weights
 from detr_d2.data.catalogs import categories_of
 from detr_d2.errors import WeightsError
 
-from .options import StuffSettings
-from .stuff.answers import Answer, AnsweredSegment, Labeller, answer_of, digest_of
-from .stuff.functions import find_function, is_function
-
-
-def find_labeller(what: str, settings: StuffSettings) -> Labeller:
-    """The model that ``--stuff model`` names.
-
-    Args:
-        what: what ``MODEL.WEIGHTS`` takes, or ``module:function``.
-        settings: segments below their score aren't wanted; their overrides change the config of weights.
-
-    Raises:
-        ConfigError: there is no such module or function, or it needs no overrides.
-        MissingFileError: there is no such file.
-        WeightsError: the weights have no mask head, or classes without names.
-    """
-    if is_function(what):
-        return find_function(what, settings)
-    return WeightsLabeller(what, settings.score, settings.overrides)
+from .stuff.answers import Answer, AnsweredSegment, answer_of, digest_of
 
 
 class WeightsLabeller:
-    """A panoptic model of this project; see :func:`find_labeller`.
+    """A panoptic model of this project.
 
     Args:
         weights: what ``MODEL.WEIGHTS`` takes.
         score: least score of a segment; None: the weights' own.
         overrides: of their config.
+
+    Raises:
+        MissingFileError: there is no such file.
+        WeightsError: the weights have no mask head, or classes without names.
     """
 
     def __init__(self, weights: str, score: float | None, overrides: Sequence[str] = ()) -> None:

@@ -10,13 +10,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from detr_d2.cluster import on_cluster
 from detr_d2.errors import DatasetError, StoppedError, UserError, os_error_message
 from detr_d2.folders import put_in_place, refuse_foreign
 from detr_d2.labels.records import Export
 from detr_d2.parallel import default_workers, in_processes
+from detr_d2.progress import progress
 
 from .classes import build_class_table
 from .finishing import FILES, MARKER, Finishing
@@ -29,8 +30,6 @@ from .summary import Summary
 
 #: What is prepared differently by another version of this code must not be mixed.
 _VERSION = 3
-
-Progress: TypeAlias = Callable[[Iterable[Any], int, str], Iterable[Any]]
 
 
 @dataclass(frozen=True)
@@ -48,12 +47,7 @@ class Prepared:
     reused: int
 
 
-def prepare(
-    exports: Sequence[Export],
-    policy: StuffPolicy,
-    options: PrepareOptions,
-    progress: Progress = lambda things, count, title: things,
-) -> Prepared:
+def prepare(exports: Sequence[Export], policy: StuffPolicy, options: PrepareOptions) -> Prepared:
     """Make a dataset of exports: all of it or nothing.
 
     It is made in ``.<name>.partial`` beside ``options.out`` and renamed at the end. Where that is interrupted, another
@@ -63,7 +57,6 @@ def prepare(
         exports: what people, or COCO's annotators, labelled.
         policy: for what people didn't label.
         options: see there.
-        progress: wraps things to go through, given their number and a title, to show how far it is.
 
     Raises:
         DatasetError: names of classes or images that can't be matched; overlaps where they are errors; ``out`` holds
@@ -83,7 +76,7 @@ def prepare(
     rules = LabelRules(table, crowds, options.overlap, options.min_area, options.holes == "fill")
     with work_folder(target) as work:
         preparer = Preparer(work.folder / "data", rules, policy, options)
-        report, reused = _make(work, tasks, preparer, summary, progress)
+        report, reused = _make(work, tasks, preparer, summary)
         put_in_place(work.folder / "data", target)
         shutil.rmtree(work.folder, ignore_errors=True)
     return Prepared(target, report, reused)
@@ -102,36 +95,32 @@ def find_target(out: Path) -> Path:
     return target
 
 
-def _make(
-    work: Work, tasks: Sequence[Task], preparer: Preparer, summary: Summary, progress: Progress
-) -> tuple[dict[str, Any], int]:
+def _make(work: Work, tasks: Sequence[Task], preparer: Preparer, summary: Summary) -> tuple[dict[str, Any], int]:
     """Makes the dataset in ``data/`` of the work folder; its report, and how many images were there already."""
     started, options, policy = time.monotonic(), preparer.options, preparer.policy
     (work.folder / "stuff").mkdir(exist_ok=True)
-    policy.prepare([task.record for task in tasks if task.fills_rest], work.folder / "stuff", progress)
+    policy.prepare([task.record for task in tasks if task.fills_rest], work.folder / "stuff")
     context = repr((_VERSION, options.images, options.quality, preparer.rules, policy))
     with Journal(work.folder, context) as journal:
         work.is_ours = True
-        keys, reused = _prepare_images(tasks, journal, preparer, progress)
+        keys, reused = _prepare_images(tasks, journal, preparer)
         for note in policy.notes:
             summary.add_note(note)
         finishing = Finishing(journal, keys, preparer.rules.table, options, summary)
         return finishing.finish(repr(policy), started), reused
 
 
-def _prepare_images(
-    tasks: Sequence[Task], journal: Journal, preparer: Preparer, progress: Progress
-) -> tuple[list[str], int]:
+def _prepare_images(tasks: Sequence[Task], journal: Journal, preparer: Preparer) -> tuple[list[str], int]:
     """Prepares what the journal hasn't yet; the keys of all images in order, and how many were there already."""
     policy = preparer.policy
     keys = [
         task_key(task, policy.files_of(task.record.name) if task.fills_rest else ())
-        for task in progress(tasks, len(tasks), "labels")
+        for task in progress(tasks, len(tasks), "image", "labels")
     ]
     waiting = [(key, task) for key, task in zip(keys, tasks) if key not in journal]
     results = _results(preparer, [task for _, task in waiting])
     try:
-        for (key, _), result in zip(waiting, progress(results, len(waiting), "images"), strict=True):
+        for (key, _), result in zip(waiting, progress(results, len(waiting), "image", "images"), strict=True):
             journal.add(key, result)
     except DatasetError as error:  # of the processes; what is wrong with an image is part of its result
         raise StoppedError(

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from detr_d2.errors import DatasetError, MissingFileError, StoppedError
+from detr_d2.files import numbered_names
 from detr_d2.labels.panoptic_png import encode_ids
 from detr_d2.labels.records import Export, FileRef, ImageRecord, Note
 from detr_d2.labels.rules.names import IMAGE_MISSING
@@ -62,19 +63,14 @@ def make_tasks(exports: Sequence[Export]) -> list[Task]:
         DatasetError: a name leads out of its folder, or isn't text.
     """
     _refuse_unwritable_names(exports)
-    folders = _folders([export.name for export in exports])
+    folders = numbered_names([export.name for export in exports])
     found = [(export, folder, record) for export, folder in zip(exports, folders) for record in export.images]
     stems = [f"{_ODD.sub('_', folder)}/{_stem(record.name)}" for _, folder, record in found]
-    taken = {stem.casefold() for stem in stems}
-    used: set[str] = set()
+    targets = numbered_names([f"{stem}.png" for stem in stems])
     tasks = []
-    for (export, folder, record), stem in zip(found, stems):
-        target, number = stem, 2
-        while target.casefold() in used or (target != stem and target.casefold() in taken):
-            target, number = f"{stem}_{number}", number + 1
-        used.add(target.casefold())
+    for (export, folder, record), target in zip(found, targets):
         named = replace(record, name=f"{folder}/{record.name}")
-        tasks.append(Task(named, target, export.is_cvat, export.source))
+        tasks.append(Task(named, target.removesuffix(".png"), export.is_cvat, export.source))
     return tasks
 
 
@@ -88,17 +84,6 @@ def _refuse_unwritable_names(exports: Sequence[Export]) -> None:
             f"names of folders and images have to be text in UTF-8, and these aren't: {shown}. "
             "Rename them, in the export's labels, too."
         )
-
-
-def _folders(names: Sequence[str]) -> list[str]:
-    """A folder for each export: its name, and a number behind where an earlier one has it."""
-    folders: list[str] = []
-    for name in names:
-        folder, number = name, 2
-        while folder in folders or (number > 2 and folder in names):
-            folder, number = f"{name}_{number}", number + 1
-        folders.append(folder)
-    return folders
 
 
 def _stem(name: str) -> str:

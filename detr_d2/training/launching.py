@@ -8,24 +8,23 @@ import multiprocessing
 import os
 import socket
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from types import TracebackType
 from typing import Any
 from urllib.parse import urlparse
 
 import torch
 from torch.multiprocessing import ProcessExitedException
 
-from detr_d2.backend import backend_report
 from detr_d2.checkpoint.paths import LAST_CHECKPOINT, last_checkpoint
 from detr_d2.config import check_schedule, load_config
 from detr_d2.errors import ConfigError, UserError
+from detr_d2.training.memory import estimate, memory_in_use
+from detr_d2.training.processes import Team, is_loss_of_a_process, run_in_team, silence_lost_workers, team_of_torchrun
+from detr_d2.training.stopping import terminated_by_signal
 
 from detectron2.config import CfgNode
-from detectron2.engine import launch
 
 _SECONDS_TO_END = 5.0
 #: What torch says where memory, or a worker of a data loader, was lost.
@@ -34,7 +33,9 @@ _WORKER_ENDS = ("is killed by signal", "exited unexpectedly", "unable to write t
 
 
 def launch_training(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> None:
-    """Runs ``main(args)`` here, or in the processes that ``args`` asks for.
+    """Runs ``main(args)`` here, in the processes that ``args`` asks for, or as one of those that torchrun started.
+
+    One of several that torchrun started ends here, with exit code 0, once all have done their work.
 
     Args:
         main: at the top of its module, as other processes look it up by its name.
@@ -45,60 +46,57 @@ def launch_training(main: Callable[[argparse.Namespace], Any], args: argparse.Na
         KeyboardInterrupt: it was interrupted; the message says how to go on.
     """
     cfg = load_config(args.config_file, args.opts)
-    refuse_other_launchers(os.environ)
-    check_processes(cfg, args)
+    team = team_of(args, os.environ)
+    check_processes(cfg, args, team)
     started = time.time()
     try:
         with explaining_exhaustion():
-            launch(
-                _main_of_a_process,
-                args.num_gpus,
-                num_machines=args.num_machines,
-                machine_rank=args.machine_rank,
-                dist_url=args.dist_url,
-                args=(main, args),
-            )
-    except KeyboardInterrupt:
+            if team.total > 1:
+                run_in_team(team, cfg.MODEL.DEVICE != "cpu", _main_of_a_process, (main, args))
+            else:
+                _main_of_a_process(main, args)
+    except KeyboardInterrupt as error:
         _end_children()
-        raise KeyboardInterrupt(_how_to_go_on(cfg, args, started)) from None
+        raise type(error)(_how_to_go_on(cfg, args, started)) from None
 
 
 def _main_of_a_process(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> Any:
     """Runs ``main(args)``; workers of its data loaders, which are forked from it, say nothing when it is ended."""
     hook = sys.excepthook
-
-    def unless_the_other_end_is_gone(
-        kind: type[BaseException], error: BaseException, trace: TracebackType | None
-    ) -> None:
-        in_thread = threading.current_thread() is not threading.main_thread()  # which hands tensors to the process
-        if not (in_thread and isinstance(error, (EOFError, ConnectionError))):
-            hook(kind, error, trace)
-
-    sys.excepthook = unless_the_other_end_is_gone
+    silence_lost_workers()
     try:
-        return main(args)
+        with terminated_by_signal():
+            return main(args)
     finally:
         sys.excepthook = hook
 
 
-def refuse_other_launchers(environment: Mapping[str, str]) -> None:
-    """Refuses to be one of several processes that torchrun or the like has started.
-
-    Each would train by itself, and all would write into one folder.
+def team_of(args: argparse.Namespace, environment: Mapping[str, str]) -> Team:
+    """The processes that the arguments ask for, or that another program has started.
 
     Raises:
-        ConfigError: there are several.
+        ConfigError: both, or processes that can't be joined, and would each train into one folder.
     """
-    size = environment.get("WORLD_SIZE", "1")
-    if size.isascii() and size.isdecimal() and int(size) > 1:
+    found = team_of_torchrun(environment)
+    count, machines = args.num_gpus, args.num_machines
+    if found is None:
+        steps = environment.get("SLURM_STEP_NUM_TASKS", "1")
+        if steps.isdecimal() and int(steps) > max(1, machines):
+            raise ConfigError(
+                f"srun has started {steps} processes (SLURM_STEP_NUM_TASKS), each of which would train by itself. Let "
+                "it start one torchrun on each machine, as docs/scale.md shows."
+            )
+        return Team(count, count * machines, args.machine_rank * count, args.dist_url)
+    if count not in (1, found.local) or machines != 1:
         raise ConfigError(
-            f"WORLD_SIZE is {size}: torchrun or another launcher has started {size} processes, each of which would "
-            f"train by itself. Start train_net.py once, without it, and add --num-gpus {size}."
+            f"--num-gpus is {count} and --num-machines {machines}, and torchrun has started {found.total} processes, "
+            f"{found.local} of them on this machine; leave out both options."
         )
+    return found
 
 
-def check_processes(cfg: CfgNode, args: argparse.Namespace) -> None:
-    """Refuses numbers of machines and processes that can't be started here.
+def check_processes(cfg: CfgNode, args: argparse.Namespace, team: Team) -> None:
+    """Refuses numbers of machines and processes that can't work here.
 
     Raises:
         ConfigError: naming the option, and what to do.
@@ -109,30 +107,17 @@ def check_processes(cfg: CfgNode, args: argparse.Namespace) -> None:
             f"--num-gpus is {count}, --num-machines {machines} and --machine-rank {rank}; allowed are 1 and more of "
             "each, and ranks from 0 to one below the number of machines. One process is --num-gpus 1, also on a CPU."
         )
-    if count * machines == 1:
+    if team.total == 1:
         return
-    if cfg.MODEL.DEVICE == "cpu":
-        _refuse_processes_on_cpu(count * machines, gpus)
-    elif cfg.MODEL.DEVICE != "cuda":
+    if cfg.MODEL.DEVICE not in ("cpu", "cuda"):
         raise ConfigError(f"MODEL.DEVICE is {cfg.MODEL.DEVICE}; several processes take a GPU each: set it to cuda.")
-    elif count > gpus:
-        raise ConfigError(f"--num-gpus is {count}, and there are {gpus} on this machine; lower it.")
-    _check_address(args.dist_url, machines, rank)
+    if cfg.MODEL.DEVICE == "cuda" and team.local > gpus:
+        option = "--num-gpus" if team.local_rank is None else "torchrun's --nproc-per-node"
+        raise ConfigError(f"{option} is {team.local}, and there are {gpus} on this machine; lower it.")
+    if team.local_rank is None:
+        _check_address(team.address, machines, rank)
     if not args.eval_only:
-        check_schedule(cfg, count * machines)  # before there are several processes to say it
-
-
-def _refuse_processes_on_cpu(processes: int, gpus: int) -> None:
-    if backend_report().name == "installed":
-        raise ConfigError(
-            f"MODEL.DEVICE is cpu, and an installed Detectron2 trains in {processes} processes on GPUs only. Use "
-            "--num-gpus 1, or set DETR_D2_BACKEND=fallback in the environment."
-        )
-    if gpus:
-        raise ConfigError(
-            f"MODEL.DEVICE is cpu, and {processes} processes would talk through this machine's GPUs. Use --num-gpus 1, "
-            "or hide the GPUs by CUDA_VISIBLE_DEVICES= in the environment."
-        )
+        check_schedule(cfg, team.total)  # before there are several processes to say it
 
 
 def _check_address(url: str, machines: int, rank: int) -> None:
@@ -192,29 +177,34 @@ def _how_to_go_on(cfg: CfgNode, args: argparse.Namespace, started: float) -> str
 
 
 @contextmanager
-def explaining_exhaustion() -> Iterator[None]:
+def explaining_exhaustion(cfg: CfgNode | None = None) -> Iterator[None]:
     """Says in one sentence which keys to lower where memory, shared memory or a process was lost.
+
+    Args:
+        cfg: of the training; with it there is an estimate of what it needs.
 
     Raises:
         ConfigError: instead of what torch and Python raise then.
     """
+    before = memory_in_use()
     try:
         yield
     except (MemoryError, RuntimeError, ProcessExitedException) as error:
-        message = _explanation(error)
+        message = _explanation(error, (lambda text: estimate(cfg, text, before)) if cfg is not None else lambda _: "")
         if message is None:
             raise
         raise ConfigError(message) from error
 
 
-def _explanation(error: Exception) -> str | None:
+def _explanation(error: Exception, estimated: Callable[[str], str]) -> str | None:
     text = " ".join(str(error).split())
     reason = text[text.find("DefaultCPUAllocator") :][:200] if "DefaultCPUAllocator" in text else text[:200]
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or _ALLOCATOR in text:
         return (
             f"memory ran out: {reason.rstrip('.') or 'of the main process'}. Lower SOLVER.IMS_PER_BATCH or "
-            "INPUT.MAX_SIZE_TRAIN, or set MODEL.DETR.MASK_CHECKPOINT True."
-        )
+            "INPUT.MAX_SIZE_TRAIN, or set MODEL.DETR.MASK_CHECKPOINT True or MODEL.DETR.TRAINING_DTYPE bfloat16. "
+            + estimated(text)
+        ).rstrip()
     if any(words in text for words in _WORKER_ENDS):
         return (
             f"a data-loader worker was lost, mostly for want of memory or of room in /dev/shm: {reason.rstrip('.')}. "
@@ -224,5 +214,10 @@ def _explanation(error: Exception) -> str | None:
         return (
             f"process {error.error_index} was ended by {error.signal_name}, mostly for want of memory. Lower "
             "SOLVER.IMS_PER_BATCH, DATALOADER.NUM_WORKERS or --num-gpus."
+        )
+    if is_loss_of_a_process(text):
+        return (
+            f"another process of this run is gone, and with it the run ({reason.rstrip('.')}). What it said, or what "
+            "ended it, is on its terminal and in OUTPUT_DIR's log.txt.rank1 and so on."
         )
     return None

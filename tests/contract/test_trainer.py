@@ -17,7 +17,7 @@ import yaml
 from torch import nn
 
 from detectron2.config import CfgNode, get_cfg
-from detectron2.engine import DefaultTrainer, HookBase, default_argument_parser, default_setup
+from detectron2.engine import DefaultTrainer, HookBase, default_argument_parser, default_setup, launch
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import META_ARCH_REGISTRY
 
@@ -285,6 +285,14 @@ def write_rank(folder):
 if __name__ == "__main__":
     launch(write_rank, int(sys.argv[1]), dist_url="auto", args=(sys.argv[2],))
 """
+
+
+def test_launch_of_one_process_runs_the_function_here() -> None:
+    called: list[int] = []
+
+    launch(called.append, 1, args=(3,))
+
+    assert called == [3]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs as many GPUs as processes where there is one")

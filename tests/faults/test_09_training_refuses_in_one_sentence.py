@@ -277,17 +277,20 @@ def test_a_diverging_training_names_iteration_losses_and_images(train):
     assert_refused(result, r"diverged at iteration \d", "loss_ce", r"yard_train_\d+\.\w+", r"SOLVER\.BASE_LR")
 
 
-def test_a_loss_that_is_not_finite_is_named(tiny_config):
-    from detr_d2.training_step import refuse_non_finite
+def test_a_loss_that_is_not_finite_is_named():
+    from detr_d2.modeling.criterion import Sum
+    from detr_d2.training_step import agree_on_counts
 
     from detectron2.utils.events import EventStorage
 
-    losses = {"loss_ce": torch.tensor(1.0), "loss_bbox": torch.tensor(float("nan")), "loss_giou": torch.tensor(1e39)}
+    losses = {"loss_ce": 1.0, "loss_bbox": float("nan"), "loss_giou": 1e39, "loss_dice_0": -1e39, "class_error": 1e39}
+    sums = {name: Sum(torch.tensor(value), 2.0) for name, value in losses.items()}
     with EventStorage(7), pytest.raises(DivergenceError) as caught:
-        refuse_non_finite(losses, [{"file_name": "a.jpg"}, {"file_name": "b.jpg"}, {}])
+        images = [{"file_name": "a.jpg"}, {"file_name": "b.jpg"}, {}]
+        agree_on_counts(sums, ("loss_ce", "loss_bbox", "loss_giou"), "", images, torch.device("cpu"))
 
     message = str(caught.value)
-    assert "iteration 7" in message and "loss_bbox is nan, loss_giou is inf" in message and "loss_ce" not in message
+    assert "iteration 7: loss_bbox is nan, loss_giou is inf. " in message
     assert "a.jpg, b.jpg" in message
 
 
@@ -616,23 +619,24 @@ def test_an_interrupted_training_says_how_to_go_on(command, project_folder, tmp_
 
     assert code == 130 and "Traceback" not in err, err
     assert re.search(r"^stopped: .*--resume.*output/model_\d+\.pth", err, re.MULTILINE), err
-    assert len(spoken(err)) == 1
+    heard, _ = spoken(err)
+    assert heard.startswith("Ctrl-C: the training saves and stops after this iteration")
 
 
-def test_an_interruption_before_the_first_checkpoint_says_so(command, project_folder, tmp_path):
+def test_an_interruption_before_the_training_says_so(command, project_folder, tmp_path):
+    """A signal that comes later, as the machine is busy, has a checkpoint written."""
     (tmp_path / "output").mkdir()
     (tmp_path / "output" / "last_checkpoint").write_text("model_of_long_ago.pth")
     words = command(*LONG[:2], "SOLVER.CHECKPOINT_PERIOD", "99999")
 
     code, _, err = _interrupt(
-        words, environment(project_folder), tmp_path, lambda text: "Starting training" in text, True
+        words, environment(project_folder), tmp_path, lambda text: "Environment info" in text, True
     )
 
-    assert code == 130 and "before the first checkpoint" in err and "Traceback" not in err, err
+    assert code == 130 and "Traceback" not in err, err
+    assert "before the first checkpoint" in err or ("goes on from" in err and "of_long_ago" not in err), err
 
 
-@pytest.mark.skipif(not IS_FALLBACK, reason="an installed Detectron2 has no processes without GPUs")
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, which several processes would need")
 @pytest.mark.parametrize("whole_group", [True, False], ids=["terminal", "only the first process"])
 def test_interrupted_processes_end_together_and_silently(command, project_folder, tmp_path, whole_group):
     words = command("--num-gpus", "2", "--dist-url", "auto", *LONG, "DATALOADER.NUM_WORKERS", "1")
@@ -679,27 +683,27 @@ def test_an_interruption_waits_for_the_checkpoint_that_is_being_written(tmp_path
 # --- several processes ------------------------------------------------------------------------------------------------
 
 
-def test_torchrun_is_refused(train, tmp_path):
-    result = train(environ={"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"})
+TORCHRUN = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1"}
 
-    assert_refused(result, "WORLD_SIZE is 2", "--num-gpus 2")
+
+@pytest.mark.parametrize(
+    ("environ", "words", "expected"),
+    [
+        (TORCHRUN, (), "WORLD_SIZE is 2.*MASTER_PORT.*--num-gpus 2"),
+        (TORCHRUN | {"MASTER_PORT": "1", "RANK": "one"}, (), "RANK=one"),
+        (TORCHRUN | {"MASTER_PORT": "1", "LOCAL_WORLD_SIZE": "3"}, (), "LOCAL_WORLD_SIZE 3"),
+        (TORCHRUN | {"MASTER_PORT": "1"}, ("--num-gpus", "4"), "--num-gpus is 4.*torchrun has started 2"),
+        (TORCHRUN | {"MASTER_PORT": "1"}, ("SOLVER.IMS_PER_BATCH", "3"), "IMS_PER_BATCH is 3"),
+        ({"SLURM_STEP_NUM_TASKS": "4"}, (), "srun has started 4 processes.*torchrun"),
+    ],
+)
+def test_launched_processes_that_cannot_be_joined_are_refused(train, tmp_path, environ, words, expected):
+    assert_refused(train(*words, environ=environ), expected)
     assert not (tmp_path / "output").exists()
 
 
 def test_torchrun_of_one_process_is_as_without(train):
     assert train(environ={"WORLD_SIZE": "1", "RANK": "0"}).returncode == 0
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, which several processes would need")
-def test_several_processes_on_a_cpu_train_or_are_refused(train, tmp_path):
-    result = train("--num-gpus", "2", "--dist-url", "auto")
-
-    if IS_FALLBACK:
-        assert result.returncode == 0, result.stderr
-        assert (tmp_path / "output" / "model_final.pth").is_file()
-    else:
-        assert_refused(result, "MODEL.DEVICE is cpu", "--num-gpus 1")
-        assert not (tmp_path / "output").exists()
 
 
 @pytest.mark.parametrize(
@@ -708,9 +712,9 @@ def test_several_processes_on_a_cpu_train_or_are_refused(train, tmp_path):
         (("--num-gpus", "0"), "--num-gpus is 0"),
         (("--num-gpus", "-3"), "--num-gpus is -3"),
         (("--num-machines", "2", "--machine-rank", "2"), "--machine-rank 2"),
-        (("--num-gpus", "2", "--dist-url", "nonsense"), "--dist-url is nonsense|MODEL.DEVICE is cpu"),
-        (("--num-gpus", "2", "--dist-url", "tcp://here:port"), "--dist-url is tcp://here:port|MODEL.DEVICE is cpu"),
-        (("--num-gpus", "2", "--dist-url", "auto", "SOLVER.IMS_PER_BATCH", "3"), "IMS_PER_BATCH is 3|DEVICE is cpu"),
+        (("--num-gpus", "2", "--dist-url", "nonsense"), "--dist-url is nonsense"),
+        (("--num-gpus", "2", "--dist-url", "tcp://here:port"), "--dist-url is tcp://here:port"),
+        (("--num-gpus", "2", "--dist-url", "auto", "SOLVER.IMS_PER_BATCH", "3"), "IMS_PER_BATCH is 3"),
     ],
 )
 def test_processes_that_cannot_be_are_refused(train, words, message):

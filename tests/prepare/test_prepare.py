@@ -331,15 +331,16 @@ def test_a_killed_run_leaves_no_dataset_and_the_next_one_goes_on_to_the_same_byt
 def _interrupt(tmp_path: Path, export: Export, after: int, **options: Any) -> None:
     """A run that ends by Ctrl-C."""
 
-    def stopping(things: Sequence[Any], count: int, title: str) -> Any:
+    def stopping(things: Sequence[Any], count: int, unit: str, title: str) -> Any:
         for number, thing in enumerate(things):
             if title == "images" and number == after:
                 raise KeyboardInterrupt
             yield thing
 
     chosen = PrepareOptions(out=tmp_path / "site", **options)
-    with pytest.raises(KeyboardInterrupt):
-        prepare([export], build_policy(["misc"]), chosen, stopping)
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(pipeline, "progress", stopping)
+        prepare([export], build_policy(["misc"]), chosen)
 
 
 def test_other_options_begin_anew_but_another_split_goes_on(tmp_path: Path) -> None:
@@ -367,15 +368,16 @@ def test_pictures_and_labels_that_changed_meanwhile_are_prepared_again(tmp_path:
     assert len(list((tmp_path / "site" / "panoptic").rglob("*.png"))) == 5
 
 
-def test_two_runs_at_once_are_refused(tmp_path: Path) -> None:
+def test_two_runs_at_once_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     export = make_export(tmp_path, "job", 2)
 
-    def start_another(things: Sequence[Any], count: int, title: str) -> Any:
+    def start_another(things: Sequence[Any], *about: Any) -> Any:
         with pytest.raises(DatasetError, match="another 'detr-d2 prepare'"):
             prepare_in(tmp_path, export)
         return things
 
-    prepare([export], build_policy(["misc"]), PrepareOptions(out=tmp_path / "site"), start_another)
+    monkeypatch.setattr(pipeline, "progress", start_another)
+    prepare([export], build_policy(["misc"]), PrepareOptions(out=tmp_path / "site"))
 
 
 def test_memory_does_not_grow_with_the_pictures(tmp_path: Path) -> None:

@@ -13,10 +13,9 @@ from detr_d2.checkpoint import DetrCheckpointer
 from detr_d2.data import coco_categories
 from detr_d2.errors import ConfigError, DatasetError, MissingFileError, WeightsError
 from detr_d2.labels.records import FileRef, ImageRecord
-from detr_d2.prepare.labellers import find_labeller
 from detr_d2.prepare.pixels import read_pixels
-from detr_d2.prepare.stuff import StuffPolicy, StuffSettings
-from detr_d2.prepare.stuff import build_policy as policy_of
+from detr_d2.prepare.stuff import StuffSettings, build_policy
+from detr_d2.prepare.stuff import model as stuff_model
 from detr_d2.prepare.stuff.answers import Answer, AnsweredSegment, AnswerFolder
 
 from detectron2.modeling import build_model
@@ -54,11 +53,6 @@ nothing = 3
 """
 
 
-def build_policy(words: list[str], settings: StuffSettings | None = None) -> StuffPolicy:
-    """As the command does it, which knows weights, too."""
-    return policy_of(words, settings, find_labeller)
-
-
 TINY_RESNET = ("MODEL.RESNETS.RES2_OUT_CHANNELS", 16, "MODEL.RESNETS.RES5_DILATION", 1)
 COCO = ("DATASETS.TRAIN", "()", "DATASETS.TEST", "('coco_2017_val_panoptic_detr',)")
 
@@ -85,12 +79,8 @@ def pictures(tmp_path):
     return records
 
 
-def _no_progress(items, count, title):
-    return items
-
-
 def _prepared(policy, pictures, folder):
-    policy.prepare(pictures, folder, _no_progress)
+    policy.prepare(pictures, folder)
     return pickle.loads(pickle.dumps(policy))
 
 
@@ -139,14 +129,15 @@ def test_model_is_asked_once_for_each_picture(module, pictures, tmp_path):
     assert len(list((tmp_path / "cache").rglob("*.png"))) == 2
 
 
-def test_interrupted_labelling_goes_on(module, pictures, tmp_path):
-    def interrupted(items, count, title):
+def test_interrupted_labelling_goes_on(module, pictures, tmp_path, monkeypatch):
+    def interrupted(items, *about):
         yield items[0]
         raise KeyboardInterrupt
 
     policy = build_policy(["model", "labelling:label"])
-    with pytest.raises(KeyboardInterrupt):
-        policy.prepare(pictures, tmp_path / "work", interrupted)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(stuff_model, "progress", interrupted)
+        policy.prepare(pictures, tmp_path / "work")
     asked = len(sys.modules["labelling"].calls)
 
     policy = _prepared(build_policy(["model", "labelling:label"]), pictures, tmp_path / "work")
@@ -184,7 +175,7 @@ def test_function_says_which_stuff_it_knows(module, pictures, tmp_path):
 )
 def test_functions_that_return_something_else_are_refused(module, pictures, tmp_path, name, message):
     with pytest.raises(ConfigError, match=message):
-        build_policy(["model", f"labelling:{name}"]).prepare(pictures[:1], tmp_path / "work", _no_progress)
+        build_policy(["model", f"labelling:{name}"]).prepare(pictures[:1], tmp_path / "work")
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 from detr_d2.errors import DatasetError
 from detr_d2.files import SpecialFileError, refuse_special
 
-from ..archives import ImageFinder
 from ..json_reading import UnreadableJson, read_object
 from ..records import Box, ClassRecord, Export, FileRef, Label, Note, Polygons, Runs, Shape
 from ..rules.boxes import box_rules
@@ -29,7 +28,7 @@ from ..rules.masks import mask_rules
 from ..rules.names import IMAGE_MISSING, Absence, FileNames, is_allowed
 from ..rules.rule import Change, Finding, Place, Rule, Walk, drive, fix
 from ..values import color_of, is_id, is_number, numbered
-from .building import ExportBuilder, PackedLabels, plain_name
+from .building import ExportBuilder, ImageFinder, PackedLabels, plain_name
 from .shapes import shapes_of
 
 Entry = dict[str, Any]
@@ -80,7 +79,7 @@ class SegmentMap:
 
 
 class FoundNames(FileNames):
-    """File names whose files are found wherever an :class:`~detr_d2.labels.archives.ImageFinder` looks.
+    """File names whose files are found wherever an :class:`~detr_d2.labels.readers.building.ImageFinder` looks.
 
     Args:
         finder: of the files.

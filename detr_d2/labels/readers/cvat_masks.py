@@ -14,10 +14,10 @@ from PIL import Image
 
 from detr_d2.errors import DatasetError
 
-from ..archives import FileTree, ImageFinder, joined
+from ..archives import FileTree, joined
 from ..panoptic_png import Color, color_of_id, id_of_color, numbers_of, read_ids
 from ..records import ClassRecord, Export, FileRef, Label, Note
-from .building import ExportBuilder
+from .building import ExportBuilder, ImageFinder
 from .shapes import shapes_of
 
 LABEL_MAP, CLASSES, OBJECTS = "labelmap.txt", "SegmentationClass", "SegmentationObject"

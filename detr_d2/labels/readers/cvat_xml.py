@@ -18,11 +18,11 @@ from defusedxml.ElementTree import iterparse
 
 from detr_d2.errors import DatasetError
 
-from ..archives import ImageFinder, joined
-from ..polygons import MOST_COORDINATE, is_polygon, solid_parts
+from ..archives import joined
+from ..polygons import is_polygon, solid_parts
 from ..records import Box, ClassRecord, Ellipse, Export, FileRef, Label, Polygons, Runs, Shape
-from ..values import MOST_PIXELS
-from .building import ExportBuilder, PackedLabels
+from ..values import MOST_PIXELS, is_number
+from .building import ExportBuilder, ImageFinder, PackedLabels
 from .shapes import BadShape
 
 ROOT, FILE_NAME = "annotations", "annotations.xml"
@@ -165,7 +165,7 @@ class _Reader:
             self._note("category-unknown", f"a {shape.tag} has no label; left out.", image)
             return None
         try:
-            drawn = shape_of(shape, width, height)
+            drawn = SHAPES[shape.tag](shape, width, height)
         except BadShape as error:
             self._note(error.code, f"a {shape.tag} {error}; left out.", image, class_name, self._count, is_lost=True)
             return None
@@ -225,26 +225,13 @@ def _whole(text: str | None, signed: bool = False) -> int:
     return int(text) if text and re.fullmatch("-?[0-9]{1,9}" if signed else "[0-9]{1,9}", text) else 0
 
 
-def shape_of(element: Element, width: int, height: int) -> Shape:
-    """A ``box``, ``polygon``, ``ellipse`` or ``mask``.
-
-    Args:
-        element: of the XML.
-        width, height: of its image, in pixels; 0 where they aren't known.
-
-    Raises:
-        BadShape: it can't be drawn.
-    """
-    return SHAPES[element.tag](element, width, height)
-
-
 def _number(element: Element, key: str, default: str = "") -> float:
     text = element.get(key, default)
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not abs(value) < MOST_COORDINATE:
+    if not is_number(value):
         raise BadShape("shape-number", f"has {key}={text[:30]!r}, which is no number of pixels")
     return value
 
@@ -291,7 +278,8 @@ def _mask(element: Element, width: int, height: int) -> Shape:
     return Runs((int(rows), int(columns)), counts, int(left), int(top), by_rows=True)
 
 
-#: The shapes that cover pixels, by their name in the XML.
+#: The shapes that cover pixels, by their name in the XML; made of an element, and of width and height of its image in
+#: pixels, 0 where they aren't known; raise BadShape for what can't be drawn.
 SHAPES: dict[str, Callable[[Element, int, int], Shape]] = {
     "box": _box,
     "ellipse": _ellipse,

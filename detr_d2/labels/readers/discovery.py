@@ -12,8 +12,9 @@ from typing import Literal, TypeVar
 from detr_d2.errors import DatasetError, MissingFileError, UserError
 from detr_d2.files import refuse_special
 
-from ..archives import FileTree, ImageFinder, NameFinder, folder_tree, has_image_suffix, joined, zip_tree
+from ..archives import FileTree, folder_tree, has_image_suffix, joined, zip_tree
 from ..records import Export, Note
+from .building import ImageFinder, NameFinder
 from .coco import KnownThings, load_json, read_coco
 from .cvat_masks import CLASSES, LABEL_MAP, read_cvat_masks
 from .cvat_xml import is_cvat_xml, read_cvat_xml

@@ -10,9 +10,9 @@ import numpy as np
 from detr_d2.errors import DatasetError
 
 from ..panoptic_png import find_regions
-from ..polygons import MOST_COORDINATE, decompressed, is_polygon, polygons_mask
+from ..polygons import decompressed, is_polygon, polygons_mask
 from ..records import Box, Ellipse, Polygons, Runs, Shape
-from ..values import MOST_PIXELS
+from ..values import MOST_PIXELS, are_numbers
 
 
 class BadShape(ValueError):
@@ -108,7 +108,7 @@ def _spread(counts: Sequence[int], rows: int, columns: int) -> np.ndarray:
 def _inside_ellipse(ellipse: Ellipse, height: int, width: int) -> np.ndarray:
     mask = np.zeros((height, width), bool)
     numbers = (ellipse.x, ellipse.y, ellipse.radius_x, ellipse.radius_y, ellipse.rotation)
-    if not all(map(math.isfinite, numbers)) or max(map(abs, numbers)) >= MOST_COORDINATE:
+    if not are_numbers(numbers):
         raise DatasetError(f"an ellipse with {numbers} for its centre, half axes and rotation can't be drawn.")
     if min(ellipse.radius_x, ellipse.radius_y) <= 0:
         return mask

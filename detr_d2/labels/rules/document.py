@@ -7,21 +7,24 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..file_places import is_folder
+from ..archives import is_folder
 from ..values import is_id, numbered, shallow, size_problem
 from .boxes import area_rules, area_sum_rules, box_rules
 from .categories import Categories
 from .image import ImageTask
-from .images import ImageId, Images, ListedImage, size_rules
-from .json_files import FOLDER_MISSING, FOLDER_UNKNOWN, ID_DUPLICATE, PARTS, list_rules, objects_of
-from .labels import (
+from .images import (
     AnnotationIds,
+    ImageId,
+    Images,
+    ListedImage,
     category_of_rules,
     crowd_only_rules,
     crowd_rules,
     image_of_rules,
+    size_rules,
     unlabelled_rules,
 )
+from .json_files import FOLDER_MISSING, FOLDER_UNKNOWN, ID_DUPLICATE, PARTS, list_rules, objects_of
 from .masks import mask_rules
 from .names import IMAGE_MISSING, PNG_MISSING, FileNames
 from .pngs import geometry_rules, is_usable, segment_id_rules

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from ..file_places import is_file
+from ..archives import is_file
 from ..values import as_whole, is_whole, shown
 from .boxes import extent_rules
 from .image_files import ImageFile, Unreadable, image_file_rules, read_image_file

@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from ..file_places import copy_file, opened, size_of
+from ..archives import copy_file, opened, size_of
 from ..image_reading import (
     INFO_OF_EXIF,
     PLAIN_MODES,

@@ -10,7 +10,7 @@ from typing import Any
 from detr_d2.errors import MissingFileError
 from detr_d2.files import open_regular
 
-from ..file_places import opened
+from ..archives import opened
 from ..json_reading import Oddities, UnreadableJson, json_type, read_object, without_halves
 from ..values import shallow, shown
 from .rule import RULES, Done, Finding, Fix, Place, fixing, raise_errors

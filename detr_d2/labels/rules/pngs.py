@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..file_places import copy_file
+from ..archives import copy_file
 from ..image_reading import is_deep
 from ..panoptic_png import MAX_SEGMENT_ID, encode_ids, find_regions, ids_of_image, numbers_of
 from ..values import as_whole, is_whole, shown

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+import detr_d2
 from detr_d2.errors import ConfigError
 
 from ..options import MODEL_MARGIN, StuffSettings
 from .answers import Labeller
-from .functions import find_function
+from .functions import find_function, is_function
 from .masks import MaskStuff
 from .model import ModelStuff
 from .policy import MiscStuff, NoStuff, Region, StuffPolicy
@@ -18,18 +19,13 @@ __all__ = ["Region", "StuffPolicy", "StuffSettings", "build_policy"]
 _WAYS = "none, misc, 'masks DIR', 'model WEIGHTS' or 'model module:function'"
 
 
-def build_policy(
-    words: Sequence[str],
-    settings: StuffSettings | None = None,
-    find_labeller: Callable[[str, StuffSettings], Labeller] = find_function,
-) -> StuffPolicy:
+def build_policy(words: Sequence[str], settings: StuffSettings | None = None) -> StuffPolicy:
     """The policy that ``--stuff`` names.
 
     Args:
         words: ``["none"]``, ``["misc"]``, ``["masks", DIR]``, ``["model", WEIGHTS]`` with what ``MODEL.WEIGHTS`` takes,
             or ``["model", "module:function"]``, see :mod:`detr_d2.prepare.stuff.functions`.
         settings: the choices beside it.
-        find_labeller: gives the model of a name; by default only functions are known, and the command knows weights.
 
     Raises:
         ConfigError: there is no such way, or a word is missing or too many.
@@ -51,4 +47,13 @@ def build_policy(
     if way == "masks":
         return MaskStuff(rest[0], settings)
     margin = MODEL_MARGIN if settings.margin is None else settings.margin
-    return ModelStuff(find_labeller(rest[0], settings), margin, settings)
+    return ModelStuff(_find_labeller(rest[0], settings), margin, settings)
+
+
+def _find_labeller(what: str, settings: StuffSettings) -> Labeller:
+    detr_d2.register_all()  # a function, too, may count on it
+    if is_function(what):
+        return find_function(what, settings)
+    from ..labellers import WeightsLabeller  # loads torch and Detectron2, which only weights need
+
+    return WeightsLabeller(what, settings.score, settings.overrides)

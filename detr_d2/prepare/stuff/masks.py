@@ -17,7 +17,7 @@ from detr_d2.labels.readers.cvat_masks import LABEL_MAP, parse_label_map
 from detr_d2.labels.records import FileRef, ImageRecord, Note
 
 from ..options import StuffSettings
-from .policy import ClassMapping, Progress, Region, StuffPolicy, beyond_margin
+from .policy import ClassMapping, Region, StuffPolicy, beyond_margin
 
 CLASSES = "classes.yaml"
 _VOID_NAMES = ("void", "background", "unlabeled", "unlabelled", "ignore")
@@ -59,7 +59,7 @@ class MaskStuff(StuffPolicy):
     def __repr__(self) -> str:
         return f"MaskStuff({self.folder.resolve()}, {self._names}, {self._mapping}, margin={self._margin})"
 
-    def prepare(self, images: Sequence[ImageRecord], work_folder: Path, progress: Progress) -> None:
+    def prepare(self, images: Sequence[ImageRecord], work_folder: Path) -> None:
         """Look whether the masks are there.
 
         Raises:

@@ -11,11 +11,12 @@ import numpy as np
 
 from detr_d2.errors import ConfigError, DatasetError, MissingFileError
 from detr_d2.labels.records import ImageRecord
+from detr_d2.progress import progress
 
 from ..options import StuffSettings
 from ..pixels import read_pixels
 from .answers import Answer, AnswerFolder, Labeller
-from .policy import ClassMapping, Progress, Region, StuffPolicy, beyond_margin, mean_score
+from .policy import ClassMapping, Region, StuffPolicy, beyond_margin, mean_score
 
 logger = logging.getLogger(__name__)
 
@@ -52,13 +53,13 @@ class ModelStuff(StuffPolicy):
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_labeller": None}  # workers read answers only
 
-    def prepare(self, images: Sequence[ImageRecord], work_folder: Path, progress: Progress) -> None:
+    def prepare(self, images: Sequence[ImageRecord], work_folder: Path) -> None:
         """Ask the model about each image that has no answer yet; unreadable ones are left to the caller."""
         assert self._labeller is not None
         self._answers = AnswerFolder((self._cache or work_folder) / self._identity)
         label = None
         known = 0
-        shown = progress(images, len(images), "Labelling the rest")
+        shown = progress(images, len(images), "image", "Labelling the rest")
         for name, pixels in _read_ahead(shown):
             path = self._answers.path_of(pixels)
             if path.is_file():

@@ -10,7 +10,7 @@ as the datasets of construction photos have them: food-stuff, furniture-stuff, r
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -120,9 +120,6 @@ class ClassMapping:
 Source: TypeAlias = Literal["human", "model", "masks", "coco", "rest"]
 """Who says so: a person; a model; masks from elsewhere; COCO's annotators; nobody, it is what was left."""
 
-Progress: TypeAlias = Callable[[Iterable[ImageRecord], int, str], Iterable[ImageRecord]]
-"""Wraps images, given their number and a title, to show how far it is."""
-
 
 @dataclass(frozen=True)
 class Region:
@@ -157,13 +154,12 @@ class StuffPolicy:
     needs_pixels = False
     notes: tuple[Note, ...] = ()
 
-    def prepare(self, images: Sequence[ImageRecord], work_folder: Path, progress: Progress) -> None:
+    def prepare(self, images: Sequence[ImageRecord], work_folder: Path) -> None:
         """Called once, in the main process, before any image's turn; a model is run here.
 
         Args:
             images: named ``<export>/<name>``, as in :meth:`__call__`; ``prepare.pixels.read_pixels`` reads one.
             work_folder: there for this policy alone; what is put there survives an interruption.
-            progress: wraps what is iterated over.
         """
 
     def files_of(self, name: str) -> Sequence[Path]:
@@ -184,15 +180,11 @@ class StuffPolicy:
         Raises:
             DatasetError: the image can't be labelled; it is left out, and the report says why.
         """
-        raise NotImplementedError
+        return []
 
 
 class NoStuff(StuffPolicy):
     """The rest is void: training and evaluation leave it alone."""
-
-    def __call__(self, pixels: np.ndarray | None, free: np.ndarray, name: str) -> list[Region]:
-        """Nothing."""
-        return []
 
     def __repr__(self) -> str:
         return "NoStuff()"

@@ -1,26 +1,35 @@
-"""Writes an evaluation's records, previews and facts, whole or not at all; what waits for its end lies on disk."""
+"""Writes an evaluation's files, whole or not at all; what waits for its end lies on disk.
+
+They are the records of :mod:`detr_d2.evaluation.records`, small maps of the predictions, the run's facts, and, where
+they are wanted, the predictions as COCO panoptic files, a PNG for each image and a JSON, as ``detr-d2 pq`` reads them.
+"""
 
 from __future__ import annotations
 
 import base64
 import contextlib
 import json
+import os
 import platform
+import shutil
 import subprocess
 import tempfile
+import weakref
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy
 import numpy as np
 import torch
+from PIL import Image
 
 import detr_d2
 from detr_d2.backend import backend_report
 from detr_d2.data import Category
+from detr_d2.data.segments import find_segments, number_segments
 from detr_d2.errors import ConfigError
 from detr_d2.evaluation.records import (
     PREVIEWS_FILE,
@@ -28,12 +37,16 @@ from detr_d2.evaluation.records import (
     RUN_FILE,
     EvaluationRecord,
     encode_preview,
+    finite,
 )
 from detr_d2.files import write_text, write_whole
 
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
+
+#: The JSON file of predictions, and without .json the folder of its PNGs.
+PREDICTIONS_FILE = "panoptic_predictions.json"
 
 
 class LineSpool:
@@ -78,22 +91,56 @@ def _explaining_full_disk() -> Iterator[None]:
         ) from error
 
 
-class RecordWriter:
-    """Takes images one by one, in each process its own, and writes the files at the end.
+class EvaluationWriter:
+    """Takes images one by one, in each process its own; the files are there when all are written.
 
     Args:
         folder: where to.
+        categories: of the dataset, by contiguous class.
+        dataset_dicts: all of the dataset's, where predictions are wanted as COCO panoptic files; else None. Their
+            folder ``panoptic_predictions`` is replaced.
     """
 
-    def __init__(self, folder: str) -> None:
-        self._folder = Path(folder)
-        self._records, self._previews = LineSpool(), LineSpool()
+    def __init__(
+        self, folder: str, categories: Sequence[Category], dataset_dicts: Sequence[Mapping[str, Any]] | None
+    ) -> None:
+        self._folder, self._categories = Path(folder), categories
+        self._records, self._previews, self._predictions = LineSpool(), LineSpool(), LineSpool()
+        self._names = None if dataset_dicts is None else _png_names(dataset_dicts)
+        self._partial = self._folder / f".{Path(PREDICTIONS_FILE).stem}.partial"
+        # An evaluation that fails, or is stopped, leaves no half of its predictions.
+        self._cleaning = weakref.finalize(self, shutil.rmtree, self._partial, ignore_errors=True)
+        if not comm.is_main_process():
+            self._cleaning.detach()
 
     def add(self, record: EvaluationRecord, predicted_map: np.ndarray, segments: Sequence[Mapping[str, Any]]) -> None:
         """Add an image and the map (H, W) predicted for it, with its segments in the record's order."""
         self._records.add(record.as_line())
         preview = base64.b64encode(encode_preview(predicted_map, segments)).decode()
         self._previews.add(json.dumps([str(record.image_id), preview]).encode() + b"\n")
+        if self._names is not None:
+            name = self._names[record.image_id]
+            colors = np.ascontiguousarray(predicted_map.astype("<u4")[:, :, None].view(np.uint8)[:, :, :3])
+            png = Image.fromarray(colors)
+            write_whole(self._partial / name, lambda file: png.save(file, "PNG", compress_level=3))
+            image = {"id": record.image_id, "file_name": os.path.basename(record.file_name)}
+            image |= {"height": record.height, "width": record.width}
+            found = {"segments_info": self._segments_info(name, predicted_map, segments)}
+            annotation = {"image_id": record.image_id, "file_name": name, **found}
+            self._predictions.add(json.dumps([image, annotation], allow_nan=False).encode() + b"\n")
+
+    def _segments_info(self, name: str, ids: np.ndarray, segments: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        numbers = number_segments(ids, [s["id"] for s in segments], name)
+        found = find_segments(numbers, np.ones(len(segments), dtype=bool), mask_stride=None)
+        left, top, right, bottom = found.boxes.T if len(segments) else np.zeros((4, 0))
+        boxes = np.stack([left, top, right - left, bottom - top], axis=1).astype(int).tolist()
+        return [
+            {
+                **{"id": int(s["id"]), "category_id": self._categories[s["category_id"]].id, "iscrowd": 0},
+                **{"area": int(area), "bbox": box, "score": finite(s.get("score"))},
+            }
+            for s, area, box in zip(segments, found.areas, boxes, strict=True)
+        ]
 
     def write(self, run: Mapping[str, Any]) -> None:
         """Join the images of all processes; the main one writes. All have to call it.
@@ -102,12 +149,43 @@ class RecordWriter:
             run: facts for ``run.json``.
         """
         records, previews = self._records.gathered(), self._previews.gathered()
+        predictions = iter(()) if self._names is None else self._predictions.gathered()
         if not comm.is_main_process():
-            list(records), list(previews)
+            for lines in (records, previews, predictions):
+                list(lines)  # sends them, in the order in which the main process asks for them
             return
         write_whole(self._folder / RECORDS_FILE, lambda file: file.writelines(records))
         write_whole(self._folder / PREVIEWS_FILE, lambda file: _write_zip(file, previews))
         write_text(self._folder / RUN_FILE, json.dumps(run, indent=1, allow_nan=False))
+        if self._names is not None:
+            self._write_predictions([json.loads(line) for line in predictions])
+
+    def _write_predictions(self, found: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> None:
+        """The JSON, and the PNGs where they belong."""
+        entries = {annotation["image_id"]: (image, annotation) for image, annotation in found}
+        images, annotations = zip(*entries.values()) if entries else ((), ())
+        content = {"images": images, "annotations": annotations, "categories": [c.to_json() for c in self._categories]}
+        path = self._folder / PREDICTIONS_FILE
+        path.unlink(missing_ok=True)
+        self._partial.mkdir(parents=True, exist_ok=True)
+        names = {annotation["file_name"] for annotation in annotations}
+        for png in self._partial.iterdir():  # of a run that was killed
+            if png.name not in names:
+                png.unlink()
+        shutil.rmtree(path.with_suffix(""), ignore_errors=True)
+        os.replace(self._partial, path.with_suffix(""))
+        self._cleaning.detach()
+        write_text(path, json.dumps(content, allow_nan=False, separators=(",", ":")))
+
+
+def _png_names(dataset_dicts: Sequence[Mapping[str, Any]]) -> dict[Any, str]:
+    """By image id the name of the ground truth's PNG, numbered where several have the same."""
+    bases = {p["image_id"]: Path(p["pan_seg_file_name"]).stem for p in dataset_dicts}
+    times = Counter(bases.values())
+    return {
+        image_id: f"{base}.png" if times[base] == 1 else f"{row:06d}_{base}.png"
+        for row, (image_id, base) in enumerate(bases.items())
+    }
 
 
 def _write_zip(file: BinaryIO, previews: Iterator[bytes]) -> None:
@@ -138,7 +216,7 @@ def run_facts(dataset_name: str, categories: Sequence[Category], cfg: CfgNode | 
     backend = backend_report()
     facts["versions"] = {
         **{"detr_d2": detr_d2.__version__, backend.name: backend.version, "torch": torch.__version__},
-        **{"numpy": numpy.__version__, "python": platform.python_version()},
+        **{"numpy": np.__version__, "python": platform.python_version()},
     }
     commit = _commit()
     facts |= {"commit": commit} if commit else {}

@@ -1,0 +1,152 @@
+"""What becomes of a training step whose losses aren't finite: it is saved, and ends the training or is left out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from detr_d2.errors import DivergenceError
+from detr_d2.structures import BatchedInputs
+from detr_d2.training.saved_step import (
+    Diagnosis,
+    SavedStep,
+    autocast_of,
+    diagnose,
+    norms_by_part,
+    random_state_of,
+    write_step,
+)
+from detr_d2.training_step import DivergedElsewhere
+
+from detectron2.config import CfgNode
+from detectron2.engine import HookBase
+from detectron2.utils import comm
+
+if TYPE_CHECKING:
+    from detr_d2.meta_arch import DetrPanoptic
+
+logger = logging.getLogger(__name__)
+
+FOLDER = "diverged"
+"""In ``OUTPUT_DIR``: steps whose losses weren't finite."""
+
+
+class StepGuard(HookBase):
+    """Takes the steps of a training; one whose losses aren't finite ends it, or is left out, in all processes alike.
+
+    Its number of steps left out goes into checkpoints, so that a resumed training counts on.
+
+    Args:
+        cfg: ``SOLVER.MAX_SKIPPED_STEPS`` and ``OUTPUT_DIR`` are looked at.
+        model: the trainer's.
+    """
+
+    def __init__(self, cfg: CfgNode, model: nn.Module) -> None:
+        self._most, self._folder = cfg.SOLVER.MAX_SKIPPED_STEPS, Path(cfg.OUTPUT_DIR, FOLDER)
+        self._model = cast("DetrPanoptic", getattr(model, "module", model))
+        self._before: tuple[BatchedInputs, dict[str, Tensor], str] | None = None
+        self._statistics: list[tuple[Tensor, Tensor]] = []
+        self._hook: RemovableHandle | None = None
+        self.skipped = 0
+
+    def before_train(self) -> None:
+        """What each forward pass begins with is remembered until the step is taken."""
+        self._hook = self._model.register_forward_pre_hook(self._remember)
+
+    def after_train(self) -> None:
+        """Say what was left out."""
+        if self._hook is not None:
+            self._hook.remove()
+        if self.skipped:
+            logger.warning("%d of the training's steps were left out; they are in %s.", self.skipped, self._folder)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The number of steps left out; empty where that is 0."""
+        return {"skipped": self.skipped} if self.skipped else {}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Count on from there."""
+        self.skipped = int(state_dict["skipped"])
+
+    def take(self, step: Callable[[], None]) -> None:
+        """Takes a step, or leaves it out. All processes have to call it.
+
+        Raises:
+            DivergenceError: the losses aren't finite, and ``SOLVER.MAX_SKIPPED_STEPS`` are left out already; in all
+                processes with the same message.
+        """
+        try:
+            step()
+        except DivergenceError as error:
+            problem, is_elsewhere = str(error), isinstance(error, DivergedElsewhere)
+        else:
+            self._before = None
+            return
+        # Not in the except block, where the error keeps the tensors of the forward pass.
+        found = comm.all_gather("" if is_elsewhere else f"{self._of_process()}{problem} {self._saved()}")
+        self._before = None
+        self._restore_statistics()
+        message = " ".join(filter(None, found))
+        if self.skipped >= self._most:
+            raise DivergenceError(message)
+        self.skipped += 1
+        self.trainer.storage.put_scalar("skipped_steps", self.skipped, smoothing_hint=False)
+        logger.warning("Step left out, the %d. of at most %d. %s", self.skipped, self._most, message)
+
+    def _remember(self, module: nn.Module, inputs: tuple[BatchedInputs]) -> None:
+        if module.training:
+            device = self._model.device
+            self._before = inputs[0], random_state_of(device), autocast_of(device)
+            self._statistics = [(each, each.clone()) for each in _running_statistics(module)] if self._most else []
+
+    def _restore_statistics(self) -> None:
+        """The forward pass that is left out has gone into batch norm's statistics, NaN and all."""
+        for statistics, before in self._statistics:
+            statistics.copy_(before)
+
+    def _of_process(self) -> str:
+        return f"Process {comm.get_rank()}: " if comm.get_world_size() > 1 else ""
+
+    def _saved(self) -> str:
+        """Saves the step; what is known of it, in sentences."""
+        if self._before is None:  # another forward pass than the model's own
+            return ""
+        batch, random_state, autocast = self._before
+        earlier = norms_by_part({name: each.grad for name, each in self._model.named_parameters()})
+        try:
+            diagnosis = diagnose(self._model, batch, random_state, autocast)
+        except RuntimeError as error:  # such as for want of memory
+            diagnosis = Diagnosis(problem=f"the step couldn't be run again: {error}")
+        self._restore_statistics()
+        iteration, process = self.trainer.iter, comm.get_rank()
+        step = SavedStep(iteration, process, batch, random_state, autocast, diagnosis)
+        path = self._folder / f"iteration_{iteration:07d}_process_{process}.pth"
+        try:
+            write_step(path, self._model, step)
+            saved = f"The batch and the weights are in {path}: 'detr-d2 replay {path}' runs the step again."
+        except OSError as error:
+            saved = f"The batch couldn't be saved: {error}."
+        return f"{_sentences(diagnosis, earlier)}{saved}"
+
+
+def _running_statistics(model: nn.Module) -> Iterator[Tensor]:
+    """What a forward pass in training changes."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._NormBase) and module.training:
+            yield from module.buffers(recurse=False)
+
+
+def _sentences(diagnosis: Diagnosis, earlier: Mapping[str, float]) -> str:
+    text = f"The first output that isn't finite is that of {diagnosis.first}. " if diagnosis.first else ""
+    norms, of_what = diagnosis.gradient_norms, "of this step"
+    if not norms:
+        norms, of_what = dict(earlier), "of the step before, as applied"
+    if norms:
+        listed = ", ".join(f"{part} {norm:.3g}" for part, norm in norms.items())
+        text += f"Gradient norms {of_what}: {listed}. "
+    return text

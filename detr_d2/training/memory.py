@@ -1,0 +1,69 @@
+"""How much memory a training that ran out of it would have needed, and what lowering a key saves: an estimate."""
+
+from __future__ import annotations
+
+import gc
+import re
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from detectron2.config import CfgNode
+from detectron2.utils import comm
+
+_UNITS = {"bytes": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+#: What torch says on a CPU and on a GPU, and numpy.
+_ASKED = re.compile(r"(?:tried to allocate|Tried to allocate|Unable to allocate) ([0-9.]+) (bytes|KiB|MiB|GiB|TiB|B)\b")
+#: A parameter has a gradient and AdamW's two moments.
+_COPIES_OF_A_PARAMETER = 4
+
+
+def asked_for(message: str) -> int:
+    """Bytes that couldn't be had, by an error's message; 0 where it doesn't say."""
+    found = _ASKED.search(message)
+    return int(float(found[1]) * _UNITS[found[2]]) if found else 0
+
+
+def memory_in_use() -> int:
+    """Bytes at the peak of this process: of its GPU's memory where it uses one, else resident; 0: not known."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return torch.cuda.max_memory_allocated()
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
+
+
+def bytes_of_parameters() -> int:
+    """What the parameters of all models in this process take, with gradients and the optimizer's moments."""
+    found = [one for one in gc.get_objects() if type(one) is nn.Parameter]
+    return _COPIES_OF_A_PARAMETER * sum(one.numel() * one.element_size() for one in found)
+
+
+def estimate(cfg: CfgNode, message: str, before: int) -> str:
+    """A sentence: what was needed at least, and what about half as many images, or pixels, would need.
+
+    What neither the program nor the parameters take is taken to go with images and with pixels, in a straight line.
+
+    Args:
+        cfg: of the training.
+        message: of the error.
+        before: :func:`memory_in_use` before there was a model.
+
+    Returns:
+        The sentence, or nothing where memory isn't known, or nothing could be halved.
+    """
+    used, images = memory_in_use(), max(1, cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size())
+    needed, fixed = used + asked_for(message), before + bytes_of_parameters()
+    if not used or needed <= fixed:
+        return ""
+    half = fixed + (needed - fixed) / 2
+    side = int(cfg.INPUT.MAX_SIZE_TRAIN / 2**0.5)
+    ways = [f"INPUT.MAX_SIZE_TRAIN {side}" if images == 1 else f"SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH // 2}"]
+    ways += [f"INPUT.MAX_SIZE_TRAIN {side}"] if images > 1 else []
+    return (
+        f"With {images} images at a time of up to {cfg.INPUT.MAX_SIZE_TRAIN} pixels a side the process needed "
+        f"{needed / 2**30:.1f} GiB at least; {' or '.join(ways)} takes about {half / 2**30:.1f} GiB (an estimate)."
+    )

@@ -1,0 +1,209 @@
+"""A training step that can be run again: its batch, weights and random numbers, and what the losses were made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from detr_d2.checkpoint.checkpointer import part_of
+from detr_d2.checkpoint.formats import write_checkpoint
+from detr_d2.checkpoint.model_file import config_of
+from detr_d2.checkpoint.reading import RECORD, WeightsFile, read_weights
+from detr_d2.checkpoint.state_dict import model_record
+from detr_d2.errors import WeightsError
+from detr_d2.modeling.criterion import weighted
+from detr_d2.structures import BatchedInputs
+from detr_d2.training_step import NO_MATCHING, counts_of
+
+from detectron2.modeling import build_model
+from detectron2.structures import BitMasks, Boxes, Instances
+
+if TYPE_CHECKING:
+    from detr_d2.meta_arch import DetrPanoptic
+
+#: The entry of the file.
+STEP = "step"
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What a step is made of, in one process by itself: losses are divided by the counts of its own batch.
+
+    Args:
+        losses: weighted, by name; none where predictions aren't finite and can't be matched.
+        gradient_norms: of the sum of the losses, by part of the model; none where there are no losses.
+        first: the first module, in the order of the forward pass, whose output isn't finite; empty: there is none.
+        problem: why there are no losses; empty: there are.
+    """
+
+    losses: dict[str, float] = field(default_factory=dict)
+    gradient_norms: dict[str, float] = field(default_factory=dict)
+    first: str = ""
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class SavedStep:
+    """A step as it is in a file.
+
+    Args:
+        iteration: from 0.
+        process: rank of the process whose batch this is.
+        batch: what the model was given.
+        random_state: see :func:`random_state_of`.
+        autocast: the dtype that the forward pass was run in, such as "float16"; empty: that of the weights.
+        diagnosis: of the step as it was.
+    """
+
+    iteration: int
+    process: int
+    batch: BatchedInputs
+    random_state: dict[str, Tensor]
+    autocast: str
+    diagnosis: Diagnosis
+
+
+def random_state_of(device: torch.device) -> dict[str, Tensor]:
+    """The state of torch's random numbers, which dropout takes, on the CPU and the device."""
+    state = {"cpu": torch.get_rng_state()}
+    return state | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
+
+
+def autocast_of(device: torch.device) -> str:
+    """The dtype of the autocast that is on; see :class:`SavedStep`."""
+    if not torch.is_autocast_enabled(device.type):
+        return ""
+    return str(torch.get_autocast_dtype(device.type)).removeprefix("torch.")
+
+
+def diagnose(model: DetrPanoptic, batch: BatchedInputs, random_state: Mapping[str, Tensor], autocast: str) -> Diagnosis:
+    """Runs a step forward and backward, without changing gradients, weights or the state of random numbers.
+
+    Args:
+        model: in training mode.
+        batch, random_state, autocast: as of a :class:`SavedStep`.
+    """
+    parameters = {name: each for name, each in model.named_parameters() if each.requires_grad}
+    device = model.device
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), _watching(model) as found:
+        torch.set_rng_state(random_state["cpu"])
+        if device.type == "cuda" and "cuda" in random_state:
+            torch.cuda.set_rng_state(random_state["cuda"], device)
+        dtype = getattr(torch, autocast) if autocast else None
+        with torch.autocast(device.type, dtype=dtype, enabled=bool(autocast)):
+            try:
+                sums = model.loss_sums(batch)
+            except FloatingPointError:
+                return Diagnosis(first=found[0] if found else "", problem=NO_MATCHING)
+            losses = weighted(model.step_losses(sums, counts_of(sums)), model.loss_weights)
+            total = torch.stack(list(losses.values())).sum()
+    gradients = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
+    numbers = torch.stack([value.detach() for value in losses.values()]).tolist()
+    norms = norms_by_part(dict(zip(parameters, gradients, strict=True)))
+    return Diagnosis(dict(zip(losses, numbers, strict=True)), norms, found[0] if found else "")
+
+
+def norms_by_part(gradients: Mapping[str, Tensor | None]) -> dict[str, float]:
+    """The norm of the gradients of each part of the model, such as ``detr.transformer``; none of those without any."""
+    parts: dict[str, list[Tensor]] = {}
+    for name, gradient in gradients.items():
+        if gradient is not None:
+            parts.setdefault(part_of(name), []).append(gradient.detach().float().norm())
+    return {part: float(torch.stack(norms).norm()) for part, norms in parts.items()}
+
+
+@contextmanager
+def _watching(model: nn.Module) -> Iterator[list[str]]:
+    """Collects the names of modules without parts whose output isn't finite, in the order of the forward pass."""
+    found: list[str] = []
+
+    def look(name: str, output: Any) -> None:
+        if isinstance(output, Tensor) and output.is_floating_point() and not bool(output.isfinite().all()):
+            found.append(name)
+
+    hooks = [
+        module.register_forward_hook(lambda module, inputs, output, name=name: look(name, output))
+        for name, module in model.named_modules()
+        if not any(True for _ in module.children())
+    ]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def write_step(path: Path, model: DetrPanoptic, step: SavedStep) -> Path:
+    """Writes a step with the weights that it was taken with; the file also is a checkpoint of them.
+
+    Raises:
+        OSError: what the system refused.
+    """
+    content = {**vars(step), "batch": [_plain(item) for item in step.batch], "diagnosis": asdict(step.diagnosis)}
+    return write_checkpoint({"model": model.state_dict(), RECORD: model_record(model), STEP: content}, path)
+
+
+def read_step(path: str, device: str = "") -> tuple[DetrPanoptic, SavedStep]:
+    """The step in a file, and the model, in training mode, as it was before.
+
+    Args:
+        path: of a file of :func:`write_step`.
+        device: of the model; empty: a GPU if there is one.
+
+    Raises:
+        MissingFileError: there is no such file.
+        WeightsError: it can't be read, or holds no step.
+        ConfigError: the device isn't there.
+    """
+    file = read_weights(path)
+    content = file.rest.get(STEP)
+    if not isinstance(content, dict):
+        raise WeightsError(
+            f"{file.path} ({file.origin}) holds no step of a training. Name one of the files that a training which "
+            "diverged has written to the folder 'diverged' of its OUTPUT_DIR."
+        )
+    try:
+        diagnosis = Diagnosis(**content["diagnosis"])
+        step = SavedStep(**{**content, "batch": [_item(item) for item in content["batch"]], "diagnosis": diagnosis})
+    except (KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
+        raise WeightsError(f"{file.path}: the step in it is damaged ({error}). Use another copy.") from error
+    return _model_of(file, device), step
+
+
+def _model_of(file: WeightsFile, device: str) -> DetrPanoptic:
+    cfg = config_of(file, ["MODEL.DEVICE", device] if device else [])
+    cfg.MODEL.DETR.FREEZE_DETECTOR = bool(file.record.get("config", {}).get("MODEL.DETR.FREEZE_DETECTOR", False))
+    model = cast("DetrPanoptic", build_model(cfg))
+    try:
+        model.load_state_dict(file.weights)  # which may be NaN, and that is what is looked for
+    except RuntimeError as error:
+        raise WeightsError(f"{file.path}: its weights don't fit its own config. Use another copy.") from error
+    return model.train()
+
+
+def _plain(item: Mapping[str, Any]) -> dict[str, Any]:
+    """An image's input as plain data, without what the model doesn't look at."""
+    kept: dict[str, Any] = {key: value for key, value in item.items() if isinstance(value, str | int | float | Tensor)}
+    if "instances" in item:
+        gt = item["instances"].to("cpu")
+        fields = {"image_size": list(gt.image_size), "gt_classes": gt.gt_classes, "gt_boxes": gt.gt_boxes.tensor}
+        kept["instances"] = fields | ({"gt_masks": gt.gt_masks.tensor} if gt.has("gt_masks") else {})
+    return kept
+
+
+def _item(plain: Mapping[str, Any]) -> dict[str, Any]:
+    item = dict(plain)
+    if "instances" in item:
+        fields = item["instances"]
+        gt = Instances(tuple(fields["image_size"]))
+        gt.gt_classes, gt.gt_boxes = fields["gt_classes"], Boxes(fields["gt_boxes"])
+        if "gt_masks" in fields:
+            gt.gt_masks = BitMasks(fields["gt_masks"])
+        item["instances"] = gt
+    return item

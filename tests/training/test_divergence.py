@@ -1,0 +1,198 @@
+"""A step whose losses aren't finite: what is said, what is saved, how it runs again, and how it is left out."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from detr_d2.cli import main
+from detr_d2.data import DetrPanopticDatasetMapper, register_from_config
+from detr_d2.errors import DivergenceError, WeightsError
+from detr_d2.training import saved_step
+from detr_d2.training.saved_step import diagnose, norms_by_part, read_step
+
+from detectron2.config import CfgNode
+from detectron2.engine import HookBase
+
+MASKS = ("MODEL.DETR.MASK_ON", True, "MODEL.DETR.FREEZE_DETECTOR", False, "DATALOADER.NUM_WORKERS", 0)
+Make = Callable[..., Any]
+
+
+@pytest.fixture
+def make_trainer(tiny_config: Callable[..., CfgNode], project_folder: Path) -> Make:
+    """Makes train_net.py's trainer of a tiny model with masks, which evaluates nothing."""
+    spec = importlib.util.spec_from_file_location("train_net_of_divergence", project_folder / "train_net.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def make(*overrides: object) -> Any:
+        cfg = tiny_config("DATASETS.TEST", (), "MODEL.DEVICE", "cpu", *MASKS, *overrides)
+        register_from_config(cfg)
+        return module.Trainer(cfg)
+
+    return make
+
+
+@pytest.fixture
+def spoil(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Lets the mapper give images of NaN: ``spoil(4)`` the fifth only, each batch having two."""
+
+    def spoil(*calls: int) -> None:
+        give, count = DetrPanopticDatasetMapper.give, iter(range(1000))
+
+        def spoiled(self: Any, *arguments: Any) -> dict[str, Any]:
+            item = give(self, *arguments)
+            return item | {"image": item["image"] * float("nan")} if next(count) in calls else item
+
+        monkeypatch.setattr(DetrPanopticDatasetMapper, "give", spoiled)
+
+    return spoil
+
+
+@pytest.fixture
+def failed(make_trainer: Make, tmp_path: Path) -> tuple[Path, str]:
+    """The file and the message of a training whose mask losses are NaN in the first step, with dropout."""
+    trainer = make_trainer("MODEL.DETR.DROPOUT", 0.3)
+    with torch.no_grad():
+        trainer.guard._model.mask_head.out_lay.bias.fill_(float("nan"))
+    with pytest.raises(DivergenceError) as caught:
+        trainer.train()
+    return tmp_path / "output" / "diverged" / "iteration_0000000_process_0.pth", str(caught.value)
+
+
+def test_message_names_iteration_terms_images_module_and_norms(failed: tuple[Path, str]) -> None:
+    path, message = failed
+
+    for words in ("at iteration 0: loss_mask is nan, loss_dice is nan. ", "yard_train_", "mask_head.out_lay. "):
+        assert words in message, message
+    assert "Gradient norms of this step: detr.backbone" in message and "mask_head nan" in message
+    assert f"'detr-d2 replay {path}'" in message and path.is_file()
+
+
+def test_a_saved_step_runs_again_with_the_same_numbers(failed: tuple[Path, str]) -> None:
+    model, step = read_step(str(failed[0]), "cpu")
+
+    again = diagnose(model, step.batch, step.random_state, step.autocast)
+
+    assert again.first == step.diagnosis.first == "mask_head.out_lay"
+    for name in ("losses", "gradient_norms"):
+        then, now = getattr(step.diagnosis, name), getattr(again, name)
+        assert {key: str(value) for key, value in then.items()} == {key: str(value) for key, value in now.items()}
+    assert again.losses["loss_ce"] > 0 and str(again.losses["loss_mask"]) == "nan"
+
+
+def test_the_command_shows_then_and_now(failed: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["replay", str(failed[0]), "--device", "cpu"]) == 0
+    shown = capsys.readouterr().out
+    assert "loss_dice" in shown and "mask_head.out_lay" in shown and "the same as in the training" in shown
+
+    assert main(["replay", str(failed[0]), "--device", "cpu", "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["same"] and content["now"]["losses"]["loss_mask"] == "nan" and len(content["images"]) == 2
+
+
+def test_another_result_is_said_by_the_exit_code(failed: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:
+    content = torch.load(failed[0], weights_only=True)
+    content["model"]["mask_head.out_lay.bias"].zero_()
+    torch.save(content, failed[0])
+
+    assert main(["replay", str(failed[0]), "--device", "cpu"]) == 1
+
+    assert "NOT the same" in capsys.readouterr().out
+
+
+def test_a_file_without_a_step_is_refused(make_trainer: Make, tmp_path: Path) -> None:
+    trainer = make_trainer()
+    trainer.checkpointer.save("model")
+
+    with pytest.raises(WeightsError, match="holds no step"):
+        read_step(str(tmp_path / "output" / "model.pth"), "cpu")
+
+
+def test_diagnosis_changes_neither_gradients_nor_random_numbers(failed: tuple[Path, str]) -> None:
+    model, step = read_step(str(failed[0]), "cpu")
+    before = torch.get_rng_state()
+
+    diagnose(model, step.batch, step.random_state, step.autocast)
+
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+class Weights(HookBase):
+    """Sums of the weights before and after each step, and of the optimizer's steps taken."""
+
+    def __init__(self) -> None:
+        self.before: list[float] = []
+        self.after: list[float] = []
+
+    def _sum(self) -> float:
+        return float(sum(p.detach().double().abs().sum() for p in self.trainer.model.parameters()))
+
+    def before_step(self) -> None:
+        self.before.append(self._sum())
+
+    def after_step(self) -> None:
+        self.after.append(self._sum())
+
+
+def test_a_step_that_is_left_out_changes_no_weight_and_is_counted(
+    make_trainer: Make, spoil: Callable[..., None], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spoil(2)
+    trainer = make_trainer("SOLVER.MAX_SKIPPED_STEPS", 1, "SOLVER.MAX_ITER", 4, "SOLVER.CHECKPOINT_PERIOD", 4)
+    trainer.register_hooks([weights := Weights()])
+
+    trainer.train()
+
+    changed = [before != after for before, after in zip(weights.before, weights.after)]
+    assert changed == [True, False, True, True]
+    saved = torch.load(tmp_path / "output" / "model_final.pth", weights_only=True)
+    assert saved["trainer"]["hooks"]["StepGuard"] == {"skipped": 1}
+    assert "the 1. of at most 1. The training diverged at iteration 1" in caplog.text
+    assert "1 of the training's steps were left out" in caplog.text
+    lines = (tmp_path / "output" / "metrics.json").read_text().splitlines()
+    assert json.loads(lines[-1])["skipped_steps"] == 1
+
+
+def test_no_more_steps_are_left_out_than_the_key_says(make_trainer: Make, spoil: Callable[..., None]) -> None:
+    spoil(0, 3)
+    trainer = make_trainer("SOLVER.MAX_SKIPPED_STEPS", 1, "SOLVER.MAX_ITER", 4)
+
+    with pytest.raises(DivergenceError, match="at iteration 1"):
+        trainer.train()
+
+
+def test_a_resumed_training_counts_on(make_trainer: Make) -> None:
+    trainer = make_trainer("SOLVER.MAX_SKIPPED_STEPS", 3)
+
+    assert trainer.guard.state_dict() == {}
+    trainer.guard.load_state_dict({"skipped": 2})
+
+    assert trainer.guard.skipped == 2 and trainer.guard.state_dict() == {"skipped": 2}
+
+
+def test_a_full_disk_does_not_hide_the_divergence(
+    make_trainer: Make, spoil: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    spoil(0)
+    monkeypatch.setattr(saved_step, "write_checkpoint", full)
+
+    with pytest.raises(DivergenceError, match=r"at iteration 0.*couldn't be saved.*No space left"):
+        make_trainer().train()
+
+
+def test_norms_are_those_of_the_parts_gradients() -> None:
+    gradients = {"detr.backbone.a": torch.tensor([3.0]), "detr.backbone.b": torch.tensor([4.0]), "mask_head.c": None}
+
+    assert norms_by_part(gradients) == {"detr.backbone": 5.0}
