@@ -13,6 +13,7 @@ import os
 import sys
 import weakref
 from collections.abc import Iterable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -21,19 +22,23 @@ from torch import nn
 import detr_d2  # noqa: F401  # isort: skip  # chooses the detectron2 that the next lines import
 from detr_d2.checkpoint import DetrCheckpointer
 from detr_d2.config import load_config
-from detr_d2.data import build_train_loader
+from detr_d2.data import TrainLoader, build_train_loader
 from detr_d2.errors import run_command
 from detr_d2.evaluation import build_evaluator
 from detr_d2.evaluation.report import write_reports
 from detr_d2.solver import build_optimizer
 from detr_d2.training import (
     EarlyStop,
+    ExactResume,
     StepGuard,
+    StopOnSignal,
     add_training_hooks,
+    before_evaluation,
     build_test_mapper,
     check_before_start,
     explaining_exhaustion,
     launch_training,
+    locking_output_folder,
     log_errors_of_users_plainly,
     naming_output_folder,
     storing_finite_results,
@@ -55,15 +60,22 @@ class Trainer(DefaultTrainer):
     def build_hooks(self) -> list[HookBase | None]:
         # Before the hooks, as they keep the checkpointer they find.
         self.checkpointer = DetrCheckpointer(
-            self.model, self.cfg.OUTPUT_DIR, fine_tune=True, trainer=weakref.proxy(self)
+            self.model,
+            self.cfg.OUTPUT_DIR,
+            fine_tune=True,
+            keep=self.cfg.SOLVER.CHECKPOINT_KEEP,
+            trainer=weakref.proxy(self),
         )
+        self._stop = StopOnSignal()
         built = storing_finite_results(super().build_hooks(), self.cfg.TEST.EVAL_PERIOD, self.evaluate)
+        built = before_evaluation(built, self._stop)
         self.guard = StepGuard(self.cfg, self.model)
-        return [*add_training_hooks(built, self.cfg, self.model), self.guard]
+        return [ExactResume(self.data_loader), *add_training_hooks(built, self.cfg, self.model), self.guard]
 
     def evaluate(self) -> dict[str, Any]:
         """Evaluate the model as it is now; the hooks behind the evaluation look at the results."""
-        self._last_eval_results: dict[str, Any] = self.test(self.cfg, self.model)
+        with self._stop.evaluating():
+            self._last_eval_results: dict[str, Any] = self.test(self.cfg, self.model)
         return self._last_eval_results
 
     def train(self) -> Any:
@@ -79,7 +91,7 @@ class Trainer(DefaultTrainer):
         self.guard.take(super().run_step)
 
     @classmethod
-    def build_train_loader(cls, cfg: CfgNode) -> Iterable[Any]:
+    def build_train_loader(cls, cfg: CfgNode) -> TrainLoader:
         return build_train_loader(cfg)
 
     @classmethod
@@ -105,26 +117,26 @@ class Trainer(DefaultTrainer):
         return results
 
 
-def setup(args: argparse.Namespace) -> CfgNode:
-    """Read the config, register its datasets, check both, and start logging."""
-    cfg = load_config(args.config_file, args.opts)
-    cfg.freeze()
-    # Before the output folder is made: a mistake found here leaves nothing behind.
-    warnings = check_before_start(cfg, args.eval_only, args.resume)
-    with naming_output_folder(cfg.OUTPUT_DIR):
-        default_setup(cfg, args)
+def setup(cfg: CfgNode, args: argparse.Namespace, warnings: Iterable[str]) -> None:
+    """Start logging, with what the checks before had to say."""
+    default_setup(cfg, args)
     log_errors_of_users_plainly()
     logger = setup_logger(
         output=cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="detr_d2", abbrev_name="detr_d2"
     )
     for line in warnings:
         logger.warning(line)
-    return cfg
 
 
 def main(args: argparse.Namespace) -> dict[str, Any] | None:
-    cfg = setup(args)
-    with naming_output_folder(cfg.OUTPUT_DIR), explaining_exhaustion(None if args.eval_only else cfg):
+    cfg = load_config(args.config_file, args.opts)
+    cfg.freeze()
+    # Before the output folder is made: a mistake found here leaves nothing behind.
+    warnings = check_before_start(cfg, args.eval_only, args.resume)
+    locking = locking_output_folder(cfg.OUTPUT_DIR) if comm.is_main_process() else nullcontext()
+    exhaustion = explaining_exhaustion(None if args.eval_only else cfg)
+    with naming_output_folder(cfg.OUTPUT_DIR), locking, exhaustion:
+        setup(cfg, args, warnings)
         return run(cfg, args)
 
 

@@ -21,6 +21,8 @@ from types import FrameType
 USER_ERROR_EXIT_CODE = 2
 #: What a command exits with when it was interrupted (Ctrl-C), as shells have it: 128 and the signal's number.
 INTERRUPTED_EXIT_CODE = 130
+#: What a command exits with that SIGTERM has ended, as shells have it.
+TERMINATED_EXIT_CODE = 143
 _TRACEBACK = "Traceback (most recent call last):"
 #: What stands before the message, in a traceback that came as text from another process, of an error of ours.
 _USER_ERROR = re.compile(rf"\n{__package__}\.[\w.]+: ")
@@ -80,6 +82,10 @@ class MissingFileError(UserError, FileNotFoundError):
     """A file isn't there; the message names the paths tried and how to get it."""
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came, as from a scheduler that needs the machine; all that Ctrl-C does is done."""
+
+
 def run_command(main: Callable[[], int | None]) -> int:
     """Runs a command line's ``main`` and turns a mistake of the user into one clear message.
 
@@ -89,7 +95,8 @@ def run_command(main: Callable[[], int | None]) -> int:
     Returns:
         The exit code, for ``sys.exit``: what ``main`` returned; 2 after a :class:`UserError` or an ``OSError`` (no
         space, no permission, a folder where a file is meant), whose message then stands on stderr and which may come
-        from another process, too; 130 where it was interrupted. Every other error keeps its traceback.
+        from another process, too; 130 where it was interrupted, 143 where it was terminated. Every other error keeps
+        its traceback.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files needn't be UTF-8
@@ -98,14 +105,14 @@ def run_command(main: Callable[[], int | None]) -> int:
         with _noted_interrupts(interrupts):
             return _run_to_the_end(main)
     except KeyboardInterrupt as error:
-        return _say_interrupted(str(error))
+        return _say_interrupted(error)
     except BrokenPipeError:  # whoever read the standard output has left
         _leave_stdout()
         return 0
     except Exception as error:
         message = message_for_user(error)
         if message is None and interrupts:  # C++ code, such as matplotlib's, makes other errors of it
-            return _say_interrupted("")
+            return _say_interrupted(KeyboardInterrupt())
         if message is None:
             raise
         print(f"error: {printable(message)}", file=sys.stderr)
@@ -132,9 +139,9 @@ def _noted_interrupts(interrupts: list[int]) -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _say_interrupted(message: str) -> int:
-    print(f"stopped: {message or 'interrupted; nothing half-written is left.'}", file=sys.stderr)
-    return INTERRUPTED_EXIT_CODE
+def _say_interrupted(error: KeyboardInterrupt) -> int:
+    print(f"stopped: {str(error) or 'interrupted; nothing half-written is left.'}", file=sys.stderr)
+    return TERMINATED_EXIT_CODE if isinstance(error, Terminated) else INTERRUPTED_EXIT_CODE
 
 
 def _run_to_the_end(main: Callable[[], int | None]) -> int:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import fnmatch
 import json
 import os
+import re
 import secrets
 import signal
 import stat
@@ -146,12 +148,16 @@ def _stat(path: str | os.PathLike[str]) -> os.stat_result | None:
         return None
 
 
-def write_whole(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]) -> Path:
+def write_whole(
+    path: str | os.PathLike[str], write: Callable[[BinaryIO], object], *, outlasts_power_cut: bool = False
+) -> Path:
     """Calls ``write`` with a file beside ``path`` and renames that file to ``path`` once it is complete.
 
     Args:
         path: where to; its folder is made, and a file that is there is replaced.
         write: is given the open file.
+        outlasts_power_cut: wait until all is on the disk. Without, a machine that loses its power may keep an empty
+            file; a process that is killed never leaves one.
 
     Returns:
         ``path``.
@@ -167,7 +173,12 @@ def write_whole(path: str | os.PathLike[str], write: Callable[[BinaryIO], object
     try:
         with open(beside, "xb") as file:
             write(file)
+            if outlasts_power_cut:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(beside, target)
+        if outlasts_power_cut:
+            _sync_folder(target.parent)
     except BaseException as error:
         with suppress(OSError):  # Ctrl-C may have come before it was made, and after it was renamed
             beside.unlink()
@@ -184,30 +195,67 @@ def _refused(error: BaseException) -> OSError | None:
     return found if isinstance(found, OSError) and found.errno and not isinstance(found, UserError) else None
 
 
-def write_text(path: str | os.PathLike[str], text: str) -> Path:
+def _sync_folder(folder: Path) -> None:
+    """Puts the names of a folder on the disk; where folders can't be opened, the system does it by itself."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def remove_unfinished(folder: str | os.PathLike[str], pattern: str) -> list[str]:
+    """Removes what :func:`write_whole` had begun to write when its process was killed.
+
+    Nobody else may be writing there.
+
+    Args:
+        folder: of the files.
+        pattern: of the names that they were to have, such as ``model_*.pth``.
+
+    Returns:
+        The paths that are gone.
+    """
+    removed = []
+    for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
+        begun = re.fullmatch(r"\.(.{1,20})\.[0-9a-f]{8}", name)
+        if begun and fnmatch.fnmatch(begun[1], pattern[:20]):
+            path = os.path.join(folder, name)
+            with suppress(OSError):
+                os.unlink(path)
+                removed.append(path)
+    return removed
+
+
+def write_text(path: str | os.PathLike[str], text: str, *, outlasts_power_cut: bool = False) -> Path:
     """Writes a text file in UTF-8, whole or not at all; see :func:`write_whole`.
 
     What isn't UTF-8 in names of files, which Python keeps as lone surrogates, is written as escapes, ``\\udce9``; JSON
     has the same ones.
     """
-    return write_whole(path, lambda file: file.write(text.encode("utf-8", "backslashreplace")))
+    content = text.encode("utf-8", "backslashreplace")
+    return write_whole(path, lambda file: file.write(content), outlasts_power_cut=outlasts_power_cut)
 
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Ctrl-C waits for what is done within, such as removing what is half-written."""
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or before is None:  # only that one is interrupted
+    """Ctrl-C and SIGTERM wait for what is done within, such as removing what is half-written."""
+    if threading.current_thread() is not threading.main_thread():  # only that one is interrupted
         yield
         return
-    waiting: list[object] = []
-    signal.signal(signal.SIGINT, lambda *arguments: waiting.append(arguments))
+    waiting: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    ours = {number: handler for number, handler in before.items() if handler is not None}  # None: not Python's
+    for number in ours:
+        signal.signal(number, lambda received, frame: waiting.append(received))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
-    if waiting and callable(before):
-        raise KeyboardInterrupt
+        for number, handler in ours.items():
+            signal.signal(number, handler)
+    for received in waiting:
+        signal.raise_signal(received)
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> Path:

@@ -18,11 +18,15 @@ from detectron2.checkpoint import DetectionCheckpointer
 
 from .fitting import fit, refuse_absent
 from .formats import write_checkpoint
-from .paths import LAST_CHECKPOINT, find_model_weights, last_checkpoint
+from .paths import LAST_CHECKPOINT, earlier_checkpoints, find_model_weights, last_checkpoint, remove_old_checkpoints
 from .reading import RECORD, WeightsFile, read_weights
 from .state_dict import model_record
 
 logger = logging.getLogger(__name__)
+
+
+class UnreadableError(WeightsError):
+    """A file that holds no weights, or not what was written."""
 
 
 class DetrCheckpointer(DetectionCheckpointer):
@@ -32,14 +36,22 @@ class DetrCheckpointer(DetectionCheckpointer):
         model: the meta-architecture, or it inside ``DistributedDataParallel``.
         save_dir: where checkpoints go.
         fine_tune: weights of other classes are welcome: those of the same name are taken, the others start anew.
+        keep: so many of the numbered checkpoints stay, the newest; 0: all.
         checkpointables: whatever else is saved and loaded along, as with Detectron2's.
     """
 
     def __init__(
-        self, model: nn.Module, save_dir: str = "", *, fine_tune: bool = False, **checkpointables: Any
+        self,
+        model: nn.Module,
+        save_dir: str = "",
+        *,
+        fine_tune: bool = False,
+        keep: int = 0,
+        **checkpointables: Any,
     ) -> None:
         super().__init__(model, save_dir, **checkpointables)
-        self.fine_tune = fine_tune
+        self.fine_tune, self._keep = fine_tune, keep
+        self.saved_iteration: int | None = None
 
     def save(self, name: str, **kwargs: Any) -> None:
         """As Detectron2's; what the model is travels along: its categories, and the config keys that build it.
@@ -63,14 +75,36 @@ class DetrCheckpointer(DetectionCheckpointer):
         logger.info("Saving checkpoint to %s", path)
         write_checkpoint({"model": weights, **parts, RECORD: model_record(self.model), **kwargs}, path)
         self.tag_last_checkpoint(f"{name}.pth")
+        self.saved_iteration = kwargs.get("iteration")
+        remove_old_checkpoints(self.save_dir, f"{name}.pth", self._keep)
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Say what ``--resume`` goes on from."""
-        write_text(os.path.join(self.save_dir, LAST_CHECKPOINT), last_filename_basename)
+        path = os.path.join(self.save_dir, LAST_CHECKPOINT)
+        write_text(path, last_filename_basename, outlasts_power_cut=True)
 
     def get_checkpoint_file(self) -> str:
         """What ``--resume`` goes on from; raises as :func:`last_checkpoint`."""
         return last_checkpoint(self.save_dir)
+
+    def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
+        """As Detectron2's; a last checkpoint that can't be read is named, and the one before is taken.
+
+        Raises:
+            WeightsError: none can be read; or what :meth:`load` raises.
+        """
+        if not resume or not self.has_checkpoint():
+            loaded: dict[str, Any] = super().resume_or_load(path, resume=False)
+            return loaded
+        last = self.get_checkpoint_file()
+        refused: list[UnreadableError] = []
+        for candidate in (last, *earlier_checkpoints(last)):
+            try:
+                return self.load(candidate)
+            except UnreadableError as error:
+                logger.error("This checkpoint can't be used, and the one before is looked for: %s", error)
+                refused.append(error)
+        raise refused[0]
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Load weights of any kind that the project knows; docs/weights.md lists them.
@@ -99,7 +133,10 @@ class DetrCheckpointer(DetectionCheckpointer):
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         """Plain data only: nothing in the file is run."""
-        self._file: WeightsFile = read_weights(filename)
+        try:
+            self._file: WeightsFile = read_weights(filename)
+        except WeightsError as error:
+            raise UnreadableError(str(error)) from error
         return {"model": self._file.weights, **self._file.rest}
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:

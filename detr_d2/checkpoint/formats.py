@@ -9,6 +9,7 @@ import argparse
 import os
 import pickle
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,10 @@ def read_content(file: str) -> dict[str, Any]:
 
 
 def write_checkpoint(content: Mapping[str, Any], path: str | os.PathLike[str]) -> Path:
-    """Write tensors and plain data; what stood there before stays until all is written.
+    """Write tensors and plain data; what stood there before stays until all is written and on the disk.
+
+    ``torch.save`` writes a zip with a checksum (CRC-32) of each tensor, which :func:`read_content` looks at, as does
+    ``unzip -t``.
 
     Raises:
         OSError: what the system refused, such as for want of space; it names the path.
@@ -55,7 +59,7 @@ def write_checkpoint(content: Mapping[str, Any], path: str | os.PathLike[str]) -
     """
     # torch's writer, interrupted, aborts the process when it is taken down.
     with uninterrupted():
-        return write_whole(path, lambda file: torch.save(dict(content), file))
+        return write_whole(path, lambda file: torch.save(dict(content), file), outlasts_power_cut=True)
 
 
 def _read_shards(index: str) -> dict[str, Any]:
@@ -79,6 +83,7 @@ def _read_shards(index: str) -> dict[str, Any]:
 
 
 def _torch_load(file: str) -> dict[str, Any]:
+    _refuse_changed(file)
     try:
         # facebookresearch/detr keeps its options, a Namespace of plain values, in its checkpoints.
         with torch.serialization.safe_globals([argparse.Namespace]):
@@ -91,6 +96,35 @@ def _torch_load(file: str) -> dict[str, Any]:
             "as a training's model_final.pth."
         )
     return loaded
+
+
+def _refuse_changed(file: str) -> None:
+    """Compares what is in a checkpoint with the checksums in it, which torch doesn't look at."""
+    if not zipfile.is_zipfile(file):
+        return
+    with zipfile.ZipFile(file) as archive:
+        members = archive.namelist()
+        changed, others = "", 0
+        for member in members:
+            if _is_as_written(archive, member):
+                others += 1
+            else:
+                changed = changed or member
+            if changed and others:  # without any that is right, the file was written without checksums
+                raise WeightsError(
+                    f"{file} isn't as it was written: its entry {changed} doesn't match its checksum (CRC-32). Copy it "
+                    "again, or use an earlier checkpoint."
+                )
+
+
+def _is_as_written(archive: zipfile.ZipFile, member: str) -> bool:
+    try:
+        with archive.open(member) as stream:
+            while stream.read(2**20):
+                pass
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError):
+        return False
+    return True
 
 
 def _why_unreadable(file: str, error: Exception) -> str:

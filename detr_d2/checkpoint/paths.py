@@ -6,6 +6,7 @@ Short names of published weights stand wherever Detectron2 takes a path: ``MODEL
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 from urllib.error import HTTPError, URLError
 
@@ -21,6 +22,8 @@ from .names import PUBLISHED_WEIGHTS
 INDEX = "model.safetensors.index.json"
 LAST_CHECKPOINT = "last_checkpoint"
 
+#: A checkpoint that was written on the way, by its iteration.
+_NUMBERED = re.compile(r"model_(\d{7,})\.pth")
 _IN_FOLDER = ("model.safetensors", INDEX, "pytorch_model.bin")
 
 
@@ -121,6 +124,39 @@ def last_checkpoint(folder: str) -> str:
     if not os.path.isfile(path):
         raise MissingFileError(f"{tag} names {name}, which isn't there. {_others(folder)}")
     return path
+
+
+def earlier_checkpoints(path: str) -> list[str]:
+    """The other checkpoints that a run has written into the same folder, the newest first.
+
+    Args:
+        path: of one, ``model_0004999.pth`` or ``model_final.pth``; those with a larger number are left out, as they
+            belong to an earlier run.
+    """
+    folder, name = os.path.split(path)
+    numbered = [(found[0], int(found[1])) for found in map(_NUMBERED.fullmatch, os.listdir(folder or ".")) if found]
+    own = _NUMBERED.fullmatch(name)
+    limit = int(own[1]) if own else float("inf")
+    earlier = [
+        (os.path.getmtime(other), number, other)
+        for other, number in ((os.path.join(folder, name), number) for name, number in numbered)
+        if number < limit
+    ]
+    return [other for *_, other in sorted(earlier, reverse=True)]
+
+
+def remove_old_checkpoints(folder: str, newest: str, keep: int) -> None:
+    """Removes numbered checkpoints but for the newest.
+
+    Args:
+        folder: of the run.
+        newest: name of the one that was written last; if it has no number, nothing is removed.
+        keep: how many stay, with that one; 0: all.
+    """
+    if not keep or not _NUMBERED.fullmatch(newest):
+        return
+    for path in earlier_checkpoints(os.path.join(folder, newest))[keep - 1 :]:
+        os.unlink(path)
 
 
 def _others(folder: str) -> str:

@@ -81,6 +81,9 @@ def _add_solver_keys(cfg: CfgNode) -> None:
     cfg.SOLVER.OPTIMIZER = "ADAMW"
     # The backbone's learning rate is BASE_LR times this.
     cfg.SOLVER.BACKBONE_MULTIPLIER = 0.1
+    # So many of the checkpoints that SOLVER.CHECKPOINT_PERIOD asks for stay, the newest; older ones are removed when
+    # the next is written. 0: all. model_best.pth and model_final.pth always stay.
+    cfg.SOLVER.CHECKPOINT_KEEP = 0
     # A step whose losses aren't finite ends the training. So many are left out instead, over the whole training; each
     # is logged, and saved to OUTPUT_DIR/diverged for `detr-d2 replay`.
     cfg.SOLVER.MAX_SKIPPED_STEPS = 0

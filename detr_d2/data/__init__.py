@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from .registration_config import register_from_config
     from .segments import read_panoptic_png
     from .train_loader import build_train_loader
+    from .train_stream import TrainLoader
 
 __all__ = [
     "Category",
     "DetrPanopticDatasetMapper",
+    "TrainLoader",
     "build_augmentations",
     "build_train_loader",
     "categories_of",
@@ -42,6 +44,7 @@ __getattr__ = lazy_names(
         "registration_config": ("register_from_config",),
         "segments": ("read_panoptic_png",),
         "train_loader": ("build_train_loader",),
+        "train_stream": ("TrainLoader",),
     },
 )
 

@@ -23,10 +23,13 @@ from detectron2.utils import comm
 from ..errors import ConfigError
 from .catalogs import categories_of
 from .mapper import DetrPanopticDatasetMapper
-from .ricap import RicapMapper
+from .ricap import PackedRecords, RicapMapper
+from .train_stream import TrainLoader, seeded
+
+logger = logging.getLogger(__name__)
 
 
-def build_train_loader(cfg: CfgNode) -> Iterable[list[dict[str, Any]]]:
+def build_train_loader(cfg: CfgNode) -> TrainLoader:
     """Detectron2's training loader over ``DATASETS.TRAIN``, with this project's mapper, RICAP and repeat factors.
 
     ``DATALOADER.SAMPLER_TRAIN`` is one of Detectron2's names; "RepeatFactorTrainingSampler" counts panoptic segments.
@@ -39,19 +42,16 @@ def build_train_loader(cfg: CfgNode) -> Iterable[list[dict[str, Any]]]:
         list(cfg.DATASETS.TRAIN), filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
     )
     mapper, entries = build_train_mapper(cfg, records)
-    sampler = _sampler(cfg, records)
-    if sampler is None:  # one that only Detectron2 has, which makes it from the config
-        loader: Iterable[list[dict[str, Any]]] = build_detection_train_loader(cfg, mapper=mapper, dataset=entries)
-        return loader
-    loader = build_detection_train_loader(
-        entries,
+    is_wide = [record.get("width", 0) > record.get("height", 0) for record in records]
+    return TrainLoader(
+        entries=PackedRecords(entries),
         mapper=mapper,
-        sampler=sampler,
-        total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
-        aspect_ratio_grouping=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
-        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        make_sampler=_sampler_maker(cfg, records),
+        batch_size=cfg.SOLVER.IMS_PER_BATCH,
+        is_wide=is_wide if cfg.DATALOADER.ASPECT_RATIO_GROUPING else None,
+        workers=cfg.DATALOADER.NUM_WORKERS,
+        seed=cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed(),
     )
-    return loader
 
 
 def build_train_mapper(
@@ -69,24 +69,33 @@ def build_train_mapper(
     return RicapMapper(mapper, records, cfg.INPUT.RICAP.PROB, cfg.INPUT.RICAP.BETA), list(range(len(records)))
 
 
-def _sampler(cfg: CfgNode, records: list[dict[str, Any]]) -> Sampler[int] | None:
-    """What ``DATALOADER.SAMPLER_TRAIN`` names; None: none that is known here."""
+def _sampler_maker(cfg: CfgNode, records: list[dict[str, Any]]) -> Callable[[int], Iterable[int]]:
+    """What ``DATALOADER.SAMPLER_TRAIN`` names, for a seed that counts where the sampler has none from the config."""
     name, threshold = cfg.DATALOADER.SAMPLER_TRAIN, cfg.DATALOADER.REPEAT_THRESHOLD
     if name == "TrainingSampler":
-        sampler: Sampler[int] = TrainingSampler(len(records), seed=cfg.SEED)
-        return sampler
+        return lambda seed: TrainingSampler(len(records), seed=cfg.SEED)
     if name != "RepeatFactorTrainingSampler":
-        return None
+        return lambda seed: _sampler_of_detectron2(cfg, len(records), seed)
     if not 0 < threshold <= 1:
         raise ConfigError(
             f"DATALOADER.REPEAT_THRESHOLD={threshold} with SAMPLER_TRAIN={name}; allowed is a part of all images, "
             "above 0 and at most 1. Classes in fewer images than that are repeated; 0.01 to 0.1 are usual."
         )
     names = [category.name for category in categories_of(cfg.DATASETS.TRAIN[0])]
-    return RepeatFactorSampler(repeat_factors(records, threshold, cfg.DATALOADER.REPEAT_SQRT, names), cfg.SEED)
+    factors = repeat_factors(records, threshold, cfg.DATALOADER.REPEAT_SQRT, names)
+    return lambda seed: RepeatFactorSampler(factors, cfg.SEED)
 
 
-logger = logging.getLogger(__name__)
+def _sampler_of_detectron2(cfg: CfgNode, size: int, seed: int) -> Iterable[int]:
+    """A sampler that only an installed Detectron2 has, which makes it from the config, with a seed by chance."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.DATALOADER.ASPECT_RATIO_GROUPING = False  # so that the loader has the sampler in a known place
+    with seeded(seed):
+        loader: Any = build_detection_train_loader(cfg, mapper=lambda entry: entry, dataset=list(range(size)))
+    sampler: Iterable[int] = loader.dataset.sampler
+    return sampler
+
 
 #: So many of the rarest classes are named in the log.
 MOST_LOGGED = 20

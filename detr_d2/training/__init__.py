@@ -10,9 +10,11 @@ if TYPE_CHECKING:
     from detr_d2.training.divergence import StepGuard
     from detr_d2.training.launching import explaining_exhaustion, launch_training
     from detr_d2.training.model_selection import EarlyStop
-    from detr_d2.training.output_folder import log_errors_of_users_plainly, naming_output_folder
+    from detr_d2.training.output_folder import locking_output_folder, log_errors_of_users_plainly, naming_output_folder
+    from detr_d2.training.resuming import ExactResume
     from detr_d2.training.setup import (
         add_training_hooks,
+        before_evaluation,
         build_test_mapper,
         check_before_start,
         check_training,
@@ -20,16 +22,21 @@ if TYPE_CHECKING:
         training_evaluators,
         with_validation_loss,
     )
+    from detr_d2.training.stopping import StopOnSignal
 
 __all__ = [
     "EarlyStop",
+    "ExactResume",
     "StepGuard",
+    "StopOnSignal",
     "add_training_hooks",
+    "before_evaluation",
     "build_test_mapper",
     "check_before_start",
     "check_training",
     "explaining_exhaustion",
     "launch_training",
+    "locking_output_folder",
     "log_errors_of_users_plainly",
     "naming_output_folder",
     "storing_finite_results",
@@ -43,10 +50,12 @@ __getattr__ = lazy_names(
         "divergence": ("StepGuard",),
         "launching": ("explaining_exhaustion", "launch_training"),
         "model_selection": ("EarlyStop",),
-        "output_folder": ("log_errors_of_users_plainly", "naming_output_folder"),
+        "output_folder": ("locking_output_folder", "log_errors_of_users_plainly", "naming_output_folder"),
+        "resuming": ("ExactResume",),
         "setup": (
-            *("add_training_hooks", "build_test_mapper", "check_before_start", "check_training"),
+            *("add_training_hooks", "before_evaluation", "build_test_mapper", "check_before_start", "check_training"),
             *("storing_finite_results", "training_evaluators", "with_validation_loss"),
         ),
+        "stopping": ("StopOnSignal",),
     },
 )

@@ -6,12 +6,14 @@ import json
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from detectron2.engine import HookBase
+from detectron2.utils import comm
 
 logger = logging.getLogger(__name__)
 
@@ -59,11 +61,19 @@ class EvaluationLog(AfterEvaluation):
         super().__init__(eval_period)
         self.path = Path(folder) / FILE
         self.evaluations: list[dict[str, Any]] = []
+        self.has_last = False
 
     def before_train(self) -> None:
         """A resumed run goes on from what it has found out before."""
+        self.read()
+
+    def read(self) -> None:
+        """Reads what the file has of the run that begins; who needs it before the hooks' turn may ask for it."""
         known = read_evaluations(self.path) if self.path.is_file() else []
-        self.evaluations = [line for line in known if line["iteration"] < self.trainer.start_iter]
+        start = self.trainer.start_iter
+        self.evaluations = [line for line in known if line["iteration"] < start]
+        # The final evaluation of a shorter run stands there with the number of its iterations.
+        self.has_last = any(line["iteration"] in (start - 1, start) for line in known)
 
     def evaluated(self, is_last: bool) -> None:
         storage = self.trainer.storage
@@ -82,6 +92,40 @@ class EvaluationLog(AfterEvaluation):
             # A run that was killed may have left a line without its end.
             is_cut = file.tell() > 0 and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"
             file.write((b"\n" if is_cut else b"") + json.dumps(line, allow_nan=False).encode() + b"\n")
+
+
+class MissedEvaluation(HookBase):
+    """Evaluates first where a run was cut off between a checkpoint and the evaluation after the same iteration.
+
+    Args:
+        eval_period: that of the ``EvalHook``.
+        log: the run's evaluations; None in processes that aren't the main one.
+        evaluation: the hooks that evaluate, and deal with the results.
+    """
+
+    def __init__(self, eval_period: int, log: EvaluationLog | None, evaluation: Sequence[HookBase]) -> None:
+        self._period, self._log, self._evaluation = eval_period, log, evaluation
+
+    def before_train(self) -> None:
+        """Raises what the hooks raise."""
+        done = self.trainer.start_iter
+        if not 0 < done < self.trainer.max_iter or self._period <= 0 or done % self._period:
+            return
+        if comm.all_gather(self._log is not None and not self._log.has_last)[0]:
+            logger.info("The evaluation after iteration %d is made up for.", done - 1)
+            with in_iteration_before(self.trainer):
+                for hook in self._evaluation:
+                    hook.after_step()
+
+
+@contextmanager
+def in_iteration_before(trainer: Any) -> Iterator[None]:
+    """Within, a trainer that is about to start is in the iteration that its checkpoint was written in."""
+    trainer.iter = trainer.storage.iter = trainer.start_iter - 1
+    try:
+        yield
+    finally:
+        trainer.iter = trainer.storage.iter = trainer.start_iter
 
 
 def read_evaluations(path: str | os.PathLike[str]) -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ from detr_d2.config import check_schedule, load_config
 from detr_d2.errors import ConfigError, UserError
 from detr_d2.training.memory import estimate, memory_in_use
 from detr_d2.training.processes import Team, is_loss_of_a_process, run_in_team, silence_lost_workers, team_of_torchrun
+from detr_d2.training.stopping import terminated_by_signal
 
 from detectron2.config import CfgNode
 
@@ -54,9 +55,9 @@ def launch_training(main: Callable[[argparse.Namespace], Any], args: argparse.Na
                 run_in_team(team, cfg.MODEL.DEVICE != "cpu", _main_of_a_process, (main, args))
             else:
                 _main_of_a_process(main, args)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         _end_children()
-        raise KeyboardInterrupt(_how_to_go_on(cfg, args, started)) from None
+        raise type(error)(_how_to_go_on(cfg, args, started)) from None
 
 
 def _main_of_a_process(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> Any:
@@ -64,7 +65,8 @@ def _main_of_a_process(main: Callable[[argparse.Namespace], Any], args: argparse
     hook = sys.excepthook
     silence_lost_workers()
     try:
-        return main(args)
+        with terminated_by_signal():
+            return main(args)
     finally:
         sys.excepthook = hook
 

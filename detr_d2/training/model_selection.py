@@ -14,7 +14,7 @@ from torch import nn
 from detr_d2.checkpoint import DetrCheckpointer
 from detr_d2.config import check_values
 from detr_d2.data import dataset_metadata
-from detr_d2.training.evaluation_log import AfterEvaluation, EvaluationLog
+from detr_d2.training.evaluation_log import AfterEvaluation, EvaluationLog, in_iteration_before
 
 from detectron2.config import CfgNode
 from detectron2.engine import hooks
@@ -137,6 +137,7 @@ class BestCheckpoint(hooks.BestCheckpointer):
     def before_train(self) -> None:
         """Without it, the first evaluation of a resumed run would replace a better model."""
         self.best_metric = self.best_iter = None
+        self._log.read()
         if os.path.isfile(os.path.join(self._folder, f"{NAME}.pth")):
             progress = progress_of(self._log.evaluations, self._metric)
             self.best_metric, self.best_iter = progress.best, progress.iteration
@@ -176,6 +177,31 @@ class EarlyStopping(AfterEvaluation):
     ) -> None:
         super().__init__(eval_period)
         self._metric, self._patience, self._min_delta, self._log = metric, patience, min_delta, log
+        self._has_stopped = self._had_stopped = False
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"stopped": True} if self._has_stopped else {}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        self._had_stopped = bool(state_dict["stopped"])
+
+    def before_train(self) -> None:
+        """Stops a run that was cut off when it was about to; one that had stopped, and is resumed, goes on.
+
+        Raises:
+            EarlyStop: there was no progress for long enough.
+        """
+        trainer: Any = self.trainer
+        is_over = (
+            self._log is not None
+            and not self._had_stopped
+            and bool(self._log.evaluations)
+            and self._log.evaluations[-1]["iteration"] == trainer.start_iter - 1
+            and self._is_over()
+        )
+        if comm.all_gather(is_over)[0]:
+            with in_iteration_before(trainer):
+                self._stop()
 
     def evaluated(self, is_last: bool) -> None:
         """
@@ -186,9 +212,13 @@ class EarlyStopping(AfterEvaluation):
             return
         # The main process alone knows the results, and all have to stop at once.
         if comm.all_gather(self._is_over())[0]:
-            trainer: Any = self.trainer
-            trainer.checkpointer.save("model_final", iteration=trainer.iter)
-            raise EarlyStop
+            self._stop()
+
+    def _stop(self) -> None:
+        trainer: Any = self.trainer
+        self._has_stopped = True
+        trainer.checkpointer.save("model_final", iteration=trainer.iter)
+        raise EarlyStop
 
     def _is_over(self) -> bool:
         if self._log is None:

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import logging
 import os
+import socket
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from detr_d2.checkpoint.paths import LAST_CHECKPOINT
 from detr_d2.errors import ConfigError, message_for_user
+from detr_d2.files import remove_unfinished
+
+logger = logging.getLogger(__name__)
+
+#: The file that is locked; it says which process does.
+LOCK = "running.lock"
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
@@ -35,6 +44,39 @@ def check_output_folder(folder: str) -> None:
         raise ConfigError(
             f"OUTPUT_DIR is {folder}, and {above} can't be written. Name a folder in which you may write."
         )
+
+
+@contextmanager
+def locking_output_folder(folder: str) -> Iterator[None]:
+    """Keeps other runs out of a folder, and removes what one that was killed had begun to write.
+
+    The system releases the lock when the process ends, however it ends, so that no lock is ever left over. Over NFS it
+    holds between machines, too, where their lock service runs, as it does by default.
+
+    Raises:
+        ConfigError: another run writes there.
+    """
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, LOCK), "a+b") as file:
+        try:
+            # A lock of fcntl's kind isn't inherited by workers, which may outlive a process that is killed.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                file.seek(0)
+                who = file.read(500).decode("utf-8", errors="replace").strip()
+                raise ConfigError(
+                    f"OUTPUT_DIR is {folder}, and another run is writing there ({who or 'unknown'}). Name another "
+                    "folder, or end that run."
+                ) from error
+            logger.warning("%s can't be locked (%s); see that no other run writes there.", folder, error.strerror)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        file.flush()
+        for pattern in ("model_*", LAST_CHECKPOINT):
+            for path in remove_unfinished(folder, pattern):
+                logger.info("Removed %s, which a run that was killed had begun to write.", path)
+        yield
 
 
 @contextmanager

@@ -28,7 +28,8 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException, start_processes
 
 from detr_d2.backend import backend_report
-from detr_d2.errors import ConfigError
+from detr_d2.errors import INTERRUPTED_EXIT_CODE, TERMINATED_EXIT_CODE, ConfigError, Terminated
+from detr_d2.training.stopping import forwarding_signals, interruption
 
 from detectron2.engine import defaults
 from detectron2.utils import comm
@@ -101,6 +102,7 @@ def run_in_team(team: Team, on_gpus: bool, work: Callable[..., Any], args: Seque
     Raises:
         ProcessExitedException: a process was killed, or ended without a word.
         ProcessRaisedException: one raised an exception, whose traceback is in the message.
+        KeyboardInterrupt: a signal came, and the processes have ended, or it came twice.
     """
     if team.local_rank is not None:
         # Which writes an error where torchrun finds it.
@@ -111,12 +113,15 @@ def run_in_team(team: Team, on_gpus: bool, work: Callable[..., Any], args: Seque
             team = team._replace(address=f"tcp://127.0.0.1:{free.getsockname()[1]}")
     with tempfile.TemporaryDirectory() as folder:
         arguments = (folder, team, on_gpus, work, args)
-        context = start_processes(_process, arguments, team.local, join=False)
-        try:
-            while not context.join():
-                pass
-        except ProcessExitedException as error:
-            raise _reason(error, context.processes, Path(folder)) from None
+        with forwarding_signals():
+            context = start_processes(_process, arguments, team.local, join=False)
+            try:
+                while not context.join():
+                    pass
+            except ProcessExitedException as error:
+                if error.exit_code in (INTERRUPTED_EXIT_CODE, TERMINATED_EXIT_CODE):
+                    raise interruption(error.exit_code - 128) from None
+                raise _reason(error, context.processes, Path(folder)) from None
 
 
 def silence_lost_workers() -> None:
@@ -143,8 +148,8 @@ def _process(local_rank: int, folder: str, team: Team, on_gpus: bool, work: Call
     silence_lost_workers()  # also while it ends
     try:
         _join_and_work(local_rank, team, on_gpus, work, args)
-    except KeyboardInterrupt:
-        _end_process(0)  # the process that started it says so
+    except KeyboardInterrupt as error:  # the process that started it says so
+        _end_process(TERMINATED_EXIT_CODE if isinstance(error, Terminated) else INTERRUPTED_EXIT_CODE)
     except Exception:
         Path(folder, str(local_rank)).write_text(traceback.format_exc(), encoding="utf-8", errors="backslashreplace")
         _end_process(1)

@@ -16,8 +16,9 @@ from detr_d2.checkpoint.paths import find_model_weights, is_address, last_checkp
 from detr_d2.config import check_architecture, check_device, check_model, check_schedule, check_values
 from detr_d2.data import DetrPanopticDatasetMapper, dataset_metadata
 from detr_d2.data.train_loader import build_train_mapper
+from detr_d2.data.workers import OutlivingSignals
 from detr_d2.errors import ConfigError
-from detr_d2.training.evaluation_log import EvaluationLog
+from detr_d2.training.evaluation_log import EvaluationLog, MissedEvaluation
 from detr_d2.training.model_selection import BestCheckpoint, EarlyStopping, Metric, chosen_metric
 from detr_d2.training.output_folder import check_output_folder
 from detr_d2.training.scenes import SceneEvaluator
@@ -85,14 +86,23 @@ def add_training_hooks(built: Sequence[HookBase | None], cfg: CfgNode, model: nn
     added: list[HookBase] = []
     log = EvaluationLog(period, cfg.OUTPUT_DIR) if comm.is_main_process() else None
     if log is not None:
-        added.append(log)
+        # The best checkpoint before the line: an evaluation without its line is made up for, with all that follows.
         if metrics.best is not None:
             added.append(BestCheckpoint(period, model, cfg.OUTPUT_DIR, metrics.best, log))
+        added.append(log)
     if metrics.stopping is not None:
         added.append(EarlyStopping(period, metrics.stopping, stopping.PATIENCE, stopping.MIN_DELTA, log))
+    evaluation = [hook for hook in found if isinstance(hook, hooks.EvalHook)]
+    added.append(MissedEvaluation(period, log, [*evaluation, *added]))
     # The writers come last: they write what the others have found.
     place = next((i for i, hook in enumerate(found) if isinstance(hook, hooks.PeriodicWriter)), len(found))
     return found[:place] + added + found[place:]
+
+
+def before_evaluation(built: Sequence[HookBase | None], added: HookBase) -> list[HookBase | None]:
+    """The same hooks, with another one before the first that evaluates."""
+    place = next((i for i, hook in enumerate(built) if isinstance(hook, hooks.EvalHook)), len(built))
+    return [*built[:place], added, *built[place:]]
 
 
 def storing_finite_results(
@@ -119,9 +129,8 @@ def finite_results(results: Mapping[str, Any]) -> dict[str, Any]:
 
 def build_test_mapper(cfg: CfgNode, dataset_name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """The mapper for testing; with ground truth, if ``TEST.VALIDATION_LOSS`` asks for it and the dataset has it."""
-    if _has_losses(cfg, dataset_name):
-        return GroundTruthMapper(cfg)
-    return DetrPanopticDatasetMapper(cfg, is_train=False)
+    has_losses = _has_losses(cfg, dataset_name)
+    return OutlivingSignals(GroundTruthMapper(cfg) if has_losses else DetrPanopticDatasetMapper(cfg, is_train=False))
 
 
 def training_evaluators(cfg: CfgNode, dataset_name: str) -> list[DatasetEvaluator]:

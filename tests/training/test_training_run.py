@@ -186,7 +186,8 @@ def test_hooks_come_between_evaluation_and_writers(config):
     found = add_training_hooks(built, config(*PATIENCE, 1), torch.nn.Linear(1, 1))
 
     names = [type(hook).__name__ for hook in found]
-    assert names == ["EvalHook", "EvaluationLog", "BestCheckpoint", "EarlyStopping", "PeriodicWriter"]
+    added = ["BestCheckpoint", "EvaluationLog", "EarlyStopping", "MissedEvaluation"]
+    assert names == ["EvalHook", *added, "PeriodicWriter"]
 
 
 def test_without_test_sets_there_is_nothing_to_add(config):

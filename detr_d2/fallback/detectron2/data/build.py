@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, IterableDataset, Sampler
 
 from detr_d2.errors import ConfigError
 
@@ -57,8 +57,7 @@ def get_detection_dataset_dicts(names: str | list[str], filter_empty: bool = Tru
 
 def _train_loader_from_config(cfg: CfgNode, mapper: Mapper, *, sampler: Sampler | None = None) -> dict[str, Any]:
     dataset = get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS)
-    if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
-        name = cfg.DATALOADER.SAMPLER_TRAIN
+    if (name := cfg.DATALOADER.SAMPLER_TRAIN) != "TrainingSampler":
         raise ConfigError(f"DATALOADER.SAMPLER_TRAIN is {name!r}; without Detectron2 there is only 'TrainingSampler'.")
     return {
         "dataset": dataset,
@@ -72,9 +71,9 @@ def _train_loader_from_config(cfg: CfgNode, mapper: Mapper, *, sampler: Sampler 
 
 @configurable(from_config=_train_loader_from_config)
 def build_detection_train_loader(
-    dataset: Records,
+    dataset: Any,
     *,
-    mapper: Mapper,
+    mapper: Mapper | None,
     sampler: Sampler | None = None,
     total_batch_size: int,
     aspect_ratio_grouping: bool = True,
@@ -83,7 +82,7 @@ def build_detection_train_loader(
     """An endless loader of batches; ``build_detection_train_loader(cfg, mapper=...)`` takes the rest from a config.
 
     Args:
-        mapper: makes of each dict what the model gets.
+        mapper: makes of each dict what the model gets; None: it is that, also if it comes from an iterable dataset.
         total_batch_size: over all processes, whose number must divide it (AssertionError).
         aspect_ratio_grouping: batches have only wide, or only tall and square images.
     """
@@ -92,7 +91,9 @@ def build_detection_train_loader(
         f"Total batch size ({total_batch_size}) must be divisible by the number of gpus ({processes})."
     )
     size = total_batch_size // processes
-    entries = SampledDataset(MappedList(dataset, mapper), sampler or TrainingSampler(len(dataset)), block=size)
+    entries: Any = dataset if mapper is None else MappedList(dataset, mapper)
+    if not isinstance(entries, IterableDataset):
+        entries = SampledDataset(entries, sampler or TrainingSampler(len(entries)), block=size)
     options: dict[str, Any] = {"num_workers": num_workers, "worker_init_fn": _seed_worker}
     if not aspect_ratio_grouping:
         return DataLoader(entries, batch_size=size, drop_last=True, collate_fn=list, **options)
@@ -117,6 +118,5 @@ def build_detection_test_loader(
 def _seed_worker(worker_id: int) -> None:
     """Give a worker random numbers of its own, which follow from the main process's seed."""
     seed = torch.initial_seed() % 2**31 + worker_id
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
+    for set_seed in (random.seed, np.random.seed, torch.manual_seed):
+        set_seed(seed)

@@ -23,15 +23,15 @@ class TrainingSampler(Sampler):
             raise ValueError(f"TrainingSampler(size=) expects a positive int. Got {size}.")
         self._size = size
         self._seed = int(comm.shared_random_seed() if seed is None else seed)
+        self._share = comm.get_rank(), None, comm.get_world_size()  # which workers of a loader don't know
 
     def _indices(self) -> Iterator[int]:
-        generator = torch.Generator()
-        generator.manual_seed(self._seed)
+        generator = torch.Generator().manual_seed(self._seed)
         while True:
             yield from torch.randperm(self._size, generator=generator).tolist()
 
     def __iter__(self) -> Iterator[int]:
-        return itertools.islice(self._indices(), comm.get_rank(), None, comm.get_world_size())
+        return itertools.islice(self._indices(), *self._share)
 
 
 class InferenceSampler(Sampler):
