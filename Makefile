@@ -11,6 +11,8 @@ PIP_ARGS ?=
 QUICKSTART_ARGS ?=
 # More arguments for pytest, e.g. PYTEST_ARGS='-k matcher'.
 PYTEST_ARGS ?=
+# More arguments for the fuzz, e.g. FUZZ_ARGS='--cases 500 --target weights'.
+FUZZ_ARGS ?=
 # In how many processes the tests run, each with one thread; 0: in this one, in the order of the files.
 TEST_PROCESSES ?= 2
 
@@ -21,15 +23,15 @@ INSTALLED_TEST := .venv/installed-test.stamp
 INSTALLED_DEV := .venv/installed-dev.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test lint bench clean
+.PHONY: help install quickstart test test-versions fuzz lint bench clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:  # two pips in one .venv don't go together
 
 help:  ## list the targets
 	@echo "make TARGET, where TARGET is one of:"
-	@grep -E '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## (.*)$$/  \1@\2/' \
-		| while IFS=@ read -r target text; do printf '%-14s%s\n' "$$target" "$$text"; done
-	@echo "Variables: PYTHON, PIP_ARGS, QUICKSTART_ARGS, PYTEST_ARGS, TEST_PROCESSES; the Makefile explains them."
+	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## (.*)$$/  \1@\2/' \
+		| while IFS=@ read -r target text; do printf '%-17s%s\n' "$$target" "$$text"; done
+	@echo "Variables: PYTHON, PIP_ARGS, QUICKSTART_ARGS, PYTEST_ARGS, FUZZ_ARGS, TEST_PROCESSES; the Makefile explains them."
 
 install: $(INSTALLED)  ## make .venv and install detr_d2 and what it needs
 
@@ -38,6 +40,14 @@ quickstart: $(INSTALLED)  ## make data, train boxes, then masks, evaluate, draw 
 
 test: $(INSTALLED_TEST)  ## run all tests
 	@$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist worksteal $(PYTEST_ARGS)
+
+test-versions: $(INSTALLED)  ## run the tests with the lowest and the newest dependencies, in environments of their own
+	@for which in lowest newest; do \
+		PIP_ARGS="$(PIP_ARGS)" $(BIN)/python tools/try_versions.py $$which --python "$(or $(PYTHON),$(BIN)/python)" \
+			-- --numprocesses $(TEST_PROCESSES) --dist worksteal $(PYTEST_ARGS) || exit 1; done
+
+fuzz: $(INSTALLED_TEST)  ## give every command 10,000 damaged files (about an hour of processor time)
+	@$(BIN)/python tools/fuzz.py $(FUZZ_ARGS)
 
 lint: $(INSTALLED_DEV)  ## check style (ruff), types (mypy) and which room imports which (import-linter)
 	@$(BIN)/ruff check .

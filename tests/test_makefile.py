@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-TARGETS = ["help", "quickstart", "test", "lint", "bench", "clean"]
+TARGETS = ["help", "quickstart", "test", "test-versions", "fuzz", "lint", "bench", "clean"]
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make isn't installed")
 
@@ -21,7 +21,7 @@ def make(folder: Path, *arguments: str) -> str:
 
 def test_help_has_a_line_for_every_target(project_folder: Path) -> None:
     declared = re.search(r"^\.PHONY: (.*)$", (project_folder / "Makefile").read_text(), flags=re.MULTILINE)
-    listed = re.findall(r"^  ([a-z]+) +\S", make(project_folder, "help"), flags=re.MULTILINE)
+    listed = re.findall(r"^  ([a-z-]+) +\S", make(project_folder, "help"), flags=re.MULTILINE)
 
     assert declared is not None
     assert listed == declared[1].split()

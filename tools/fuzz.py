@@ -17,14 +17,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MPLBACKEND="Agg", CUDA_VISIBLE_DEVICES="")
 sys.path.insert(1, str(Path(__file__).resolve().parents[1]))  # train_net.py and demo.py
 
-from fuzzing.cases import Result, Running, make_case
+from fuzzing.cases import Case, Result, Running, make_case, make_whole_case
 from fuzzing.examples import make_examples
 from fuzzing.guard import Limits
 from fuzzing.targets import TARGETS
@@ -32,7 +32,7 @@ from tqdm import tqdm
 
 import detr_d2
 from detr_d2.arguments import whole_number
-from detr_d2.errors import run_command
+from detr_d2.errors import USER_ERROR_EXIT_CODE, run_command
 from detr_d2.files import write_json
 
 EXAMPLES = """\
@@ -56,6 +56,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--cases", type=number, default=10_000, metavar="N", help="how many (default: %(default)s)")
     parser.add_argument("--first", type=number, default=0, metavar="N", help="number of the first (default: 0)")
     parser.add_argument("--case", type=number, metavar="N", help="only this one, with all that it says")
+    parser.add_argument("--whole", action="store_true", help="each command once, on whole files; all have to succeed")
     parser.add_argument("--seed", type=number, default=0, metavar="N", help="another seed, other cases (default: 0)")
     parser.add_argument("--target", choices=list(TARGETS), help="only these files and commands")
     parser.add_argument("--workers", type=whole_number(1, 64), default=2, metavar="N", help="processes (default: 2)")
@@ -76,8 +77,9 @@ def main() -> int:
         make_examples(folder / "examples")
         gc.collect()
         gc.freeze()
-        numbers = range(args.first, args.first + args.cases) if args.case is None else [args.case]
-        results = run_cases(numbers, folder, args)
+        results = run_cases(chosen_cases(args, folder / "examples"), folder, args)
+    for result in results if args.whole else ():
+        result.kind = result.kind or ("refused" if result.code == USER_ERROR_EXIT_CODE else "")
     found = [result for result in results if result.kind]
     print(summary(results, time.monotonic() - started))
     if args.case is not None or found:
@@ -85,6 +87,16 @@ def main() -> int:
     if args.json:
         write_json(args.json, figures(results))
     return 1 if found else 0
+
+
+def chosen_cases(args: argparse.Namespace, examples: Path) -> list[Callable[[Path], Case]]:
+    """What makes each case in its folder."""
+    if args.whole:
+        targets = [args.target] if args.target else list(TARGETS)
+        commands = [(target, index) for target in targets for index in range(len(TARGETS[target].commands))]
+        return [partial(make_whole_case, examples=examples, target=name, command=index) for name, index in commands]
+    numbers = range(args.first, args.first + args.cases) if args.case is None else [args.case]
+    return [partial(make_case, examples=examples, seed=args.seed, number=n, only=args.target) for n in numbers]
 
 
 def import_everything() -> None:
@@ -99,11 +111,11 @@ def import_everything() -> None:
         importlib.import_module(name)
 
 
-def run_cases(numbers: Iterable[int], folder: Path, args: argparse.Namespace) -> list[Result]:
+def run_cases(cases: Sequence[Callable[[Path], Case]], folder: Path, args: argparse.Namespace) -> list[Result]:
     """Runs the cases, so many at once, and keeps the files of those where something was found."""
     results: list[Result] = []
     kept: Counter[tuple[str, str, str]] = Counter()
-    for result, place in in_order(numbers, folder, args):
+    for result, place in in_order(cases, folder, args):
         kind = (result.kind, result.case.target, result.place)
         kept[kind] += 1
         if (result.kind and kept[kind] <= _KEPT) or args.case is not None:
@@ -116,25 +128,24 @@ def run_cases(numbers: Iterable[int], folder: Path, args: argparse.Namespace) ->
     return results
 
 
-def in_order(numbers: Iterable[int], folder: Path, args: argparse.Namespace) -> Iterator[tuple[Result, Path]]:
+def in_order(
+    cases: Sequence[Callable[[Path], Case]], folder: Path, args: argparse.Namespace
+) -> Iterator[tuple[Result, Path]]:
     """Each case's result and folder, as they finish."""
     limits = Limits(cpu_seconds=args.cpu_seconds)
-    waiting, running = iter(tqdm(list(numbers), unit="case", disable=None)), list[Running]()
-    more = True
-    while more or running:
-        while more and len(running) < args.workers:
-            number = next(waiting, None)
-            more = number is not None
-            if number is not None:
-                place = folder / "cases" / str(number)
-                make = partial(make_case, examples=folder / "examples", seed=args.seed, number=number, only=args.target)
-                running.append(Running(place, limits, make))
-        for one in list(running):
-            result = one.finished()
-            if result is not None:
-                running.remove(one)
-                yield result, one.folder
-        time.sleep(_BUSY)
+    waiting, running = list(enumerate(cases))[::-1], list[Running]()
+    with tqdm(total=len(cases), unit="case", disable=None) as bar:
+        while waiting or running:
+            while waiting and len(running) < args.workers:
+                place, make = waiting.pop()
+                running.append(Running(folder / "cases" / str(place), limits, make))
+            for one in list(running):
+                result = one.finished()
+                if result is not None:
+                    running.remove(one)
+                    bar.update()
+                    yield result, one.folder
+            time.sleep(_BUSY)
 
 
 def _special(folder: str, names: list[str]) -> list[str]:

@@ -74,11 +74,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--kills", type=whole_number(1), default=30, help="how many (default: %(default)s)")
-    parser.add_argument("--iterations", type=whole_number(20), default=200, help="of the training (%(default)s)")
+    parser.add_argument("--kills", type=whole_number(1, 10_000), default=30, help="how many (default: %(default)s)")
+    parser.add_argument(
+        "--iterations", type=whole_number(20, 100_000), default=200, help="of the training (%(default)s)"
+    )
     parser.add_argument("--stage", choices=list(STAGES), default="boxes", help="(default: %(default)s)")
-    parser.add_argument("--workers", type=whole_number(0), default=2, help="of the data loader (default: %(default)s)")
-    parser.add_argument("--processes", type=whole_number(1), default=1, help="that train (default: %(default)s)")
+    parser.add_argument(
+        "--workers", type=whole_number(0, 64), default=2, help="of the data loader (default: %(default)s)"
+    )
+    parser.add_argument("--processes", type=whole_number(1, 64), default=1, help="that train (default: %(default)s)")
     parser.add_argument("--chance", type=int, default=0, help="seed of the moments (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("runs/killed"), help="a new folder (default: %(default)s)")
     args = parser.parse_args()

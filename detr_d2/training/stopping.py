@@ -67,7 +67,7 @@ def forwarding_signals() -> Iterator[None]:
     before = {number: signal.signal(number, forward) for number in _SIGNALS}
     try:
         yield
-    except Exception:  # such as that a process ended, which it was to do
+    except (Exception, KeyboardInterrupt):  # such as that a process ended, which it was to do
         if not received:
             raise
     finally:
@@ -138,7 +138,7 @@ class StopOnSignal(HookBase):
         if is_again or self._is_evaluating:
             raise interruption(self._received[0])
         if comm.is_main_process() and len(self._received) == 1:
-            name = "SIGTERM" if number == signal.SIGTERM else "Ctrl-C"
+            name = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}.get(signal.Signals(number), "A signal")
             # Not by print or a logger, which may be in the middle of a line.
             os.write(
                 2, f"{name}: the training saves and stops after this iteration; once more stops it now.\n".encode()

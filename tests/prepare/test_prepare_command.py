@@ -18,7 +18,7 @@ from PIL import Image
 from detr_d2.cli import COMMANDS, main
 from detr_d2.data import read_panoptic_png
 from detr_d2.errors import ConfigError, run_command
-from detr_d2.prepare import command
+from detr_d2.prepare import command, pipeline
 from detr_d2.yard import write_yard_exports
 
 
@@ -206,10 +206,10 @@ def test_class_names_that_a_list_lacks_are_an_error_with_near_names(
 def test_ctrl_c_says_that_the_same_command_goes_on(
     yard: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupt(things: object, count: int, title: str) -> None:
+    def interrupt(*about: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command, "_bar", interrupt)
+    monkeypatch.setattr(pipeline, "progress", interrupt)
 
     assert run_command(lambda: prepare("--cvat", yard / "cvat", "--out", tmp_path / "site")) == 130
     assert "goes on" in capsys.readouterr().err

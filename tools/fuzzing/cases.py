@@ -26,8 +26,8 @@ from fuzzing.targets import IN, OUT, TARGETS, Target, choose_target, run_program
 
 _TEXTS = (".json", ".jsonl", ".yaml", ".txt")
 _ERROR_EXIT, _FAULTS_EXIT = 2, 1
-#: Seconds after which a process that doesn't even heed its limits is killed.
-_LONGEST = 1000
+#: Seconds between two looks at a process that may only wait.
+_LOOKS = 1.0
 #: Places of a traceback, innermost last; those outside of the project say less.
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 
@@ -98,6 +98,12 @@ def make_case(folder: Path, examples: Path, seed: int, number: int, only: str | 
     return case
 
 
+def make_whole_case(folder: Path, examples: Path, target: str, command: int) -> Case:
+    """A case in which nothing is damaged: the target's command, by its index, on whole examples."""
+    lay_out(folder, examples, TARGETS[target])
+    return Case(0, command, target, [], placed(TARGETS[target].commands[command], folder))
+
+
 def lay_out(folder: Path, examples: Path, target: Target) -> None:
     """The folders of a case, with whole copies of the target's examples."""
     for name in ("in", "out", "tmp", "work", "home", "outside"):
@@ -161,7 +167,8 @@ class Running:
         run: Callable[[str, list[str]], int] = run_program,
     ) -> None:
         self.folder, self._limits = folder, limits
-        self._started = time.monotonic()
+        self._looked = self._waits_since = time.monotonic()
+        self._ticks = ("", "")
         folder.mkdir(parents=True)
         sys.stdout.flush()
         self.process = os.fork()
@@ -183,13 +190,23 @@ class Running:
             os._exit(70)
 
     def finished(self) -> Result | None:
-        """What became of it; None while it runs. A process that outlives its limits is killed."""
+        """What became of it; None while it runs. A process that only waits for somebody is ended."""
         process, status, usage = os.wait4(self.process, os.WNOHANG)
-        if not process:
-            if time.monotonic() - self._started > _LONGEST:
-                os.kill(self.process, signal.SIGKILL)
-            return None
-        return self._judged(status, usage)
+        if process:
+            return self._judged(status, usage)
+        if time.monotonic() - self._looked > _LOOKS:
+            self._looked = time.monotonic()
+            self._end_if_it_waits()
+        return None
+
+    def _end_if_it_waits(self) -> None:
+        """Ends a process that has only waited for so many seconds; one that gets no processor wants to work."""
+        fields = Path(f"/proc/{self.process}/stat").read_text().rpartition(")")[2].split()
+        state, ticks = fields[0], (fields[11], fields[12])
+        if state in "RD" or ticks != self._ticks:
+            self._ticks, self._waits_since = ticks, time.monotonic()
+        elif time.monotonic() - self._waits_since > self._limits.wall_seconds:
+            os.kill(self.process, signal.SIGXCPU)  # it says where it is
 
     def _judged(self, status: int, usage: Any) -> Result:
         said = (self.folder / "stderr").read_bytes().decode("utf-8", "replace")
@@ -218,7 +235,7 @@ class Running:
             return "forbidden"
         if os.WIFSIGNALED(status) or result.code is None:
             is_slow = os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL)
-            return "hang" if is_slow or "Timeout (" in said else "crash"
+            return "hang" if is_slow else "crash"
         if "Traceback (most recent call last)" in said:
             return "traceback"
         if result.code not in (0, _FAULTS_EXIT, _ERROR_EXIT):

@@ -165,7 +165,8 @@ def _write_inputs(folder: Path, photos: list[Path]) -> None:
         image.convert("P").save(folder / "photos" / "palette.png")
         Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 256).save(folder / "photos" / "deep.png")
     write_zip(folder / "photos.zip", files_below(folder / "photos"))
-    _write(folder / "list.txt", b"# photos\nphotos/0.jpg\nphotos/turned.jpg\n")
+    names = [str(folder / "photos" / name) for name in ("0.jpg", "turned.jpg")]
+    _write(folder / "list.txt", "\n".join(["# photos", *names, ""]).encode())
     frames = (Frame(image, Fraction(number, 5)) for number, (image, _, _) in enumerate(yard_video(4, SIZE)))
     write_video(folder / "video.mp4", Video("yard", Fraction(5), Fraction(1, 5), 4, iter(()), None), frames)
 

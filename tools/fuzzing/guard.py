@@ -46,7 +46,7 @@ class Limits(NamedTuple):
 
     Args:
         cpu_seconds: of processor time; beyond it the case hangs.
-        wall_seconds: by the clock, where it only waits.
+        wall_seconds: by the clock, in which it does nothing but wait.
         memory: bytes beyond what the process had before.
         file_size: bytes of any file that it writes.
     """
@@ -58,12 +58,11 @@ class Limits(NamedTuple):
 
     def extended(self, patience: int) -> Limits:
         """The limits of what takes so many times as long where nothing is wrong."""
-        return self._replace(cpu_seconds=patience * self.cpu_seconds, wall_seconds=patience * self.wall_seconds)
+        return self._replace(cpu_seconds=patience * self.cpu_seconds)
 
     def apply(self) -> None:
         """Sets them for this process, which ends with the places of all its threads where it takes too long."""
         faulthandler.register(signal.SIGXCPU, chain=True)
-        faulthandler.dump_traceback_later(self.wall_seconds, exit=True)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         used = resource.getrusage(resource.RUSAGE_SELF)
         seconds = int(used.ru_utime + used.ru_stime) + self.cpu_seconds

@@ -150,13 +150,13 @@ TARGETS: dict[str, Target] = {
     "weights": Target(
         ("weights",),
         ("weights/**/*.*", "weights/*.pth"),
-        tuple(
-            ("detr-d2", *words)
-            for name in ("ours.pth", "old.pth", "arrays.pkl", "huggingface", "huggingface/model.safetensors.index.json")
-            for words in (
-                ("weights", f"{IN}/weights/{name}", "--json"),
-                ("convert-weights", f"{IN}/weights/{name}", f"{OUT}/made.pth"),
-            )
+        (
+            ("detr-d2", "convert-weights", f"{IN}/weights/ours.pth", f"{OUT}/made.pth"),
+            *(
+                ("detr-d2", "weights", f"{IN}/weights/{name}", "--json")
+                for name in ("ours.pth", "old.pth", "arrays.pkl", "huggingface", "huggingface/model.safetensors")
+            ),
+            ("detr-d2", "weights", f"{IN}/weights/huggingface/model.safetensors.index.json"),
         ),
         12,
     ),

@@ -164,8 +164,8 @@ def draw_query_names(figure: Figure, explanation: Explanation) -> None:
 
 
 def draw_outline(axis: Axes, mask: np.ndarray, color: Any) -> None:
-    """The border of a mask (H, W) bool; nothing where it has none."""
-    if mask.any() and not mask.all():
+    """The border of a mask (H, W) bool; nothing where it has none, or is a single line of pixels."""
+    if min(mask.shape) > 1 and mask.any() and not mask.all():
         axis.contour(mask.astype(np.float32), levels=[0.5], colors=["black"], linewidths=2.6)
         axis.contour(mask.astype(np.float32), levels=[0.5], colors=[color], linewidths=1.3)
 
