@@ -12,8 +12,7 @@ import pytest
 import torch
 
 from detr_d2.data import build_train_loader, register_from_config
-from tests.training.cutting import Cut
-from tools.kill_and_resume import differences
+from tests.training.cutting import Cut, differences
 
 from detectron2.config import CfgNode
 

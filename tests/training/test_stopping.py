@@ -17,8 +17,7 @@ from detr_d2.data.workers import OutlivingSignals
 from detr_d2.errors import ConfigError, Terminated, run_command
 from detr_d2.training import locking_output_folder
 from detr_d2.training.stopping import terminated_by_signal
-from tests.training.cutting import Cut
-from tools.kill_and_resume import differences
+from tests.training.cutting import Cut, differences
 
 
 def signals(*numbers: int) -> Callable[[], None]:
