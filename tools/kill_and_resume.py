@@ -34,6 +34,7 @@ examples:
 """
 PROJECT = Path(__file__).resolve().parent.parent
 SMALL = [
+    *("MODEL.RESNETS.DEPTH", "50", "MODEL.RESNETS.RES5_DILATION", "2", "MODEL.DETR.PRE_NORM", "False"),
     *("MODEL.RESNETS.STEM_OUT_CHANNELS", "8", "MODEL.RESNETS.RES2_OUT_CHANNELS", "8"),
     *("MODEL.RESNETS.WIDTH_PER_GROUP", "4", "MODEL.DETR.HIDDEN_DIM", "32", "MODEL.DETR.NHEADS", "4"),
     *("MODEL.DETR.DIM_FEEDFORWARD", "32", "MODEL.DETR.ENC_LAYERS", "1", "MODEL.DETR.DEC_LAYERS", "2"),
@@ -48,6 +49,8 @@ STAGES = {
 }
 #: How much of the training the runs that are killed do on average; the last one does the rest.
 KILLED_PART = 0.6
+#: So many of the kills come before a run trains.
+STARTING_PART = 0.15
 SECONDS_UNLOCKED = 60
 
 
@@ -140,9 +143,13 @@ def _kill_often(command: list[str], folder: Path, kills: int, times: Times, chan
     moments: Counter[str] = Counter()
     for _ in tqdm(range(kills), unit="kill"):
         process, seen = _start(command, folder), Path(f"{folder}.txt").stat().st_size
-        longest = times.start + 2 * KILLED_PART * times.training / kills
+        if chance.random() < STARTING_PART:
+            seconds = chance.uniform(0, times.start)
+        else:
+            _wait_for_training(process, Path(f"{folder}.txt"), seen)
+            seconds = chance.uniform(0, 2 * KILLED_PART / (1 - STARTING_PART) * times.training / kills)
         try:
-            process.wait(chance.uniform(0, longest) if chance.random() < 0.2 else chance.uniform(times.start, longest))
+            process.wait(seconds)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL) if chance.random() < 0.5 else process.kill()
             process.wait()
@@ -152,6 +159,12 @@ def _kill_often(command: list[str], folder: Path, kills: int, times: Times, chan
     if process.wait():
         raise RuntimeError(f"the last run ended with exit code {process.returncode}; see {folder}.txt")
     return moments
+
+
+def _wait_for_training(process: subprocess.Popen[bytes], output: Path, seen: int) -> None:
+    """Until the output, behind what was seen before, says that the training begins."""
+    while process.poll() is None and b"Starting training" not in output.read_bytes()[seen:]:
+        time.sleep(0.05)
 
 
 def _moment(folder: Path, seen: int, code: int) -> str:

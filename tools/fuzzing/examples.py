@@ -145,9 +145,9 @@ def _write_cvat(folder: Path, photo: Path) -> None:
 def _write_configs(folder: Path, yard: Path) -> None:
     """A config with a base, a file of classes and a list of categories; and the dataset that they speak of."""
     shutil.copytree(yard, folder / "yard")
-    base = tiny_config(Path("yard")).dump()
+    base = tiny_config(folder / "yard").dump()
     _write(folder / "base.yaml", base.encode())
-    child = "_BASE_: base.yaml\nDATASETS:\n  REGISTER: ['yard/register.yaml']\nSOLVER: {MAX_ITER: 1, BASE_LR: 1e-4}\n"
+    child = "_BASE_: base.yaml\nSOLVER: {MAX_ITER: 1, BASE_LR: 1e-4}\n"
     _write(folder / "config.yaml", (child + "MODEL:\n  DETR:\n    NUM_QUERIES: 8\nSEED: 3\n").encode())
     _write(folder / "classes.yaml", b"cone: cone\nbarrow: void\n' Brick stack': brick_stack\n")
     entries = [{"id": i, "name": name, "isthing": 1, "color": [9, 9, 9]} for i, name in enumerate(THINGS, 1)]

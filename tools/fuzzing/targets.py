@@ -166,7 +166,17 @@ TARGETS: dict[str, Target] = {
         (
             ("detr-d2", "predict", _MODEL, f"{IN}/inputs/photos/0.jpg", "--out", f"{OUT}/results", *_CPU),
             ("detr-d2", "sweep", _MODEL, "--register", f"{IN}/yard/register.yaml", "--dataset", "yard_val")
-            + ("--store", f"{OUT}/tuned.pth", "--scores", "0.5", "--overlaps", "0.5"),
+            + (
+                "--store",
+                f"{OUT}/tuned.pth",
+                "--scores",
+                "0.5",
+                "--overlaps",
+                "0.5",
+                "--opts",
+                "DATALOADER.NUM_WORKERS",
+                "0",
+            ),
             ("demo.py", "--weights", _MODEL, "--input", f"{IN}/inputs/photos/0.jpg", "--output", f"{OUT}/drawn"),
         ),
         6,
