@@ -119,6 +119,7 @@ class DetrCheckpointer(DetectionCheckpointer):
             WeightsError: it can't be read, or its weights are not for this model.
         """
         file = find_model_weights(path, self.model.freeze_detector)
+        self._parsed_url_during_load = None  # Detectron2's own refuses to load where a file before couldn't be read
         try:
             loaded: dict[str, Any] = super().load(os.path.abspath(file) if file else "", *args, **kwargs)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:

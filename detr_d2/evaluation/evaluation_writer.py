@@ -108,10 +108,7 @@ class EvaluationWriter:
         self._records, self._previews, self._predictions = LineSpool(), LineSpool(), LineSpool()
         self._names = None if dataset_dicts is None else _png_names(dataset_dicts)
         self._partial = self._folder / f".{Path(PREDICTIONS_FILE).stem}.partial"
-        # An evaluation that fails, or is stopped, leaves no half of its predictions.
-        self._cleaning = weakref.finalize(self, shutil.rmtree, self._partial, ignore_errors=True)
-        if not comm.is_main_process():
-            self._cleaning.detach()
+        self._cleaning: Any = None
 
     def add(self, record: EvaluationRecord, predicted_map: np.ndarray, segments: Sequence[Mapping[str, Any]]) -> None:
         """Add an image and the map (H, W) predicted for it, with its segments in the record's order."""
@@ -119,6 +116,10 @@ class EvaluationWriter:
         preview = base64.b64encode(encode_preview(predicted_map, segments)).decode()
         self._previews.add(json.dumps([str(record.image_id), preview]).encode() + b"\n")
         if self._names is not None:
+            if self._cleaning is None and comm.is_main_process():
+                # An evaluation that fails, or is stopped, leaves no half of its predictions. A writer that was given
+                # nothing cleans nothing: other processes may have begun already.
+                self._cleaning = weakref.finalize(self, shutil.rmtree, self._partial, ignore_errors=True)
             name = self._names[record.image_id]
             colors = np.ascontiguousarray(predicted_map.astype("<u4")[:, :, None].view(np.uint8)[:, :, :3])
             png = Image.fromarray(colors)
@@ -174,7 +175,8 @@ class EvaluationWriter:
                 png.unlink()
         shutil.rmtree(path.with_suffix(""), ignore_errors=True)
         os.replace(self._partial, path.with_suffix(""))
-        self._cleaning.detach()
+        if self._cleaning is not None:
+            self._cleaning.detach()
         write_text(path, json.dumps(content, allow_nan=False, separators=(",", ":")))
 
 

@@ -225,7 +225,9 @@ def test_an_evaluation_by_two_processes_is_that_of_one(
 
 
 def _content(path: Path) -> Any:
-    """A file's bytes; of a zip, whose entries have their time, those of the entries."""
+    """A file's bytes; of a zip, whose entries have their time, those of the entries; of a ``.pth`` what it holds."""
+    if path.suffix == ".pth":
+        return torch.load(path, weights_only=True)
     if path.suffix != ".zip":
         return path.read_bytes()
     with zipfile.ZipFile(path) as archive:
