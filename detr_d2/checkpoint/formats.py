@@ -102,7 +102,13 @@ def _refuse_changed(file: str) -> None:
     """Compares what is in a checkpoint with the checksums in it, which torch doesn't look at."""
     if not zipfile.is_zipfile(file):
         return
-    with zipfile.ZipFile(file) as archive:
+    try:
+        archive = zipfile.ZipFile(file)
+    except Exception:  # a damaged zip raises anything; what reads it next says why
+        return
+    with archive:
+        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+            return  # torch packs nothing, and what is packed may be of any size
         members = archive.namelist()
         changed, others = "", 0
         for member in members:

@@ -183,6 +183,10 @@ def _tensors(named: Mapping[Any, Any], file: str) -> dict[str, Tensor]:
     return tensors
 
 
+#: Bytes that a tensor may take of which the file has fewer, as of one value for all places.
+_MOST_OF_A_VIEW = 64 * 2**20
+
+
 def _plain(value: Tensor, name: str, file: str) -> Tensor:
     """The tensor itself, if it holds a number at each of its places, as weights do.
 
@@ -195,7 +199,9 @@ def _plain(value: Tensor, name: str, file: str) -> Tensor:
         wrong = "has no values"
     elif value.is_complex() or value.is_quantized:
         wrong = f"is of {value.dtype}"
-    elif (size := value.numel() * value.element_size()) > (there := value.untyped_storage().nbytes()):
+    elif (size := value.numel() * value.element_size()) > max(
+        there := value.untyped_storage().nbytes(), _MOST_OF_A_VIEW
+    ):
         wrong = f"would take {size} bytes, of {there} bytes in the file"
     if wrong:
         raise WeightsError(f"{file}: {name} {wrong}; weights are dense tensors of real numbers. Name another file.")
