@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple
-
-from tqdm import tqdm
+from typing import Any
 
 from detr_d2.cluster import on_cluster
 from detr_d2.prediction.image_files import FoundImage
-from detr_d2.prediction.images import ImageError
-from detr_d2.prediction.pipeline import overlapped
 from detr_d2.prediction.prediction import Prediction
-from detr_d2.prediction.running import Engine, LoadedImage
+from detr_d2.prediction.running import Engine, Finished, finish_each, shown
 
 Write = Callable[[FoundImage, Prediction], dict[str, Any]]
-
-
-class Finished(NamedTuple):
-    """What became of an image.
-
-    Args:
-        result: what was written of it; None where it can't be read.
-        message: what people should be told, or empty.
-    """
-
-    result: dict[str, Any] | None
-    message: str
 
 
 def predict_on_cluster(
@@ -50,10 +33,7 @@ def predict_on_cluster(
         ConfigError, StoppedError: see there.
     """
     finished = on_cluster(partial(build_worker, build_engine, write, batch), images, workers, gpus)
-    for image, one in tqdm(zip(images, finished, strict=True), total=len(images), unit="image", disable=None):
-        if one.message:
-            tqdm.write(one.message, file=sys.stderr)
-        yield image, one.result
+    return shown(zip(images, finished, strict=True), len(images))
 
 
 def build_worker(
@@ -63,22 +43,7 @@ def build_worker(
     engine = build_engine()
 
     def predict(images: list[FoundImage]) -> list[Finished]:
-        notes: dict[str, str] = {}
-
-        def load(image: FoundImage) -> LoadedImage:
-            loaded = engine.load(image)
-            notes[image.stem] = f"note: {image} {loaded.note}." if loaded.note else ""
-            return loaded
-
-        found: dict[str, Finished] = {}
-        steps = overlapped(
-            images, load, engine.predict, write, batch=batch, is_alike=engine.is_alike, failures=(ImageError,)
-        )
-        for image, result in steps:
-            if isinstance(result, Exception):
-                found[image.stem] = Finished(None, f"skipped: {result}")
-            else:
-                found[image.stem] = Finished(result, notes[image.stem])
+        found = {image.stem: finished for image, finished in finish_each(engine, images, write, batch)}
         return [found[image.stem] for image in images]
 
     return predict

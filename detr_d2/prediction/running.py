@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -141,10 +141,22 @@ def read_found(image: FoundImage) -> tuple[np.ndarray, str]:
     return read_noted(image.file) if image.content is None else (image_of_bytes(image.content), "")
 
 
-def predict_each(
+class Finished(NamedTuple):
+    """What became of an image.
+
+    Args:
+        result: what was written of it; None where it can't be read.
+        message: what people are to read, or empty.
+    """
+
+    result: Any
+    message: str
+
+
+def finish_each(
     engine: Engine, images: Sequence[FoundImage], write: Callable[[FoundImage, Prediction], Written], batch: int = 1
-) -> Iterator[tuple[FoundImage, Written | None]]:
-    """Predicts images, with a bar on a terminal, while the next ones are read and the last ones are written.
+) -> Iterator[tuple[FoundImage, Finished]]:
+    """Predicts images, while the next ones are read and the last ones are written.
 
     Args:
         engine: the model.
@@ -153,24 +165,38 @@ def predict_each(
         batch: images in one forward pass.
 
     Returns:
-        Each image with what ``write`` returned; None where the image can't be read, which is said on stderr.
+        Each image with what became of it; in their order, but that those which can't be read come as soon as they can.
     """
+    notes: dict[str, str] = {}
 
     def load(image: FoundImage) -> LoadedImage:
         loaded = engine.load(image)
-        if loaded.note:
-            tqdm.write(f"note: {image} {loaded.note}.", file=sys.stderr)
+        notes[image.stem] = f"note: {image} {loaded.note}." if loaded.note else ""
         return loaded
 
     steps = overlapped(
         images, load, engine.predict, write, batch=batch, is_alike=engine.is_alike, failures=(ImageError,)
     )
-    for image, result in tqdm(steps, total=len(images), unit="image", disable=None):
+    for image, result in steps:
         if isinstance(result, Exception):
-            tqdm.write(f"skipped: {result}", file=sys.stderr)
-            yield image, None
+            yield image, Finished(None, f"skipped: {result}")
         else:
-            yield image, result
+            yield image, Finished(result, notes.pop(image.stem))
+
+
+def shown(finished: Iterable[tuple[FoundImage, Finished]], total: int) -> Iterator[tuple[FoundImage, Any]]:
+    """Images with what was written of them, with a bar on a terminal, and messages on stderr."""
+    for image, one in tqdm(finished, total=total, unit="image", disable=None):
+        if one.message:
+            tqdm.write(one.message, file=sys.stderr)
+        yield image, one.result
+
+
+def predict_each(
+    engine: Engine, images: Sequence[FoundImage], write: Callable[[FoundImage, Prediction], Written], batch: int = 1
+) -> Iterator[tuple[FoundImage, Written | None]]:
+    """What :func:`finish_each` does, in this process, :func:`shown`."""
+    return shown(finish_each(engine, images, write, batch), len(images))
 
 
 @dataclass
