@@ -24,13 +24,13 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image
 
 import detr_d2
 from detr_d2.backend import backend_report
 from detr_d2.data import Category
 from detr_d2.data.segments import find_segments, number_segments
 from detr_d2.errors import ConfigError
+from detr_d2.evaluation.overlaps import VOID
 from detr_d2.evaluation.records import (
     PREVIEWS_FILE,
     RECORDS_FILE,
@@ -40,6 +40,7 @@ from detr_d2.evaluation.records import (
     finite,
 )
 from detr_d2.files import write_text, write_whole
+from detr_d2.labels.panoptic_png import encode_ids
 
 from detectron2.config import CfgNode
 from detectron2.utils import comm
@@ -121,17 +122,16 @@ class EvaluationWriter:
                 # nothing cleans nothing: other processes may have begun already.
                 self._cleaning = weakref.finalize(self, shutil.rmtree, self._partial, ignore_errors=True)
             name = self._names[record.image_id]
-            colors = np.ascontiguousarray(predicted_map.astype("<u4")[:, :, None].view(np.uint8)[:, :, :3])
-            png = Image.fromarray(colors)
-            write_whole(self._partial / name, lambda file: png.save(file, "PNG", compress_level=3))
+            ids = [segment["id"] for segment in segments]
+            numbers = number_segments(predicted_map, ids, name)
+            write_whole(self._partial / name, lambda file: file.write(encode_ids(numbers, [VOID, *ids])))
             image = {"id": record.image_id, "file_name": os.path.basename(record.file_name)}
             image |= {"height": record.height, "width": record.width}
-            found = {"segments_info": self._segments_info(name, predicted_map, segments)}
+            found = {"segments_info": self._segments_info(numbers, segments)}
             annotation = {"image_id": record.image_id, "file_name": name, **found}
             self._predictions.add(json.dumps([image, annotation], allow_nan=False).encode() + b"\n")
 
-    def _segments_info(self, name: str, ids: np.ndarray, segments: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        numbers = number_segments(ids, [s["id"] for s in segments], name)
+    def _segments_info(self, numbers: np.ndarray, segments: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         found = find_segments(numbers, np.ones(len(segments), dtype=bool), mask_stride=None)
         left, top, right, bottom = found.boxes.T if len(segments) else np.zeros((4, 0))
         boxes = np.stack([left, top, right - left, bottom - top], axis=1).astype(int).tolist()
