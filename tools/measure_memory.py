@@ -23,6 +23,7 @@ from benchmarking.report import deliver, get_parser, table
 
 from detr_d2.arguments import whole_number
 from detr_d2.config import get_config_file
+from detr_d2.data.registration_config import write_register
 from detr_d2.errors import UserError, run_command
 from detr_d2.yard import CATEGORIES, make_scene
 from detr_d2.yard.dataset import Labels, save_photo, save_segments, write_instances, write_panoptic
@@ -96,7 +97,7 @@ def main() -> int:
 
 
 def write_scenes(folder: Path, images: int) -> None:
-    """Scenes as the dataset ``few``; and as ``many``, in which each has many names."""
+    """Scenes as the dataset ``scenes_few``; and as ``scenes_many``, in which each has many names."""
     few: Labels = {}
     for index in range(min(SCENES, images)):
         scene = make_scene(index)
@@ -113,6 +114,7 @@ def write_scenes(folder: Path, images: int) -> None:
     for split, labels in (("few", few), ("many", many)):
         write_panoptic(folder / f"panoptic_{split}.json", labels, (160, 128))
         write_instances(folder / f"instances_{split}.json", labels, (160, 128), things)
+    write_register(folder, "scenes", ("few", "many"))
 
 
 def observe(folder: Path, name: str, count: int, words: list[str]) -> Course:
@@ -122,20 +124,18 @@ def observe(folder: Path, name: str, count: int, words: list[str]) -> Course:
         UserError: it failed.
     """
     out = folder / name
-    sets = [
-        {
-            "name": split,
-            "images": str(folder / "images"),
-            "panoptic_json": str(folder / f"panoptic_{split}.json"),
-            "panoptic_root": str(folder / "panoptic"),
-            "instances_json": str(folder / f"instances_{split}.json"),
-        }
-        for split in ("few", "many")
-    ]
     weights = str(folder / "training" / "model_final.pth") if name == "evaluation" else ""
-    keys = ["OUTPUT_DIR", str(out), "DATASETS.REGISTER", str(sets), "DATASETS.TRAIN", "('few',)", *_MODEL]
+    keys = [
+        "OUTPUT_DIR",
+        str(out),
+        "DATASETS.REGISTER",
+        str([str(folder / "register.yaml")]),
+        "DATASETS.TRAIN",
+        "('scenes_few',)",
+        *_MODEL,
+    ]
     is_option = words[0].startswith("--")
-    keys += ["DATASETS.TEST", "('many',)" if is_option else "()", "MODEL.WEIGHTS", weights]
+    keys += ["DATASETS.TEST", "('scenes_many',)" if is_option else "()", "MODEL.WEIGHTS", weights]
     config = get_config_file("quickstart/detr_panoptic_yard.yaml")
     command = [sys.executable, str(PROJECT / "train_net.py"), "--config-file", config]
     command += [*words, *keys] if is_option else [*keys, *words]

@@ -31,6 +31,7 @@ from tqdm import tqdm
 
 from detr_d2.arguments import whole_number
 from detr_d2.config import get_config_file
+from detr_d2.data.registration_config import write_register
 from detr_d2.errors import ConfigError, UserError, run_command
 from detr_d2.files import write_text
 from detr_d2.yard import CATEGORIES, Scene, make_scene
@@ -229,6 +230,7 @@ def write_split(folder: Path, name: str, labels: Labels) -> None:
     things = [category for category in CATEGORIES if category["isthing"]]
     write_panoptic(folder / f"panoptic_{name}.json", labels, SIZE)
     write_instances(folder / f"instances_{name}.json", labels, SIZE, things)
+    write_register(folder, "yard", (name,))
 
 
 def rare_scenes(labels: Labels) -> int:
@@ -282,21 +284,11 @@ class Training:
 
     def _run(self, config: str, run: Path, train: dict[str, Path], iterations: int, changes: Sequence[str]) -> None:
         sets = train | {"held_out": self._out / "held_out"}
-        entries = [
-            {
-                "name": name,
-                "images": str(folder / "images"),
-                "panoptic_json": str(folder / f"panoptic_{name}.json"),
-                "panoptic_root": str(folder / "panoptic"),
-                "instances_json": str(folder / f"instances_{name}.json"),
-            }
-            for name, folder in sets.items()
-        ]
         keys: dict[str, object] = {
             "OUTPUT_DIR": run,
-            "DATASETS.REGISTER": entries,
-            "DATASETS.TRAIN": tuple(train),
-            "DATASETS.TEST": ("held_out",),
+            "DATASETS.REGISTER": [str(folder / "register.yaml") for folder in sets.values()],
+            "DATASETS.TRAIN": tuple(f"yard_{name}" for name in train),
+            "DATASETS.TEST": ("yard_held_out",),
             "SEED": self._seed,
             "SOLVER.MAX_ITER": iterations,
             "SOLVER.CHECKPOINT_PERIOD": 10**6,
@@ -317,7 +309,7 @@ class Training:
 
 def quality_of(run: Path) -> dict[str, float]:
     """PQ of all, things, stuff and the rare kinds of things, at a run's end."""
-    found = json.loads((run / "inference" / "held_out" / "panoptic_quality.json").read_text(encoding="utf-8"))
+    found = json.loads((run / "inference" / "yard_held_out" / "panoptic_quality.json").read_text(encoding="utf-8"))
     by_class = {one["name"]: one["PQ"] for one in found["classes"]}
     groups = {"PQ": found["All"]["PQ"], "Things": found["Things"]["PQ"], "Stuff": found["Stuff"]["PQ"]}
     return groups | {"rare things": statistics.mean(by_class[name] or 0.0 for name in RARE)}
