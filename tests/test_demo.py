@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +20,7 @@ from detr_d2.errors import ConfigError, MissingFileError, WeightsError, run_comm
 from detr_d2.prediction import DetrPredictor
 from detr_d2.prediction.images import read_image
 from detr_d2.yard import write_yard
+from tests.modules import load_module
 
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
@@ -77,11 +77,7 @@ def trial(tmp_path_factory: pytest.TempPathFactory, project_folder: Path) -> Tri
 
 @pytest.fixture(scope="module")
 def demo(project_folder: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("demo_under_test", project_folder / "demo.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_module(project_folder / "demo.py")
 
 
 def run(

@@ -25,6 +25,7 @@ from detr_d2 import load_config
 from detr_d2.config import check_values
 from detr_d2.config.values import ALLOWED
 from detr_d2.errors import ConfigError, DivergenceError, UserError
+from tests.modules import load_module
 
 import detectron2
 from detectron2.config import CfgNode
@@ -726,13 +727,9 @@ def test_processes_that_cannot_be_are_refused(train, words, message):
 
 def test_metrics_are_strict_json(project_folder, tiny_config, tmp_path, monkeypatch):
     """What there is nothing to judge of is left out; evaluations.jsonl has null for it."""
-    import importlib.util
-
     from detr_d2.data import register_from_config
 
-    spec = importlib.util.spec_from_file_location("train_net_of_tests", project_folder / "train_net.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_module(project_folder / "train_net.py")
     cfg = tiny_config("SOLVER.MAX_ITER", 2, "TEST.EVAL_PERIOD", 1, "TEST.SCENES", 0)
     register_from_config(cfg)
     results = {"panoptic_seg": {"PQ": float("nan"), "SQ": 3.0}, "bbox": {"AP": float("inf")}}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import subprocess
@@ -13,15 +12,12 @@ from types import ModuleType
 
 import pytest
 
+from tests.modules import load_module
+
 
 @pytest.fixture(scope="module")
 def quickstart(project_folder: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("quickstart_under_test", project_folder / "tools" / "quickstart.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_module(project_folder / "tools" / "quickstart.py")
 
 
 def follow(quickstart: ModuleType, metrics: Path, minutes_before: float) -> None:

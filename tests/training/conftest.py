@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import pytest
 import torch
 
 from detr_d2.data import register_from_config
+from tests.modules import load_module
 from tests.training.cutting import Cut, PowerCut
 
 from detectron2.config import CfgNode
@@ -25,11 +25,7 @@ SIX_ITERATIONS: list[object] = [
 @pytest.fixture(scope="session")
 def real_trainer(project_folder: Path) -> Any:
     """The Trainer of train_net.py."""
-    spec = importlib.util.spec_from_file_location("train_net_of_tests", project_folder / "train_net.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.Trainer
+    return load_module(project_folder / "train_net.py").Trainer
 
 
 @pytest.fixture

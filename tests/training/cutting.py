@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.modules import load_module
+
 from detectron2.engine import HookBase
 
-
-def _load_tool(name: str) -> Any:
-    """A program of ``tools/`` as a module: by its file, as an installed Detectron2 may have a package of that name."""
-    path = Path(__file__).resolve().parents[2] / "tools" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"{name}_of_tests", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-differences: Callable[..., Any] = _load_tool("kill_and_resume").differences
+_TOOL = Path(__file__).resolve().parents[2] / "tools" / "kill_and_resume.py"
+differences: Callable[..., Any] = load_module(_TOOL).differences
 
 
 class PowerCut(BaseException):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from detr_d2.data import DetrPanopticDatasetMapper, register_from_config
 from detr_d2.errors import DivergenceError, WeightsError
 from detr_d2.training import saved_step
 from detr_d2.training.saved_step import diagnose, norms_by_part, read_step
+from tests.modules import load_module
 
 from detectron2.config import CfgNode
 from detectron2.engine import HookBase
@@ -27,10 +27,7 @@ Make = Callable[..., Any]
 @pytest.fixture
 def make_trainer(tiny_config: Callable[..., CfgNode], project_folder: Path) -> Make:
     """Makes train_net.py's trainer of a tiny model with masks, which evaluates nothing."""
-    spec = importlib.util.spec_from_file_location("train_net_of_divergence", project_folder / "train_net.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_module(project_folder / "train_net.py")
 
     def make(*overrides: object) -> Any:
         cfg = tiny_config("DATASETS.TEST", (), "MODEL.DEVICE", "cpu", *MASKS, *overrides)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import torch
 from detr_d2.data import register_from_config
 from detr_d2.errors import ConfigError
 from detr_d2.training import EarlyStop, add_training_hooks, check_training, training_evaluators
+from tests.modules import load_module
 
 from detectron2.engine import hooks
 from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
@@ -33,9 +33,7 @@ class Told(DatasetEvaluator):
 @pytest.fixture
 def trainer_class(project_folder):
     """The Trainer of train_net.py, whose evaluations are made up: ``trainer_class([1.0, 2.0, …])``."""
-    spec = importlib.util.spec_from_file_location("train_net_of_tests", project_folder / "train_net.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load_module(project_folder / "train_net.py")
 
     def make(numbers: list[float]):
         class Trainer(module.Trainer):
