@@ -17,7 +17,7 @@ from detr_d2.errors import MissingFileError
 
 #: The import name of each distribution in setup.py whose two names differ.
 IMPORT_NAMES = {"pillow": "PIL", "pyyaml": "yaml"}
-#: Imported where they are installed, never required; the latter two are extras of setup.py.
+#: Imported where they are installed, never required; all but the first two are extras of setup.py.
 OPTIONAL = {"panopticapi", "cv2", "av", "cvat_sdk", "gradio", "timm", "ray"}
 
 

@@ -192,6 +192,7 @@ def _plain(value: Tensor, name: str, file: str) -> Tensor:
 
     A file of some bytes can describe a view of any size, which would take all memory once it is copied.
     """
+    size = value.numel() * value.element_size()
     wrong = None
     if value.layout != torch.strided:
         wrong = "is sparse"
@@ -199,9 +200,7 @@ def _plain(value: Tensor, name: str, file: str) -> Tensor:
         wrong = "has no values"
     elif value.is_complex() or value.is_quantized:
         wrong = f"is of {value.dtype}"
-    elif (size := value.numel() * value.element_size()) > max(
-        there := value.untyped_storage().nbytes(), _MOST_OF_A_VIEW
-    ):
+    elif size > max(there := value.untyped_storage().nbytes(), _MOST_OF_A_VIEW):
         wrong = f"would take {size} bytes, of {there} bytes in the file"
     if wrong:
         raise WeightsError(f"{file}: {name} {wrong}; weights are dense tensors of real numbers. Name another file.")

@@ -154,7 +154,11 @@ def _add_model_keys(cfg: CfgNode) -> None:
     # it. SOLVER.AMP.ENABLED is Detectron2's own, in float16 and on GPUs.
     detr.TRAINING_DTYPE = "float32"
 
-    # Inference. The values travel with the config; thresholds are on the class probability.
+    _add_inference_keys(detr)
+
+
+def _add_inference_keys(detr: CfgNode) -> None:
+    # The values travel with the config; thresholds are on the class probability.
     detr.SCORE_THRESHOLD = 0.85  # a query below it is no segment of the panoptic map
     # Instead, one for each class in the order of the dataset's classes (things first); `detr-d2 sweep` finds them.
     detr.CLASS_SCORE_THRESHOLDS = []

@@ -68,7 +68,7 @@ def draws_of(sampler: Iterable[int], origin: int, rank: int, processes: int) -> 
     """What a process draws from a position of the whole sequence on.
 
     Args:
-        sampler: gives the indices of this process, as Detectron2's do: every so manyth of the whole sequence.
+        sampler: gives the indices of this process, as Detectron2's do: of ``processes`` neighbours in the sequence one.
         origin: position in the whole sequence.
         rank: of this process.
         processes: how many share the sequence.
@@ -123,8 +123,8 @@ class Plan(NamedTuple):
 class TrainingStream(IterableDataset[dict[str, Any]]):
     """The model's inputs, batch after batch, for a loader that puts ``batch_size`` neighbours together.
 
-    Each worker of the loader makes every so manyth batch, so that batches come in the same order with any number of
-    workers.
+    Of as many neighbouring batches as the loader has workers each of them makes one, so that batches come in the same
+    order with any number of workers.
 
     Args:
         entries: what the mapper is given, by index.
@@ -199,9 +199,8 @@ class TrainLoader:
             aspect_ratio_grouping=False,
             num_workers=self._workers,
         )
-        with seeded(
-            self.seed, LOADER, rank
-        ):  # torch's loader draws a number, which a run that goes on would miss later
+        # torch's loader draws a number, which a run that goes on would miss later.
+        with seeded(self.seed, LOADER, rank):
             loaded = iter(loader)
         for batch in loaded:
             self._taken += 1
