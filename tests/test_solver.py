@@ -32,6 +32,18 @@ def test_backbone_has_its_own_rate_and_norms_their_own_decay():
     assert len(found) == len(list(model.parameters()))
 
 
+def test_mask_head_has_its_own_rate():
+    model = TwoParts()
+    model.mask_head = nn.Linear(2, 2)
+    model.bbox_attention = nn.Linear(2, 2)
+
+    groups = parameter_groups(_config("SOLVER.MASK_HEAD_MULTIPLIER", 10.0), model)
+
+    found = {parameter: group["lr"] for group in groups for parameter in group["params"]}
+    assert found[model.head.weight] == 0.01
+    assert found[model.mask_head.weight] == found[model.bbox_attention.bias] == pytest.approx(0.1)
+
+
 def test_frozen_parameters_are_left_out():
     model = TwoParts()
     model.backbone.requires_grad_(False)
