@@ -26,8 +26,9 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     """Build the optimizer of ``SOLVER.OPTIMIZER`` with Detectron2's solver keys.
 
     Args:
-        cfg: reads SOLVER.OPTIMIZER, BASE_LR, BACKBONE_MULTIPLIER, WEIGHT_DECAY, WEIGHT_DECAY_NORM, MOMENTUM and
-            CLIP_GRADIENTS, whose CLIP_TYPE may be "value", "norm" (each tensor alone) or "full_model".
+        cfg: reads SOLVER.OPTIMIZER, BASE_LR, BACKBONE_MULTIPLIER, MASK_HEAD_MULTIPLIER, WEIGHT_DECAY,
+            WEIGHT_DECAY_NORM, MOMENTUM and CLIP_GRADIENTS, whose CLIP_TYPE may be "value", "norm" (each tensor alone)
+            or "full_model".
         model: parameters with ``requires_grad`` False are left out.
 
     Raises:
@@ -66,14 +67,20 @@ def parameter_groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any]]:
             if not parameter.requires_grad or parameter in seen:
                 continue
             seen.add(parameter)
-            is_backbone = "backbone" in module_name.split(".")
-            rate = solver.BASE_LR * (solver.BACKBONE_MULTIPLIER if is_backbone else 1.0) * scales.get(parameter, 1.0)
+            rate = solver.BASE_LR * _multiplier(solver, module_name.split(".")) * scales.get(parameter, 1.0)
             # As in Detectron2, None gives norms the weight decay of everything else.
             decay = solver.WEIGHT_DECAY
             if is_norm and solver.WEIGHT_DECAY_NORM is not None:
                 decay = solver.WEIGHT_DECAY_NORM
             groups.setdefault((rate, decay), []).append(parameter)
     return [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()]
+
+
+def _multiplier(solver: CfgNode, path: list[str]) -> float:
+    """What a module's learning rate is multiplied by, for its name's parts."""
+    if "backbone" in path:
+        return float(solver.BACKBONE_MULTIPLIER)
+    return float(solver.MASK_HEAD_MULTIPLIER) if {"bbox_attention", "mask_head"} & set(path) else 1.0
 
 
 def refuse_other_optimizers(model_class: type[nn.Module]) -> None:

@@ -32,6 +32,16 @@ def test_backbone_has_its_own_rate_and_norms_their_own_decay():
     assert len(found) == len(list(model.parameters()))
 
 
+def test_mask_head_has_its_own_rate():
+    model = nn.ModuleDict({"bbox_attention": nn.Linear(2, 2), "mask_head": nn.Linear(2, 2), "detr": nn.Linear(2, 2)})
+
+    groups = parameter_groups(_config("SOLVER.MASK_HEAD_MULTIPLIER", 4.0), model)
+
+    rates = {parameter: group["lr"] for group in groups for parameter in group["params"]}
+    assert rates[model["mask_head"].weight] == rates[model["bbox_attention"].weight] == pytest.approx(0.04)
+    assert rates[model["detr"].weight] == 0.01
+
+
 def test_frozen_parameters_are_left_out():
     model = TwoParts()
     model.backbone.requires_grad_(False)
