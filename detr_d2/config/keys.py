@@ -136,6 +136,7 @@ def _add_model_keys(cfg: CfgNode) -> None:
     detr.GIOU_WEIGHT = 2.0
     detr.MASK_WEIGHT = 1.0  # focal loss of the masks
     detr.DICE_WEIGHT = 1.0
+    detr.MASK_ID_WEIGHT = 0.0  # which of an image's masks each pixel belongs to; 0: not computed, as published
     detr.NO_OBJECT_WEIGHT = 0.1  # weight of the class "no object" in the cross entropy
     detr.FOCAL_ALPHA = 0.25
     detr.FOCAL_GAMMA = 2.0

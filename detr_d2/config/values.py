@@ -163,6 +163,7 @@ ALLOWED: dict[str, Rule] = {
     "MODEL.DETR.GIOU_WEIGHT": _WEIGHT,
     "MODEL.DETR.MASK_WEIGHT": _WEIGHT,
     "MODEL.DETR.DICE_WEIGHT": _WEIGHT,
+    "MODEL.DETR.MASK_ID_WEIGHT": _WEIGHT,
     "MODEL.DETR.NO_OBJECT_WEIGHT": _number(0, 1e6, above=True),  # 0: nothing to average where no segment is
     "MODEL.DETR.FOCAL_ALPHA": _number(most=1),
     "MODEL.DETR.FOCAL_GAMMA": _number(0, 1000),
