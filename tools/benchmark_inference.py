@@ -107,7 +107,7 @@ def _floor_in_words(row: dict) -> str:
     """How near ``row`` is to what its convolutions and products take."""
     return (
         f"The {row['products']} convolutions and matrix products of {row['name']}, each measured alone in the same "
-        f"process, take {row['floor']:.3g} s together; the whole takes {row['seconds'] / row['floor']:.3g} times as long."
+        f"process, take {row['floor']:.3g} s together; all takes {row['seconds'] / row['floor']:.3g} times as long."
     )
 
 
