@@ -148,6 +148,11 @@ def check_outputs(
         refuse_replacing(path, read, option)
 
 
+def real_path(path: str | os.PathLike[str]) -> Path:
+    """As ``Path.resolve``, which raises a ``RuntimeError`` where a link leads back to itself; here that link stays."""
+    return Path(os.path.realpath(path))
+
+
 def _stat(path: str | os.PathLike[str]) -> os.stat_result | None:
     try:
         return os.stat(path)

@@ -14,7 +14,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from PIL import UnidentifiedImageError
 
 from detr_d2.errors import ConfigError, UserError
-from detr_d2.files import numbered_names, read_at_most
+from detr_d2.files import numbered_names, read_at_most, real_path
 from detr_d2.labels.archives import FileTree, folder_tree, has_image_suffix, zip_tree
 from detr_d2.labels.image_reading import IMAGE_SUFFIXES, open_image
 from detr_d2.labels.records import MOST_BYTES, FileRef
@@ -219,8 +219,8 @@ def drawing_paths(images: Sequence[FoundImage], output: Path, option: str = "--o
         raise ConfigError(f"{option} {output} is a file; name a folder, or a new .jpg or .png for one image.")
     else:
         drawings = [output / drawing_name(image) for image in images]
-    sources = {image.file.path.resolve() for image in images}
-    replaced = [path for path in drawings if path.resolve() in sources]
+    sources = {real_path(image.file.path) for image in images}
+    replaced = [path for path in drawings if real_path(path) in sources]
     if replaced:
         raise ConfigError(f"{replaced[0]} is one of the images and would be replaced; name another {option}.")
     return drawings
