@@ -23,7 +23,7 @@ from detr_d2.modeling import (
     Target,
     predict_masks,
 )
-from detr_d2.modeling.criterion import METRICS, Sum, added, batch_means, predictions_of, weighted
+from detr_d2.modeling.criterion import MASK_LOSSES, METRICS, Sum, added, batch_means, predictions_of, weighted
 from detr_d2.modeling.matcher import query_positions
 from detr_d2.modeling.postprocess import instance_masks
 from detr_d2.network import build_criterion, build_network, build_postprocess, loss_weights
@@ -51,7 +51,7 @@ class DetrPanoptic(nn.Module):
         detr: backbone, transformer and heads.
         criterion: matching and losses.
         postprocess: which queries are results.
-        loss_weights: what loss_ce, loss_bbox, loss_giou, loss_mask and loss_dice count.
+        loss_weights: what loss_ce, loss_bbox, loss_giou, loss_mask, loss_dice and loss_maskid count.
         categories: the classes in contiguous order; checkpoints keep them.
         pixel_mean, pixel_std: of the three channels, in the order and scale (0 to 255) of the input images.
         bbox_attention, mask_head: queries to attention maps to masks; both None: boxes only.
@@ -108,8 +108,8 @@ class DetrPanoptic(nn.Module):
         self.detr, self.bbox_attention, self.mask_head = detr, bbox_attention, mask_head
         self.denoising, self.dense = denoising, dense
         self.criterion, self.postprocess, self.categories = criterion, postprocess, categories
-        trained = ("loss_mask", "loss_dice") if freeze_detector else tuple(loss_weights)
-        self.loss_weights = {kind: loss_weights[kind] for kind in trained}
+        trained = MASK_LOSSES if freeze_detector else tuple(loss_weights)
+        self.loss_weights = {kind: loss_weights[kind] for kind in trained if kind in loss_weights}
         self.freeze_detector = freeze_detector
         self.training_dtype, self.inference_dtype = _DTYPES[training_dtype], _DTYPES[inference_dtype]
         self.mask_chunk_bytes, self.mask_checkpoint, self.recipe = mask_chunk_bytes, mask_checkpoint, recipe or {}

@@ -101,12 +101,13 @@ def build_criterion(cfg: CfgNode, num_classes: int) -> SetCriterion:
         no_object_weight=options.NO_OBJECT_WEIGHT,
         focal_alpha=options.FOCAL_ALPHA,
         focal_gamma=options.FOCAL_GAMMA,
+        mask_id=options.MASK_ID_WEIGHT > 0,
     )
 
 
 def loss_weights(cfg: CfgNode) -> dict[str, float]:
     """What each kind of loss counts in the sum that is minimised."""
-    keys = {"ce": "CLASS", "bbox": "L1", "giou": "GIOU", "mask": "MASK", "dice": "DICE"}
+    keys = {"ce": "CLASS", "bbox": "L1", "giou": "GIOU", "mask": "MASK", "dice": "DICE", "maskid": "MASK_ID"}
     return {f"loss_{kind}": cfg.MODEL.DETR[f"{key}_WEIGHT"] for kind, key in keys.items()}
 
 

@@ -171,7 +171,7 @@ def _schedule_problems(cfg: CfgNode) -> Iterator[str]:
             f"SOLVER.WARMUP_ITERS is {solver.WARMUP_ITERS}, and MAX_ITER {solver.MAX_ITER} leaves nothing for the "
             "schedule that RESCALE_INTERVAL stretches; warm up for less."
         )
-    weights = [detr.MASK_WEIGHT, detr.DICE_WEIGHT] if detr.MASK_ON else []
+    weights = [detr.MASK_WEIGHT, detr.DICE_WEIGHT, detr.MASK_ID_WEIGHT] if detr.MASK_ON else []
     weights += [] if detr.FREEZE_DETECTOR else [detr.CLASS_WEIGHT, detr.L1_WEIGHT, detr.GIOU_WEIGHT]
     if not any(weights):
         yield "The weights of all losses, MODEL.DETR.CLASS_WEIGHT and so on, are 0: nothing would be learnt. Set one."

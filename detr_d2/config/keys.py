@@ -66,6 +66,15 @@ def _add_data_keys(cfg: CfgNode) -> None:
     cfg.INPUT.RICAP.PROB = 0.5
     cfg.INPUT.RICAP.BETA = 0.3
 
+    # Copy-paste (Ghiasi et al. 2021): with PROB, about half of another image's things are put in front of an image,
+    # before everything else but RICAP; MIN_SCALE to MAX_SCALE times as large as what fits that image onto this one.
+    # Needs panoptic ground truth.
+    cfg.INPUT.COPY_PASTE = CfgNode()
+    cfg.INPUT.COPY_PASTE.ENABLED = False
+    cfg.INPUT.COPY_PASTE.PROB = 0.5
+    cfg.INPUT.COPY_PASTE.MIN_SCALE = 0.5
+    cfg.INPUT.COPY_PASTE.MAX_SCALE = 1.5
+
     # Ground-truth masks hold one pixel in MASK_STRIDE, each way: 4 gives the size of the model's masks, and saves
     # memory and time in loader and loss. Boxes and classes stay exact; docs/loading.md says what it does to the losses.
     cfg.INPUT.MASK_STRIDE = 1
@@ -82,7 +91,7 @@ def _add_solver_keys(cfg: CfgNode) -> None:
     cfg.SOLVER.OPTIMIZER = "ADAMW"
     # The backbone's learning rate is BASE_LR times this.
     cfg.SOLVER.BACKBONE_MULTIPLIER = 0.1
-    # The mask head's is BASE_LR times this: above 1 for a head that learns from nothing beside a trained detector.
+    # The mask head's learning rate is BASE_LR times this, for a training together with a detector that knows its boxes.
     cfg.SOLVER.MASK_HEAD_MULTIPLIER = 1.0
     # So many of the checkpoints that SOLVER.CHECKPOINT_PERIOD asks for stay, the newest; older ones are removed when
     # the next is written. 0: all. model_best.pth and model_final.pth always stay.
@@ -141,6 +150,7 @@ def _add_model_keys(cfg: CfgNode) -> None:
     detr.GIOU_WEIGHT = 2.0
     detr.MASK_WEIGHT = 1.0  # focal loss of the masks
     detr.DICE_WEIGHT = 1.0
+    detr.MASK_ID_WEIGHT = 0.0  # which of an image's masks each pixel belongs to; 0: not computed, as published
     detr.NO_OBJECT_WEIGHT = 0.1  # weight of the class "no object" in the cross entropy
     detr.FOCAL_ALPHA = 0.25
     detr.FOCAL_GAMMA = 2.0

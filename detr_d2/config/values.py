@@ -164,6 +164,7 @@ ALLOWED: dict[str, Rule] = {
     "MODEL.DETR.GIOU_WEIGHT": _WEIGHT,
     "MODEL.DETR.MASK_WEIGHT": _WEIGHT,
     "MODEL.DETR.DICE_WEIGHT": _WEIGHT,
+    "MODEL.DETR.MASK_ID_WEIGHT": _WEIGHT,
     "MODEL.DETR.NO_OBJECT_WEIGHT": _number(0, 1e6, above=True),  # 0: nothing to average where no segment is
     "MODEL.DETR.FOCAL_ALPHA": _number(most=1),
     "MODEL.DETR.FOCAL_GAMMA": _number(0, 1000),
@@ -218,6 +219,10 @@ ALLOWED: dict[str, Rule] = {
     "INPUT.RICAP.ENABLED": _FLAG,
     "INPUT.RICAP.PROB": _PART,
     "INPUT.RICAP.BETA": _number(0, 1e6, above=True),
+    "INPUT.COPY_PASTE.ENABLED": _FLAG,
+    "INPUT.COPY_PASTE.PROB": _PART,
+    "INPUT.COPY_PASTE.MIN_SCALE": _number(0, 100, above=True),
+    "INPUT.COPY_PASTE.MAX_SCALE": _number(0, 100, above=True),
     "DATASETS.TRAIN": _list_of(_NAME),
     "DATASETS.TEST": _list_of(_NAME),
     "DATASETS.REGISTER": _list_of(Rule("yaml files and mappings", lambda value: isinstance(value, str | dict))),

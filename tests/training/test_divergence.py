@@ -159,6 +159,46 @@ def test_a_step_that_is_left_out_changes_no_weight_and_is_counted(
     assert json.loads(lines[-1])["skipped_steps"] == 1
 
 
+class SpoilGradient(HookBase):
+    """Makes gradients of the mask head NaN in some iterations, in which the losses stay what they are."""
+
+    def __init__(self, *iterations: int) -> None:
+        self._iterations = iterations
+
+    def before_train(self) -> None:
+        bias = self.trainer.guard._model.mask_head.out_lay.bias
+        bias.register_hook(lambda gradient: gradient * float("nan") if self.trainer.iter in self._iterations else None)
+
+
+def test_gradients_that_are_not_finite_are_named_before_weights_are(
+    make_trainer: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer = make_trainer("SOLVER.MAX_ITER", 3)
+    trainer.register_hooks([SpoilGradient(1), weights := Weights()])
+
+    with pytest.raises(DivergenceError) as caught:
+        trainer.train()
+
+    message = str(caught.value)
+    for words in ("at iteration 1: the norm of the gradients is nan, while the losses are finite. ", "yard_train_"):
+        assert words in message, message
+    assert "mask_head nan" in message and "Images of the batch" in message and "first output" not in message
+    assert len(weights.before) == 2 and weights.before[1] == weights._sum()
+    path = tmp_path / "output" / "diverged" / "iteration_0000001_process_0.pth"
+    assert main(["replay", str(path), "--device", "cpu"]) == 1  # as nothing spoils gradients there
+    assert "NOT the same" in capsys.readouterr().out
+
+
+def test_a_step_whose_gradients_are_not_finite_is_left_out(make_trainer: Make) -> None:
+    trainer = make_trainer("SOLVER.MAX_ITER", 3, "SOLVER.MAX_SKIPPED_STEPS", 1)
+    trainer.register_hooks([SpoilGradient(1), weights := Weights()])
+
+    trainer.train()
+
+    assert [before != after for before, after in zip(weights.before, weights.after)] == [True, False, True]
+    assert all(bool(each.isfinite().all()) for each in trainer.model.parameters())
+
+
 def test_no_more_steps_are_left_out_than_the_key_says(make_trainer: Make, spoil: Callable[..., None]) -> None:
     spoil(0, 3)
     trainer = make_trainer("SOLVER.MAX_SKIPPED_STEPS", 1, "SOLVER.MAX_ITER", 4)
