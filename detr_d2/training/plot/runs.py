@@ -72,6 +72,7 @@ TOPICS = (
     Topic("GIoU loss of boxes", "loss_giou", "validation/giou"),
     Topic("focal loss of masks", "loss_mask", "validation/mask"),
     Topic("dice loss of masks", "loss_dice", "validation/dice"),
+    Topic("cross entropy of mask ids", "loss_maskid", "validation/maskid"),
     Topic("learning rate", "lr"),
 )
 
