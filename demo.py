@@ -13,6 +13,7 @@ from detr_d2.checkpoint import config_of, read_weights
 from detr_d2.config import load_config
 from detr_d2.data import register_from_config
 from detr_d2.errors import USER_ERROR_EXIT_CODE, ConfigError, MissingFileError, run_command
+from detr_d2.files import real_path
 from detr_d2.prediction import Predictor
 from detr_d2.prediction.image_files import drawing_paths, find_inputs
 from detr_d2.prediction.running import WholeImages, predict_each
@@ -106,7 +107,7 @@ def draw_video(args: argparse.Namespace) -> int:
     with open_video(args.video_input) as video:
         is_file = args.output.suffix.lower() in (".mp4", ".mkv") and not args.output.is_dir()
         target = args.output if is_file else args.output / f"{args.video_input.stem}{result_suffix(video)}"
-        if target.resolve() == args.video_input.resolve():
+        if real_path(target) == real_path(args.video_input):
             raise ConfigError(f"{target} is the video itself and would be replaced; name another --output.")
         found = predict_video(Predictor.from_config(setup_cfg(args)), video, target)
     print(f"{found.frames} frames drawn, {found.frames / max(found.seconds, 1e-9):.1f} a second: {target}")

@@ -14,6 +14,7 @@ import torch
 
 import detr_d2
 from detr_d2.backend import ENVIRONMENT_VARIABLE, backend_report
+from detr_d2.files import real_path
 
 _EXAMPLE = """\
 example:
@@ -108,5 +109,8 @@ def _describe_datasets() -> list[tuple[str, str]]:
     root = Path(setting or "datasets").expanduser()
     origin = "DETECTRON2_DATASETS" if setting else "the default; set DETECTRON2_DATASETS to change it"
     if not root.is_dir():
-        return [("datasets", f"no folder {root.resolve()} ({origin})")]
-    return [("datasets", f"{root.resolve()} ({origin})"), ("  found", ", ".join(_dataset_folders(root)) or "no folder")]
+        return [("datasets", f"no folder {real_path(root)} ({origin})")]
+    return [
+        ("datasets", f"{real_path(root)} ({origin})"),
+        ("  found", ", ".join(_dataset_folders(root)) or "no folder"),
+    ]

@@ -14,6 +14,7 @@ from detr_d2.data import Category
 from detr_d2.modeling import (
     AttentionMaps,
     Denoising,
+    DensePredictions,
     Detr,
     MaskHead,
     PostProcess,
@@ -22,7 +23,7 @@ from detr_d2.modeling import (
     Target,
     predict_masks,
 )
-from detr_d2.modeling.criterion import METRICS, Sum, added, batch_means, predictions_of, weighted
+from detr_d2.modeling.criterion import MASK_LOSSES, METRICS, Sum, added, batch_means, predictions_of, weighted
 from detr_d2.modeling.matcher import query_positions
 from detr_d2.modeling.postprocess import instance_masks
 from detr_d2.network import build_criterion, build_network, build_postprocess, loss_weights
@@ -50,11 +51,12 @@ class DetrPanoptic(nn.Module):
         detr: backbone, transformer and heads.
         criterion: matching and losses.
         postprocess: which queries are results.
-        loss_weights: what loss_ce, loss_bbox, loss_giou, loss_mask and loss_dice count.
+        loss_weights: what loss_ce, loss_bbox, loss_giou, loss_mask, loss_dice and loss_maskid count.
         categories: the classes in contiguous order; checkpoints keep them.
         pixel_mean, pixel_std: of the three channels, in the order and scale (0 to 255) of the input images.
         bbox_attention, mask_head: queries to attention maps to masks; both None: boxes only.
         denoising: further queries in training; None: none.
+        dense: predictions at every place of the memory, in training; None: none.
         freeze_detector: train the mask head alone; the detector keeps weights and statistics, and has no dropout.
         mask_chunk_bytes: see ``detr_d2.modeling.predict_masks``; used at inference, and with ``mask_checkpoint``.
         mask_checkpoint: train the mask head in chunks that are computed again for the backward pass.
@@ -84,6 +86,7 @@ class DetrPanoptic(nn.Module):
         bbox_attention: AttentionMaps | None = None,
         mask_head: MaskHead | None = None,
         denoising: Denoising | None = None,
+        dense: DensePredictions | None = None,
         freeze_detector: bool = False,
         mask_chunk_bytes: int | None = None,
         mask_checkpoint: bool = False,
@@ -103,10 +106,10 @@ class DetrPanoptic(nn.Module):
             if dtype not in _DTYPES:
                 raise ValueError(f"MODEL.DETR.{name} is {dtype!r}; set it to {' or '.join(_DTYPES)}.")
         self.detr, self.bbox_attention, self.mask_head = detr, bbox_attention, mask_head
-        self.denoising = denoising
+        self.denoising, self.dense = denoising, dense
         self.criterion, self.postprocess, self.categories = criterion, postprocess, categories
-        trained = ("loss_mask", "loss_dice") if freeze_detector else tuple(loss_weights)
-        self.loss_weights = {kind: loss_weights[kind] for kind in trained}
+        trained = MASK_LOSSES if freeze_detector else tuple(loss_weights)
+        self.loss_weights = {kind: loss_weights[kind] for kind in trained if kind in loss_weights}
         self.freeze_detector = freeze_detector
         self.training_dtype, self.inference_dtype = _DTYPES[training_dtype], _DTYPES[inference_dtype]
         self.mask_chunk_bytes, self.mask_checkpoint, self.recipe = mask_chunk_bytes, mask_checkpoint, recipe or {}
@@ -204,14 +207,18 @@ class DetrPanoptic(nn.Module):
             with self._precision():
                 noised = self.denoising(self.detr, outputs, targets)
             sums |= self.criterion.known(*noised)
+        if self.dense is not None:
+            with self._precision():
+                sums |= self.dense(outputs["memory"], outputs["padding_mask"], targets)
         return sums
 
     def step_losses(self, sums: dict[str, Sum], counts: StepCounts) -> dict[str, Tensor]:
         """Sums of :meth:`loss_sums` as means, unweighted, of the batch that all processes have together."""
         noised = {name: each for name, each in sums.items() if "_dn" in name}
-        learned = {name: each for name, each in sums.items() if name not in noised}
+        dense = {name: each for name, each in sums.items() if name.endswith("_dense")}
+        learned = {name: each for name, each in sums.items() if name not in noised and name not in dense}
         targets = max(counts.targets, 1.0)
-        losses = batch_means(learned, targets, counts.query_weights)
+        losses = batch_means(learned, targets, counts.query_weights) | batch_means(dense, targets, targets)
         if self.denoising is not None:
             losses |= batch_means(noised, targets * self.denoising.groups)
         return losses

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from detr_d2.config import check_values
 from detr_d2.errors import ConfigError
 from detr_d2.timm_backbone import TimmBackbone
+from detr_d2.training_step import refuse_non_finite
 
 from detectron2.config import CfgNode
 
@@ -26,8 +27,9 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     """Build the optimizer of ``SOLVER.OPTIMIZER`` with Detectron2's solver keys.
 
     Args:
-        cfg: reads SOLVER.OPTIMIZER, BASE_LR, BACKBONE_MULTIPLIER, WEIGHT_DECAY, WEIGHT_DECAY_NORM, MOMENTUM and
-            CLIP_GRADIENTS, whose CLIP_TYPE may be "value", "norm" (each tensor alone) or "full_model".
+        cfg: reads SOLVER.OPTIMIZER, BASE_LR, BACKBONE_MULTIPLIER, MASK_HEAD_MULTIPLIER, WEIGHT_DECAY,
+            WEIGHT_DECAY_NORM, MOMENTUM and CLIP_GRADIENTS, whose CLIP_TYPE may be "value", "norm" (each tensor
+            alone) or "full_model".
         model: parameters with ``requires_grad`` False are left out.
 
     Raises:
@@ -46,8 +48,8 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     # Fused updates are several times faster on the CPU. On a GPU they would undo AMP's scaling only after the clipping.
     options["fused"] = all(parameter.device.type == "cpu" for group in groups for parameter in group["params"])
     cls = OPTIMIZERS[name]
-    if cfg.SOLVER.CLIP_GRADIENTS.ENABLED:
-        cls = _with_clipping(cls, _clipping(cfg.SOLVER.CLIP_GRADIENTS))
+    clip = _clipping(cfg.SOLVER.CLIP_GRADIENTS) if cfg.SOLVER.CLIP_GRADIENTS.ENABLED else _norm
+    cls = _with_clipping(cls, clip)
     return cls(groups, **options)  # type: ignore[arg-type]
 
 
@@ -66,14 +68,20 @@ def parameter_groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any]]:
             if not parameter.requires_grad or parameter in seen:
                 continue
             seen.add(parameter)
-            is_backbone = "backbone" in module_name.split(".")
-            rate = solver.BASE_LR * (solver.BACKBONE_MULTIPLIER if is_backbone else 1.0) * scales.get(parameter, 1.0)
+            rate = solver.BASE_LR * _multiplier(solver, module_name) * scales.get(parameter, 1.0)
             # As in Detectron2, None gives norms the weight decay of everything else.
             decay = solver.WEIGHT_DECAY
             if is_norm and solver.WEIGHT_DECAY_NORM is not None:
                 decay = solver.WEIGHT_DECAY_NORM
             groups.setdefault((rate, decay), []).append(parameter)
     return [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()]
+
+
+def _multiplier(solver: CfgNode, module_name: str) -> float:
+    parts = module_name.split(".")
+    if "backbone" in parts:
+        return float(solver.BACKBONE_MULTIPLIER)
+    return float(solver.MASK_HEAD_MULTIPLIER) if {"bbox_attention", "mask_head"} & set(parts) else 1.0
 
 
 def refuse_other_optimizers(model_class: type[nn.Module]) -> None:
@@ -99,32 +107,42 @@ def refuse_other_optimizers(model_class: type[nn.Module]) -> None:
     build.get_default_optimizer_params = checked
 
 
-Clip = Callable[[list[nn.Parameter]], None]
+Clip = Callable[[list[nn.Parameter]], Tensor]
+"""Changes gradients, and returns a number that is finite if they are: their norm before or after it."""
 
 
 def _clipping(options: CfgNode) -> Clip:
     """What is done with all parameters' gradients before a step."""
     value, norm_type = options.CLIP_VALUE, options.NORM_TYPE
 
-    def clip_full_model(parameters: list[nn.Parameter]) -> None:
-        torch.nn.utils.clip_grad_norm_(parameters, value, norm_type)
+    def clip_full_model(parameters: list[nn.Parameter]) -> Tensor:
+        return torch.nn.utils.clip_grad_norm_(parameters, value, norm_type)
 
-    def clip_each(parameters: list[nn.Parameter]) -> None:
-        for parameter in parameters:
-            torch.nn.utils.clip_grad_norm_(parameter, value, norm_type)
+    def clip_each(parameters: list[nn.Parameter]) -> Tensor:
+        clipped = (torch.nn.utils.clip_grad_norm_(parameter, value, norm_type) for parameter in parameters)
+        return torch.nn.utils.get_total_norm(list(clipped))
 
-    def clip_values(parameters: list[nn.Parameter]) -> None:
+    def clip_values(parameters: list[nn.Parameter]) -> Tensor:
         torch.nn.utils.clip_grad_value_(parameters, value)
+        return _norm(parameters)
 
     kinds: dict[str, Clip] = {"full_model": clip_full_model, "norm": clip_each, "value": clip_values}
     return kinds[options.CLIP_TYPE]
 
 
+def _norm(parameters: list[nn.Parameter]) -> Tensor:
+    return torch.nn.utils.get_total_norm([each.grad for each in parameters if each.grad is not None])
+
+
 def _with_clipping(cls: type[torch.optim.Optimizer], clip: Clip) -> type[torch.optim.Optimizer]:
-    """A subclass whose ``step`` clips first; a class, as Detectron2's AMP trainer and hooks expect an optimizer."""
+    """A subclass whose ``step`` clips first; a class, as Detectron2's AMP trainer and hooks expect an optimizer.
+
+    Gradients that aren't finite are refused: they would make all weights NaN, and the next step would be blamed for it.
+    """
 
     def step(self: torch.optim.Optimizer, closure: Any = None) -> Any:
-        clip(list(itertools.chain(*(group["params"] for group in self.param_groups))))
+        parameters = itertools.chain(*(group["params"] for group in self.param_groups))
+        refuse_non_finite(clip([each for each in parameters if each.grad is not None]))
         return cls.step(self, closure)
 
     return type(f"{cls.__name__}WithClipping", (cls,), {"step": step})

@@ -68,6 +68,10 @@ class DivergedElsewhere(DivergenceError):
     """Training has left the numbers in another process, with whose losses a step would be taken here, too."""
 
 
+class DivergedGradients(DivergenceError):
+    """Gradients aren't finite, while the losses are; no weight has been changed by them."""
+
+
 class StepCounts(NamedTuple):
     """What the losses of a step are divided by, so that their scale is that of the batch of all processes.
 
@@ -138,18 +142,40 @@ def explaining_divergence(batched_inputs: Sequence[Mapping[str, Any]]) -> Iterat
         raise _divergence(NO_MATCHING, batched_inputs) from error
 
 
+def refuse_non_finite(gradient_norm: Tensor) -> None:
+    """Refuses a step before it changes weights.
+
+    Args:
+        gradient_norm: () of all gradients, of which one that isn't finite makes another one.
+
+    Raises:
+        DivergedGradients: it isn't finite.
+    """
+    norm = float(gradient_norm)
+    if not math.isfinite(norm):
+        raise DivergedGradients(_message(f"the norm of the gradients is {norm}, while the losses are finite"))
+
+
+def images_of(batched_inputs: Sequence[Mapping[str, Any]]) -> str:
+    """The images of a batch by the "file_name" of each, as a sentence with a space before it; empty: none has one."""
+    names = [str(item["file_name"]) for item in batched_inputs if "file_name" in item]
+    return f" Images of the batch: {', '.join(names)}." if names else ""
+
+
 def _divergence(what: str, batched_inputs: Sequence[Mapping[str, Any]]) -> DivergenceError:
     """The error to raise.
 
     Args:
         what: isn't finite, as a sentence without its full stop.
-        batched_inputs: the model's, with the "file_name" of each image.
+        batched_inputs: the model's.
     """
-    names = [str(item["file_name"]) for item in batched_inputs if "file_name" in item]
-    images = f" Images of the batch: {', '.join(names)}." if names else ""
+    return DivergenceError(_message(what, images_of(batched_inputs)))
+
+
+def _message(what: str, images: str = "") -> str:
     storage = _event_storage()
     when = "" if storage is None else f" at iteration {storage.iter}"
-    return DivergenceError(f"The training diverged{when}: {what}.{images} {LESS_DIVERGENCE}")
+    return f"The training diverged{when}: {what}.{images} {LESS_DIVERGENCE}"
 
 
 def _event_storage() -> EventStorage | None:

@@ -47,6 +47,7 @@ def test_implementations_agree_on_masks_and_map(tool, setting):
 
     assert ours["seconds"] > 0 and theirs["seconds"] > 0
     assert theirs["difference"] <= 1e-4 and theirs["changed"] == 0
+    assert 0 < ours["floor"] < ours["seconds"] and ours["products"] > 50
 
 
 @pytest.mark.parametrize("frozen", [True, False])
@@ -57,6 +58,29 @@ def test_implementations_agree_on_mask_losses(tool, setting, frozen):
     rows = tool("benchmark_training").compare(names, setting, 3, frozen, 1, None)
 
     assert all(row["difference"] <= 1e-4 for row in rows)
+
+
+def test_floor_counts_convolutions_and_products_and_nothing_else(tool):
+    floor_seconds = tool("benchmarking.floor").floor_seconds
+    calls = []
+    images, weights = torch.rand(1, 3, 8, 8), torch.rand(4, 3, 3, 3)
+
+    @torch.inference_mode()
+    def run():
+        calls.append(torch.nn.functional.conv2d(images, weights).relu() @ torch.rand(6, 2))
+
+    seconds, count = floor_seconds(run, 2, lambda: calls.append("waited"))
+
+    assert count == 2 and seconds > 0
+    assert calls.count("waited") == 6
+
+
+def test_gpu_that_is_not_there_is_refused(tool, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    report = tool("benchmarking.report")
+
+    with pytest.raises(UserError, match="--device cuda needs a GPU"):
+        report.compared(argparse.Namespace(device="cuda", reference=None, variants=False), [])
 
 
 def test_accelerations_are_taken_away_one_at_a_time(tool, setting):

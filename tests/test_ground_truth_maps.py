@@ -1,8 +1,11 @@
-"""Ground truth decoded by torchvision and kept as runs is the same as read by Pillow, whatever the file is."""
+"""Ground truth kept as runs is the same as the ids of its file, whatever the file is."""
 
 from __future__ import annotations
 
 import os
+import struct
+import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +16,6 @@ from PIL import Image
 
 from detr_d2.data import read_panoptic_png
 from detr_d2.errors import DatasetError, MissingFileError
-from detr_d2.evaluation import ground_truth_maps
 from detr_d2.evaluation.ground_truth_maps import GroundTruthMaps, read_run_map
 from detr_d2.evaluation.overlaps import Overlaps, RunMap, joint_histogram, segment_areas
 
@@ -42,12 +44,27 @@ def test_map_is_that_which_pillow_reads(tmp_path: Path, mode: str, options: dict
     assert found.areas() == segment_areas(ids)
 
 
-def test_what_torchvision_cannot_read_is_pillows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ids = np.arange(12).reshape(3, 4) // 2
-    path = write(tmp_path / "a.png", ids)
-    monkeypatch.setattr(ground_truth_maps, "decode_png", lambda *_: 1 / 0)
+def test_a_damaged_png_is_refused_and_ends_no_process(tmp_path: Path) -> None:
+    whole = Path(write(tmp_path / "a.png", np.arange(3000).reshape(50, 60))).read_bytes()
+    damaged = tmp_path / "damaged.png"
 
-    np.testing.assert_array_equal(read_run_map(path).pixels(), ids)
+    for place in range(60, len(whole) - 16, 37):
+        damaged.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        with suppress(DatasetError):
+            assert read_run_map(str(damaged)).shape == (50, 60)
+    damaged.write_bytes(_png_of_rows(b"\x09" + bytes(3 * 60), 50))
+    with suppress(DatasetError):
+        assert read_run_map(str(damaged)).shape == (50, 60)
+
+
+def _png_of_rows(row: bytes, height: int) -> bytes:
+    """An RGB PNG with right checksums: its rows as they are, the first byte of each being its filter."""
+    header = struct.pack(">IIBBBBB", (len(row) - 1) // 3, height, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(row * height)), (b"IEND", b""))
+    packed = (
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
 
 
 def test_files_that_are_no_panoptic_pngs_are_refused_as_by_pillow(tmp_path: Path) -> None:

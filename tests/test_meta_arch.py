@@ -75,6 +75,14 @@ def test_frozen_detector_trains_the_mask_head_only_and_stays_as_it_is(tiny_confi
     assert model.training and not any(module.training for module in model.detr.modules())
 
 
+def test_mask_ids_are_learnt_where_they_have_a_weight(tiny_config):
+    cfg = tiny_config(*MASKS, "MODEL.DETR.FREEZE_DETECTOR", True, "MODEL.DETR.MASK_ID_WEIGHT", 2.0)
+
+    losses = build_model(cfg).train()(_batch(cfg))
+
+    assert set(losses) == {"loss_mask", "loss_dice", "loss_maskid"} and losses["loss_maskid"] > 0
+
+
 def test_inference_returns_instances_and_a_panoptic_map_of_the_original_size(tiny_config):
     cfg = tiny_config(*MASKS, "MODEL.DETR.SCORE_THRESHOLD", 0.3)
     inputs = _batch(cfg, is_train=False)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from detr_d2 import load_config
-from detr_d2.errors import ConfigError
+from detr_d2.errors import ConfigError, DivergenceError
 from detr_d2.solver import build_optimizer, parameter_groups
 
 
@@ -30,6 +30,18 @@ def test_backbone_has_its_own_rate_and_norms_their_own_decay():
     assert found[model.backbone[0].weight] == (pytest.approx(0.001), 0.0001)
     assert found[model.backbone[1].weight] == (pytest.approx(0.001), 0.5)
     assert len(found) == len(list(model.parameters()))
+
+
+def test_mask_head_has_its_own_rate():
+    model = TwoParts()
+    model.mask_head = nn.Linear(2, 2)
+    model.bbox_attention = nn.Linear(2, 2)
+
+    groups = parameter_groups(_config("SOLVER.MASK_HEAD_MULTIPLIER", 10.0), model)
+
+    found = {parameter: group["lr"] for group in groups for parameter in group["params"]}
+    assert found[model.head.weight] == 0.01
+    assert found[model.mask_head.weight] == found[model.bbox_attention.bias] == pytest.approx(0.1)
 
 
 def test_frozen_parameters_are_left_out():
@@ -71,6 +83,25 @@ def test_full_model_clipping_keeps_the_direction_and_bounds_the_norm():
 
     step = before - torch.cat([p.detach().flatten() for p in model.parameters()])
     torch.testing.assert_close(step, gradient * 0.1 / gradient.norm(), atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("clip", ["full_model", "norm", "value", ""])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")], ids=str)
+def test_gradients_that_are_not_finite_are_refused_and_change_nothing(clip, value):
+    model = TwoParts()
+    keys = ("SOLVER.CLIP_GRADIENTS.ENABLED", bool(clip), "SOLVER.CLIP_GRADIENTS.CLIP_TYPE", clip or "norm")
+    optimizer = build_optimizer(_config(*keys), model)
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    next(model.parameters()).grad.view(-1)[0] = value
+    if clip == "value" and value == float("inf"):  # which becomes the largest value allowed
+        return optimizer.step()
+
+    with pytest.raises(DivergenceError, match=r"the norm of the gradients is (nan|inf), while the losses are finite"):
+        optimizer.step()
+
+    assert all(torch.equal(one, other) for one, other in zip(before, model.parameters(), strict=True))
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,18 @@ import sys
 from pathlib import Path
 
 from benchmarking.accelerations import Built, compare_accelerations
-from benchmarking.measure import in_fresh_process, machine, peak_above_now, seconds_interleaved
+from benchmarking.measure import in_fresh_process, machine, peak_above_now, seconds_interleaved, synchronizer
 from benchmarking.models import Setting, share_weights
 from benchmarking.report import HUGGINGFACE, OURS, REFERENCE, compared, comparison_parser, deliver, table, use_threads
 from benchmarking.training import Step, huggingface, ours, reference
 
 from detr_d2.errors import run_command
 
-VARIANTS = {"detr_d2, masks recomputed": ("MODEL.DETR.MASK_CHECKPOINT", "True")}
+VARIANTS = {
+    "detr_d2, masks recomputed": ("MODEL.DETR.MASK_CHECKPOINT", "True"),
+    "detr_d2, bfloat16": ("MODEL.DETR.TRAINING_DTYPE", "bfloat16"),
+    "detr_d2, compiled backbone": ("MODEL.DETR.COMPILE_BACKBONE", "True"),
+}
 STAGES = {"stage 2: the mask head on a frozen detector": True, "joint: detector and mask head": False}
 
 
@@ -27,9 +31,9 @@ def main() -> int:
     parser.add_argument("--targets", type=int, default=10, metavar="N", help="segments an image (default: 10)")
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="images (default: 1)")
     args = parser.parse_args()
-    setting, targets = Setting(*args.size, batch=args.batch), args.targets
+    setting, targets = Setting(*args.size, batch=args.batch, device=args.device), args.targets
     if args.short:
-        setting, targets = Setting(96, 130, classes=20, queries=10, small=True), 3
+        setting, targets = Setting(96, 130, classes=20, queries=10, small=True, device=args.device), 3
     names = compared(args, VARIANTS)
     use_threads(args.threads)
 
@@ -48,9 +52,14 @@ def main() -> int:
     title = (
         f"A step of {setting.batch}×3×{setting.height}×{setting.width}, ResNet-50, {targets} targets an image, "
         f"{setting.queries} queries, fp32, AdamW, no dropout, the same random weights; "
-        f"median of {args.repeats} rounds. {machine(args.threads)}."
+        f"median of {args.repeats} rounds. {machine(args.threads, args.device)}."
     )
-    all_figures = {"setting": vars(setting), "targets": targets, "machine": machine(args.threads), "stages": figures}
+    all_figures = {
+        "setting": vars(setting),
+        "targets": targets,
+        "machine": machine(args.threads, args.device),
+        "stages": figures,
+    }
     name = "benchmark_training_accelerations" if args.accelerations else "benchmark_training"
     deliver(name, "\n\n".join([title, *parts]), all_figures, args)
     return 0
@@ -85,7 +94,8 @@ def compare(
         if name != HUGGINGFACE:
             share_weights(steps[HUGGINGFACE].model, steps[name].model)
     losses = {name: step.run() for name, step in steps.items()}
-    seconds = seconds_interleaved({name: step.run for name, step in steps.items()}, repeats)
+    runs = {name: step.run for name, step in steps.items()}
+    seconds = seconds_interleaved(runs, repeats, synchronize=synchronizer(setting.device))
     return [
         {
             "name": name,
@@ -101,7 +111,7 @@ def peak_memory(name: str, setting: Setting, targets: int, frozen: bool, threads
     """MiB above the loaded model at the peak of two steps, in this process; gradients and optimizer included."""
     use_threads(threads)
     step = build(name, setting, targets, frozen, clone)
-    return peak_above_now(lambda: (step.run(), step.run()))
+    return peak_above_now(lambda: (step.run(), step.run()), setting.device)
 
 
 def _in_words(stage: str, row: dict, first: dict) -> dict:

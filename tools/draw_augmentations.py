@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Draws what RICAP, large-scale jitter and colour jitter make of yard scenes, targets included, for docs/loading.md."""
+"""Draws what the augmentations of docs/loading.md make of yard scenes, targets included."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from detectron2.data import DatasetCatalog
 #: For each image the seed and the keys that make it.
 AUGMENTATIONS: dict[str, tuple[int, list[object]]] = {
     "ricap": (1, ["INPUT.RICAP.ENABLED", True, "INPUT.RICAP.PROB", 1.0, "INPUT.RICAP.BETA", 1.0]),
+    "copy_paste": (2, ["INPUT.COPY_PASTE.ENABLED", True, "INPUT.COPY_PASTE.PROB", 1.0]),
     "lsj": (15, ["INPUT.LSJ.ENABLED", True, "INPUT.LSJ.SIZE", 320]),
     "color_jitter": (0, ["INPUT.COLOR_JITTER.ENABLED", True, "INPUT.COLOR_JITTER.PROB", 1.0]),
 }

@@ -13,6 +13,7 @@ def add_detr_config(cfg: CfgNode) -> None:
     """
     _add_data_keys(cfg)
     _add_solver_keys(cfg)
+    _add_average_keys(cfg)
     _add_timm_keys(cfg)
     _add_model_keys(cfg)
     _add_test_keys(cfg)
@@ -65,6 +66,15 @@ def _add_data_keys(cfg: CfgNode) -> None:
     cfg.INPUT.RICAP.PROB = 0.5
     cfg.INPUT.RICAP.BETA = 0.3
 
+    # Copy-paste (Ghiasi et al. 2021): with PROB, about half of another image's things are put in front of an image,
+    # before everything else but RICAP; MIN_SCALE to MAX_SCALE times as large as what fits that image onto this one.
+    # Needs panoptic ground truth.
+    cfg.INPUT.COPY_PASTE = CfgNode()
+    cfg.INPUT.COPY_PASTE.ENABLED = False
+    cfg.INPUT.COPY_PASTE.PROB = 0.5
+    cfg.INPUT.COPY_PASTE.MIN_SCALE = 0.5
+    cfg.INPUT.COPY_PASTE.MAX_SCALE = 1.5
+
     # Ground-truth masks hold one pixel in MASK_STRIDE, each way: 4 gives the size of the model's masks, and saves
     # memory and time in loader and loss. Boxes and classes stay exact; docs/loading.md says what it does to the losses.
     cfg.INPUT.MASK_STRIDE = 1
@@ -81,6 +91,8 @@ def _add_solver_keys(cfg: CfgNode) -> None:
     cfg.SOLVER.OPTIMIZER = "ADAMW"
     # The backbone's learning rate is BASE_LR times this.
     cfg.SOLVER.BACKBONE_MULTIPLIER = 0.1
+    # The mask head's learning rate is BASE_LR times this, for a training together with a detector that knows its boxes.
+    cfg.SOLVER.MASK_HEAD_MULTIPLIER = 1.0
     # So many of the checkpoints that SOLVER.CHECKPOINT_PERIOD asks for stay, the newest; older ones are removed when
     # the next is written. 0: all. model_best.pth and model_final.pth always stay.
     cfg.SOLVER.CHECKPOINT_KEEP = 0
@@ -88,6 +100,16 @@ def _add_solver_keys(cfg: CfgNode) -> None:
     # is logged, and saved to OUTPUT_DIR/diverged for `detr-d2 replay`.
     cfg.SOLVER.MAX_SKIPPED_STEPS = 0
     # SOLVER.CLIP_GRADIENTS.CLIP_TYPE may be "full_model" here: the norm is that of all gradients together, as in DETR.
+
+
+def _add_average_keys(cfg: CfgNode) -> None:
+    # An average over the steps' weights (the names of Detectron2's d2go): evaluated as well, as ema/panoptic_seg/PQ and
+    # so on, and kept in model_final_ema.pth; model_best.pth is the better of the two. After step t it moves by
+    # 1 - DECAY * (1 - exp(-t / TAU)) of its way to the weights.
+    cfg.MODEL_EMA = CfgNode()
+    cfg.MODEL_EMA.ENABLED = False
+    cfg.MODEL_EMA.DECAY = 0.999  # 0.99 for trainings of about a thousand steps
+    cfg.MODEL_EMA.TAU = 100.0  # steps
 
 
 def _add_timm_keys(cfg: CfgNode) -> None:
@@ -112,6 +134,9 @@ def _add_model_keys(cfg: CfgNode) -> None:
     detr.DEC_LAYERS = 6
     detr.DROPOUT = 0.1
     detr.PRE_NORM = False  # True: layer norm before attention and feed-forward
+    # The map of the ResNet that the transformer reads. "res4" has half the stride, for small images; there is no res5
+    # then, which saves a fifth of a small network's training time.
+    detr.MEMORY_FEATURE = "res5"
     detr.NUM_QUERIES = 100  # at most so many segments in one image
 
     # Hungarian matching: what a prediction costs against a ground-truth segment.
@@ -125,6 +150,7 @@ def _add_model_keys(cfg: CfgNode) -> None:
     detr.GIOU_WEIGHT = 2.0
     detr.MASK_WEIGHT = 1.0  # focal loss of the masks
     detr.DICE_WEIGHT = 1.0
+    detr.MASK_ID_WEIGHT = 0.0  # which of an image's masks each pixel belongs to; 0: not computed, as published
     detr.NO_OBJECT_WEIGHT = 0.1  # weight of the class "no object" in the cross entropy
     detr.FOCAL_ALPHA = 0.25
     detr.FOCAL_GAMMA = 2.0
@@ -135,6 +161,10 @@ def _add_model_keys(cfg: CfgNode) -> None:
     detr.DENOISING_GROUPS = 0
     detr.DENOISING_BOX_NOISE = 0.4
     detr.DENOISING_LABEL_NOISE = 0.2
+
+    # Every place of the encoder's memory says which segment it lies in, and its box, in training only: losses that the
+    # backbone learns from sooner than from those of the queries.
+    detr.DENSE_LOSSES = False
 
     # Masks. Stage 1 (boxes): MASK_ON False. Stage 2: MASK_ON True and FREEZE_DETECTOR True, with the stage-1 checkpoint
     # in MODEL.WEIGHTS. Joint training: MASK_ON True and FREEZE_DETECTOR False.

@@ -154,6 +154,7 @@ ALLOWED: dict[str, Rule] = {
     "MODEL.DETR.DEC_LAYERS": _whole(1, 1000),
     "MODEL.DETR.DROPOUT": _number(0, 1, below=True),
     "MODEL.DETR.PRE_NORM": _FLAG,
+    "MODEL.DETR.MEMORY_FEATURE": _one_of("res4", "res5"),
     "MODEL.DETR.NUM_QUERIES": _whole(1, 10_000),
     "MODEL.DETR.COST_CLASS": _WEIGHT,
     "MODEL.DETR.COST_L1": _WEIGHT,
@@ -163,6 +164,7 @@ ALLOWED: dict[str, Rule] = {
     "MODEL.DETR.GIOU_WEIGHT": _WEIGHT,
     "MODEL.DETR.MASK_WEIGHT": _WEIGHT,
     "MODEL.DETR.DICE_WEIGHT": _WEIGHT,
+    "MODEL.DETR.MASK_ID_WEIGHT": _WEIGHT,
     "MODEL.DETR.NO_OBJECT_WEIGHT": _number(0, 1e6, above=True),  # 0: nothing to average where no segment is
     "MODEL.DETR.FOCAL_ALPHA": _number(most=1),
     "MODEL.DETR.FOCAL_GAMMA": _number(0, 1000),
@@ -170,6 +172,7 @@ ALLOWED: dict[str, Rule] = {
     "MODEL.DETR.DENOISING_GROUPS": _whole(0, 1000),
     "MODEL.DETR.DENOISING_BOX_NOISE": _PART,
     "MODEL.DETR.DENOISING_LABEL_NOISE": _PART,
+    "MODEL.DETR.DENSE_LOSSES": _FLAG,
     "MODEL.DETR.MASK_ON": _FLAG,
     "MODEL.DETR.FREEZE_DETECTOR": _FLAG,
     "MODEL.DETR.ATTENTION_GAIN": _number(0, 1e6, above=True),
@@ -216,6 +219,10 @@ ALLOWED: dict[str, Rule] = {
     "INPUT.RICAP.ENABLED": _FLAG,
     "INPUT.RICAP.PROB": _PART,
     "INPUT.RICAP.BETA": _number(0, 1e6, above=True),
+    "INPUT.COPY_PASTE.ENABLED": _FLAG,
+    "INPUT.COPY_PASTE.PROB": _PART,
+    "INPUT.COPY_PASTE.MIN_SCALE": _number(0, 100, above=True),
+    "INPUT.COPY_PASTE.MAX_SCALE": _number(0, 100, above=True),
     "DATASETS.TRAIN": _list_of(_NAME),
     "DATASETS.TEST": _list_of(_NAME),
     "DATASETS.REGISTER": _list_of(Rule("yaml files and mappings", lambda value: isinstance(value, str | dict))),
@@ -238,6 +245,7 @@ ALLOWED: dict[str, Rule] = {
     "SOLVER.OPTIMIZER": _one_of("ADAMW", "SGD"),
     "SOLVER.BASE_LR": _ABOVE_0,
     "SOLVER.BACKBONE_MULTIPLIER": _FROM_0,
+    "SOLVER.MASK_HEAD_MULTIPLIER": _FROM_0,
     "SOLVER.BASE_LR_END": _FROM_0,
     # fvcore's WarmupStepWithFixedGammaLR fails in the last iteration, before the last checkpoint is written.
     "SOLVER.LR_SCHEDULER_NAME": _one_of("WarmupMultiStepLR", "WarmupCosineLR"),
@@ -261,6 +269,9 @@ ALLOWED: dict[str, Rule] = {
     "SOLVER.CLIP_GRADIENTS.NORM_TYPE": Rule(
         "numbers above 0, and infinity", lambda value: _ABOVE_0.accepts(value) or value == math.inf
     ),
+    "MODEL_EMA.ENABLED": _FLAG,
+    "MODEL_EMA.DECAY": _PART,
+    "MODEL_EMA.TAU": _ABOVE_0,
     "TEST.EVAL_PERIOD": _COUNT_OR_0,
     "TEST.EXPECTED_RESULTS": _list_of(Rule("[task, metric, value, tolerance]", _is_expected_result)),
     "TEST.DETECTIONS_PER_IMAGE": _COUNT,

@@ -131,7 +131,7 @@ def build_augmentations(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
     ``INPUT.MIN_SIZE_TEST`` only. A size of 0 means no resize. Detectron2's ``INPUT.CROP`` comes before all others.
 
     On request ``INPUT.LSJ``, large-scale jitter, takes the place of crop and resize, and ``INPUT.COLOR_JITTER`` comes
-    after them. ``INPUT.RICAP`` is no augmentation of one image; see ``build_train_loader``.
+    after them. ``INPUT.RICAP`` and ``INPUT.COPY_PASTE`` take several images; see ``build_train_mapper``.
 
     Raises:
         ConfigError: sizes or probabilities that make no sense.

@@ -7,16 +7,13 @@ and labels are moved with their pixels instead of being mixed by area.
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from ..errors import ConfigError
-from .mapper import DetrPanopticDatasetMapper
 from .segments import Scene
 
 Point = tuple[float, float]
@@ -87,63 +84,28 @@ def _cut(scene: Scene, size: tuple[int, int], canvas: tuple[int, int], place: Po
     return np.asarray(piece), labels
 
 
-class PackedRecords(Sequence[dict[str, Any]]):
-    """Dataset dicts in one tensor, which the processes of a loader share instead of each having a copy."""
-
-    def __init__(self, records: Iterable[dict[str, Any]]) -> None:
-        pickled = [pickle.dumps(record, protocol=pickle.HIGHEST_PROTOCOL) for record in records]
-        self._ends = torch.tensor([len(content) for content in pickled]).cumsum(0)
-        content = bytearray(b"".join(pickled))
-        # torch makes no tensor of an empty buffer.
-        self._bytes = torch.frombuffer(content, dtype=torch.uint8) if content else torch.empty(0, dtype=torch.uint8)
-
-    def __len__(self) -> int:
-        return len(self._ends)
-
-    def __getitem__(self, index: Any) -> Any:
-        start = 0 if index == 0 else int(self._ends[index - 1])
-        return pickle.loads(self._bytes[start : int(self._ends[index])].numpy().data)
-
-
-class RicapMapper:
-    """Numbers of a dataset to the model's input, with a probability from pieces of four images.
-
-    The first image is the one asked for, which gives the size, file name and image id; the three others are any of
-    the dataset's.
+class Ricap:
+    """With a probability, an image is put together from pieces of four; the first gives the size.
 
     Args:
-        mapper: reads images, and augments what comes out.
-        records: dataset dicts with panoptic ground truth.
         prob: how often there are four.
         beta: of the beta distribution of where the pieces meet, as a part of height and width.
 
     Raises:
-        ConfigError: values that make no sense, or an image without panoptic ground truth.
+        ConfigError: values that make no sense.
     """
 
-    def __init__(
-        self, mapper: DetrPanopticDatasetMapper, records: Iterable[dict[str, Any]], prob: float, beta: float
-    ) -> None:
+    name = "INPUT.RICAP"
+    num_others = 3
+
+    def __init__(self, prob: float, beta: float) -> None:
         if not 0 <= prob <= 1 or not 0 < beta < np.inf:
             raise ConfigError(f"INPUT.RICAP.PROB={prob} and BETA={beta}; allowed are 0 to 1, and numbers above 0.")
-        records = list(records)
-        boxes_only = next((record for record in records if "segments_info" not in record), None)
-        if boxes_only is not None:
-            raise ConfigError(
-                f"INPUT.RICAP needs panoptic ground truth, and {boxes_only['file_name']} has none. "
-                "Set INPUT.RICAP.ENABLED False, or train on panoptic datasets only."
-            )
-        self.mapper, self.records = mapper, PackedRecords(records)
         self.prob, self.beta = prob, beta
 
-    def __call__(self, index: int) -> dict[str, Any]:
-        """What :class:`DetrPanopticDatasetMapper` gives, of the image with this number; raises as it does."""
-        record = self.records[index]
-        if np.random.uniform() >= self.prob:
-            return self.mapper(record)
-        others = [self.records[other] for other in np.random.randint(len(self.records), size=3).tolist()]
-        scenes = [self.mapper.read_scene(some) for some in (record, *others)]
-        height, width = scenes[0].size
+    def __call__(self, scene: Scene, others: Sequence[Scene]) -> Scene:
+        """The scene with pieces of three others, at places by chance."""
+        height, width = scene.size
         row, column = np.round(np.random.beta(self.beta, self.beta, 2) * [height, width]).astype(int).tolist()
         places = [(float(y), float(x)) for y, x in np.random.uniform(size=(4, 2))]
-        return self.mapper.give(compose_scenes(scenes, (row, column), places), record)
+        return compose_scenes([scene, *others], (row, column), places)

@@ -23,15 +23,15 @@ from detectron2.utils import comm
 from ..errors import ConfigError
 from .catalogs import categories_of
 from .mapper import DetrPanopticDatasetMapper
+from .mixing import MixingMapper, PackedRecords, build_mixes
 from .registration import segments_of
-from .ricap import PackedRecords, RicapMapper
 from .train_stream import TrainLoader, seeded
 
 logger = logging.getLogger(__name__)
 
 
 def build_train_loader(cfg: CfgNode) -> TrainLoader:
-    """Detectron2's training loader over ``DATASETS.TRAIN``, with this project's mapper, RICAP and repeat factors.
+    """Detectron2's training loader over ``DATASETS.TRAIN``, with this project's mapper, mixes and repeat factors.
 
     ``DATALOADER.SAMPLER_TRAIN`` is one of Detectron2's names; "RepeatFactorTrainingSampler" counts panoptic segments.
 
@@ -64,10 +64,11 @@ def build_train_mapper(
         ConfigError: keys of ``INPUT`` that make no sense.
     """
     mapper = DetrPanopticDatasetMapper(cfg, is_train=True)
-    if not cfg.INPUT.RICAP.ENABLED:
+    mixes = build_mixes(cfg)
+    if not mixes:
         return mapper, records
     # The mapper has to reach any image, so it keeps the records, and is handed their numbers.
-    return RicapMapper(mapper, records, cfg.INPUT.RICAP.PROB, cfg.INPUT.RICAP.BETA), list(range(len(records)))
+    return MixingMapper(mapper, records, mixes), list(range(len(records)))
 
 
 def _sampler_maker(cfg: CfgNode, records: list[dict[str, Any]]) -> Callable[[int], Iterable[int]]:

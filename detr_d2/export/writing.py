@@ -24,6 +24,7 @@ import detr_d2
 from detr_d2.checkpoint.categories import to_record
 from detr_d2.errors import ConfigError
 from detr_d2.export.graph import INPUT_NAMES, DetrGraph
+from detr_d2.files import real_path
 from detr_d2.meta_arch import DetrPanoptic
 
 from detectron2.config import CfgNode
@@ -116,7 +117,7 @@ def check_output(path: Path) -> None:
     Raises:
         ConfigError: it is a folder, or its folder isn't there or is closed to us.
     """
-    folder = path.resolve().parent
+    folder = real_path(path).parent
     if path.is_dir():
         raise ConfigError(f"{path} is a folder; name a file in it, such as {path / 'model.onnx'}.")
     if not folder.is_dir():

@@ -1,7 +1,8 @@
 """DETR's set losses: matched queries answer for their segment, all others for no-object.
 
 Source: Carion et al. 2020, "End-to-End Object Detection with Transformers", sections 3.1, 4.2 and appendix A.2;
-focal loss: Lin et al. 2017, "Focal Loss for Dense Object Detection"; dice loss: Milletari et al. 2016, "V-Net".
+focal loss: Lin et al. 2017, "Focal Loss for Dense Object Detection"; dice loss: Milletari et al. 2016, "V-Net";
+mask-id cross entropy: Wang et al. 2021, "MaX-DeepLab: End-to-End Panoptic Segmentation with Mask Transformers".
 """
 
 from __future__ import annotations
@@ -20,8 +21,11 @@ from .matcher import HungarianMatcher, Matching, Target, num_targets, query_posi
 MASKS_AT_ONCE = 16
 """How many masks are compared at a time, at the image's size, where no gradients are wanted."""
 
-PER_TARGET = ("loss_bbox", "loss_giou", "loss_mask", "loss_dice")
+PER_TARGET = ("loss_bbox", "loss_giou", "loss_mask", "loss_dice", "loss_maskid")
 """Kinds of losses whose count is the number of targets."""
+
+MASK_LOSSES = ("loss_mask", "loss_dice", "loss_maskid")
+"""Kinds of losses that the mask head alone is trained by."""
 
 METRICS = {"class_error": 1.0, "cardinality_error": 1.0}
 """What is no loss, with weights for :func:`weighted` that leave it as it is."""
@@ -70,6 +74,7 @@ class SetCriterion(nn.Module):
         no_object_weight: weight of no-object in the cross entropy.
         focal_alpha: weight of mask pixels against the background in the focal loss; negative: no weighting.
         focal_gamma: how strongly the focal loss turns away from easy pixels.
+        mask_id: whether masks are also compared with one another, see :func:`mask_id_loss`.
     """
 
     empty_weight: Tensor
@@ -81,12 +86,13 @@ class SetCriterion(nn.Module):
         no_object_weight: float = 0.1,
         focal_alpha: float = 0.25,
         focal_gamma: float = 2.0,
+        mask_id: bool = False,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.matcher = matcher
         self.no_object_weight = no_object_weight
-        self.focal_alpha, self.focal_gamma = focal_alpha, focal_gamma
+        self.focal_alpha, self.focal_gamma, self.mask_id = focal_alpha, focal_gamma, mask_id
         empty_weight = torch.ones(num_classes + 1)
         empty_weight[-1] = no_object_weight
         self.register_buffer("empty_weight", empty_weight, persistent=False)
@@ -114,8 +120,9 @@ class SetCriterion(nn.Module):
                 logits are of; masks are compared with the padding.
 
         Returns:
-            Losses (``loss_ce``, ``loss_bbox``, ``loss_giou``, ``loss_mask``, ``loss_dice``; those of an earlier decoder
-            layer i have the suffix ``_i``) and the metrics of :meth:`metrics`.
+            Losses (``loss_ce``, ``loss_bbox``, ``loss_giou``, ``loss_mask``, ``loss_dice`` and, if wanted,
+            ``loss_maskid``; those of an earlier decoder layer i have the suffix ``_i``) and the metrics of
+            :meth:`metrics`.
         """
         sums = self.loss_labels(outputs, targets, indices) | self.loss_boxes(outputs, targets, indices)
         if mask_logits is not None:
@@ -164,7 +171,7 @@ class SetCriterion(nn.Module):
         indices: Matching,
         padding: tuple[float, float] = (1.0, 1.0),
     ) -> dict[str, Sum]:
-        """Focal and dice loss of the matched queries' masks, at the size of the padded images."""
+        """Losses of the matched queries' masks, at the size of the padded images."""
         gt_masks = _padded_masks(targets, indices, padding)
         # Without gradients nothing has to be kept, so that some masks at a time need far less memory.
         at_once = max(1, len(gt_masks)) if torch.is_grad_enabled() else MASKS_AT_ONCE
@@ -172,7 +179,14 @@ class SetCriterion(nn.Module):
         parts = [self._compare_masks(logits, masks) for logits, masks in pairs]
         focal, dice = (sum(totals[1:], totals[0]) for totals in zip(*parts, strict=True))
         count = num_targets(targets)
-        return {"loss_mask": sum_of(focal, count), "loss_dice": sum_of(dice, count)}
+        losses = {"loss_mask": sum_of(focal, count), "loss_dice": sum_of(dice, count)}
+        if self.mask_id:
+            own = [len(queries) for queries, _ in indices]
+            images = zip(mask_logits.float().split(own), gt_masks.split(own), strict=True)
+            # Each image counts as often as it has masks, so that the mean is over masks as that of the other two.
+            each = [len(masks) * mask_id_loss(logits, masks) for logits, masks in images if len(masks)]
+            losses["loss_maskid"] = sum_of(sum(each, mask_logits.new_zeros(())), count)
+        return losses
 
     def _compare_masks(self, logits: Tensor, gt_masks: Tensor) -> tuple[Tensor, Tensor]:
         """Sums of focal and dice loss: (N, H/4, W/4) logits against (N, H, W) masks."""
@@ -245,6 +259,22 @@ def dice_loss(logits: Tensor, gt_masks: Tensor) -> Tensor:
     probability = logits.sigmoid()
     overlap = 2 * (probability * gt_masks).sum(1)
     return 1 - (overlap + 1) / (probability.sum(1) + gt_masks.sum(1) + 1)
+
+
+def mask_id_loss(logits: Tensor, gt_masks: Tensor) -> Tensor:
+    """Cross entropy of which of an image's masks each pixel belongs to, as inference decides it.
+
+    Args:
+        logits: (N, H/4, W/4) of all matched queries of one image.
+        gt_masks: (N, H, W) bool.
+
+    Returns:
+        () the mean over the pixels that belong to a mask; 0 where there is none.
+    """
+    labelled = gt_masks.any(0)
+    logits = F.interpolate(logits[None], size=gt_masks.shape[-2:], mode="bilinear", align_corners=False)[0]
+    right = (logits * gt_masks).sum(0) / gt_masks.sum(0).clamp(min=1)
+    return ((logits.logsumexp(0) - right) * labelled).sum() / labelled.sum().clamp(min=1)
 
 
 def predictions_of(outputs: dict[str, Any], image: int) -> dict[str, Any]:

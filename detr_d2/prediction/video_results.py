@@ -13,7 +13,7 @@ from typing import Any
 
 from detr_d2.data import Category
 from detr_d2.errors import ConfigError
-from detr_d2.files import numbered_names
+from detr_d2.files import numbered_names, real_path
 from detr_d2.folders import new_folder
 from detr_d2.labels.records import FileRef
 from detr_d2.prediction.image_files import FoundImage
@@ -82,7 +82,7 @@ def predict_videos(
 def _target(folder: Path, name: str, video: Video, journal: Journal, image: FoundImage) -> Path:
     """The file of a video's result, which replaces only what an earlier run wrote."""
     target = folder / f"{name}{result_suffix(video)}"
-    if video.sound is not None and target.resolve() == video.sound.resolve():
+    if video.sound is not None and real_path(target) == real_path(video.sound):
         raise ConfigError(f"{target} is one of the videos and would be replaced; name another --out.")
     if target.exists() and not journal.knows(image):
         raise ConfigError(

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from detr_d2.errors import DatasetError, MissingFileError, StoppedError
-from detr_d2.files import numbered_names
+from detr_d2.files import numbered_names, real_path
 from detr_d2.labels.panoptic_png import encode_ids
 from detr_d2.labels.records import Export, FileRef, ImageRecord, Note
 from detr_d2.labels.rules.names import IMAGE_MISSING
@@ -225,7 +225,7 @@ class Preparer:
 
 def link(source: Path, path: Path) -> None:
     """A hard link, or where the file systems differ a symbolic one; the file is the user's and never is written to."""
-    real = source.resolve()
+    real = real_path(source)
     try:
         os.link(real, path)
     except OSError:

@@ -1,8 +1,9 @@
-"""What becomes of a training step whose losses aren't finite: it is saved, and ends the training or is left out."""
+"""What becomes of a training step that leaves the numbers: it is saved, and ends the training or is left out."""
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -21,7 +22,7 @@ from detr_d2.training.saved_step import (
     random_state_of,
     write_step,
 )
-from detr_d2.training_step import DivergedElsewhere
+from detr_d2.training_step import DivergedElsewhere, DivergedGradients, images_of
 
 from detectron2.config import CfgNode
 from detectron2.engine import HookBase
@@ -37,7 +38,9 @@ FOLDER = "diverged"
 
 
 class StepGuard(HookBase):
-    """Takes the steps of a training; one whose losses aren't finite ends it, or is left out, in all processes alike.
+    """Takes the steps of a training; one whose losses or gradients aren't finite ends it, or is left out.
+
+    All processes do the same.
 
     Its number of steps left out goes into checkpoints, so that a resumed training counts on.
 
@@ -77,18 +80,18 @@ class StepGuard(HookBase):
         """Takes a step, or leaves it out. All processes have to call it.
 
         Raises:
-            DivergenceError: the losses aren't finite, and ``SOLVER.MAX_SKIPPED_STEPS`` are left out already; in all
-                processes with the same message.
+            DivergenceError: losses or gradients aren't finite, and ``SOLVER.MAX_SKIPPED_STEPS`` are left out already;
+                in all processes with the same message.
         """
         try:
             step()
         except DivergenceError as error:
-            problem, is_elsewhere = str(error), isinstance(error, DivergedElsewhere)
+            problem, kind = str(error), type(error)
         else:
             self._before = None
             return
         # Not in the except block, where the error keeps the tensors of the forward pass.
-        found = comm.all_gather("" if is_elsewhere else f"{self._of_process()}{problem} {self._saved()}")
+        found = comm.all_gather(self._described(problem, kind))
         self._before = None
         self._restore_statistics()
         message = " ".join(filter(None, found))
@@ -112,10 +115,13 @@ class StepGuard(HookBase):
     def _of_process(self) -> str:
         return f"Process {comm.get_rank()}: " if comm.get_world_size() > 1 else ""
 
-    def _saved(self) -> str:
-        """Saves the step; what is known of it, in sentences."""
-        if self._before is None:  # another forward pass than the model's own
+    def _described(self, problem: str, kind: type[DivergenceError]) -> str:
+        """Saves the step; what is known of it, in sentences. Empty: it only was wrong in another process."""
+        if issubclass(kind, DivergedElsewhere):
             return ""
+        start = self._of_process() + problem
+        if self._before is None:  # another forward pass than the model's own
+            return start
         batch, random_state, autocast = self._before
         earlier = norms_by_part({name: each.grad for name, each in self._model.named_parameters()})
         try:
@@ -123,15 +129,22 @@ class StepGuard(HookBase):
         except RuntimeError as error:  # such as for want of memory
             diagnosis = Diagnosis(problem=f"the step couldn't be run again: {error}")
         self._restore_statistics()
-        iteration, process = self.trainer.iter, comm.get_rank()
-        step = SavedStep(iteration, process, batch, random_state, autocast, diagnosis)
-        path = self._folder / f"iteration_{iteration:07d}_process_{process}.pth"
+        if issubclass(kind, DivergedGradients):
+            # All processes have the sum of all gradients; those whose own are fine have nothing to show.
+            if comm.get_rank() and all(map(math.isfinite, diagnosis.gradient_norms.values())):
+                return ""
+            start += images_of(batch)
+        step = SavedStep(self.trainer.iter, comm.get_rank(), batch, random_state, autocast, diagnosis)
+        return f"{start} {_sentences(diagnosis, earlier)}{self._saved(step)}"
+
+    def _saved(self, step: SavedStep) -> str:
+        """Where the step is now, as a sentence."""
+        path = self._folder / f"iteration_{step.iteration:07d}_process_{step.process}.pth"
         try:
             write_step(path, self._model, step)
-            saved = f"The batch and the weights are in {path}: 'detr-d2 replay {path}' runs the step again."
         except OSError as error:
-            saved = f"The batch couldn't be saved: {error}."
-        return f"{_sentences(diagnosis, earlier)}{saved}"
+            return f"The batch couldn't be saved: {error}."
+        return f"The batch and the weights are in {path}: 'detr-d2 replay {path}' runs the step again."
 
 
 def _running_statistics(model: nn.Module) -> Iterator[Tensor]:

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from detr_d2.cli import main
 from detr_d2.data import DetrPanopticDatasetMapper
-from detr_d2.errors import DatasetError
+from detr_d2.errors import DatasetError, run_command
 from tests.faults.label_files import detr_d2, everything_in, is_one_sentence, photo, write_dataset
 
 
@@ -224,3 +225,28 @@ def test_images_named_on_a_command_line_are_refused(make: Maker, tmp_path: Path)
     assert [image.name for image in find_inputs([str(tmp_path)]).images] == ["b.png"]
     with pytest.raises(ImageError, match=r"a\.png"):
         read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("plot", "{loop}"),
+        ("plot", "a={loop}/metrics.json"),
+        ("compare", "{loop}", "b={loop}"),
+        ("explain", "model.pth", "{loop}", "--out", "{loop}"),
+        ("explain", "model.pth", "photo.jpg", "--out", "{loop}/why"),
+        ("export", "model.pth", "{loop}/model.onnx"),
+        ("predict", "model.pth", "{loop}"),
+    ],
+    ids=" ".join,
+)
+def test_a_link_to_itself_is_refused(
+    words: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+
+    code = run_command(lambda: main([word.replace("{loop}", str(tmp_path / "loop")) for word in words]))
+
+    message = capsys.readouterr().err
+    assert code == 2 and "error: " in message and "Traceback" not in message

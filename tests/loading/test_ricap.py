@@ -14,30 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detr_d2.data import DetrPanopticDatasetMapper
-from detr_d2.data.ricap import PackedRecords, RicapMapper, compose_scenes
+from detr_d2.data.mixing import MixingMapper, PackedRecords
+from detr_d2.data.ricap import Ricap, compose_scenes
 from detr_d2.data.segments import Scene
 from detr_d2.errors import ConfigError, DatasetError
+from tests.made_scenes import scenes
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 
-CLASSES, THINGS = 5, 3
 PARTS = st.floats(0, 1)
-
-
-@st.composite
-def scenes(draw: st.DrawFn) -> Scene:
-    """A small image whose every pixel's colour says which class it shows: 50 + class, or 0 for void."""
-    height, width = draw(st.tuples(st.integers(1, 12), st.integers(1, 12)))
-    count = draw(st.integers(0, 6))
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    classes = rng.integers(CLASSES, size=count)
-    stuff_twice = [i for i in range(count) if classes[i] >= THINGS and classes[i] in classes[:i]]
-    classes[stuff_twice] = 0  # panoptic PNGs have one segment of a class of stuff
-    numbers = rng.integers(count + 1, size=(height, width)).astype(np.uint8)
-    colors = np.array([0, *(50 + classes)], np.uint8)[numbers]
-    infos = [{"category_id": int(c), "isthing": bool(c < THINGS), "iscrowd": 0} for c in classes]
-    return Scene(np.repeat(colors[:, :, None], 3, axis=2), numbers, infos, "a scene")
 
 
 @given(
@@ -151,7 +137,7 @@ def yard(yard_folder: Path, tiny_config: Callable[..., CfgNode]) -> tuple[CfgNod
 
 def test_targets_of_four_images_are_their_masks(yard: tuple[CfgNode, list[dict[str, Any]]]) -> None:
     cfg, records = yard
-    mapper = RicapMapper(DetrPanopticDatasetMapper(cfg, is_train=True), records, prob=1.0, beta=1.0)
+    mapper = MixingMapper(DetrPanopticDatasetMapper(cfg, is_train=True), records, [Ricap(prob=1.0, beta=1.0)])
     np.random.seed(0)
 
     for _ in range(10):
@@ -169,7 +155,7 @@ def test_probability_of_none_leaves_images_as_they_are(yard: tuple[CfgNode, list
     cfg, records = yard
     plain = DetrPanopticDatasetMapper(cfg, is_train=True)
 
-    result = RicapMapper(plain, records, prob=0.0, beta=0.3)(1)
+    result = MixingMapper(plain, records, [Ricap(prob=0.0, beta=0.3)])(1)
 
     torch.testing.assert_close(result["image"], plain(records[1])["image"])
 
@@ -177,24 +163,20 @@ def test_probability_of_none_leaves_images_as_they_are(yard: tuple[CfgNode, list
 @pytest.mark.parametrize(("prob", "beta"), [(1.5, 0.3), (-0.1, 0.3), (0.5, 0.0), (0.5, float("nan"))])
 def test_senseless_values_are_refused(prob: float, beta: float) -> None:
     with pytest.raises(ConfigError, match=r"RICAP\.PROB"):
-        RicapMapper(None, [], prob, beta)  # type: ignore[arg-type]
+        Ricap(prob, beta)
 
 
 def test_images_with_boxes_only_are_refused_by_name() -> None:
     with pytest.raises(ConfigError, match=r"INPUT\.RICAP needs panoptic ground truth, and boxes\.jpg has none"):
-        RicapMapper(None, [{"file_name": "boxes.jpg", "annotations": []}], 0.5, 0.3)  # type: ignore[arg-type]
+        MixingMapper(None, [{"file_name": "boxes.jpg", "annotations": []}], [Ricap(0.5, 0.3)])  # type: ignore[arg-type]
 
 
 def test_broken_image_among_the_four_is_named(yard: tuple[CfgNode, list[dict[str, Any]]], tmp_path: Path) -> None:
     cfg, records = yard
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(Path(records[1]["file_name"]).read_bytes()[:300])
-    mapper = RicapMapper(
-        DetrPanopticDatasetMapper(cfg, is_train=True),
-        [records[0], *[{**records[1], "file_name": str(broken)}] * 30],
-        1.0,
-        1.0,
-    )
+    records = [records[0], *[{**records[1], "file_name": str(broken)}] * 30]
+    mapper = MixingMapper(DetrPanopticDatasetMapper(cfg, is_train=True), records, [Ricap(1.0, 1.0)])
 
     with pytest.raises(DatasetError, match=r"broken\.jpg\) can't be read"):
         mapper(0)

@@ -12,6 +12,7 @@ from detr_d2.modeling.criterion import (
     added,
     batch_means,
     dice_loss,
+    mask_id_loss,
     predictions_of,
     sigmoid_focal_loss,
     weighted,
@@ -118,6 +119,35 @@ def test_dice_loss_is_zero_for_the_mask_itself_and_near_one_for_its_opposite():
     right, wrong = dice_loss(wanted * 80 - 40, wanted), dice_loss(40 - wanted * 80, wanted)
 
     assert right.abs().max() < 1e-5 and wrong.min() > 0.99
+
+
+def test_mask_id_loss_is_the_cross_entropy_of_each_labelled_pixel():
+    torch.manual_seed(0)
+    logits, owner = torch.randn(3, 8, 12), torch.randint(-1, 3, (8, 12))
+    masks = torch.stack([owner == number for number in range(3)])
+
+    found = mask_id_loss(logits, masks)
+
+    torch.testing.assert_close(found, F.cross_entropy(logits[None], owner[None], ignore_index=-1))
+    assert mask_id_loss(logits, masks & False) == 0
+
+
+def test_mask_ids_are_compared_where_they_are_wanted_and_within_an_image():
+    outputs, targets = _random_outputs(3), [_random_target(count) for count in (3, 0, 2)]
+    masks = torch.randn(3, QUERIES, 2, 3, requires_grad=True)
+    criterion = SetCriterion(NUM_CLASSES, HungarianMatcher(), mask_id=True)
+    indices = criterion.match(outputs, targets)
+
+    def sums_of(images: list[int]) -> dict:
+        chosen = [indices[image] for image in images]
+        logits = torch.cat([masks[image, queries] for image, (queries, _) in zip(images, chosen)])
+        return criterion.loss_masks(logits, [targets[image] for image in images], chosen)
+
+    whole, first, last = sums_of([0, 1, 2])["loss_maskid"], sums_of([0])["loss_maskid"], sums_of([2])["loss_maskid"]
+
+    torch.testing.assert_close(whole.total, first.total + last.total)
+    assert whole.count == 5 and whole.mean > 0
+    assert "loss_maskid" not in _criterion().loss_masks(masks[0, :3], targets[:1], indices[:1])
 
 
 def test_masks_of_images_of_two_sizes_are_compared_with_their_own_targets():

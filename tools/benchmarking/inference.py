@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from detr_d2.modeling import Sizes, upsample_masks
 
-from .models import NUM_THINGS, Setting, build_huggingface, build_ours, build_reference, fix_classes
+from .models import MEAN, NUM_THINGS, STD, Setting, build_huggingface, build_ours, build_reference, fix_classes
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,16 @@ def huggingface(setting: Setting) -> Implementation:
 
     @torch.inference_mode()
     def panoptic() -> object:
-        outputs = model(**processor(images=images, return_tensors="pt"))
+        outputs = model(**processor(images=images, return_tensors="pt").to(setting.device))
         return processor.post_process_panoptic_segmentation(
             outputs, threshold=0.85, label_ids_to_fuse=stuff, target_sizes=sizes
         )
 
     @torch.inference_mode()
     def masks() -> Tensor:
-        return model(**processor(images=images[:1], return_tensors="pt")).pred_masks[0, setting.kept_queries()]
+        return model(**processor(images=images[:1], return_tensors="pt").to(setting.device)).pred_masks[
+            0, setting.kept_queries()
+        ]
 
     fix_classes(model, setting.class_logits())
     return Implementation(model, panoptic, masks)
@@ -76,16 +78,18 @@ def reference(folder: Path, setting: Setting) -> Implementation:
     """facebookresearch/detr's normalisation, model and panoptic post-processing."""
     model, _, postprocess = build_reference(folder, setting)
     sizes = [(setting.height, setting.width)] * setting.batch
-    mean, std = torch.tensor([0.485, 0.456, 0.406])[:, None, None], torch.tensor([0.229, 0.224, 0.225])[:, None, None]
     images = setting.images()
+
+    def normalized(chosen: list[Tensor]) -> list[Tensor]:
+        return [(image.to(setting.device) / 255 - MEAN.to(setting.device)) / STD.to(setting.device) for image in chosen]
 
     @torch.inference_mode()
     def panoptic() -> object:
-        return postprocess(model([(image / 255 - mean) / std for image in images]), sizes, sizes)
+        return postprocess(model(normalized(images)), sizes, sizes)
 
     @torch.inference_mode()
     def masks() -> Tensor:
-        return model([(images[0] / 255 - mean) / std])["pred_masks"][0, setting.kept_queries()]
+        return model(normalized(images[:1]))["pred_masks"][0, setting.kept_queries()]
 
     fix_classes(model, setting.class_logits())
     return Implementation(model, panoptic, masks)

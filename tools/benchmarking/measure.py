@@ -27,8 +27,20 @@ print(done.returncode, used.ru_utime + used.ru_stime, used.ru_maxrss)
 """
 
 
+def synchronizer(device: str) -> Callable[[], None]:
+    """What waits until a device has done all that it was given; a CPU has."""
+    return torch.cuda.synchronize if device.startswith("cuda") else _nothing
+
+
+def _nothing() -> None:
+    pass
+
+
 def seconds_interleaved(
-    runs: Mapping[str, Callable[[], object]], repeats: int, clock: Callable[[], float] = time.perf_counter
+    runs: Mapping[str, Callable[[], object]],
+    repeats: int,
+    clock: Callable[[], float] = time.perf_counter,
+    synchronize: Callable[[], None] = _nothing,
 ) -> dict[str, float]:
     """The median time of each, after one run that doesn't count; they take turns, so that all meet the same machine.
 
@@ -36,13 +48,16 @@ def seconds_interleaved(
         runs: what to measure, by name.
         repeats: rounds.
         clock: ``time.process_time`` counts this process's work only, which suits what runs on one core.
+        synchronize: see :func:`synchronizer`.
     """
     times: dict[str, list[float]] = {name: [] for name in runs}
     for i in range(repeats + 1):
         for name, run in runs.items():
             gc.collect()
+            synchronize()
             start = clock()
             run()
+            synchronize()
             if i > 0:
                 times[name].append(clock() - start)
     return {name: statistics.median(values) for name, values in times.items()}
@@ -67,9 +82,14 @@ def in_fresh_process(function: Callable[..., Result], *arguments: Any) -> Result
         return pool.apply(function, arguments)
 
 
-def peak_above_now(run: Callable[[], object]) -> float:
-    """MiB of resident memory that ``run`` needs at its peak beyond what the process holds before it."""
+def peak_above_now(run: Callable[[], object], device: str = "cpu") -> float:
+    """MiB that ``run`` needs at its peak beyond what is held before it: resident memory, or a GPU's tensors."""
     gc.collect()
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
     reset = _reset_peak()
     before = _resident("VmRSS") if reset else _resident("VmHWM")
     run()
@@ -91,14 +111,14 @@ def _resident(field: str) -> int:
     return int(next(line.split()[1] for line in status.splitlines() if line.startswith(field + ":")))
 
 
-def machine(threads: int) -> str:
-    """One line: processor, cores and threads used, torch, allocator."""
+def machine(threads: int, device: str = "cpu") -> str:
+    """One line: processor, cores and threads used, torch, allocator, GPU."""
     names = [line.split(":", 1)[1].strip() for line in _cpu_info() if line.startswith("model name")]
     allocator = os.environ.get("LD_PRELOAD") or "default allocator"
     return (
         f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
         f"{threads} threads, {platform.system()}, Python {platform.python_version()}, torch {torch.__version__}, "
-        f"{allocator}, no GPU used"
+        f"{allocator}, {torch.cuda.get_device_name() if device.startswith('cuda') else 'no GPU'} used"
     )
 
 

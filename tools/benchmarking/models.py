@@ -23,6 +23,7 @@ from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
 NUM_THINGS = 80
+MEAN, STD = torch.tensor([0.485, 0.456, 0.406])[:, None, None], torch.tensor([0.229, 0.224, 0.225])[:, None, None]
 SMALL = ["MODEL.RESNETS.STEM_OUT_CHANNELS", "8", "MODEL.RESNETS.RES2_OUT_CHANNELS", "16"]
 SMALL += ["MODEL.RESNETS.WIDTH_PER_GROUP", "4", "MODEL.DETR.HIDDEN_DIM", "128", "MODEL.DETR.ENC_LAYERS", "1"]
 SMALL += ["MODEL.DETR.DEC_LAYERS", "2", "MODEL.DETR.DIM_FEEDFORWARD", "64"]
@@ -36,6 +37,7 @@ class Setting:
         height: of the image, in pixels; ``width`` likewise.
         kept: queries that are segments of the panoptic map.
         small: a model of a few channels, to see that a benchmark works; its figures mean nothing.
+        device: where the models are.
     """
 
     height: int = 800
@@ -45,6 +47,7 @@ class Setting:
     queries: int = 100
     kept: int = 15
     small: bool = False
+    device: str = "cpu"
 
     def images(self) -> list[Tensor]:
         """(3, H, W) uint8 each: soft blobs, the same every time."""
@@ -68,7 +71,7 @@ class Setting:
 
 
 def build_ours(setting: Setting, *overrides: str, accelerations: Iterable[str] | None = None) -> DetrPanoptic:
-    """``configs/detr_panoptic_R50.yaml`` on the CPU, without instances, for a map is all that the peers make.
+    """``configs/detr_panoptic_R50.yaml`` without instances, for a map is all that the peers make.
 
     Args:
         setting: of the model's size.
@@ -78,7 +81,7 @@ def build_ours(setting: Setting, *overrides: str, accelerations: Iterable[str] |
     name = f"benchmark_{setting.classes}"
     categories = [Category(i + 1, f"class {i}", i < NUM_THINGS, (i, i, i)) for i in range(setting.classes)]
     register(name, images=".", panoptic_json="absent.json", panoptic_root=".", categories=categories)
-    options = ["MODEL.DEVICE", "cpu", "DATASETS.TRAIN", f"('{name}',)", "DATASETS.TEST", "()"]
+    options = ["MODEL.DEVICE", setting.device, "DATASETS.TRAIN", f"('{name}',)", "DATASETS.TEST", "()"]
     options += ["MODEL.DETR.NUM_QUERIES", str(setting.queries), "MODEL.DETR.DROPOUT", "0.0"]
     options += ["MODEL.DETR.INSTANCE_ON", "False", *(SMALL if setting.small else []), *overrides]
     cfg: CfgNode = load_config(get_config_file("detr_panoptic_R50.yaml"), options)
@@ -123,7 +126,7 @@ def build_huggingface(setting: Setting, **options: Any) -> nn.Module:
     torch.manual_seed(0)
     model: nn.Module = transformers.DetrForSegmentation(config).eval()
     _draw_norms_(model)
-    return model
+    return model.to(setting.device)
 
 
 def build_reference(folder: Path, setting: Setting, frozen: bool = False) -> tuple[nn.Module, nn.Module, nn.Module]:
@@ -150,12 +153,18 @@ def build_reference(folder: Path, setting: Setting, frozen: bool = False) -> tup
     finally:
         torchvision.models.resnet50 = resnet50
     model, criterion, postprocessors = built
-    return model.eval(), criterion, postprocessors["panoptic"]
+    return model.to(setting.device).eval(), criterion.to(setting.device), postprocessors["panoptic"]
 
 
 def _reference_arguments(setting: Setting, frozen: bool) -> Any:
     defaults = importlib.import_module("argparse").Namespace(
-        **{"dataset_file": "coco_panoptic", "device": "cpu", "masks": True, "aux_loss": True, "lr_backbone": 1e-5},
+        **{
+            "dataset_file": "coco_panoptic",
+            "device": setting.device,
+            "masks": True,
+            "aux_loss": True,
+            "lr_backbone": 1e-5,
+        },
         **{"backbone": "resnet50", "dilation": False, "position_embedding": "sine", "hidden_dim": 256, "dropout": 0.0},
         **{"nheads": 8, "dim_feedforward": 2048, "enc_layers": 6, "dec_layers": 6, "pre_norm": False},
         **{"set_cost_class": 1, "set_cost_bbox": 5, "set_cost_giou": 2, "bbox_loss_coef": 5, "giou_loss_coef": 2},
@@ -180,7 +189,7 @@ def fix_classes(model: nn.Module, logits: Tensor) -> None:
     """Let the class head answer the same for every image, in every implementation."""
     heads = ("class_embed", "class_labels_classifier")
     [head] = [module for name, module in model.named_modules() if name.rsplit(".", 1)[-1] in heads]
-    head.register_forward_hook(lambda _module, _inputs, output: logits.to(output.dtype).expand_as(output))
+    head.register_forward_hook(lambda _module, _inputs, output: logits.to(output).expand_as(output))
 
 
 def _draw_norms_(model: nn.Module) -> None:

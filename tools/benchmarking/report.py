@@ -42,6 +42,7 @@ examples:
     parser.add_argument("--reference", type=Path, metavar="DIR", help="a clone of facebookresearch/detr, compared too")
     parser.add_argument("--variants", action="store_true", help="ours with other keys of the config, too")
     parser.add_argument("--accelerations", action="store_true", help="instead of peers: ours with each of them off")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="(default: cpu)")
     height, width = size
     parser.add_argument(
         "--size", type=int, nargs=2, default=size, metavar=("H", "W"), help=f"(default: {height} {width})"
@@ -50,7 +51,13 @@ examples:
 
 
 def compared(args: argparse.Namespace, variants: Iterable[str]) -> list[str]:
-    """Names of the implementations that arguments of :func:`comparison_parser` ask for, ours first."""
+    """Names of the implementations that arguments of :func:`comparison_parser` ask for, ours first.
+
+    Raises:
+        UserError: they ask for a GPU, and there is none.
+    """
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda needs a GPU that torch sees, and there is none; leave it out.")
     return [OURS, HUGGINGFACE] + [REFERENCE] * bool(args.reference) + list(variants) * args.variants
 
 

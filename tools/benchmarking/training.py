@@ -14,9 +14,7 @@ from detr_d2.modeling.box_ops import box_xyxy_to_cxcywh
 
 from detectron2.structures import BitMasks, Boxes, Instances
 
-from .models import Setting, build_huggingface, build_ours, build_reference
-
-MEAN, STD = torch.tensor([0.485, 0.456, 0.406])[:, None, None], torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+from .models import MEAN, STD, Setting, build_huggingface, build_ours, build_reference
 
 
 @dataclass(frozen=True)
@@ -49,8 +47,8 @@ def huggingface(setting: Setting, targets: int, frozen: bool) -> Step:
     if frozen:
         model.detr.requires_grad_(False)
     boxes, labels, masks = draw_targets(setting, targets)
-    gt = {"class_labels": labels, "boxes": _relative(boxes, setting), "masks": masks.float()}
-    images = torch.stack([(image / 255 - MEAN) / STD for image in setting.images()])
+    gt = _on_device({"class_labels": labels, "boxes": _relative(boxes, setting), "masks": masks.float()}, setting)
+    images = torch.stack(_normalized(setting))
     weights = {"loss_bbox": 5.0, "loss_giou": 2.0}
     return Step(model, _step(model, lambda: model(images, labels=[gt] * setting.batch).loss_dict, weights))
 
@@ -60,8 +58,8 @@ def reference(folder: Path, setting: Setting, targets: int, frozen: bool) -> Ste
     model, criterion, _ = build_reference(folder, setting, frozen)
     model.train()
     boxes, labels, masks = draw_targets(setting, targets)
-    gt = {"labels": labels, "boxes": _relative(boxes, setting), "masks": masks}
-    images = [(image / 255 - MEAN) / STD for image in setting.images()]
+    gt = _on_device({"labels": labels, "boxes": _relative(boxes, setting), "masks": masks}, setting)
+    images = _normalized(setting)
     return Step(model, _step(model, lambda: criterion(model(images), [gt] * setting.batch), criterion.weight_dict))
 
 
@@ -75,6 +73,14 @@ def draw_targets(setting: Setting, count: int) -> tuple[Tensor, Tensor, Tensor]:
     for mask, (x0, y0, x1, y1) in zip(masks, boxes.int().tolist(), strict=True):
         mask[y0:y1, x0:x1] = True
     return boxes, torch.arange(count) % setting.classes, masks
+
+
+def _normalized(setting: Setting) -> list[Tensor]:
+    return [((image / 255 - MEAN) / STD).to(setting.device) for image in setting.images()]
+
+
+def _on_device(tensors: dict[str, Tensor], setting: Setting) -> dict[str, Tensor]:
+    return {name: tensor.to(setting.device) for name, tensor in tensors.items()}
 
 
 def _relative(boxes: Tensor, setting: Setting) -> Tensor:
@@ -91,7 +97,7 @@ def _step(
         losses = compute()
         trained = {name: value for name, value in losses.items() if value.requires_grad}
         factors = {name: 1.0 if weighted else weights.get("_".join(name.split("_")[:2]), 1.0) for name in trained}
-        sum((value * factors[name] for name, value in trained.items()), torch.zeros(())).backward()
+        torch.stack([value * factors[name] for name, value in trained.items()]).sum().backward()
         optimizer.step()
         optimizer.zero_grad()
         return {name: losses[name].item() for name in ("loss_mask", "loss_dice")}

@@ -14,7 +14,7 @@ from detr_d2.errors import DatasetError
 from detr_d2.evaluation.comparison.comparing import changed_classes, compare_evaluations
 from detr_d2.evaluation.comparison.page import write_comparison_page
 from detr_d2.evaluation.evaluation_folder import EvaluationFolder, evaluation_folders
-from detr_d2.files import check_outputs, write_json
+from detr_d2.files import check_outputs, real_path, write_json
 from detr_d2.wording import counted
 
 _EPILOG = """\
@@ -65,7 +65,7 @@ def _named(text: str, dataset: str | None) -> tuple[str, EvaluationFolder]:
     """A run's name and its evaluation's folder."""
     name, separator, path = text.partition("=")
     if not separator or Path(text).exists():
-        path, name = text, Path(text).resolve().name
+        path, name = text, real_path(text).name
     folders = evaluation_folders(Path(path))
     chosen = [folder for folder in folders if dataset is None or folder.name == dataset]
     if len(chosen) != 1:

@@ -10,7 +10,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import Literal, TypeVar
 
 from detr_d2.errors import DatasetError, MissingFileError, UserError
-from detr_d2.files import refuse_special
+from detr_d2.files import real_path, refuse_special
 
 from ..archives import FileTree, folder_tree, has_image_suffix, joined, zip_tree
 from ..records import Export, Note
@@ -229,7 +229,7 @@ def _is_named_as_coco(path: PurePosixPath) -> bool:
 def _name(tree: FileTree, labels: PurePosixPath) -> str:
     """Of the folder or zip that an export is in."""
     above = folder_of_export(labels)
-    return above.name or (tree.path.stem if tree.path.is_file() else tree.path.resolve().name)
+    return above.name or (tree.path.stem if tree.path.is_file() else real_path(tree.path).name)
 
 
 def folder_of_export(labels: AnyPath) -> AnyPath:

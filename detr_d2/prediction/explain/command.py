@@ -14,6 +14,7 @@ from torch import Tensor
 from detr_d2.arguments import add_opts, number, whole_number
 from detr_d2.data import dataset_metadata
 from detr_d2.errors import USER_ERROR_EXIT_CODE, ConfigError, MissingFileError
+from detr_d2.files import real_path
 from detr_d2.progress import progress
 from detr_d2.wording import counted
 
@@ -110,9 +111,9 @@ def run(args: argparse.Namespace) -> int:
 def _inputs(args: argparse.Namespace) -> tuple[list[FoundImage], list[FoundImage], list[str]]:
     """The images to explain; those of folders, zips and lists; and what can't be used, which is said at once."""
     many = [entry for entry in args.images if Path(entry).is_dir() or entry.lower().endswith((".zip", ".txt"))]
-    out = args.out.resolve()
+    out = real_path(args.out)
     # Figures of an earlier run are no photos; but --out may also be the folder around the photos.
-    leave_out = [] if any(Path(entry).resolve().is_relative_to(out) for entry in many) else [out]
+    leave_out = [] if any(real_path(entry).is_relative_to(out) for entry in many) else [out]
     single = find_inputs([entry for entry in args.images if entry not in many])
     folders = find_inputs(many, leave_out)
     complaints = [*single.complaints, *folders.complaints]

@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 
 from detr_d2.errors import ConfigError, DatasetError, MissingFileError
-from detr_d2.files import SpecialFileError, open_regular
+from detr_d2.files import SpecialFileError, open_regular, real_path
 from detr_d2.labels.panoptic_png import color_of_id, id_of_color, read_ids
 from detr_d2.labels.readers.cvat_masks import LABEL_MAP, parse_label_map
 from detr_d2.labels.records import FileRef, ImageRecord, Note
@@ -57,7 +57,7 @@ class MaskStuff(StuffPolicy):
         return "" if name.strip().casefold() in _VOID_NAMES else self._mapping.name_of(name)
 
     def __repr__(self) -> str:
-        return f"MaskStuff({self.folder.resolve()}, {self._names}, {self._mapping}, margin={self._margin})"
+        return f"MaskStuff({real_path(self.folder)}, {self._names}, {self._mapping}, margin={self._margin})"
 
     def prepare(self, images: Sequence[ImageRecord], work_folder: Path) -> None:
         """Look whether the masks are there.

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from detr_d2.errors import ConfigError, DatasetError
+from detr_d2.files import real_path
 from detr_d2.training.plot.metrics import metrics_file, read_metrics
 
 #: A line has no more points than this: more are averaged, neighbours together.
@@ -71,6 +72,7 @@ TOPICS = (
     Topic("GIoU loss of boxes", "loss_giou", "validation/giou"),
     Topic("focal loss of masks", "loss_mask", "validation/mask"),
     Topic("dice loss of masks", "loss_dice", "validation/dice"),
+    Topic("cross entropy of mask ids", "loss_maskid", "validation/maskid"),
     Topic("learning rate", "lr"),
 )
 
@@ -128,7 +130,7 @@ def read_runs(paths: Sequence[str]) -> list[Run]:
     for path in paths:
         name, equals, rest = path.partition("=")
         named.append((name, Path(rest)) if equals and not os.path.exists(path) else ("", Path(path)))
-    folders = [path.resolve().parent if path.suffix == ".json" else path.resolve() for _, path in named]
+    folders = [real_path(path).parent if path.suffix == ".json" else real_path(path) for _, path in named]
     names = [name or _short_name(folders, number) for number, (name, _) in enumerate(named)]
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
