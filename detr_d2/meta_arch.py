@@ -12,7 +12,7 @@ from detr_d2 import training_step
 from detr_d2.checkpoint import guard_loading, model_categories, model_recipe
 from detr_d2.config import check_model
 from detr_d2.data import Category
-from detr_d2.modeling import Denoising, Detr, PostProcess, SetCriterion, Sizes, Target
+from detr_d2.modeling import Denoising, DensePredictions, Detr, PostProcess, SetCriterion, Sizes, Target
 from detr_d2.modeling.criterion import MASK_LOSSES, METRICS, Sum, added, predictions_of, weighted
 from detr_d2.modeling.matcher import query_positions
 from detr_d2.modeling.panoptic_head import AttentionMaps, MaskHead, predict_masks
@@ -45,6 +45,7 @@ class DetrPanoptic(nn.Module):
         pixel_mean, pixel_std: of the three channels, in the order and scale (0 to 255) of the input images.
         bbox_attention, mask_head: queries to attention maps to masks; both None: boxes only.
         denoising: further queries in training; None: none.
+        dense: predictions at every place of the memory, in training; None: none.
         freeze_detector: train the mask head alone; the detector keeps weights and statistics, and has no dropout.
         mask_chunk_bytes: see ``detr_d2.modeling.predict_masks``; used at inference, and with ``mask_checkpoint``.
         mask_checkpoint: train the mask head in chunks that are computed again for the backward pass.
@@ -74,6 +75,7 @@ class DetrPanoptic(nn.Module):
         bbox_attention: AttentionMaps | None = None,
         mask_head: MaskHead | None = None,
         denoising: Denoising | None = None,
+        dense: DensePredictions | None = None,
         freeze_detector: bool = False,
         mask_chunk_bytes: int | None = None,
         mask_checkpoint: bool = False,
@@ -93,7 +95,7 @@ class DetrPanoptic(nn.Module):
             if dtype not in _DTYPES:
                 raise ValueError(f"MODEL.DETR.{name} is {dtype!r}; set it to {' or '.join(_DTYPES)}.")
         self.detr, self.bbox_attention, self.mask_head = detr, bbox_attention, mask_head
-        self.denoising = denoising
+        self.denoising, self.dense = denoising, dense
         self.criterion, self.postprocess, self.categories = criterion, postprocess, categories
         trained = MASK_LOSSES if freeze_detector else tuple(loss_weights)
         self.loss_weights = {kind: loss_weights[kind] for kind in trained if kind in loss_weights}
@@ -184,11 +186,10 @@ class DetrPanoptic(nn.Module):
         indices = self.criterion.match(outputs, targets)
         masks = None if self.mask_head is None else self.query_masks(outputs, *query_positions(indices, self.device))
         sums: dict[str, Sum] = self.criterion(outputs, targets, indices, masks)
-        if self.denoising is not None:
-            with self._precision():
-                noised = self.denoising(self.detr, outputs, targets)
-            sums |= self.criterion.known(*noised)
-        return sums
+        with self._precision():
+            noised = None if self.denoising is None else self.denoising(self.detr, outputs, targets)
+            dense = {} if self.dense is None else self.dense(outputs["memory"], outputs["padding_mask"], targets)
+        return sums | ({} if noised is None else self.criterion.known(*noised)) | dense
 
     @torch.no_grad()
     def validate(self, batched_inputs: BatchedInputs) -> tuple[BatchedInputs, dict[str, Sum]]:
@@ -236,13 +237,11 @@ class DetrPanoptic(nn.Module):
     def _target(self, item: dict[str, Any], sizes: Sizes) -> Target:
         return target_of(item, sizes.image, self.device, with_masks=self.mask_head is not None)
 
-    def _result(
-        self, outputs: dict[str, Any], i: int, sizes: Sizes, matched: Tensor | None = None
-    ) -> tuple[dict[str, Any], Any]:
+    def _result(self, outputs: dict[str, Any], i: int, sizes: Sizes, *matched: Tensor) -> tuple[dict[str, Any], Any]:
         """See :func:`detr_d2.structures.result_of`; no query's mask is computed twice."""
 
         def masks_of(queries: Tensor) -> Tensor:
             return self.query_masks(outputs, torch.full_like(queries, i), queries)
 
         parts = (self.postprocess, None if self.mask_head is None else masks_of)
-        return result_of(outputs, i, sizes, *parts, self.panoptic_on, self.instance_on, matched)
+        return result_of(outputs, i, sizes, *parts, self.panoptic_on, self.instance_on, *matched)

@@ -116,9 +116,10 @@ def mean_losses(sums: Mapping[str, Sum], counts: StepCounts, denoising: Denoisin
         denoising: the model's, which has the targets several times; None: no queries are noised.
     """
     noised = {name: each for name, each in sums.items() if "_dn" in name}
-    learned = {name: each for name, each in sums.items() if name not in noised}
+    dense = {name: each for name, each in sums.items() if name.endswith("_dense")}
+    learned = {name: each for name, each in sums.items() if name not in noised and name not in dense}
     targets = max(counts.targets, 1.0)
-    losses = batch_means(learned, targets, counts.query_weights)
+    losses = batch_means(learned, targets, counts.query_weights) | batch_means(dense, targets, targets)
     return losses if denoising is None else losses | batch_means(noised, targets * denoising.groups)
 
 
