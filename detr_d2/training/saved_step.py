@@ -20,7 +20,7 @@ from detr_d2.errors import WeightsError
 from detr_d2.modeling.criterion import weighted
 from detr_d2.structures import BatchedInputs
 from detr_d2.training.saved_batch import batch_of, plain_batch
-from detr_d2.training_step import NO_MATCHING, counts_of
+from detr_d2.training_step import NO_MATCHING, counts_of, mean_losses
 
 from detectron2.modeling import build_model
 
@@ -101,7 +101,7 @@ def diagnose(model: DetrPanoptic, batch: BatchedInputs, random_state: Mapping[st
                 sums = model.loss_sums(batch)
             except FloatingPointError:
                 return Diagnosis(first=found[0] if found else "", problem=NO_MATCHING)
-            losses = weighted(model.step_losses(sums, counts_of(sums)), model.loss_weights)
+            losses = weighted(mean_losses(sums, counts_of(sums), model.denoising), model.loss_weights)
             total = torch.stack(list(losses.values())).sum()
     gradients = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
     numbers = torch.stack([value.detach() for value in losses.values()]).tolist()
