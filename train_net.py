@@ -28,6 +28,7 @@ from detr_d2.evaluation import build_evaluator
 from detr_d2.evaluation.report import write_reports
 from detr_d2.solver import build_optimizer
 from detr_d2.training import (
+    AveragedWeights,
     EarlyStop,
     ExactResume,
     StepGuard,
@@ -70,12 +71,16 @@ class Trainer(DefaultTrainer):
         built = storing_finite_results(super().build_hooks(), self.cfg.TEST.EVAL_PERIOD, self.evaluate)
         built = before_evaluation(built, self._stop)
         self.guard = StepGuard(self.cfg, self.model)
-        return [ExactResume(self.data_loader), *add_training_hooks(built, self.cfg, self.model), self.guard]
+        self._average = AveragedWeights(self.cfg, self.model) if self.cfg.MODEL_EMA.ENABLED else None
+        built = add_training_hooks(built, self.cfg, self.model, self._average)
+        return [ExactResume(self.data_loader), *built, self.guard]
 
     def evaluate(self) -> dict[str, Any]:
         """Evaluate the model as it is now; the hooks behind the evaluation look at the results."""
         with self._stop.evaluating():
             self._last_eval_results: dict[str, Any] = self.test(self.cfg, self.model)
+            if self._average is not None:
+                self._last_eval_results |= self._average.evaluated(self.cfg, self.test)
         return self._last_eval_results
 
     def train(self) -> Any:

@@ -27,6 +27,9 @@ _KINDS = {
     stat.S_IFSOCK: "a socket",
 }
 
+#: What is read at once of something whose size nobody knows.
+_PIECE_BYTES = 2**20
+
 
 class SpecialFileError(UserError, OSError):
     """A pipe, a device, a socket or a folder stands where a file is meant; ``strerror`` says so without the path."""
@@ -62,9 +65,13 @@ def read_at_most(file: IO[bytes], limit: int) -> bytes:
         there = os.fstat(file.fileno()).st_size
     except OSError:  # a member of a zip, which is read block by block
         there = limit
-    content = file.read(min(limit, there + 1))
-    # It has grown, or is of a kind whose size nobody knows.
-    return content if len(content) <= there else content + file.read(limit - len(content))
+    pieces = [file.read(min(limit, there + 1))]
+    if len(pieces[0]) > there:  # it has grown, or is of a kind whose size nobody knows, such as a pipe
+        left = limit - len(pieces[0])
+        while left and (piece := file.read(min(left, _PIECE_BYTES))):
+            pieces.append(piece)
+            left -= len(piece)
+    return b"".join(pieces)
 
 
 def _open_if_regular(path: str, flags: int) -> int:

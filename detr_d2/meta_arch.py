@@ -8,27 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from detr_d2 import training_step
 from detr_d2.checkpoint import guard_loading, model_categories, model_recipe
 from detr_d2.config import check_model
 from detr_d2.data import Category
-from detr_d2.modeling import (
-    AttentionMaps,
-    Denoising,
-    Detr,
-    MaskHead,
-    PostProcess,
-    SetCriterion,
-    Sizes,
-    Target,
-    predict_masks,
-)
-from detr_d2.modeling.criterion import MASK_LOSSES, METRICS, Sum, added, batch_means, predictions_of, weighted
+from detr_d2.modeling import Denoising, DensePredictions, Detr, PostProcess, SetCriterion, Sizes, Target
+from detr_d2.modeling.criterion import MASK_LOSSES, METRICS, Sum, added, predictions_of, weighted
 from detr_d2.modeling.matcher import query_positions
-from detr_d2.modeling.postprocess import instance_masks
+from detr_d2.modeling.panoptic_head import AttentionMaps, MaskHead, predict_masks
 from detr_d2.network import build_criterion, build_network, build_postprocess, loss_weights
-from detr_d2.structures import BatchedInputs, batch_images, instances_of, target_of
+from detr_d2.structures import BatchedInputs, batch_images, result_of, target_of
 from detr_d2.timm_backbone import build_timm_backbone  # noqa: F401  registered with Detectron2's other backbones
-from detr_d2.training_step import NO_MATCHING, StepCounts, agree_on_counts, explaining_divergence, is_due, log_scalars
 
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
@@ -55,6 +45,7 @@ class DetrPanoptic(nn.Module):
         pixel_mean, pixel_std: of the three channels, in the order and scale (0 to 255) of the input images.
         bbox_attention, mask_head: queries to attention maps to masks; both None: boxes only.
         denoising: further queries in training; None: none.
+        dense: predictions at every place of the memory, in training; None: none.
         freeze_detector: train the mask head alone; the detector keeps weights and statistics, and has no dropout.
         mask_chunk_bytes: see ``detr_d2.modeling.predict_masks``; used at inference, and with ``mask_checkpoint``.
         mask_checkpoint: train the mask head in chunks that are computed again for the backward pass.
@@ -84,6 +75,7 @@ class DetrPanoptic(nn.Module):
         bbox_attention: AttentionMaps | None = None,
         mask_head: MaskHead | None = None,
         denoising: Denoising | None = None,
+        dense: DensePredictions | None = None,
         freeze_detector: bool = False,
         mask_chunk_bytes: int | None = None,
         mask_checkpoint: bool = False,
@@ -103,7 +95,7 @@ class DetrPanoptic(nn.Module):
             if dtype not in _DTYPES:
                 raise ValueError(f"MODEL.DETR.{name} is {dtype!r}; set it to {' or '.join(_DTYPES)}.")
         self.detr, self.bbox_attention, self.mask_head = detr, bbox_attention, mask_head
-        self.denoising = denoising
+        self.denoising, self.dense = denoising, dense
         self.criterion, self.postprocess, self.categories = criterion, postprocess, categories
         trained = MASK_LOSSES if freeze_detector else tuple(loss_weights)
         self.loss_weights = {kind: loss_weights[kind] for kind in trained if kind in loss_weights}
@@ -166,20 +158,17 @@ class DetrPanoptic(nn.Module):
             DivergenceError: losses, or the predictions that they are computed of, aren't finite, here or in another of
                 several processes.
         """
-        outputs, sizes = self.detect(batched_inputs)
         if not self.training:
+            outputs, sizes = self.detect(batched_inputs)
             return [self._result(outputs, i, size)[0] for i, size in enumerate(sizes)]
-        targets = [self._target(item, size) for item, size in zip(batched_inputs, sizes, strict=True)]
-        if is_due(self.vis_period):
-            self._put_training_image(outputs, sizes[0], batched_inputs[0])
         try:
-            sums, problem = self._compare(outputs, targets), ""
+            sums, problem = self.loss_sums(batched_inputs), ""
         except FloatingPointError:
-            sums, problem = {}, NO_MATCHING
-        counts = agree_on_counts(sums, self.loss_weights, problem, batched_inputs, self.device)
-        losses = self.step_losses(sums, counts)
+            sums, problem = {}, training_step.NO_MATCHING
+        counts = training_step.agree_on_counts(sums, self.loss_weights, problem, batched_inputs, self.device)
+        losses = training_step.mean_losses(sums, counts, self.denoising)
         # Names without "loss" in them, so that Detectron2's console line stays short.
-        log_scalars({name.replace("loss_", "unweighted/", 1): value for name, value in losses.items()})
+        training_step.log_scalars({name.replace("loss_", "unweighted/", 1): value for name, value in losses.items()})
         return weighted(losses, self.loss_weights)
 
     def loss_sums(self, batched_inputs: BatchedInputs) -> dict[str, Sum]:
@@ -189,32 +178,18 @@ class DetrPanoptic(nn.Module):
             FloatingPointError: the predictions aren't finite, so that they can't be matched.
         """
         outputs, sizes = self.detect(batched_inputs)
-        return self._compare(outputs, [self._target(item, size) for item, size in zip(batched_inputs, sizes)])
-
-    def _compare(self, outputs: dict[str, Any], targets: list[Target]) -> dict[str, Sum]:
+        targets = [self._target(item, size) for item, size in zip(batched_inputs, sizes, strict=True)]
+        if training_step.is_due(self.vis_period):
+            with torch.no_grad():
+                prediction, _ = self._result(outputs, 0, sizes[0]._replace(output=sizes[0].image))
+            training_step.put_training_image(batched_inputs[0], prediction, self.categories, self.recipe)
         indices = self.criterion.match(outputs, targets)
         masks = None if self.mask_head is None else self.query_masks(outputs, *query_positions(indices, self.device))
         sums: dict[str, Sum] = self.criterion(outputs, targets, indices, masks)
-        if masks is not None and not len(masks):
-            # Without objects the mask head isn't run. Several processes would wait for ever for its gradients, here 0.
-            unused = (each for part in (self.bbox_attention, self.mask_head) if part for each in part.parameters())
-            nothing = torch.stack([0 * parameter.sum() for parameter in unused]).sum()
-            sums["loss_mask"] = Sum(sums["loss_mask"].mean + nothing, sums["loss_mask"].count)
-        if self.denoising is not None:
-            with self._precision():
-                noised = self.denoising(self.detr, outputs, targets)
-            sums |= self.criterion.known(*noised)
-        return sums
-
-    def step_losses(self, sums: dict[str, Sum], counts: StepCounts) -> dict[str, Tensor]:
-        """Sums of :meth:`loss_sums` as means, unweighted, of the batch that all processes have together."""
-        noised = {name: each for name, each in sums.items() if "_dn" in name}
-        learned = {name: each for name, each in sums.items() if name not in noised}
-        targets = max(counts.targets, 1.0)
-        losses = batch_means(learned, targets, counts.query_weights)
-        if self.denoising is not None:
-            losses |= batch_means(noised, targets * self.denoising.groups)
-        return losses
+        with self._precision():
+            noised = None if self.denoising is None else self.denoising(self.detr, outputs, targets)
+            dense = {} if self.dense is None else self.dense(outputs["memory"], outputs["padding_mask"], targets)
+        return sums | ({} if noised is None else self.criterion.known(*noised)) | dense
 
     @torch.no_grad()
     def validate(self, batched_inputs: BatchedInputs) -> tuple[BatchedInputs, dict[str, Sum]]:
@@ -230,7 +205,7 @@ class DetrPanoptic(nn.Module):
         results, sums = list[dict[str, Any]](), dict[str, Sum]()
         for i, (item, size) in enumerate(zip(batched_inputs, sizes, strict=True)):
             predictions, targets = predictions_of(outputs, i), [self._target(item, size)] if "instances" in item else []
-            with explaining_divergence(batched_inputs):
+            with training_step.explaining_divergence(batched_inputs):
                 indices = self.criterion.match(predictions, targets)
                 result, masks = self._result(outputs, i, size, *(queries for queries, _ in indices))
                 results.append(result)
@@ -262,39 +237,11 @@ class DetrPanoptic(nn.Module):
     def _target(self, item: dict[str, Any], sizes: Sizes) -> Target:
         return target_of(item, sizes.image, self.device, with_masks=self.mask_head is not None)
 
-    def _result(
-        self, outputs: dict[str, Any], i: int, sizes: Sizes, matched: Tensor | None = None
-    ) -> tuple[dict[str, Any], Any]:
-        """Image i's result, and mask logits of its ``matched`` queries; no query's mask is computed twice."""
-        result: dict[str, Any] = {}
-        logits, none = outputs["pred_logits"][i], torch.zeros(0, dtype=torch.int64, device=self.device)
-        if self.instance_on:
-            things = self.postprocess.instances(logits)
-            result["instances"] = instances_of(outputs["pred_boxes"][i], things, sizes)
-        if self.mask_head is None:
-            return result, None
-        kept, scores, classes = self.postprocess.segments(logits) if self.panoptic_on else (none, none, none)
-        shown = result["instances"].query_index if self.instance_on else none
-        matched = none if matched is None else matched.to(self.device)
-        needed = torch.cat([kept, shown, matched]).unique()
-        masks = self.query_masks(outputs, torch.full_like(needed, i), needed)
+    def _result(self, outputs: dict[str, Any], i: int, sizes: Sizes, *matched: Tensor) -> tuple[dict[str, Any], Any]:
+        """See :func:`detr_d2.structures.result_of`; no query's mask is computed twice."""
 
         def masks_of(queries: Tensor) -> Tensor:
-            return masks[torch.searchsorted(needed, queries)]
+            return self.query_masks(outputs, torch.full_like(queries, i), queries)
 
-        if self.instance_on:
-            result["instances"].pred_masks = instance_masks(masks_of(shown), sizes)
-        if self.panoptic_on:
-            ids, segments = self.postprocess.panoptic(masks_of(kept), scores, classes, sizes)
-            segments = [{**segment, "queries": kept[segment["queries"]].tolist()} for segment in segments]
-            result["panoptic_seg"] = ids, segments
-        return result, masks_of(matched)
-
-    @torch.no_grad()
-    def _put_training_image(self, outputs: dict[str, Any], sizes: Sizes, item: dict[str, Any]) -> None:
-        """The batch's first image with its ground truth and its prediction, to the event storage."""
-        from detr_d2.visualization.side_by_side import put_training_image  # drawing takes a while to import
-
-        prediction, _ = self._result(outputs, 0, sizes._replace(output=sizes.image))
-        channel_order = self.recipe.get("INPUT.FORMAT", "RGB")
-        put_training_image(item["image"], item["instances"], prediction, self.categories, channel_order)
+        parts = (self.postprocess, None if self.mask_head is None else masks_of)
+        return result_of(outputs, i, sizes, *parts, self.panoptic_on, self.instance_on, *matched)

@@ -11,6 +11,7 @@ from torch import nn
 from detr_d2.modeling import (
     AttentionMaps,
     Denoising,
+    DensePredictions,
     Detr,
     HungarianMatcher,
     MaskHead,
@@ -39,10 +40,10 @@ def build_network(cfg: CfgNode, num_classes: int, accelerate: bool = True) -> di
 
     Returns:
         "detr"; with ``MODEL.DETR.MASK_ON`` "bbox_attention" and "mask_head"; with ``MODEL.DETR.DENOISING_GROUPS``,
-        where the detector is trained, "denoising".
+        where the detector is trained, "denoising"; likewise with ``DENSE_LOSSES`` "dense".
     """
     options = cfg.MODEL.DETR
-    backbone = build_backbone(cfg)
+    backbone = build_backbone(_without_unread_stages(cfg))
     if cfg.MODEL.RESNETS.RES5_DILATION == 2:
         use_published_dilation_(backbone)
     channels = {name: shape.channels or 0 for name, shape in backbone.output_shape().items()}
@@ -54,15 +55,29 @@ def build_network(cfg: CfgNode, num_classes: int, accelerate: bool = True) -> di
         network["bbox_attention"] = AttentionMaps(width, width, heads)
         network["mask_head"] = MaskHead(width + heads, fpn_dims, width, options.ATTENTION_GAIN)
     aux_loss = options.DEEP_SUPERVISION and not options.FREEZE_DETECTOR
-    network["detr"] = Detr(backbone, channels["res5"], transformer, num_classes, options.NUM_QUERIES, aux_loss)
+    feature = options.MEMORY_FEATURE
+    sizes = (num_classes, options.NUM_QUERIES)
+    network["detr"] = Detr(backbone, channels[feature], transformer, *sizes, aux_loss, feature)
     if options.DENOISING_GROUPS and not options.FREEZE_DETECTOR:
         noise = (options.DENOISING_BOX_NOISE, options.DENOISING_LABEL_NOISE)
         network["denoising"] = Denoising(options.HIDDEN_DIM, num_classes, options.DENOISING_GROUPS, *noise)
+    if options.DENSE_LOSSES and not options.FREEZE_DETECTOR:
+        network["dense"] = DensePredictions(options.HIDDEN_DIM, num_classes)
     if accelerate and importlib.util.find_spec("detr_d2.acceleration") is not None:
         importlib.import_module("detr_d2.acceleration").accelerate_(network)
     if options.COMPILE_BACKBONE:
         backbone.compile()
     return dict(network)
+
+
+def _without_unread_stages(cfg: CfgNode) -> CfgNode:
+    """The same config; where the transformer reads res4 there is no res5."""
+    if cfg.MODEL.DETR.MEMORY_FEATURE == "res5":
+        return cfg
+    shorter = cfg.clone()
+    shorter.defrost()
+    shorter.MODEL.RESNETS.OUT_FEATURES = [name for name in cfg.MODEL.RESNETS.OUT_FEATURES if name != "res5"]
+    return shorter
 
 
 def _build_transformer(options: CfgNode) -> Transformer:

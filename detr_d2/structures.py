@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from detr_d2.errors import DatasetError
-from detr_d2.modeling import Sizes, Target
+from detr_d2.modeling import PostProcess, Sizes, Target
 from detr_d2.modeling.box_ops import box_cxcywh_to_xyxy, box_xyxy_to_cxcywh
+from detr_d2.modeling.postprocess import instance_masks
 
 from detectron2.modeling import detector_postprocess
 from detectron2.structures import Boxes, ImageList, Instances
@@ -84,3 +85,54 @@ def instances_of(pred_boxes: Tensor, queries: Sequence[Tensor], sizes: Sizes) ->
     instances = Instances(sizes.image, pred_boxes=Boxes(boxes), scores=scores, pred_classes=classes)
     instances.query_index = query_index
     return detector_postprocess(instances, *sizes.output)
+
+
+def result_of(
+    outputs: dict[str, Any],
+    i: int,
+    sizes: Sizes,
+    postprocess: PostProcess,
+    masks_of: Callable[[Tensor], Tensor] | None,
+    panoptic_on: bool = True,
+    instance_on: bool = True,
+    matched: Tensor | None = None,
+) -> tuple[dict[str, Any], Any]:
+    """What a Detectron2 model returns of an image.
+
+    Args:
+        outputs: what ``Detr.forward`` returned.
+        i: the image's place in the batch.
+        sizes: of the image.
+        postprocess: which queries are results.
+        masks_of: the image's query_index (N,), each once and in rising order, to mask logits (N, h, w); called once.
+            None: boxes only.
+        panoptic_on, instance_on: whether "panoptic_seg" and "instances" are wanted.
+        matched: (M,) further queries whose masks are wanted.
+
+    Returns:
+        "instances" and "panoptic_seg"; and mask logits (M, h, w) of ``matched``, None where there are no masks.
+    """
+    result: dict[str, Any] = {}
+    logits = outputs["pred_logits"][i]
+    none = torch.zeros(0, dtype=torch.int64, device=logits.device)
+    if instance_on:
+        things = postprocess.instances(logits)
+        result["instances"] = instances_of(outputs["pred_boxes"][i], things, sizes)
+    if masks_of is None:
+        return result, None
+    kept, scores, classes = postprocess.segments(logits) if panoptic_on else (none, none, none)
+    shown = result["instances"].query_index if instance_on else none
+    matched = none if matched is None else matched.to(logits.device)
+    needed = torch.cat([kept, shown, matched]).unique()
+    masks = masks_of(needed)
+
+    def chosen(queries: Tensor) -> Tensor:
+        return masks[torch.searchsorted(needed, queries)]
+
+    if instance_on:
+        result["instances"].pred_masks = instance_masks(chosen(shown), sizes)
+    if panoptic_on:
+        ids, segments = postprocess.panoptic(chosen(kept), scores, classes, sizes)
+        segments = [{**segment, "queries": kept[segment["queries"]].tolist()} for segment in segments]
+        result["panoptic_seg"] = ids, segments
+    return result, chosen(matched)

@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from detr_d2.data import Category
 from detr_d2.errors import DivergenceError
-from detr_d2.modeling.criterion import Sum, loss_kind
+from detr_d2.modeling import Denoising
+from detr_d2.modeling.criterion import Sum, batch_means, loss_kind
 
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, get_event_storage
@@ -59,6 +61,22 @@ def is_due(period: int) -> bool:
     return storage is not None and period > 0 and storage.iter % period == 0 and comm.is_main_process()
 
 
+def put_training_image(
+    item: Mapping[str, Any], prediction: Mapping[str, Any], categories: Sequence[Category], recipe: Mapping[str, Any]
+) -> None:
+    """Puts an image with its ground truth and its prediction into the trainer's event storage.
+
+    Args:
+        item: of the model's inputs.
+        prediction: its result, at the item's size.
+        categories, recipe: the model's.
+    """
+    from detr_d2.visualization import side_by_side  # drawing takes a while to import
+
+    channel_order = recipe.get("INPUT.FORMAT", "RGB")
+    side_by_side.put_training_image(item["image"], item["instances"], prediction, categories, channel_order)
+
+
 def non_finite(tensors: Mapping[str, Tensor]) -> list[str]:
     """The names of those tensors that have NaN or infinity in them."""
     return [name for name, value in tensors.items() if value.is_floating_point() and not bool(value.isfinite().all())]
@@ -87,6 +105,22 @@ class StepCounts(NamedTuple):
 def counts_of(sums: Mapping[str, Sum]) -> StepCounts:
     """The counts of one process; 0 where ``sums`` is empty."""
     return StepCounts(*(sums[name].count if name in sums else 0.0 for name in ("loss_ce", "loss_bbox")))
+
+
+def mean_losses(sums: Mapping[str, Sum], counts: StepCounts, denoising: Denoising | None) -> dict[str, Tensor]:
+    """A batch's sums as means, unweighted, of the batch that all processes have together.
+
+    Args:
+        sums: of one process.
+        counts: of all of them.
+        denoising: the model's, which has the targets several times; None: no queries are noised.
+    """
+    noised = {name: each for name, each in sums.items() if "_dn" in name}
+    dense = {name: each for name, each in sums.items() if name.endswith("_dense")}
+    learned = {name: each for name, each in sums.items() if name not in noised and name not in dense}
+    targets = max(counts.targets, 1.0)
+    losses = batch_means(learned, targets, counts.query_weights) | batch_means(dense, targets, targets)
+    return losses if denoising is None else losses | batch_means(noised, targets * denoising.groups)
 
 
 def agree_on_counts(

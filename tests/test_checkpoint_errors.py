@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from detr_d2.checkpoint import DetrCheckpointer, read_weights
+from detr_d2.checkpoint.categories import from_record
 from detr_d2.errors import MissingFileError, WeightsError
 
 from detectron2.modeling import build_model
@@ -169,3 +170,11 @@ def test_dilation_must_be_that_of_the_weights_unless_trained_further(tiny_config
     with pytest.raises(WeightsError, match=r"RES5_DILATION is 2\. Set MODEL\.RESNETS\.RES5_DILATION 1"):
         DetrCheckpointer(build_model(dilated)).load(path)
     DetrCheckpointer(build_model(dilated), fine_tune=True).load(path)
+
+
+@pytest.mark.parametrize("is_thing", [torch.ones(2), 2, None, "1"], ids=str)
+def test_category_that_is_neither_thing_nor_stuff_is_refused(is_thing):
+    entry = {"id": 1, "name": "pipe", "isthing": is_thing, "color": [1, 2, 3]}
+
+    with pytest.raises(WeightsError, match=r"entry 0 .* isthing \(0 or 1\)"):
+        from_record([entry], "model.pth")

@@ -195,6 +195,21 @@ def test_fine_tuning_takes_cocos_classes_by_name(tiny_config, tmp_path, caplog):
     assert "start anew, 8: brick_stack" in caplog.text
 
 
+def test_joint_training_begins_with_the_published_mask_head_and_the_first_queries(tiny_config, tmp_path):
+    file = _write(published_shapes(251, heads=4, size=TINY), tmp_path / "panoptic.pth")
+    content = torch.load(file, weights_only=False)
+    queries = torch.arange(12.0)[:, None].expand(12, 32)
+    torch.save({"model": {**content["model"], "detr.query_embed.weight": queries}}, file)
+    joint = ("MODEL.DETR.FREEZE_DETECTOR", False, "MODEL.DETR.NUM_QUERIES", 5)
+    model = build_model(tiny_config(*TINY_RESNET, *MASKS, *joint))
+
+    DetrCheckpointer(model, fine_tune=True).load(file)
+
+    assert torch.equal(model.detr.query_embed.weight[:, 0], torch.arange(5.0))
+    for part in (model.mask_head, model.bbox_attention):
+        assert all(bool((value == 1).all()) for value in part.state_dict().values())
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -143,6 +144,24 @@ def test_file_is_read_with_no_more_memory_than_it_needs(tmp_path: Path, limit: i
 def test_file_whose_size_is_unknown_is_read_to_its_end() -> None:
     with open("/proc/self/status", "rb") as file:
         assert b"VmPeak" in read_at_most(file, 2**20)
+
+
+def test_pipe_is_read_with_no_more_memory_than_it_needs() -> None:
+    content = bytes(range(256)) * 2**13
+    reader, writer = os.pipe()
+    sending = threading.Thread(target=_send, args=(writer, content))
+    sending.start()
+
+    with open(reader, "rb") as pipe:
+        received = read_at_most(pipe, 2**50)  # so much can't be had
+
+    sending.join()
+    assert received == content
+
+
+def _send(writer: int, content: bytes) -> None:
+    with open(writer, "wb") as pipe:
+        pipe.write(content)
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"a b", "é".encode()])

@@ -13,6 +13,7 @@ import importlib
 import os
 import pkgutil
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -34,6 +35,7 @@ import detr_d2
 from detr_d2.arguments import whole_number
 from detr_d2.errors import USER_ERROR_EXIT_CODE, run_command
 from detr_d2.files import write_json
+from detr_d2.training.stopping import terminated_by_signal
 
 EXAMPLES = """\
 examples:
@@ -41,6 +43,7 @@ examples:
   python tools/fuzz.py --cases 500 --target weights
   python tools/fuzz.py --seed 3 --case 1234 --keep found   # one case again, with all that it says
 
+Ctrl-C and SIGTERM end it with the figures of the cases so far.
 Exit code: 1 where something was found. The files of what was found are in --keep, a folder for each case.
 """
 _BUSY = 0.002
@@ -77,7 +80,15 @@ def main() -> int:
         make_examples(folder / "examples")
         gc.collect()
         gc.freeze()
-        results = run_cases(chosen_cases(args, folder / "examples"), folder, args)
+        results = list[Result]()
+        try:
+            with terminated_by_signal():
+                for result in run_cases(chosen_cases(args, folder / "examples"), folder, args):
+                    results.append(result)
+        except KeyboardInterrupt:
+            if not results:
+                raise
+            print(f"Stopped after {len(results)} cases.", file=sys.stderr)
     for result in results if args.whole else ():
         result.kind = result.kind or ("refused" if result.code == USER_ERROR_EXIT_CODE else "")
     found = [result for result in results if result.kind]
@@ -111,9 +122,8 @@ def import_everything() -> None:
         importlib.import_module(name)
 
 
-def run_cases(cases: Sequence[Callable[[Path], Case]], folder: Path, args: argparse.Namespace) -> list[Result]:
+def run_cases(cases: Sequence[Callable[[Path], Case]], folder: Path, args: argparse.Namespace) -> Iterator[Result]:
     """Runs the cases, so many at once, and keeps the files of those where something was found."""
-    results: list[Result] = []
     kept: Counter[tuple[str, str, str]] = Counter()
     for result, place in in_order(cases, folder, args):
         kind = (result.kind, result.case.target, result.place)
@@ -124,8 +134,7 @@ def run_cases(cases: Sequence[Callable[[Path], Case]], folder: Path, args: argpa
             shutil.copytree(place, target, symlinks=True, ignore=_special)
             write_json(target / "case.json", result.as_json())
         shutil.rmtree(place)
-        results.append(result)
-    return results
+        yield result
 
 
 def in_order(
@@ -134,18 +143,23 @@ def in_order(
     """Each case's result and folder, as they finish."""
     limits = Limits(cpu_seconds=args.cpu_seconds)
     waiting, running = list(enumerate(cases))[::-1], list[Running]()
-    with tqdm(total=len(cases), unit="case", disable=None) as bar:
-        while waiting or running:
-            while waiting and len(running) < args.workers:
-                place, make = waiting.pop()
-                running.append(Running(folder / "cases" / str(place), limits, make))
-            for one in list(running):
-                result = one.finished()
-                if result is not None:
-                    running.remove(one)
-                    bar.update()
-                    yield result, one.folder
-            time.sleep(_BUSY)
+    try:
+        with tqdm(total=len(cases), unit="case", disable=None) as bar:
+            while waiting or running:
+                while waiting and len(running) < args.workers:
+                    place, make = waiting.pop()
+                    running.append(Running(folder / "cases" / str(place), limits, make))
+                for one in list(running):
+                    result = one.finished()
+                    if result is not None:
+                        running.remove(one)
+                        bar.update()
+                        yield result, one.folder
+                time.sleep(_BUSY)
+    finally:
+        for one in running:
+            os.kill(one.process, signal.SIGKILL)
+            os.waitpid(one.process, 0)
 
 
 def _special(folder: str, names: list[str]) -> list[str]:

@@ -8,6 +8,7 @@ schedule, the place in the order of images. The model is very small, and it trai
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import random
 import signal
@@ -55,7 +56,7 @@ SECONDS_UNLOCKED = 60
 
 
 class Times(NamedTuple):
-    """Seconds of a whole run: until it trains, and while it does."""
+    """Seconds of a whole run: until it trains, and while it does, evaluations included."""
 
     start: float
     training: float
@@ -141,13 +142,16 @@ def _run_through(command: list[str], folder: Path) -> Times:
 def _kill_often(command: list[str], folder: Path, kills: int, times: Times, chance: random.Random) -> Counter[str]:
     """Resumes until the training is complete; returns what the runs were doing when they were killed."""
     moments: Counter[str] = Counter()
+    checkpoints = _checkpoints(command)
     for _ in tqdm(range(kills), unit="kill"):
         process, seen = _start(command, folder), Path(f"{folder}.txt").stat().st_size
         if chance.random() < STARTING_PART:
             seconds = chance.uniform(0, times.start)
         else:
-            _wait_for_training(process, Path(f"{folder}.txt"), seen)
-            seconds = chance.uniform(0, 2 * KILLED_PART / (1 - STARTING_PART) * times.training / kills)
+            # By checkpoints, as seconds are worth less on a machine that has become busier.
+            more = round(chance.uniform(0, 2 * KILLED_PART / (1 - STARTING_PART) * checkpoints / kills))
+            _wait_for_training(process, folder, seen, more)
+            seconds = chance.uniform(0, times.training / checkpoints)
         try:
             process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -161,10 +165,22 @@ def _kill_often(command: list[str], folder: Path, kills: int, times: Times, chan
     return moments
 
 
-def _wait_for_training(process: subprocess.Popen[bytes], output: Path, seen: int) -> None:
-    """Until the output, behind what was seen before, says that the training begins."""
+def _wait_for_training(process: subprocess.Popen[bytes], folder: Path, seen: int, more: int) -> None:
+    """Until the output, behind what was seen before, says that the training begins, and so many checkpoints are new."""
+    output, last = Path(f"{folder}.txt"), folder / "last_checkpoint"
     while process.poll() is None and b"Starting training" not in output.read_bytes()[seen:]:
         time.sleep(0.05)
+    known = last.read_bytes() if last.exists() else b""
+    while process.poll() is None and more > 0:
+        time.sleep(0.02)
+        if last.exists() and (content := last.read_bytes()) != known:
+            known, more = content, more - 1
+
+
+def _checkpoints(command: list[str]) -> int:
+    """How many a whole training writes."""
+    keys = dict(itertools.pairwise(command))
+    return max(1, int(keys["SOLVER.MAX_ITER"]) // int(keys["SOLVER.CHECKPOINT_PERIOD"]))
 
 
 def _moment(folder: Path, seen: int, code: int) -> str:

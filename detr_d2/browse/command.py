@@ -15,13 +15,12 @@ from tqdm import tqdm
 
 from detr_d2.arguments import add_opts, whole_number
 from detr_d2.browse.gallery import Gallery, choose_records, class_rows
-from detr_d2.check.sources import Source, find_sources
+from detr_d2.check.sources import registered_names
 from detr_d2.config import load_config
-from detr_d2.data import categories_of, register, register_from_config
+from detr_d2.data import categories_of, register_from_config
 from detr_d2.data.registration import dataset_files, image_files
 from detr_d2.errors import DatasetError, UserError
 from detr_d2.files import check_outputs, numbered_names
-from detr_d2.labels.rules.json_files import read_json
 from detr_d2.pages import write_page
 
 from detectron2.config import CfgNode
@@ -64,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     cfg = load_config(args.config_file, args.opts)
     cfg.INPUT.FORMAT, cfg.MODEL.DETR.MASK_ON = "RGB", True
     register_from_config(cfg)
-    names = _dataset_names(args.dataset)
+    names = registered_names(args.dataset)
     shown = [re.sub(r"[^0-9A-Za-z_.-]+", "_", _short(name, args.dataset)) for name in names]
     pages = [Path(args.out) / page for page in numbered_names([f"{one}.html" for one in shown])]
     for name, page in zip(names, pages, strict=True):
@@ -80,29 +79,6 @@ def _files_of(name: str, args: argparse.Namespace) -> Iterator[str]:
     yield from (args.dataset, os.path.join(args.dataset, "register.yaml"), args.config_file)
     yield from dataset_files(name)
     yield from image_files(DatasetCatalog.get(name))
-
-
-def _dataset_names(dataset: str) -> list[str]:
-    """The registered names that the argument stands for; a JSON is registered under its own path."""
-    found = find_sources(dataset)
-    return list(found.names) or [_registered(source) for source in found.sources]
-
-
-def _registered(source: Source) -> str:
-    name = os.path.abspath(source.json_file)
-    annotations = read_json(source.json_file).get("annotations")
-    first = annotations[0] if isinstance(annotations, list) and annotations else None
-    is_panoptic = isinstance(first, dict) and "segments_info" in first
-    if source.images is None or (is_panoptic and source.panoptic_root is None):
-        raise DatasetError(
-            f"the images of {source.json_file} aren't found beside it; register it with its folders, in a "
-            "register.yaml, and name that."
-        )
-    if is_panoptic:
-        register(name, source.images, source.json_file, source.panoptic_root)
-    else:
-        register(name, source.images, instances_json=source.json_file)
-    return name
 
 
 def _write(name: str, page: Path, cfg: CfgNode, args: argparse.Namespace) -> Path:

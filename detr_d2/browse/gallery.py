@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from detr_d2.data import Category, categories_of, dataset_metadata
+from detr_d2.data.registration import segments_of
 from detr_d2.data.train_loader import build_train_mapper
 from detr_d2.labels.image_reading import read_dataset_image
 from detr_d2.pages import thumbnail
@@ -20,12 +21,6 @@ from detectron2.config import CfgNode
 LONG_SIDE = 640
 #: How often an image is augmented.
 DRAWS = 3
-
-
-def segments_of(record: dict[str, Any]) -> list[dict[str, Any]]:
-    """A dataset dict's segments, or its boxes where there are no others."""
-    found: list[dict[str, Any]] = record["segments_info"] if "segments_info" in record else record["annotations"]
-    return found
 
 
 def class_rows(records: Iterable[dict[str, Any]], categories: Sequence[Category]) -> list[dict[str, Any]]:

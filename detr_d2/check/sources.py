@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detr_d2.data.registration import dataset_names, entry_of
+from detr_d2.data.registration import dataset_names, entry_of, register
 from detr_d2.data.registration_config import register_file
 from detr_d2.errors import DatasetError, MissingFileError
 from detr_d2.files import refuse_special
 from detr_d2.labels.archives import is_folder
 from detr_d2.labels.image_reading import IMAGE_SUFFIXES
+from detr_d2.labels.rules.json_files import read_json
 
 if TYPE_CHECKING:  # with all readers, which only exports need
     from detr_d2.labels.readers.discovery import Found
@@ -88,6 +89,43 @@ def find_sources(dataset: str, images: str | None = None, panoptic_root: str | N
     if (images or panoptic_root) and ambiguous:
         raise DatasetError(f"{dataset} names its own folders; --images and --panoptic go with one JSON.")
     return found
+
+
+def registered_names(dataset: str) -> list[str]:
+    """The names under which the datasets are registered that an argument stands for; a JSON's is its own path.
+
+    Args:
+        dataset: see :func:`find_sources`, exports left out.
+
+    Raises:
+        DatasetError: it is an export, or a JSON whose images or PNGs aren't found beside it.
+        MissingFileError, SpecialFileError: see :func:`find_sources`.
+    """
+    found = find_sources(dataset)
+    return list(found.names) or [_registered(source) for source in found.sources]
+
+
+def _registered(source: Source) -> str:
+    """Registers a JSON under its path, which is returned."""
+    name = os.path.abspath(source.json_file)
+    if source.export or source.refused:
+        raise DatasetError(
+            f"{source.json_file} is an export, and no dataset yet: 'detr-d2 prepare --cvat {source.json_file} --out "
+            "datasets/mine' makes one of it."
+        )
+    annotations = read_json(source.json_file).get("annotations")
+    first = annotations[0] if isinstance(annotations, list) and annotations else None
+    is_panoptic = isinstance(first, dict) and "segments_info" in first
+    if source.images is None or (is_panoptic and source.panoptic_root is None):
+        raise DatasetError(
+            f"the images of {source.json_file} aren't found beside it; register it with its folders, in a "
+            "register.yaml, and name that."
+        )
+    if is_panoptic:
+        register(name, source.images, source.json_file, source.panoptic_root)
+    else:
+        register(name, source.images, instances_json=source.json_file)
+    return name
 
 
 def sources_of_registered(names: Sequence[str]) -> Sources:

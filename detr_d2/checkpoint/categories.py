@@ -82,9 +82,11 @@ def from_record(record: Any, path: str) -> list[Category]:
 
 
 def _is_category(entry: Any) -> bool:
-    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or entry.get("isthing") not in (0, 1):
+    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
         return False
-    color = entry.get("color")
+    is_thing, color = entry.get("isthing"), entry.get("color")
+    if not isinstance(is_thing, int) or is_thing not in (0, 1):
+        return False
     if not isinstance(entry.get("id"), int) or not isinstance(color, list | tuple) or len(color) != 3:
         return False
     return all(isinstance(part, int) and 0 <= part <= 255 for part in color)

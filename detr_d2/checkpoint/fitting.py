@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 QUERIES = "detr.query_embed.weight"
 #: What only training has; it starts anew wherever it is absent or of other classes.
-TRAINING_ONLY = "denoising."
+TRAINING_ONLY = ("denoising.", "dense.")
 _MAY_DIFFER = (WEIGHT, BIAS, QUERIES)
 
 

@@ -82,7 +82,7 @@ def check_schedule(cfg: CfgNode, processes: int) -> None:
     Raises:
         ConfigError: naming the keys, what is wrong and what to set.
     """
-    check_values(cfg, "SOLVER.")
+    check_values(cfg, "SOLVER.", "MODEL_EMA.")
     _refuse(_schedule_problems(cfg))
     _refuse(_process_problems(cfg, processes))
 
@@ -107,12 +107,12 @@ def _model_problems(cfg: CfgNode, num_classes: int) -> Iterator[str]:
     if width % step:
         why = "the mask head halves it four times" if detr.MASK_ON else "sines and cosines of two axes share it"
         yield f"MODEL.DETR.HIDDEN_DIM is {width}, no multiple of {step}, and {why}. Set it to {_up(width, step)}."
-    needed = ["res2", "res3", "res4", "res5"] if detr.MASK_ON else ["res5"]
-    absent = [name for name in needed if name not in resnets.OUT_FEATURES]
-    if absent and backbone == "build_resnet_backbone":
+    if backbone == "build_resnet_backbone":
+        yield from _feature_problems(detr, list(resnets.OUT_FEATURES))
+    elif detr.MEMORY_FEATURE != "res5":
         yield (
-            f"MODEL.RESNETS.OUT_FEATURES is {list(resnets.OUT_FEATURES)}; the model needs {', '.join(absent)} as well. "
-            "Set it to \"['res2', 'res3', 'res4', 'res5']\"."
+            f"MODEL.DETR.MEMORY_FEATURE is {detr.MEMORY_FEATURE}, which is for build_resnet_backbone alone, and "
+            f"MODEL.BACKBONE.NAME is {backbone}. Set it to res5."
         )
     if detr.FREEZE_DETECTOR and not detr.MASK_ON:
         yield "MODEL.DETR.FREEZE_DETECTOR without MODEL.DETR.MASK_ON leaves nothing to train; change one of them."
@@ -125,6 +125,17 @@ def _model_problems(cfg: CfgNode, num_classes: int) -> Iterator[str]:
             "class, or [] for MODEL.DETR.SCORE_THRESHOLD."
         )
     yield from _resnet_problems(resnets)
+
+
+def _feature_problems(detr: CfgNode, given: list[str]) -> Iterator[str]:
+    all_of_them = [name for name in ("res2", "res3", "res4", "res5") if name <= detr.MEMORY_FEATURE]
+    needed = all_of_them if detr.MASK_ON else [detr.MEMORY_FEATURE]
+    absent = [name for name in needed if name not in given]
+    if absent:
+        yield (
+            f"MODEL.RESNETS.OUT_FEATURES is {given}; the model needs {', '.join(absent)} as well. "
+            f'Set it to "{all_of_them}".'
+        )
 
 
 def _resnet_problems(resnets: CfgNode) -> Iterator[str]:

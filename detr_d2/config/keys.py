@@ -13,6 +13,7 @@ def add_detr_config(cfg: CfgNode) -> None:
     """
     _add_data_keys(cfg)
     _add_solver_keys(cfg)
+    _add_average_keys(cfg)
     _add_timm_keys(cfg)
     _add_model_keys(cfg)
     _add_test_keys(cfg)
@@ -101,6 +102,16 @@ def _add_solver_keys(cfg: CfgNode) -> None:
     # SOLVER.CLIP_GRADIENTS.CLIP_TYPE may be "full_model" here: the norm is that of all gradients together, as in DETR.
 
 
+def _add_average_keys(cfg: CfgNode) -> None:
+    # An average over the steps' weights (the names of Detectron2's d2go): evaluated as well, as ema/panoptic_seg/PQ and
+    # so on, and kept in model_final_ema.pth; model_best.pth is the better of the two. After step t it moves by
+    # 1 - DECAY * (1 - exp(-t / TAU)) of its way to the weights.
+    cfg.MODEL_EMA = CfgNode()
+    cfg.MODEL_EMA.ENABLED = False
+    cfg.MODEL_EMA.DECAY = 0.999  # 0.99 for trainings of about a thousand steps
+    cfg.MODEL_EMA.TAU = 100.0  # steps
+
+
 def _add_timm_keys(cfg: CfgNode) -> None:
     # With MODEL.BACKBONE.NAME build_timm_backbone: any network of timm that has feature maps.
     cfg.MODEL.TIMM = CfgNode()
@@ -123,6 +134,9 @@ def _add_model_keys(cfg: CfgNode) -> None:
     detr.DEC_LAYERS = 6
     detr.DROPOUT = 0.1
     detr.PRE_NORM = False  # True: layer norm before attention and feed-forward
+    # The map of the ResNet that the transformer reads. "res4" has half the stride, for small images; there is no res5
+    # then, which saves a fifth of a small network's training time.
+    detr.MEMORY_FEATURE = "res5"
     detr.NUM_QUERIES = 100  # at most so many segments in one image
 
     # Hungarian matching: what a prediction costs against a ground-truth segment.
@@ -147,6 +161,10 @@ def _add_model_keys(cfg: CfgNode) -> None:
     detr.DENOISING_GROUPS = 0
     detr.DENOISING_BOX_NOISE = 0.4
     detr.DENOISING_LABEL_NOISE = 0.2
+
+    # Every place of the encoder's memory says which segment it lies in, and its box, in training only: losses that the
+    # backbone learns from sooner than from those of the queries.
+    detr.DENSE_LOSSES = False
 
     # Masks. Stage 1 (boxes): MASK_ON False. Stage 2: MASK_ON True and FREEZE_DETECTOR True, with the stage-1 checkpoint
     # in MODEL.WEIGHTS. Joint training: MASK_ON True and FREEZE_DETECTOR False.

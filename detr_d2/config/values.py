@@ -154,6 +154,7 @@ ALLOWED: dict[str, Rule] = {
     "MODEL.DETR.DEC_LAYERS": _whole(1, 1000),
     "MODEL.DETR.DROPOUT": _number(0, 1, below=True),
     "MODEL.DETR.PRE_NORM": _FLAG,
+    "MODEL.DETR.MEMORY_FEATURE": _one_of("res4", "res5"),
     "MODEL.DETR.NUM_QUERIES": _whole(1, 10_000),
     "MODEL.DETR.COST_CLASS": _WEIGHT,
     "MODEL.DETR.COST_L1": _WEIGHT,
@@ -171,6 +172,7 @@ ALLOWED: dict[str, Rule] = {
     "MODEL.DETR.DENOISING_GROUPS": _whole(0, 1000),
     "MODEL.DETR.DENOISING_BOX_NOISE": _PART,
     "MODEL.DETR.DENOISING_LABEL_NOISE": _PART,
+    "MODEL.DETR.DENSE_LOSSES": _FLAG,
     "MODEL.DETR.MASK_ON": _FLAG,
     "MODEL.DETR.FREEZE_DETECTOR": _FLAG,
     "MODEL.DETR.ATTENTION_GAIN": _number(0, 1e6, above=True),
@@ -267,6 +269,9 @@ ALLOWED: dict[str, Rule] = {
     "SOLVER.CLIP_GRADIENTS.NORM_TYPE": Rule(
         "numbers above 0, and infinity", lambda value: _ABOVE_0.accepts(value) or value == math.inf
     ),
+    "MODEL_EMA.ENABLED": _FLAG,
+    "MODEL_EMA.DECAY": _PART,
+    "MODEL_EMA.TAU": _ABOVE_0,
     "TEST.EVAL_PERIOD": _COUNT_OR_0,
     "TEST.EXPECTED_RESULTS": _list_of(Rule("[task, metric, value, tolerance]", _is_expected_result)),
     "TEST.DETECTIONS_PER_IMAGE": _COUNT,

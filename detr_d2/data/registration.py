@@ -162,6 +162,12 @@ def image_files(records: Iterable[DatasetDict]) -> Iterator[str]:
         yield from (record[key] for key in ("file_name", "pan_seg_file_name") if key in record)
 
 
+def segments_of(record: DatasetDict) -> list[dict[str, Any]]:
+    """A dataset dict's segments, or its boxes where there are no others."""
+    found: list[dict[str, Any]] = record["segments_info"] if "segments_info" in record else record["annotations"]
+    return found
+
+
 def read_dataset(entry: DatasetEntry, box_mode: int = 1) -> tuple[list[DatasetDict], list[Category]]:
     """A dataset's dicts, one an image, and its categories by contiguous id.
 

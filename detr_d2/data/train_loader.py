@@ -24,6 +24,7 @@ from ..errors import ConfigError
 from .catalogs import categories_of
 from .mapper import DetrPanopticDatasetMapper
 from .mixing import MixingMapper, PackedRecords, build_mixes
+from .registration import segments_of
 from .train_stream import TrainLoader, seeded
 
 logger = logging.getLogger(__name__)
@@ -133,8 +134,7 @@ def repeat_factors(
 
 def classes_of(record: dict[str, Any]) -> set[int]:
     """The contiguous ids of the classes that an image's targets have."""
-    segments: Iterable[dict[str, Any]] = record["segments_info"] if "segments_info" in record else record["annotations"]
-    return {segment["category_id"] for segment in segments if not segment.get("iscrowd", 0)}
+    return {segment["category_id"] for segment in segments_of(record) if not segment.get("iscrowd", 0)}
 
 
 class RepeatFactorSampler(Sampler[int]):

@@ -39,7 +39,7 @@ class DetrGraph(nn.Module):
         if channel_order not in ("RGB", "BGR"):
             raise ValueError(f"INPUT.FORMAT is {channel_order!r}; networks of RGB and of BGR images can be exported.")
         self.detr = model.detr
-        self.stride = cast(Backbone, model.detr.backbone).output_shape()["res5"].stride or 1
+        self.stride = cast(Backbone, model.detr.backbone).output_shape()[model.detr.feature].stride or 1
         self.bbox_attention = model.bbox_attention
         self.mask_head = model.mask_head
         self.is_bgr = channel_order == "BGR"
@@ -79,7 +79,7 @@ class DetrGraph(nn.Module):
         return normalised.masked_fill(_outside(height, width, height, width, sizes)[:, None], 0.0)
 
     def _coarse_padding_mask(self, height: int, width: int, sizes: Tensor) -> Tensor:
-        """(B, h, w) bool at the size of res5, where it equals the full mask shrunk to the nearest pixel.
+        """(B, h, w) bool at the size of the memory, where it equals the full mask shrunk to the nearest pixel.
 
         Shrinking it in the graph wouldn't do: runtimes round differently where nearest falls between two pixels.
         """

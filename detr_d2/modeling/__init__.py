@@ -2,6 +2,7 @@
 
 from .criterion import SetCriterion
 from .denoising import Denoising
+from .dense import DensePredictions
 from .detr import Detr
 from .matcher import HungarianMatcher, Target
 from .panoptic_head import AttentionMaps, MaskHead, predict_masks, predict_masks_at_once
@@ -20,6 +21,7 @@ from .transformer import Transformer
 __all__ = [
     "AttentionMaps",
     "Denoising",
+    "DensePredictions",
     "Detr",
     "HungarianMatcher",
     "MaskHead",

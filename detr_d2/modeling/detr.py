@@ -22,11 +22,12 @@ class Detr(nn.Module):
 
     Args:
         backbone: gives a dict of feature maps (B, C, H, W) for images (B, 3, H, W).
-        in_channels: channels of the backbone's ``res5``.
+        in_channels: channels of the backbone's map ``feature``.
         transformer: encoder and decoder of width D.
         num_classes: K; the class head has one more output, no-object, which is the last.
         num_queries: Q.
         aux_loss: also give the predictions of every decoder layer but the last.
+        feature: which of the backbone's maps the transformer reads: "res5", or "res4" of half its stride.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Detr(nn.Module):
         num_classes: int,
         num_queries: int = 100,
         aux_loss: bool = True,
+        feature: str = "res5",
     ) -> None:
         super().__init__()
         hidden_dim = transformer.d_model
@@ -48,6 +50,7 @@ class Detr(nn.Module):
         self.class_embed = nn.Linear(hidden_dim, num_classes + 1)
         self.bbox_embed = MLP(hidden_dim, hidden_dim, output_dim=4, num_layers=3)
         self.aux_loss = aux_loss
+        self.feature = feature
 
     def forward(self, images: Tensor, padding_mask: Tensor) -> dict[str, Any]:
         """
@@ -58,10 +61,11 @@ class Detr(nn.Module):
         Returns:
             pred_logits (B, Q, K+1), pred_boxes (B, Q, 4) as cx, cy, w, h in [0, 1] of the unpadded image, and
             aux_outputs, a list of such pairs for the earlier decoder layers; and what the mask head goes on from:
-            hidden_states (L, B, Q, D), memory and projected (B, D, H/32, W/32), features, padding_mask (B, H/32, W/32).
+            hidden_states (L, B, Q, D), memory and projected (B, D, H/32, W/32), features, padding_mask (B, H/32, W/32);
+            1/16 of the sides where ``feature`` is "res4".
         """
         features = self.backbone(images)
-        projected = self.input_proj(features["res5"])
+        projected = self.input_proj(features[self.feature])
         padding_mask = _shrink_mask(padding_mask, projected)
         position = self.position_embedding(padding_mask)
         hidden_states, memory = self.transformer(projected, padding_mask, self.query_embed.weight, position)

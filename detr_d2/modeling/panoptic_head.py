@@ -174,7 +174,8 @@ def predict_masks(
         recompute: keep nothing but the masks for the backward pass, which computes them again chunk by chunk.
 
     Returns:
-        (K, H/4, W/4) logits, in the order given.
+        (K, H/4, W/4) logits, in the order given. Without any, they have gradients of 0 for every parameter of the head:
+        where several processes train, the others wait for those.
     """
 
     def some_masks(queries: Tensor, keys: Tensor, padding_mask: Tensor, *shared: Tensor) -> Tensor:
@@ -189,7 +190,9 @@ def predict_masks(
         for chunk in queries.split(len(queries) if max_bytes is None else _queries_at_once(shared[-1], max_bytes)):
             masks.append(_call(some_masks, recompute, chunk, *shared))
     if not masks:
-        return outputs["memory"].new_zeros(0, *outputs["features"]["res2"].shape[-2:])
+        none = outputs["memory"].new_zeros(0, *outputs["features"]["res2"].shape[-2:])
+        parameters = [*bbox_attention.parameters(), *mask_head.parameters()] if torch.is_grad_enabled() else []
+        return none + sum(0 * parameter.sum() for parameter in parameters)
     together = masks[0] if len(masks) == 1 else torch.cat(masks)
     return together if len(images) == 1 else together[batch_index.argsort(stable=True).argsort()]
 

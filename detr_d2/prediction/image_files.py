@@ -14,7 +14,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from PIL import UnidentifiedImageError
 
 from detr_d2.errors import ConfigError, UserError
-from detr_d2.files import numbered_names, real_path
+from detr_d2.files import numbered_names, read_at_most, real_path
 from detr_d2.labels.archives import FileTree, folder_tree, has_image_suffix, zip_tree
 from detr_d2.labels.image_reading import IMAGE_SUFFIXES, open_image
 from detr_d2.labels.records import MOST_BYTES, FileRef
@@ -99,7 +99,10 @@ def find_inputs(inputs: Sequence[str], leave_out: Collection[Path] = ()) -> Foun
 
 def _candidates(entry: str, leave_out: Sequence[Path]) -> Iterator[_Candidate]:
     if entry == STDIN:
-        yield from _of_stdin(sys.stdin.buffer.read(MOST_BYTES))
+        content = read_at_most(sys.stdin.buffer, MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise ConfigError(f"-: more than {MOST_BYTES} bytes came through the standard input; name files instead.")
+        yield from _of_stdin(content)
         return
     path = Path(os.path.expanduser(entry))
     if path.is_dir():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from detr_d2.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from detr_d2.training.averaging import AveragedWeights
     from detr_d2.training.divergence import StepGuard
     from detr_d2.training.launching import explaining_exhaustion, launch_training
     from detr_d2.training.model_selection import EarlyStop
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from detr_d2.training.stopping import StopOnSignal
 
 __all__ = [
+    "AveragedWeights",
     "EarlyStop",
     "ExactResume",
     "StepGuard",
@@ -47,6 +49,7 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
+        "averaging": ("AveragedWeights",),
         "divergence": ("StepGuard",),
         "launching": ("explaining_exhaustion", "launch_training"),
         "model_selection": ("EarlyStop",),

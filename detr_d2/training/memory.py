@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -29,11 +30,24 @@ def memory_in_use() -> int:
     """Bytes at the peak of this process: of its GPU's memory where it uses one, else resident; 0: not known."""
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return torch.cuda.max_memory_allocated()
+    return resident_memory("VmHWM")
+
+
+def resident_memory(field: str = "VmRSS") -> int:
+    """Bytes of this process that Linux's table of it has: VmRSS now, VmHWM at the peak; 0: not known."""
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
     except OSError:
         return 0
-    return sum(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
+    return sum(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith(f"{field}:"))
+
+
+def forget_peak() -> None:
+    """From now on :func:`memory_in_use` is of what comes; on other systems than Linux what was before counts, too."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def bytes_of_parameters() -> int:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
-from detr_d2.checkpoint import DetrCheckpointer
 from detr_d2.config import check_values
 from detr_d2.data import dataset_metadata
+from detr_d2.training.averaging import PREFIX, AveragedWeights, WeightsOnly
 from detr_d2.training.evaluation_log import AfterEvaluation, EvaluationLog, in_iteration_before
 
 from detectron2.config import CfgNode
-from detectron2.engine import hooks
+from detectron2.engine import HookBase, hooks
 from detectron2.utils import comm
 
 logger = logging.getLogger(__name__)
@@ -122,36 +123,85 @@ def _main_number(cfg: CfgNode) -> str:
 class BestCheckpoint(hooks.BestCheckpointer):
     """Detectron2's ``BestCheckpointer``, which also knows what a run was worth before it was resumed.
 
+    Averaged weights are a second candidate in each evaluation.
+
     Args:
         eval_period: that of the ``EvalHook``.
         model: whose weights are kept.
         folder: the run's output folder.
         metric: what decides.
         log: the run's evaluations.
+        average: of the weights; None: there is none.
     """
 
-    def __init__(self, eval_period: int, model: nn.Module, folder: str, metric: Metric, log: EvaluationLog) -> None:
-        super().__init__(eval_period, _WeightsOnly(model, folder), metric.name, metric.mode, NAME)
+    def __init__(
+        self,
+        eval_period: int,
+        model: nn.Module,
+        folder: str,
+        metric: Metric,
+        log: EvaluationLog,
+        average: AveragedWeights | None = None,
+    ) -> None:
+        super().__init__(eval_period, WeightsOnly(model, folder), metric.name, metric.mode, NAME)
         self._folder, self._metric, self._log = folder, metric, log
+        self._averaged: hooks.BestCheckpointer | None = None
+        if average is not None:
+            saving = _Averaged(model, folder)
+            saving.average = average
+            self._averaged = hooks.BestCheckpointer(eval_period, saving, _of_average(metric).name, metric.mode, NAME)
 
     def before_train(self) -> None:
         """Without it, the first evaluation of a resumed run would replace a better model."""
         self.best_metric = self.best_iter = None
         self._log.read()
         if os.path.isfile(os.path.join(self._folder, f"{NAME}.pth")):
-            progress = progress_of(self._log.evaluations, self._metric)
-            self.best_metric, self.best_iter = progress.best, progress.iteration
+            for metric in (self._metric, *([_of_average(self._metric)] if self._averaged else [])):
+                progress = progress_of(self._log.evaluations, metric)
+                if progress.best is not None and metric.is_better(progress.best, self.best_metric):
+                    self.best_metric, self.best_iter = progress.best, progress.iteration
         if self.best_metric is not None:
             logger.info(
                 "%s.pth is of iteration %s, %s %.5g.", NAME, self.best_iter, self._metric.name, self.best_metric
             )
 
+    def after_step(self) -> None:
+        """The weights, then their average where that is better still."""
+        super().after_step()
+        with self._candidate() as averaged:
+            averaged.after_step()
 
-class _WeightsOnly(DetrCheckpointer):
-    """Saves weights without the training's state, a third of the size; ``--resume`` never starts from such a file."""
+    def after_train(self) -> None:
+        """As after a step, of the last evaluation."""
+        super().after_train()
+        with self._candidate() as averaged:
+            averaged.after_train()
 
-    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
-        """Not the last checkpoint: a run goes on from where it stopped, not from where it was best."""
+    @contextmanager
+    def _candidate(self) -> Iterator[HookBase]:
+        """What looks at the averaged weights; what is best is known to both."""
+        if self._averaged is None:
+            yield HookBase()
+            return
+        self._averaged.trainer = self.trainer
+        self._averaged.best_metric, self._averaged.best_iter = self.best_metric, self.best_iter
+        yield self._averaged
+        self.best_metric, self.best_iter = self._averaged.best_metric, self._averaged.best_iter
+
+
+class _Averaged(WeightsOnly):
+    """Saves the averaged weights in the place of the model's."""
+
+    average: AveragedWeights
+
+    def save(self, name: str, **kwargs: Any) -> None:
+        """As ever, of other weights."""
+        with self.average.applied():
+            super().save(name, **kwargs)
+
+
+def _of_average(metric: Metric) -> Metric:
+    return Metric(f"{PREFIX}/{metric.name}", metric.mode)
 
 
 class EarlyStop(BaseException):

@@ -12,17 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from detr_d2.checkpoint.checkpointer import part_of
-from detr_d2.checkpoint.formats import write_checkpoint
+from detr_d2.checkpoint.formats import first_sentence, write_checkpoint
 from detr_d2.checkpoint.model_file import config_of
 from detr_d2.checkpoint.reading import RECORD, WeightsFile, read_weights
 from detr_d2.checkpoint.state_dict import model_record
 from detr_d2.errors import WeightsError
 from detr_d2.modeling.criterion import weighted
 from detr_d2.structures import BatchedInputs
-from detr_d2.training_step import NO_MATCHING, counts_of
+from detr_d2.training.saved_batch import batch_of, plain_batch
+from detr_d2.training_step import NO_MATCHING, counts_of, mean_losses
 
 from detectron2.modeling import build_model
-from detectron2.structures import BitMasks, Boxes, Instances
 
 if TYPE_CHECKING:
     from detr_d2.meta_arch import DetrPanoptic
@@ -101,7 +101,7 @@ def diagnose(model: DetrPanoptic, batch: BatchedInputs, random_state: Mapping[st
                 sums = model.loss_sums(batch)
             except FloatingPointError:
                 return Diagnosis(first=found[0] if found else "", problem=NO_MATCHING)
-            losses = weighted(model.step_losses(sums, counts_of(sums)), model.loss_weights)
+            losses = weighted(mean_losses(sums, counts_of(sums), model.denoising), model.loss_weights)
             total = torch.stack(list(losses.values())).sum()
     gradients = torch.autograd.grad(total, list(parameters.values()), allow_unused=True)
     numbers = torch.stack([value.detach() for value in losses.values()]).tolist()
@@ -145,7 +145,7 @@ def write_step(path: Path, model: DetrPanoptic, step: SavedStep) -> Path:
     Raises:
         OSError: what the system refused.
     """
-    content = {**vars(step), "batch": [_plain(item) for item in step.batch], "diagnosis": asdict(step.diagnosis)}
+    content = {**vars(step), "batch": plain_batch(step.batch), "diagnosis": asdict(step.diagnosis)}
     return write_checkpoint({"model": model.state_dict(), RECORD: model_record(model), STEP: content}, path)
 
 
@@ -168,12 +168,31 @@ def read_step(path: str, device: str = "") -> tuple[DetrPanoptic, SavedStep]:
             f"{file.path} ({file.origin}) holds no step of a training. Name one of the files that a training which "
             "diverged has written to the folder 'diverged' of its OUTPUT_DIR."
         )
+    model = _model_of(file, device)
     try:
-        diagnosis = Diagnosis(**content["diagnosis"])
-        step = SavedStep(**{**content, "batch": [_item(item) for item in content["batch"]], "diagnosis": diagnosis})
-    except (KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
-        raise WeightsError(f"{file.path}: the step in it is damaged ({error}). Use another copy.") from error
-    return _model_of(file, device), step
+        return model, _step(content, len(model.categories), model.mask_head is not None)
+    except (KeyError, TypeError, ValueError, AttributeError, AssertionError, RuntimeError) as error:
+        raise WeightsError(
+            f"{file.path}: the step in it is damaged ({first_sentence(error)}). Use another copy."
+        ) from error
+
+
+def _step(content: Mapping[str, Any], num_classes: int, with_masks: bool) -> SavedStep:
+    """A step out of plain data that may be anything; raises what odd values raise."""
+    diagnosis = Diagnosis(**content["diagnosis"])
+    for numbers in (diagnosis.losses, diagnosis.gradient_norms):
+        if not all(isinstance(name, str) and isinstance(value, float) for name, value in numbers.items()):
+            raise ValueError("a loss or a norm is no number")
+    batch = batch_of(content["batch"], num_classes, with_masks)
+    step = SavedStep(**{**content, "batch": batch, "diagnosis": diagnosis})
+    whole, words = (step.iteration, step.process), (step.autocast, diagnosis.first, diagnosis.problem)
+    if not (all(type(each) is int for each in whole) and all(isinstance(each, str) for each in words)):
+        raise ValueError("its iteration, process, autocast or diagnosis is of another type")
+    if step.autocast not in ("", "float16", "bfloat16"):
+        raise ValueError(f"its autocast is {step.autocast!r}")
+    with torch.random.fork_rng([]):
+        torch.set_rng_state(step.random_state["cpu"])
+    return step
 
 
 def _model_of(file: WeightsFile, device: str) -> DetrPanoptic:
@@ -185,25 +204,3 @@ def _model_of(file: WeightsFile, device: str) -> DetrPanoptic:
     except RuntimeError as error:
         raise WeightsError(f"{file.path}: its weights don't fit its own config. Use another copy.") from error
     return model.train()
-
-
-def _plain(item: Mapping[str, Any]) -> dict[str, Any]:
-    """An image's input as plain data, without what the model doesn't look at."""
-    kept: dict[str, Any] = {key: value for key, value in item.items() if isinstance(value, str | int | float | Tensor)}
-    if "instances" in item:
-        gt = item["instances"].to("cpu")
-        fields = {"image_size": list(gt.image_size), "gt_classes": gt.gt_classes, "gt_boxes": gt.gt_boxes.tensor}
-        kept["instances"] = fields | ({"gt_masks": gt.gt_masks.tensor} if gt.has("gt_masks") else {})
-    return kept
-
-
-def _item(plain: Mapping[str, Any]) -> dict[str, Any]:
-    item = dict(plain)
-    if "instances" in item:
-        fields = item["instances"]
-        gt = Instances(tuple(fields["image_size"]))
-        gt.gt_classes, gt.gt_boxes = fields["gt_classes"], Boxes(fields["gt_boxes"])
-        if "gt_masks" in fields:
-            gt.gt_masks = BitMasks(fields["gt_masks"])
-        item["instances"] = gt
-    return item

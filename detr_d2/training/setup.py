@@ -18,6 +18,7 @@ from detr_d2.data import DetrPanopticDatasetMapper, dataset_metadata
 from detr_d2.data.train_loader import build_train_mapper
 from detr_d2.data.workers import OutlivingSignals
 from detr_d2.errors import ConfigError
+from detr_d2.training.averaging import AveragedWeights
 from detr_d2.training.evaluation_log import EvaluationLog, MissedEvaluation
 from detr_d2.training.model_selection import BestCheckpoint, EarlyStopping, Metric, chosen_metric
 from detr_d2.training.output_folder import check_output_folder
@@ -68,18 +69,21 @@ def check_training(cfg: CfgNode) -> _Metrics:
     return _Metrics(best if period > 0 else None, stopping if keys.PATIENCE else None)
 
 
-def add_training_hooks(built: Sequence[HookBase | None], cfg: CfgNode, model: nn.Module) -> list[HookBase | None]:
+def add_training_hooks(
+    built: Sequence[HookBase | None], cfg: CfgNode, model: nn.Module, average: AveragedWeights | None = None
+) -> list[HookBase | None]:
     """Detectron2's hooks, and behind its evaluation those that ``cfg.TEST`` asks for.
 
     Args:
         built: what ``DefaultTrainer.build_hooks`` returned.
         cfg: ``TEST.BEST_CHECKPOINT`` and ``TEST.EARLY_STOPPING`` are looked at.
         model: the trainer's.
+        average: of its weights, which comes before all that looks at them; None: there is none.
 
     Raises:
         ConfigError: see :func:`check_training`.
     """
-    metrics, found = check_training(cfg), list(built)
+    metrics, found = check_training(cfg), [*([average] if average else []), *built]
     if not cfg.DATASETS.TEST:
         return found
     period, stopping = cfg.TEST.EVAL_PERIOD, cfg.TEST.EARLY_STOPPING
@@ -88,7 +92,7 @@ def add_training_hooks(built: Sequence[HookBase | None], cfg: CfgNode, model: nn
     if log is not None:
         # The best checkpoint before the line: an evaluation without its line is made up for, with all that follows.
         if metrics.best is not None:
-            added.append(BestCheckpoint(period, model, cfg.OUTPUT_DIR, metrics.best, log))
+            added.append(BestCheckpoint(period, model, cfg.OUTPUT_DIR, metrics.best, log, average))
         added.append(log)
     if metrics.stopping is not None:
         added.append(EarlyStopping(period, metrics.stopping, stopping.PATIENCE, stopping.MIN_DELTA, log))

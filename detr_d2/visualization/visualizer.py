@@ -79,8 +79,14 @@ class PaintedImage(VisImage):
         """Show ``pixels``, (round(H * scale), round(W * scale), 3) uint8, over all that was drawn before."""
         self._painted = pixels
         if self._has_figure():
-            extent = (0, self.width, self.height, 0)
+            # The figure is a hundredth of a pixel larger than the image, which would be resampled if it covered all of
+            # it; releases of matplotlib before 3.8 shift pixels by one then.
+            height, width = (length - 1e-6 for length in pixels.shape[:2])
+            right = self.width * width / self.ax.bbox.width
+            top = self.height * (1 - height / self.ax.bbox.height)
+            extent = (0, right, self.height, top)
             self.ax.imshow(pixels, extent=extent, interpolation="nearest", aspect="auto")
+            self.ax.set(xlim=(0, self.width), ylim=(self.height, 0))
 
     def get_image(self) -> np.ndarray:
         """(H, W, 3) uint8, RGB, at the scaled size."""

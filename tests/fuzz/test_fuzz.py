@@ -20,7 +20,7 @@ import pytest
 from detr_d2.errors import ConfigError
 
 #: Cases of the tests; tools/fuzz.py runs thousands.
-CASES = 40
+CASES = 120
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the guard counts on Linux")
 

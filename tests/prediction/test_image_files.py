@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from detr_d2.errors import ConfigError
+from detr_d2.prediction import image_files
 from detr_d2.prediction.image_files import FoundImage, FoundInputs, drawing_paths, find_inputs
 from detr_d2.prediction.images import ImageError, read_image
 
@@ -65,6 +66,15 @@ def test_standard_input_may_be_an_image(tmp_path: Path, monkeypatch: pytest.Monk
     (image,) = find_inputs(["-"]).images
 
     assert (image.name, image.stem, image.content) == ("stdin.png", "stdin", a.read_bytes())
+
+
+def test_standard_input_beyond_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_files, "MOST_BYTES", 10)
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"n" * 11)))
+
+    found = find_inputs(["-"])
+
+    assert found.complaints == ["-: more than 10 bytes came through the standard input; name files instead."]
 
 
 def test_videos_are_apart_and_results_are_left_out(tmp_path: Path) -> None:

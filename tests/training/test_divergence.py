@@ -113,6 +113,48 @@ def test_a_file_without_a_step_is_refused(make_trainer: Make, tmp_path: Path) ->
         read_step(str(tmp_path / "output" / "model.pth"), "cpu")
 
 
+DAMAGE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+    "no batch": (lambda step: step.update(batch=[]), "no images"),
+    "no image": (lambda step: step["batch"][0].pop("image"), "image"),
+    "an image of one channel": (lambda step: _set(step, "image", torch.zeros(1, 9, 9)), "shape"),
+    "an image of another size": (lambda step: _set(step, "image", torch.zeros(3, 9, 9)), "instances of"),
+    "a huge view": (lambda step: _set(step, "image", torch.zeros(1).expand(3, 8000, 8000)), "more places than values"),
+    "a height of 0": (lambda step: _set(step, "height", 0), "height"),
+    "no instances": (lambda step: step["batch"][1].pop("instances"), "instances"),
+    "an unknown class": (lambda step: step["batch"][0]["instances"]["gt_classes"].fill_(99), "gt_classes"),
+    "sparse boxes": (lambda step: _set_gt(step, "gt_boxes", torch.zeros(1, 4).to_sparse()), "dense"),
+    "a box too few": (lambda step: _set_gt(step, "gt_boxes", torch.zeros(0, 4)), "length"),
+    "masks of another size": (
+        lambda step: _set_gt(step, "gt_masks", torch.zeros(1, 2, 2, dtype=torch.bool)),
+        "gt_masks",
+    ),
+    "a loss of text": (lambda step: step["diagnosis"]["losses"].update(loss_ce="x"), "number"),
+    "another dtype": (lambda step: step.update(autocast="complex64"), "autocast"),
+    "an iteration of text": (lambda step: step.update(iteration="1"), "another type"),
+    "another random state": (lambda step: step.update(random_state={"cpu": torch.zeros(3)}), "RNG state"),
+    "no process": (lambda step: step.pop("process"), "process"),
+}
+
+
+def _set(step: dict[str, Any], name: str, value: Any) -> None:
+    step["batch"][0][name] = value
+
+
+def _set_gt(step: dict[str, Any], name: str, value: Any) -> None:
+    step["batch"][0]["instances"][name] = value
+
+
+def test_a_damaged_step_is_refused_in_one_sentence(failed: tuple[Path, str], tmp_path: Path) -> None:
+    path = tmp_path / "damaged.pth"
+
+    for damage, words in DAMAGE.values():
+        content = torch.load(failed[0], weights_only=True)
+        damage(content["step"])
+        torch.save(content, path)
+        with pytest.raises(WeightsError, match=rf"the step in it is damaged \(.*{words}"):
+            read_step(str(path), "cpu")
+
+
 def test_diagnosis_changes_neither_gradients_nor_random_numbers(failed: tuple[Path, str]) -> None:
     model, step = read_step(str(failed[0]), "cpu")
     before = torch.get_rng_state()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -12,6 +15,7 @@ import pytest
 import torch
 
 from detr_d2.data import build_train_loader, register_from_config
+from tests.training.conftest import SIX_ITERATIONS
 from tests.training.cutting import Cut, differences
 
 from detectron2.config import CfgNode
@@ -31,6 +35,71 @@ def test_a_run_that_was_cut_off_ends_as_a_whole_one(train: Callable[..., Any], s
 
     assert differences(whole, resumed) == []
     assert len(whole["trainer"]["_trainer"]["optimizer"]["state"]) > 10 and whole["iteration"] == 5
+
+
+TWO_PROCESSES = """
+import sys
+from pathlib import Path
+
+import torch
+
+import detr_d2
+from detr_d2.data import register_from_config
+from detr_d2.training.processes import Team, run_in_team
+from tests.modules import load_module
+from tests.training.cutting import Cut, PowerCut
+
+
+def work(folder, project):
+    make = load_module(Path(project, "train_net.py")).Trainer
+    for name, cuts in (("whole", ()), ("resumed", (3,))):
+        cfg = detr_d2.load_config(str(Path(folder, name + ".yaml")))
+        register_from_config(cfg)
+        torch.manual_seed(0)
+        for cut in (*cuts, None):
+            trainer = make(cfg)
+            trainer.resume_or_load(resume=True)
+            if cut is None:
+                trainer.train()
+                continue
+            trainer.register_hooks([Cut(cut)])
+            trainer._hooks.insert(0, trainer._hooks.pop())
+            try:
+                trainer.train()
+            except PowerCut:
+                torch.seed()
+
+
+if __name__ == "__main__":
+    run_in_team(Team(2, 2, 0, "auto"), False, work, sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_that_were_cut_off_end_as_a_whole_run(
+    tiny_config: Callable[..., CfgNode], tmp_path: Path, project_folder: Path
+) -> None:
+    options = (*SIX_ITERATIONS, *STAGES["masks"], "MODEL.DETR.FREEZE_DETECTOR", False, "MODEL.DEVICE", "cpu")
+    for name in ("whole", "resumed"):
+        cfg = tiny_config(*options, "OUTPUT_DIR", str(tmp_path / name), "SOLVER.IMS_PER_BATCH", 2)
+        (tmp_path / f"{name}.yaml").write_text(cfg.dump())
+    (tmp_path / "script.py").write_text(TWO_PROCESSES)
+
+    # The limit is for processes that wait for each other for ever; a busy machine takes minutes.
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "script.py", str(tmp_path), str(project_folder)],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(project_folder), "OMP_NUM_THREADS": "1"},
+        timeout=3600,
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.returncode == 0, done.stderr[-3000:]
+    whole, resumed = (
+        torch.load(tmp_path / name / "model_final.pth", weights_only=True) for name in ("whole", "resumed")
+    )
+    assert differences(whole, resumed) == [] and whole["iteration"] == 5
 
 
 def test_runs_of_other_seeds_differ(train: Callable[..., Any]) -> None:

@@ -22,13 +22,17 @@ from safetensors.torch import save_file
 
 import detr_d2
 from detr_d2 import cli
+from detr_d2.checkpoint.model_file import load_model
 from detr_d2.config import configs_folder
+from detr_d2.data import DetrPanopticDatasetMapper, register_from_config
 from detr_d2.prediction.video_files import Frame, Video, write_video
+from detr_d2.training.saved_step import SavedStep, diagnose, random_state_of, write_step
 from detr_d2.yard import write_yard, write_yard_exports
 from detr_d2.yard.scene import THINGS
 from detr_d2.yard.video import yard_video
 
 from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog
 
 #: Width and height of every image.
 SIZE = (64, 48)
@@ -91,6 +95,7 @@ def _make_examples(folder: Path) -> None:
     _write_configs(folder / "configs", folder / "yard")
     _write_inputs(folder / "inputs", photos)
     _write_run(folder)
+    _write_step(folder / "diverged" / "step.pth", folder)
     _write_weights(folder / "weights", folder / "run" / "model_final.pth")
     _write_predictions(folder)
 
@@ -187,6 +192,19 @@ def _write_run(folder: Path) -> None:
     (folder / "run" / "model_best.pth").unlink(missing_ok=True)
     (folder / "model").mkdir()
     shutil.copy(folder / "run" / "model_final.pth", folder / "model")
+
+
+def _write_step(path: Path, folder: Path) -> None:
+    """A step of a training as one that diverges writes it."""
+    cfg = tiny_config(folder / "yard")
+    register_from_config(cfg)
+    model, _ = load_model(str(folder / "model" / "model_final.pth"))
+    mapper = DetrPanopticDatasetMapper(cfg, augmentations=[])
+    batch = [mapper(record) for record in DatasetCatalog.get("yard_train")]
+    state = random_state_of(model.device)
+    step = SavedStep(0, 0, batch, state, "", diagnose(model.train(), batch, state, ""))
+    path.parent.mkdir()
+    write_step(path, model, step)
 
 
 def _write_weights(folder: Path, checkpoint: Path) -> None:

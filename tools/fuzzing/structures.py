@@ -193,7 +193,10 @@ def change_checkpoint(content: bytes, rng: random.Random) -> bytes:
         return change_bytes(content, rng)
     for _ in range(rng.choice([1, 1, 3])):
         way = rng.randrange(5)
-        tensors = loaded.get("model") if isinstance(loaded.get("model"), dict) else loaded
+        tables = [loaded.get("model") if isinstance(loaded.get("model"), dict) else loaded]
+        if isinstance(loaded.get("step"), dict):  # of a training that diverged
+            tables += [table for item in loaded["step"]["batch"] for table in (item, item["instances"])]
+        tensors = rng.choice(tables)
         name = rng.choice(list(tensors)) if tensors else ""
         if way == 0:
             loaded[rng.choice([*loaded, "x"])] = attack(rng)

@@ -257,6 +257,15 @@ TARGETS: dict[str, Target] = {
         3,
         reads_outside=True,
     ),
+    "replay": Target(
+        ("diverged",),
+        ("diverged/step.pth",),
+        (
+            ("detr-d2", "replay", f"{IN}/diverged/step.pth", *_CPU),
+            ("detr-d2", "replay", f"{IN}/diverged/step.pth", "--json", *_CPU),
+        ),
+        4,
+    ),
 }
 
 

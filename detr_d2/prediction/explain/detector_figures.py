@@ -36,7 +36,7 @@ STAGES = ("res2", "res3", "res4", "res5")
 def backbone_figure(explanation: Explanation) -> Drawn:
     """What each stage makes of the image: where it answers strongly, and which places are alike."""
     outputs, image = explanation.recording.outputs, explanation.image
-    features = {name: outputs["features"][name] for name in STAGES} | {
+    features = {name: outputs["features"][name] for name in STAGES if name in outputs["features"]} | {
         "projected": outputs["projected"],
         "memory": outputs["memory"],
     }

@@ -88,7 +88,7 @@ def fpn_figure(explanation: Explanation, number: int) -> Drawn:
     alt = f"Above, the features that join; below, what the mask head has of query {query.index} after every step."
     caption = (
         "Below, from left to right: the query's maps, what each convolution makes of them, the logits (red: inside). "
-        "Above: which features of the image are added before that step; res5 comes in through the projected features."
+        "Above: which features of the image are added before that step; the coarsest come in by projection."
     )
     return finish(figure, f"mask_{query.index:03d}_steps", alt, caption)
 

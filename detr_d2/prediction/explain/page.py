@@ -171,7 +171,7 @@ def _facts(explanation: Explanation) -> dict[str, Any]:
         "width": width,
         "rows": rows,
         "columns": columns,
-        "channels": int(outputs["features"]["res5"].shape[1]),
+        "channels": int(outputs["features"][explanation.model.detr.feature].shape[1]),
         "hidden": int(outputs["memory"].shape[1]),
         "stride": round(height / rows),
         "queries": len(explanation.scores),

@@ -41,11 +41,13 @@ def forward_steps(model: DetrPanoptic, recording: Recording, masks: MaskRecordin
     batch, width, rows, columns = memory.shape
     queries = logits.shape[1]
     steps = [Step("images", (batch, 3, *recording.sizes[0].padded), "normalised; smaller ones of the batch are padded")]
-    strides = {"res2": 4, "res3": 8, "res4": 16, "res5": round(recording.sizes[0].padded[0] / rows)}
+    strides = {"res2": 4, "res3": 8, "res4": 16, head.feature: round(recording.sizes[0].padded[0] / rows)}
     for name, feature in outputs["features"].items():
         steps.append(Step(name, tuple(feature.shape), f"backbone, 1/{strides.get(name, '?')} of the image's sides"))
     steps += [
-        Step("projected", tuple(outputs["projected"].shape), f"a 1×1 convolution of res5 to {width} channels"),
+        Step(
+            "projected", tuple(outputs["projected"].shape), f"a 1×1 convolution of {head.feature} to {width} channels"
+        ),
         Step("tokens", (batch, rows * columns, width), "the same, a place a row; with sine positions added to each"),
     ]
     steps += [
