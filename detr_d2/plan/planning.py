@@ -143,6 +143,19 @@ def make_plan(
     return Plan(survey, recipe, tuple(planned), tuple(warnings), texts)
 
 
+def duration(seconds: float | None) -> str:
+    """A time in the unit that suits it."""
+    if seconds is None:
+        return "not measured"
+    for limit, unit, size in ((90, "s", 1), (90 * 60, "min", 60), (48 * 3600, "h", 3600)):
+        if seconds < limit:
+            value = seconds / size
+            return (
+                f"{value:.2g} {unit}" if value < 1 else f"{value:.0f} {unit}" if value >= 10 else f"{value:.1f} {unit}"
+            )
+    return f"{seconds / 86400:.1f} days"
+
+
 def _planned(
     stage: Stage,
     survey: Survey,
@@ -257,10 +270,12 @@ def _machine_warnings(planned: Sequence[StagePlan], minutes: float | None) -> li
                 "anything. Take more time, a GPU, or smaller images (INPUT.MIN_SIZE_TRAIN, MAX_SIZE_TRAIN: half the "
                 "side takes about a quarter of the time)."
             )
-    slowed = max((each.measured.slowed for each in planned if each.measured is not None), default=1.0)
-    if slowed > _BUSY:
+    slowed = [1.0 if each.measured is None else each.measured.slowed for each in planned]
+    if max(slowed) > _BUSY:
+        alone = sum((each.seconds or 0.0) / factor for each, factor in zip(planned, slowed))
         found.append(
-            f"Other programs used the processors while this was measured: alone it is up to {slowed:.1f} times as fast."
+            f"Other programs used the processors while this was measured. Alone it takes about {duration(alone)} in "
+            "all; plan again when the machine is idle."
         )
     total = sum(each.seconds or 0.0 for each in planned)
     if total > _DAY:
