@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shlex
 from collections.abc import Callable
@@ -228,7 +229,7 @@ def test_batches_are_halved_until_the_memory_holds_them(
     register_file(str(yard_folder / "register.yaml"), "test")
     found, _ = survey("yard_train", "yard_val")
     start = find_start(str(project_folder / "configs/quickstart/detr_yard.yaml"))
-    stages, recipe = draft(start, found, [str(yard_folder / "register.yaml")], {})
+    stages, recipe = draft(start, found, [], {"SOLVER.IMS_PER_BATCH": "8"})
     measured = Measured((Point(1, 10_000, 1.0, 150), Point(2, 20_000, 2.0, 250)), ((100, 100),), 0, 0, 50, 1.0, 0, True)
     monkeypatch.setattr("detr_d2.plan.planning.free_memory", lambda device: 700)
 
@@ -239,6 +240,20 @@ def test_batches_are_halved_until_the_memory_holds_them(
     assert cfg.SOLVER.IMS_PER_BATCH == 4 and cfg.SOLVER.BASE_LR < wanted.SOLVER.BASE_LR
     assert cfg.SOLVER.MAX_ITER == 2 * wanted.SOLVER.MAX_ITER
     assert sum("batches of 4 instead of 8" in text for text in plan.warnings) == 2
+
+
+def test_minutes_hold_for_iterations_and_evaluations_together(yard_folder: Path, project_folder: Path) -> None:
+    register_file(str(yard_folder / "register.yaml"), "test")
+    found, _ = survey("yard_train", "yard_val")
+    stages, recipe = draft(find_start(str(project_folder / "configs/quickstart/detr_yard.yaml")), found, [], {})
+    measured = Measured((Point(8, 80_000, 0.5, 150),), ((100, 100),), 0, 60.0, 50, 1.0, 0, True)
+
+    plan = make_plan(found, stages, recipe, [], lambda stage, batch: measured, 30)
+
+    assert plan.seconds is not None and 0.9 * 30 * 60 < plan.seconds <= 30 * 60
+    for each in plan.stages:
+        period = each.stage.config().TEST.EVAL_PERIOD
+        assert 1 <= math.ceil(each.iterations / period) <= each.evaluations < 10
 
 
 def test_images_for_which_the_memory_is_too_small_are_said(
