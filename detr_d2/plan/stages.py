@@ -18,7 +18,6 @@ from detr_d2.config import configs_folder, get_config_file, load_config
 from detectron2.config import CfgNode
 
 from .rules import (
-    EVALUATIONS,
     LOWER_RATE_AFTER,
     MOST_ENLARGED,
     Recipe,
@@ -203,17 +202,18 @@ def iterations_of(stage: Stage, images: int, batch: int) -> int:
     return max(2, math.ceil(shown / batch))
 
 
-def scheduled(stage: Stage, batch: int, iterations: int, output: str) -> Stage:
+def scheduled(stage: Stage, batch: int, iterations: int, evaluations: int, output: str) -> Stage:
     """The stage with batch, learning rate, iterations and schedule, evaluations and its output folder.
 
     Args:
         stage: without them.
         batch: images of a step.
         iterations: at least 2.
+        evaluations: how many at most, the last one included.
         output: ``OUTPUT_DIR``.
     """
     cfg = stage.config()
-    solver, period = cfg.SOLVER, max(1, iterations // EVALUATIONS)
+    solver, period = cfg.SOLVER, math.ceil(iterations / evaluations)
     changes = {}
     if batch != solver.IMS_PER_BATCH:
         changes["SOLVER.IMS_PER_BATCH"] = str(batch)
