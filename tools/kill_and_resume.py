@@ -149,9 +149,9 @@ def _kill_often(command: list[str], folder: Path, kills: int, times: Times, chan
             seconds = chance.uniform(0, times.start)
         else:
             # By checkpoints, as seconds are worth less on a machine that has become busier.
-            more = round(chance.uniform(0, 2 * KILLED_PART / (1 - STARTING_PART) * checkpoints / kills))
+            more = round(chance.uniform(0, max(0.0, 2 * KILLED_PART / (1 - STARTING_PART) * checkpoints / kills - 1)))
             _wait_for_training(process, folder, seen, more)
-            seconds = chance.uniform(0, times.training / checkpoints)
+            seconds = chance.uniform(0, times.training / checkpoints)  # half of the way to the next one
         try:
             process.wait(seconds)
         except subprocess.TimeoutExpired:

@@ -94,7 +94,7 @@ class Quickstart:
         self.make_exports()
         self.prepare()
         self.train("boxes over things and stuff", boxes, self.stage1)
-        self.train("masks, over the frozen boxes", masks, self.stage2)
+        self.train("masks, and the boxes trained on with them", masks, self.stage2)
         self.evaluate()
         self.draw()
         self.last_screen(time.monotonic() - self.started)

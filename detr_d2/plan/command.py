@@ -11,7 +11,7 @@ from typing import Any
 
 from detr_d2.arguments import add_opts, number
 from detr_d2.check.sources import registered_names
-from detr_d2.config import load_config
+from detr_d2.config import check_architecture, load_config
 from detr_d2.data import register_from_config
 from detr_d2.data.registration import entry_of
 from detr_d2.data.registration_config import register_file
@@ -70,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
     if len(args.opts) % 2:
         raise ConfigError(f"--opts takes pairs of KEY VALUE; {args.opts[-1]!r} has no value.")
     start = find_start(args.config_file)
+    check_architecture(load_config(start.boxes_file))
     register = _known_by(args)
     name, validation = _names(args.dataset)
     register += [_entry(one) for one in (name, validation) if os.path.isabs(one)]

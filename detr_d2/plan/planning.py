@@ -20,6 +20,8 @@ from .survey import Survey
 #: With fewer passes over the images than this, hardly anything is learnt.
 _FEWEST_PASSES = 5
 _DAY = 24 * 3600
+#: The part of a shortened training that evaluations take at most, but for the last one.
+_MOST_EVALUATING = 0.25
 #: From here on a measurement is said to have been disturbed.
 _BUSY = 1.3
 _MOST_NAMED = 8
@@ -34,6 +36,7 @@ class StagePlan:
         wanted_batch: images of a step that the rules ask for.
         batch: those that the memory holds.
         iterations: of the training.
+        evaluations: during it, the last one included.
         survey: of the dataset.
         measured: steps of the stage; None: nothing was measured.
     """
@@ -42,6 +45,7 @@ class StagePlan:
     wanted_batch: int
     batch: int
     iterations: int
+    evaluations: int
     survey: Survey
     measured: Measured | None
 
@@ -60,7 +64,7 @@ class StagePlan:
         """Of all evaluations, without what isn't the model's."""
         if self.measured is None:
             return None
-        return self.measured.evaluation * self.survey.validation_images * min(EVALUATIONS, self.iterations)
+        return self.measured.evaluation * self.survey.validation_images * min(self.evaluations, self.iterations)
 
     @property
     def seconds(self) -> float | None:
@@ -131,8 +135,7 @@ def make_plan(
     planned = [_planned(stage, survey, recipe, measure, room) for stage in stages]
     needed = sum(each.seconds or 0.0 for each in planned)
     if minutes is not None and needed > 60 * minutes:
-        part = 60 * minutes / needed
-        planned = [replace(each, iterations=max(2, math.floor(each.iterations * part))) for each in planned]
+        planned = [_shortened(each, 60 * minutes / needed) for each in planned]
     planned = _in_folders(planned, survey)
     warnings = [
         *_data_warnings(survey),
@@ -141,6 +144,19 @@ def make_plan(
     ]
     texts = commands([each.stage for each in planned], survey, register)
     return Plan(survey, recipe, tuple(planned), tuple(warnings), texts)
+
+
+def duration(seconds: float | None) -> str:
+    """A time in the unit that suits it."""
+    if seconds is None:
+        return "not measured"
+    for limit, unit, size in ((90, "s", 1), (90 * 60, "min", 60), (48 * 3600, "h", 3600)):
+        if seconds < limit:
+            value = seconds / size
+            return (
+                f"{value:.2g} {unit}" if value < 1 else f"{value:.0f} {unit}" if value >= 10 else f"{value:.1f} {unit}"
+            )
+    return f"{seconds / 86400:.1f} days"
 
 
 def _planned(
@@ -156,7 +172,16 @@ def _planned(
     measured = None if measure is None else measure(stage, wanted)
     while measured is not None and batch > 1 and measured.memory(batch) > room:
         batch //= 2
-    return StagePlan(stage, wanted, batch, iterations_of(stage, survey.images, batch), survey, measured)
+    return StagePlan(stage, wanted, batch, iterations_of(stage, survey.images, batch), EVALUATIONS, survey, measured)
+
+
+def _shortened(planned: StagePlan, part: float) -> StagePlan:
+    """A stage that takes a part of its time, of which evaluations, fewer if need be, take a quarter at most."""
+    seconds, step, evaluating = planned.seconds, planned.step_seconds, planned.evaluation_seconds
+    assert seconds is not None and step is not None and evaluating is not None  # only what is measured is shortened
+    one, room = evaluating / EVALUATIONS, seconds * part
+    evaluations = EVALUATIONS if one <= 0 else max(1, min(EVALUATIONS, math.floor(_MOST_EVALUATING * room / one)))
+    return replace(planned, evaluations=evaluations, iterations=max(2, math.floor((room - evaluations * one) / step)))
 
 
 def _in_folders(planned: Sequence[StagePlan], survey: Survey) -> list[StagePlan]:
@@ -165,7 +190,7 @@ def _in_folders(planned: Sequence[StagePlan], survey: Survey) -> list[StagePlan]
     found: list[StagePlan] = []
     for number, each in enumerate(planned, 1):
         folder = os.path.join("output", name, f"stage{number}")
-        stage = scheduled(each.stage, each.batch, each.iterations, folder)
+        stage = scheduled(each.stage, each.batch, each.iterations, each.evaluations, folder)
         if found:
             before = found[-1].stage.changes["OUTPUT_DIR"]
             stage = stage.changed({"MODEL.WEIGHTS": os.path.join(before, "model_final.pth")})
@@ -257,10 +282,12 @@ def _machine_warnings(planned: Sequence[StagePlan], minutes: float | None) -> li
                 "anything. Take more time, a GPU, or smaller images (INPUT.MIN_SIZE_TRAIN, MAX_SIZE_TRAIN: half the "
                 "side takes about a quarter of the time)."
             )
-    slowed = max((each.measured.slowed for each in planned if each.measured is not None), default=1.0)
-    if slowed > _BUSY:
+    slowed = [1.0 if each.measured is None else each.measured.slowed for each in planned]
+    if max(slowed) > _BUSY:
+        alone = sum((each.seconds or 0.0) / factor for each, factor in zip(planned, slowed))
         found.append(
-            f"Other programs used the processors while this was measured: alone it is up to {slowed:.1f} times as fast."
+            f"Other programs used the processors while this was measured. Alone it takes about {duration(alone)} in "
+            "all; plan again when the machine is idle."
         )
     total = sum(each.seconds or 0.0 for each in planned)
     if total > _DAY:

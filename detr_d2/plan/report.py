@@ -11,7 +11,7 @@ from tabulate import tabulate
 
 from detr_d2.checkpoint import PUBLISHED_WEIGHTS
 
-from .planning import Plan, StagePlan
+from .planning import Plan, StagePlan, duration
 from .rules import SOURCES
 
 #: The longest list of classes that is shown whole.
@@ -42,6 +42,7 @@ def plan_record(plan: Plan) -> dict[str, Any]:
             "step_seconds": each.step_seconds,
             "evaluation_seconds": each.evaluation_seconds,
             "seconds": each.seconds,
+            "slowed": None if each.measured is None else each.measured.slowed,
             "memory": each.memory,
             "measured_batch": each.measured_batch,
         }
@@ -57,19 +58,6 @@ def plan_record(plan: Plan) -> dict[str, Any]:
         "warnings": list(plan.warnings),
         "commands": {title: shlex.join(chain.from_iterable(lines)) for title, lines in plan.commands.items()},
     }
-
-
-def duration(seconds: float | None) -> str:
-    """A time in the unit that suits it."""
-    if seconds is None:
-        return "not measured"
-    for limit, unit, size in ((90, "s", 1), (90 * 60, "min", 60), (48 * 3600, "h", 3600)):
-        if seconds < limit:
-            value = seconds / size
-            return (
-                f"{value:.2g} {unit}" if value < 1 else f"{value:.0f} {unit}" if value >= 10 else f"{value:.1f} {unit}"
-            )
-    return f"{seconds / 86400:.1f} days"
 
 
 def _images(plan: Plan) -> str:

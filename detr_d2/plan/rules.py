@@ -71,6 +71,11 @@ SOURCES: Mapping[str, tuple[str, str]] = MappingProxyType(
             "https://github.com/NielsRogge/Transformers-Tutorials/tree/master/DETR",
             "61 photos, one class, boxes: 300 steps of 4 photos (20 passes) at the published rates, from COCO weights",
         ),
+        "construction": (
+            "https://github.com/gokul-pv/EVA6_Capstone",
+            "about 10,000 construction photos, 48 things labelled in CVAT, 16 stuff classes by a DETR: from weights of "
+            "COCO's boxes 200 passes for boxes, 50 for masks: box AP 75.3, PQ 53.1 (things 61.6, stuff 27.0)",
+        ),
         "eomt 56": (
             "https://github.com/tue-mps/eomt/issues/56",
             "7,262 photos with another model: stuff good, things low from a bare backbone; its authors: start from "
@@ -109,11 +114,11 @@ RECIPES = (
     Recipe(
         2000,
         "joint",
+        100,
         50,
-        25,
         16,
         "fine-tuning works, and training from scratch doesn't.",
-        ("detr 125", "eomt 56", "rule"),
+        ("detr 125", "construction", "eomt 56", "rule"),
     ),
     Recipe(
         20000,
@@ -121,8 +126,8 @@ RECIPES = (
         40,
         12,
         16,
-        "the schedule of configs/detr_R50.yaml; from scratch it begins to work.",
-        ("paper", "detr 9", "rule"),
+        "10,000 construction photos came to PQ 53.1 with more passes; from scratch it begins to work.",
+        ("construction", "paper", "detr 9", "rule"),
     ),
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shlex
 from collections.abc import Callable
@@ -13,14 +14,18 @@ import pytest
 
 from detr_d2.cli import main
 from detr_d2.config import load_config
-from detr_d2.data.registration_config import write_register
+from detr_d2.data.registration_config import register_file, write_register
 from detr_d2.errors import ConfigError, DatasetError
-from detr_d2.plan.measuring import Measured, Point
+from detr_d2.plan.measuring import Measured, Point, measure
+from detr_d2.plan.planning import make_plan
+from detr_d2.plan.stages import draft, find_start
+from detr_d2.plan.survey import survey
 from detr_d2.training import check_before_start
 
 from detectron2.config import CfgNode
 
 TinyConfig = Callable[..., CfgNode]
+R50 = "detr_panoptic_R50.yaml"
 
 
 @pytest.fixture
@@ -127,7 +132,9 @@ def test_printed_commands_are_configs_that_train(
     assert not first[1] and not second[1] and evaluation[1]
     assert os.path.join(first[0].OUTPUT_DIR, "model_final.pth") == second[0].MODEL.WEIGHTS
     assert os.path.join(second[0].OUTPUT_DIR, "model_final.pth") == evaluation[0].MODEL.WEIGHTS
-    assert second[0].MODEL.DETR.MASK_ON and second[0].MODEL.DETR.FREEZE_DETECTOR
+    masks = load_config(str(project_folder / "configs" / ((config and "quickstart/detr_panoptic_yard.yaml") or R50)))
+    assert second[0].MODEL.DETR.MASK_ON
+    assert second[0].MODEL.DETR.FREEZE_DETECTOR == masks.MODEL.DETR.FREEZE_DETECTOR
     assert first[0].MODEL.DETR.NUM_QUERIES == second[0].MODEL.DETR.NUM_QUERIES
     for cfg, only_evaluates in (first, second):
         cfg.MODEL.WEIGHTS, cfg.MODEL.DETR.FREEZE_DETECTOR, cfg.OUTPUT_DIR = "", False, str(tmp_path / "out")
@@ -217,6 +224,62 @@ def test_steps_are_measured_and_fill_the_minutes(plan: Callable[..., Any], yard_
         assert stage["step_seconds"] > 0 and stage["memory"] > 0 and stage["measured_batch"] in (1, 2)
         assert 2 <= stage["iterations"] < 1_000_000
     assert found["seconds"] < 12 or any(stage["iterations"] == 2 for stage in found["stages"])
+
+
+def test_batches_are_halved_until_the_memory_holds_them(
+    yard_folder: Path, project_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register_file(str(yard_folder / "register.yaml"), "test")
+    found, _ = survey("yard_train", "yard_val")
+    start = find_start(str(project_folder / "configs/quickstart/detr_yard.yaml"))
+    stages, recipe = draft(start, found, [], {"SOLVER.IMS_PER_BATCH": "8"})
+    measured = Measured((Point(1, 10_000, 1.0, 150), Point(2, 20_000, 2.0, 250)), ((100, 100),), 0, 0, 50, 1.0, 0, True)
+    monkeypatch.setattr("detr_d2.plan.planning.free_memory", lambda device: 700)
+
+    plan = make_plan(found, stages, recipe, [], lambda stage, batch: measured, None)
+
+    assert [each.batch for each in plan.stages] == [4, 4]  # 8 would need 850, and 560 are to be used
+    cfg, wanted = plan.stages[0].stage.config(), stages[0].config()
+    assert cfg.SOLVER.IMS_PER_BATCH == 4 and cfg.SOLVER.BASE_LR < wanted.SOLVER.BASE_LR
+    assert cfg.SOLVER.MAX_ITER == 2 * wanted.SOLVER.MAX_ITER
+    assert sum("batches of 4 instead of 8" in text for text in plan.warnings) == 2
+
+
+def test_minutes_hold_for_iterations_and_evaluations_together(yard_folder: Path, project_folder: Path) -> None:
+    register_file(str(yard_folder / "register.yaml"), "test")
+    found, _ = survey("yard_train", "yard_val")
+    stages, recipe = draft(find_start(str(project_folder / "configs/quickstart/detr_yard.yaml")), found, [], {})
+    measured = Measured((Point(8, 80_000, 0.5, 150),), ((100, 100),), 0, 60.0, 50, 1.0, 0, True)
+
+    plan = make_plan(found, stages, recipe, [], lambda stage, batch: measured, 30)
+
+    assert plan.seconds is not None and 0.9 * 30 * 60 < plan.seconds <= 30 * 60
+    for each in plan.stages:
+        period = each.stage.config().TEST.EVAL_PERIOD
+        assert 1 <= math.ceil(each.iterations / period) <= each.evaluations < 10
+
+
+def test_images_for_which_the_memory_is_too_small_are_said(
+    tiny_config: TinyConfig, yard_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Greedy:
+        def zero_grad(self) -> None:
+            raise MemoryError
+
+    register_file(str(yard_folder / "register.yaml"), "test")
+    _, records = survey("yard_train")
+    monkeypatch.setattr("detr_d2.plan.measuring.build_optimizer", lambda cfg, model: Greedy())
+
+    with pytest.raises(ConfigError, match=r"not even one image of up to 256 pixels a side.*MAX_SIZE_TRAIN 128"):
+        measure(tiny_config(), records, 2, 1.0, "boxes")
+
+
+def test_config_of_another_model_is_refused(yard_folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text("MODEL: {META_ARCHITECTURE: PanopticFPN}\n", encoding="utf-8")
+
+    with pytest.raises(ConfigError, match="this project's is DetrPanoptic"):
+        main(["plan", str(yard_folder), "--config-file", str(other), "--no-measure"])
 
 
 def test_minutes_need_measuring(yard_folder: Path) -> None:
