@@ -65,7 +65,7 @@ INSTALL_REQUIRES = [
     "tensorboard>=2.12,<3",
 ]
 
-VIDEO = ["av>=14"]
+VIDEO = ["av>=14.1"]
 
 TIMM = ["timm>=1.0.17,<2"]
 

@@ -22,7 +22,7 @@ STRIDES = {"res2": 4, "res3": 8, "res4": 16, "res5": 32}
 """The feature maps by Detectron2's names, and how many pixels of the image one of theirs stands for."""
 
 #: Arguments by which networks that are made for one size of images take others, as their families have them.
-_ANY_SIZE: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False})
+_ANY_SIZE: tuple[dict[str, Any], ...] = ({"strict_img_size": False}, {"dynamic_img_size": True})
 _PROBE = (64, 96)
 
 
@@ -105,6 +105,8 @@ class TimmBackbone(Backbone):
         last = {stride: index for index, stride in enumerate(strides)}
         self._indices = [last[16]] if is_plain else [last[stride] for stride in STRIDES.values()]
         self.network.prune_intermediate_layers(self._indices, prune_norm=True, prune_head=True)
+        if hasattr(self.network, "head"):  # of which releases of timm before 1.0.31 keep the norm
+            self.network.head = nn.Identity()
         widths = [self.network.feature_info[index]["num_chs"] for index in self._indices]
         self.pyramid = SimplePyramid(widths[0]) if is_plain else None
         widths = widths if self.pyramid is None else self.pyramid.widths

@@ -134,10 +134,12 @@ def draft(start: Start, survey: Survey, register: list[Any], options: Changes) -
     )
     if not survey.is_panoptic:
         return [replace(stage_1, title="boxes")], recipe
-    changes = {**common, **_mask_changes(load_config(start.masks_file), True, True), **options}
-    stage_2 = Stage(
-        "the mask head, over the frozen detector", start.masks_file, changes, recipe.mask_passes if weights else 0
-    )
+    masks = load_config(start.masks_file)
+    # A config of stage 2 says itself what it trains; one file for both stages can't.
+    is_frozen = bool(masks.MODEL.DETR.FREEZE_DETECTOR) or start.masks_file == start.boxes_file
+    title = "the mask head, over the frozen detector" if is_frozen else "the mask head, and all else with it"
+    changes = {**common, **_mask_changes(masks, True, is_frozen), **options}
+    stage_2 = Stage(title, start.masks_file, changes, recipe.mask_passes if weights else 0)
     return [stage_1, stage_2], recipe
 
 
@@ -219,8 +221,10 @@ def scheduled(stage: Stage, batch: int, iterations: int, evaluations: int, outpu
         changes["SOLVER.IMS_PER_BATCH"] = str(batch)
         changes["SOLVER.BASE_LR"] = str(learning_rate_for(solver.BASE_LR, solver.IMS_PER_BATCH, batch))
     changes["SOLVER.MAX_ITER"] = str(iterations)
-    if solver.LR_SCHEDULER_NAME == "WarmupMultiStepLR":
-        changes["SOLVER.STEPS"] = json.dumps([min(iterations - 1, max(1, round(LOWER_RATE_AFTER * iterations)))])
+    steps = [LOWER_RATE_AFTER] if stage.passes else [step / solver.MAX_ITER for step in solver.STEPS]
+    if solver.LR_SCHEDULER_NAME == "WarmupMultiStepLR" and steps:
+        places = {round(part * iterations) for part in steps}
+        changes["SOLVER.STEPS"] = json.dumps(sorted(place for place in places if 0 < place < iterations))
     if iterations < 10 * solver.WARMUP_ITERS:
         changes["SOLVER.WARMUP_ITERS"] = str(iterations // 10)
     changes |= {"SOLVER.CHECKPOINT_PERIOD": str(period), "SOLVER.CHECKPOINT_KEEP": "2"}

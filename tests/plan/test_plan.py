@@ -25,6 +25,7 @@ from detr_d2.training import check_before_start
 from detectron2.config import CfgNode
 
 TinyConfig = Callable[..., CfgNode]
+R50 = "detr_panoptic_R50.yaml"
 
 
 @pytest.fixture
@@ -131,7 +132,9 @@ def test_printed_commands_are_configs_that_train(
     assert not first[1] and not second[1] and evaluation[1]
     assert os.path.join(first[0].OUTPUT_DIR, "model_final.pth") == second[0].MODEL.WEIGHTS
     assert os.path.join(second[0].OUTPUT_DIR, "model_final.pth") == evaluation[0].MODEL.WEIGHTS
-    assert second[0].MODEL.DETR.MASK_ON and second[0].MODEL.DETR.FREEZE_DETECTOR
+    masks = load_config(str(project_folder / "configs" / ((config and "quickstart/detr_panoptic_yard.yaml") or R50)))
+    assert second[0].MODEL.DETR.MASK_ON
+    assert second[0].MODEL.DETR.FREEZE_DETECTOR == masks.MODEL.DETR.FREEZE_DETECTOR
     assert first[0].MODEL.DETR.NUM_QUERIES == second[0].MODEL.DETR.NUM_QUERIES
     for cfg, only_evaluates in (first, second):
         cfg.MODEL.WEIGHTS, cfg.MODEL.DETR.FREEZE_DETECTOR, cfg.OUTPUT_DIR = "", False, str(tmp_path / "out")

@@ -117,6 +117,7 @@ def build_huggingface(setting: Setting, **options: Any) -> nn.Module:
     config = transformers.DetrConfig(
         backbone_config=backbone,
         use_timm_backbone=False,
+        use_pretrained_backbone=False,  # as early releases of transformers 5 would fetch one
         num_labels=setting.classes,
         num_queries=setting.queries,
         dropout=0.0,
