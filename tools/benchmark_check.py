@@ -75,9 +75,8 @@ def measure(labels: Path, quick: bool, sources: dict[str, Path], repeats: int) -
     used: dict[str, list[tuple[float, float]]] = {name: [] for name in sources}
     for _ in range(repeats):
         for name, source in sources.items():
-            start = f"import sys; sys.path.insert(0, {str(source)!r}); from detr_d2.cli import main; main({words!r})"
-            start = start.replace("'--limit'", "'--quick', '--limit'") if quick else start
-            used[name].append(command_usage([sys.executable, "-c", start]))
+            start = ["env", f"PYTHONPATH={source}", sys.executable, "-m", "detr_d2"]
+            used[name].append(command_usage([*start, *words, *(["--quick"] if quick else [])]))
     row: dict[str, str | float] = {"command": "check --quick" if quick else "check"}
     for name, each in used.items():
         seconds, peak = np.median(np.array(each), axis=0)
