@@ -83,4 +83,6 @@ def test_drawn_augmentations_are_rows_of_images(
     assert draw.main() == 0
 
     widths = {path.name: Image.open(path).width for path in tmp_path.iterdir()}
-    assert widths == dict.fromkeys(("ricap.png", "lsj.png", "color_jitter.png"), 2 * draw.PANEL + draw.GAP)
+    assert widths == dict.fromkeys(
+        ("ricap.png", "copy_paste.png", "lsj.png", "color_jitter.png"), 2 * draw.PANEL + draw.GAP
+    )
