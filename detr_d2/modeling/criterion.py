@@ -175,25 +175,27 @@ class SetCriterion(nn.Module):
         gt_masks = _padded_masks(targets, indices, padding)
         # Without gradients nothing has to be kept, so that some masks at a time need far less memory.
         at_once = max(1, len(gt_masks)) if torch.is_grad_enabled() else MASKS_AT_ONCE
-        pairs = zip(mask_logits.float().split(at_once), gt_masks.split(at_once), strict=True)
-        parts = [self._compare_masks(logits, masks) for logits, masks in pairs]
-        focal, dice = (sum(totals[1:], totals[0]) for totals in zip(*parts, strict=True))
+        # Masks of an image stay together where they are compared with one another.
+        together = [len(queries) for queries, _ in indices] if self.mask_id else at_once
+        pairs = zip(mask_logits.float().split(together), gt_masks.split(together), strict=True)
+        parts = [self._compare_masks(logits, masks, at_once) for logits, masks in pairs]
+        focal, dice, mask_id = (sum(totals[1:], totals[0]) for totals in zip(*parts, strict=True))
         count = num_targets(targets)
         losses = {"loss_mask": sum_of(focal, count), "loss_dice": sum_of(dice, count)}
-        if self.mask_id:
-            own = [len(queries) for queries, _ in indices]
-            images = zip(mask_logits.float().split(own), gt_masks.split(own), strict=True)
-            # Each image counts as often as it has masks, so that the mean is over masks as that of the other two.
-            each = [len(masks) * mask_id_loss(logits, masks) for logits, masks in images if len(masks)]
-            losses["loss_maskid"] = sum_of(sum(each, mask_logits.new_zeros(())), count)
-        return losses
+        return losses | ({"loss_maskid": sum_of(mask_id, count)} if self.mask_id else {})
 
-    def _compare_masks(self, logits: Tensor, gt_masks: Tensor) -> tuple[Tensor, Tensor]:
-        """Sums of focal and dice loss: (N, H/4, W/4) logits against (N, H, W) masks."""
-        logits = F.interpolate(logits[:, None], size=gt_masks.shape[-2:], mode="bilinear", align_corners=False)
-        logits, gt_masks = logits[:, 0].flatten(1), gt_masks.flatten(1).to(logits.dtype)
-        focal = sigmoid_focal_loss(logits, gt_masks, self.focal_alpha, self.focal_gamma)
-        return focal.sum(), dice_loss(logits, gt_masks).sum()
+    def _compare_masks(self, logits: Tensor, gt_masks: Tensor, at_once: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Sums of focal, dice and, if wanted, mask-id loss: (N, H/4, W/4) logits against (N, H, W) masks."""
+        logits = F.interpolate(logits[:, None], size=gt_masks.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
+        focal, dice = list[Tensor](), list[Tensor]()
+        for some, masks in zip(logits.flatten(1).split(at_once), gt_masks.flatten(1).split(at_once), strict=True):
+            wanted = masks.to(logits.dtype)
+            focal.append(sigmoid_focal_loss(some, wanted, self.focal_alpha, self.focal_gamma).sum())
+            dice.append(dice_loss(some, wanted).sum())
+        # An image counts as often as it has masks, so that the mean is over masks as that of the other two.
+        is_compared = self.mask_id and len(gt_masks) > 0
+        mask_id = len(gt_masks) * mask_id_loss(logits, gt_masks) if is_compared else logits.new_zeros(())
+        return sum(focal[1:], focal[0]), sum(dice[1:], dice[0]), mask_id
 
     @torch.no_grad()
     def metrics(self, outputs: dict[str, Any], targets: list[Target], indices: Matching) -> dict[str, Sum]:
@@ -265,14 +267,13 @@ def mask_id_loss(logits: Tensor, gt_masks: Tensor) -> Tensor:
     """Cross entropy of which of an image's masks each pixel belongs to, as inference decides it.
 
     Args:
-        logits: (N, H/4, W/4) of all matched queries of one image.
+        logits: (N, H, W) of all matched queries of one image.
         gt_masks: (N, H, W) bool.
 
     Returns:
         () the mean over the pixels that belong to a mask; 0 where there is none.
     """
     labelled = gt_masks.any(0)
-    logits = F.interpolate(logits[None], size=gt_masks.shape[-2:], mode="bilinear", align_corners=False)[0]
     right = (logits * gt_masks).sum(0) / gt_masks.sum(0).clamp(min=1)
     return ((logits.logsumexp(0) - right) * labelled).sum() / labelled.sum().clamp(min=1)
 
