@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +17,7 @@ from detr_d2.training.averaging import PREFIX, AveragedWeights, WeightsOnly
 from detr_d2.training.evaluation_log import AfterEvaluation, EvaluationLog, in_iteration_before
 
 from detectron2.config import CfgNode
-from detectron2.engine import HookBase, hooks
+from detectron2.engine import hooks
 from detectron2.utils import comm
 
 logger = logging.getLogger(__name__)
@@ -147,8 +146,7 @@ class BestCheckpoint(hooks.BestCheckpointer):
         self._folder, self._metric, self._log = folder, metric, log
         self._averaged: hooks.BestCheckpointer | None = None
         if average is not None:
-            saving = _Averaged(model, folder)
-            saving.average = average
+            saving = _Averaged(average, model, folder)
             self._averaged = hooks.BestCheckpointer(eval_period, saving, _of_average(metric).name, metric.mode, NAME)
 
     def before_train(self) -> None:
@@ -168,35 +166,33 @@ class BestCheckpoint(hooks.BestCheckpointer):
     def after_step(self) -> None:
         """The weights, then their average where that is better still."""
         super().after_step()
-        with self._candidate() as averaged:
-            averaged.after_step()
+        self._compare_average(hooks.BestCheckpointer.after_step)
 
     def after_train(self) -> None:
         """As after a step, of the last evaluation."""
         super().after_train()
-        with self._candidate() as averaged:
-            averaged.after_train()
+        self._compare_average(hooks.BestCheckpointer.after_train)
 
-    @contextmanager
-    def _candidate(self) -> Iterator[HookBase]:
-        """What looks at the averaged weights; what is best is known to both."""
+    def _compare_average(self, look: Callable[[hooks.BestCheckpointer], None]) -> None:
+        """Lets the averaged weights' own hook look at the results; what is best is known to both."""
         if self._averaged is None:
-            yield HookBase()
             return
         self._averaged.trainer = self.trainer
         self._averaged.best_metric, self._averaged.best_iter = self.best_metric, self.best_iter
-        yield self._averaged
+        look(self._averaged)
         self.best_metric, self.best_iter = self._averaged.best_metric, self._averaged.best_iter
 
 
 class _Averaged(WeightsOnly):
     """Saves the averaged weights in the place of the model's."""
 
-    average: AveragedWeights
+    def __init__(self, average: AveragedWeights, model: nn.Module, folder: str) -> None:
+        super().__init__(model, folder)
+        self._average = average
 
     def save(self, name: str, **kwargs: Any) -> None:
         """As ever, of other weights."""
-        with self.average.applied():
+        with self._average.applied():
             super().save(name, **kwargs)
 
 
