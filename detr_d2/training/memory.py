@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import re
-from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -42,12 +41,15 @@ def resident_memory(field: str = "VmRSS") -> int:
     return sum(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith(f"{field}:"))
 
 
-def forget_peak() -> None:
-    """From now on :func:`memory_in_use` is of what comes; on other systems than Linux what was before counts, too."""
+def forget_peak() -> bool:
+    """From now on :func:`memory_in_use` is of what comes; False: for resident memory what was before counts, too."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    with suppress(OSError):
+    try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return False
+    return True
 
 
 def bytes_of_parameters() -> int:

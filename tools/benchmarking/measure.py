@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 
 import torch
 
+from detr_d2.training.memory import forget_peak, resident_memory
+
 Result = TypeVar("Result")
 
 #: Runs a command from a small process: a child's peak begins with the memory of the process that it comes from.
@@ -90,25 +92,9 @@ def peak_above_now(run: Callable[[], object], device: str = "cpu") -> float:
         before = torch.cuda.memory_allocated()
         run()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
-    reset = _reset_peak()
-    before = _resident("VmRSS") if reset else _resident("VmHWM")
+    before = resident_memory("VmRSS" if forget_peak() else "VmHWM")
     run()
-    return (_resident("VmHWM") - before) / 1024
-
-
-def _reset_peak() -> bool:
-    """Whether the kernel forgot the process's highest use of memory so far; else what came before counts with it."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return False
-    return True
-
-
-def _resident(field: str) -> int:
-    """KiB, from Linux's table of this process: VmRSS is now, VmHWM the highest so far."""
-    status = Path("/proc/self/status").read_text()
-    return int(next(line.split()[1] for line in status.splitlines() if line.startswith(field + ":")))
+    return (resident_memory("VmHWM") - before) / 2**20
 
 
 def machine(threads: int, device: str = "cpu") -> str:
