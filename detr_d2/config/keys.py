@@ -12,6 +12,7 @@ def add_detr_config(cfg: CfgNode) -> None:
         cfg: what ``detectron2.config.get_cfg()`` returned; changed in place, as Detectron2's projects do.
     """
     _add_data_keys(cfg)
+    _add_augmentation_keys(cfg)
     _add_solver_keys(cfg)
     _add_average_keys(cfg)
     _add_timm_keys(cfg)
@@ -28,6 +29,18 @@ def _add_data_keys(cfg: CfgNode) -> None:
     # they name are there; "full": every image as well; "off". `detr-d2 check` shows all that is wrong.
     cfg.DATASETS.CHECK = "quick"
 
+    # Ground-truth masks hold one pixel in MASK_STRIDE, each way: 4 gives the size of the model's masks, and saves
+    # memory and time in loader and loss. Boxes and classes stay exact; docs/loading.md says what it does to the losses.
+    cfg.INPUT.MASK_STRIDE = 1
+
+    # DATALOADER.SAMPLER_TRAIN "RepeatFactorTrainingSampler" (Detectron2's name): images with a class that less than
+    # REPEAT_THRESHOLD of all images have come more often, things and stuff alike; with REPEAT_SQRT by the root of
+    # threshold / frequency, without by that itself.
+    cfg.DATALOADER.REPEAT_THRESHOLD = 0.0
+    cfg.DATALOADER.REPEAT_SQRT = True
+
+
+def _add_augmentation_keys(cfg: CfgNode) -> None:
     # DETR's random crop: with PROB, the image is first resized so that its short side is one of RESIZE_SIZES, then a
     # window whose sides lie in MIN_SIZE..MAX_SIZE is cut out, and only then comes the usual resize to one of
     # INPUT.MIN_SIZE_TRAIN.
@@ -74,16 +87,6 @@ def _add_data_keys(cfg: CfgNode) -> None:
     cfg.INPUT.COPY_PASTE.PROB = 0.5
     cfg.INPUT.COPY_PASTE.MIN_SCALE = 0.5
     cfg.INPUT.COPY_PASTE.MAX_SCALE = 1.5
-
-    # Ground-truth masks hold one pixel in MASK_STRIDE, each way: 4 gives the size of the model's masks, and saves
-    # memory and time in loader and loss. Boxes and classes stay exact; docs/loading.md says what it does to the losses.
-    cfg.INPUT.MASK_STRIDE = 1
-
-    # DATALOADER.SAMPLER_TRAIN "RepeatFactorTrainingSampler" (Detectron2's name): images with a class that less than
-    # REPEAT_THRESHOLD of all images have come more often, things and stuff alike; with REPEAT_SQRT by the root of
-    # threshold / frequency, without by that itself.
-    cfg.DATALOADER.REPEAT_THRESHOLD = 0.0
-    cfg.DATALOADER.REPEAT_SQRT = True
 
 
 def _add_solver_keys(cfg: CfgNode) -> None:
@@ -144,7 +147,29 @@ def _add_model_keys(cfg: CfgNode) -> None:
     detr.COST_L1 = 5.0
     detr.COST_GIOU = 2.0
 
-    # Losses.
+    # Masks. Stage 1 (boxes): MASK_ON False. Stage 2: MASK_ON True and FREEZE_DETECTOR True, with the stage-1 checkpoint
+    # in MODEL.WEIGHTS. Joint training: MASK_ON True and FREEZE_DETECTOR False.
+    detr.MASK_ON = False
+    detr.FREEZE_DETECTOR = False
+    # The mask head's first weights over the attention maps, which are tiny numbers, are multiplied by this. The
+    # published head starts with 1; a head that learns from nothing, in a short time, learns much sooner with 100.
+    detr.ATTENTION_GAIN = 1.0
+    # Masks are computed for as many queries at once as fit into so many bytes; at least one. At inference, and in
+    # training with MASK_CHECKPOINT. On a CPU what fits into its cache is fastest; a GPU may like more.
+    detr.MASK_CHUNK_BYTES = 32 * 2**20
+    # Training keeps nothing of the mask head but the masks, and computes the rest again for the backward pass: less
+    # memory, more time.
+    detr.MASK_CHECKPOINT = False
+
+    # "bfloat16": autocast of the network in training, on a CPU as well; less memory, and faster where the processor has
+    # it. SOLVER.AMP.ENABLED is Detectron2's own, in float16 and on GPUs.
+    detr.TRAINING_DTYPE = "float32"
+
+    _add_loss_keys(detr)
+    _add_inference_keys(detr)
+
+
+def _add_loss_keys(detr: CfgNode) -> None:
     detr.CLASS_WEIGHT = 1.0
     detr.L1_WEIGHT = 5.0
     detr.GIOU_WEIGHT = 2.0
@@ -165,26 +190,6 @@ def _add_model_keys(cfg: CfgNode) -> None:
     # Every place of the encoder's memory says which segment it lies in, and its box, in training only: losses that the
     # backbone learns from sooner than from those of the queries.
     detr.DENSE_LOSSES = False
-
-    # Masks. Stage 1 (boxes): MASK_ON False. Stage 2: MASK_ON True and FREEZE_DETECTOR True, with the stage-1 checkpoint
-    # in MODEL.WEIGHTS. Joint training: MASK_ON True and FREEZE_DETECTOR False.
-    detr.MASK_ON = False
-    detr.FREEZE_DETECTOR = False
-    # The mask head's first weights over the attention maps, which are tiny numbers, are multiplied by this. The
-    # published head starts with 1; a head that learns from nothing, in a short time, learns much sooner with 100.
-    detr.ATTENTION_GAIN = 1.0
-    # Masks are computed for as many queries at once as fit into so many bytes; at least one. At inference, and in
-    # training with MASK_CHECKPOINT. On a CPU what fits into its cache is fastest; a GPU may like more.
-    detr.MASK_CHUNK_BYTES = 32 * 2**20
-    # Training keeps nothing of the mask head but the masks, and computes the rest again for the backward pass: less
-    # memory, more time.
-    detr.MASK_CHECKPOINT = False
-
-    # "bfloat16": autocast of the network in training, on a CPU as well; less memory, and faster where the processor has
-    # it. SOLVER.AMP.ENABLED is Detectron2's own, in float16 and on GPUs.
-    detr.TRAINING_DTYPE = "float32"
-
-    _add_inference_keys(detr)
 
 
 def _add_inference_keys(detr: CfgNode) -> None:
