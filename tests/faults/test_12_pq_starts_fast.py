@@ -39,11 +39,11 @@ def imported_by(done: subprocess.CompletedProcess[str]) -> set[str]:
 
 
 def pq_words(folder: Path) -> list[str | os.PathLike[str]]:
-    truth, found = write_panoptic(folder, "truth"), write_panoptic(folder, "found", shift=1)
+    gt, found = write_panoptic(folder, "truth"), write_panoptic(folder, "found", shift=1)
     return [
         "pq",
         "--gt",
-        truth,
+        gt,
         "--pred",
         found,
         "--per-class",
@@ -119,10 +119,10 @@ def test_quick_check_imports_few_files_and_nothing_that_reads_images(tmp_path: P
 
 
 def test_pq_that_refuses_its_files_imports_no_torch_either(tmp_path: Path) -> None:
-    truth = write_panoptic(tmp_path, "truth")
+    gt = write_panoptic(tmp_path, "truth")
     (tmp_path / "truth" / "0.png").unlink()
 
-    done = run_command("pq", "--gt", truth, "--pred", truth, cwd=tmp_path, options=("-X", "importtime"))
+    done = run_command("pq", "--gt", gt, "--pred", gt, cwd=tmp_path, options=("-X", "importtime"))
 
     assert done.returncode == 2
     assert "0.png isn't there" in done.stderr

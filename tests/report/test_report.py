@@ -39,7 +39,7 @@ def test_report_has_the_quality_of_the_maps_to_the_last_bit(
         assert {key: entry[key] for key in wanted} == wanted
 
 
-def test_every_kind_of_mistake_is_told_with_what_it_costs(content: dict[str, Any]) -> None:
+def test_every_kind_of_mistake_is_named_with_what_it_costs(content: dict[str, Any]) -> None:
     kinds = {entry["kind"]: entry for entry in content["mistakes"]}
 
     assert set(kinds) == set(KINDS)
@@ -94,7 +94,7 @@ def test_same_records_give_the_same_files(run_folder: Path, page: Path, tmp_path
     assert again.with_name("report.json").read_bytes() == page.with_name("report.json").read_bytes()
 
 
-def test_report_does_without_photos_truth_and_previews(run_folder: Path, tmp_path: Path, caplog: Any) -> None:
+def test_report_does_without_photos_ground_truth_and_previews(run_folder: Path, tmp_path: Path, caplog: Any) -> None:
     for name in ("records.jsonl", "run.json"):
         shutil.copy(run_folder / name, tmp_path / name)
     records = (tmp_path / "records.jsonl").read_text().replace("photo <", "gone ").replace("truth ", "gone ")
