@@ -32,9 +32,9 @@ class PanopticMeasures:
     def __init__(self, is_thing: Sequence[bool]) -> None:
         count = len(is_thing)
         self.is_thing = list(is_thing)
-        self.quality, self.boundary = PanopticQuality(count), PanopticQuality(count)
+        self.quality, self.boundary = PanopticQuality(count), PanopticQuality(count, keep_images=False)
         #: A match and a missed segment have the true segment's size, a wrong one has its own.
-        self.of_size = {size: PanopticQuality(count) for size in SIZES}
+        self.of_size = {size: PanopticQuality(count, keep_images=False) for size in SIZES}
         self.has_boundaries = False
         #: (K, K + 1) pixels by true class and predicted class; the last column is of predicted void.
         self.confusion = np.zeros((count, count + 1), dtype=np.int64)

@@ -7,6 +7,7 @@ that the numbers are the same to the last digit.
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -46,11 +47,13 @@ class PanopticQuality:
         self.num_classes = num_classes
         self.keep_images = keep_images
         self.totals = np.zeros((4, num_classes))
-        self._images: list[np.ndarray] = []  # (S, 5) each: what Count has
+        # What Count has of each segment of all images, one behind the other, and how many segments each image has:
+        # an array for each image would take twice as much.
+        self._counts, self._segments = array("d"), array("q")
 
     def __len__(self) -> int:
         """Images."""
-        return len(self._images)
+        return len(self._segments)
 
     @property
     def iou(self) -> np.ndarray:
@@ -99,12 +102,14 @@ class PanopticQuality:
         # One after the other, as the last digit depends on the order.
         np.add.at(self.totals.T, rows[:, 0].astype(np.int64), rows[:, 1:])
         if self.keep_images:
-            self._images.append(rows)
+            self._counts.frombytes(rows.tobytes())
+            self._segments.append(len(rows))
 
     def merge(self, other: PanopticQuality) -> None:
         """Add the images of another part of the dataset behind these."""
         self.totals += other.totals
-        self._images += other._images
+        self._counts += other._counts
+        self._segments += other._segments
 
     def changed(self, change: np.ndarray) -> PanopticQuality:
         """The counts with ``change``, (4, K), added to their totals; no images are known then."""
@@ -150,8 +155,8 @@ class PanopticQuality:
         from scipy import sparse  # numbers without intervals needn't wait for it
 
         count = self.num_classes
-        rows = np.concatenate(self._images) if self._images else np.zeros((0, 5))
-        images = np.repeat(np.arange(len(self)), [len(part) for part in self._images])
+        rows = np.asarray(self._counts).reshape(-1, len(Count._fields))
+        images = np.repeat(np.arange(len(self)), np.asarray(self._segments))
         keys, places = np.unique(images * count + rows[:, 0].astype(np.int64), return_inverse=True)
         sums = np.zeros((len(keys), 4))
         np.add.at(sums, places, rows[:, 1:])
