@@ -3,10 +3,10 @@
 import contextlib
 import datetime
 import io
-import itertools
 import json
 import logging
 import os
+import pickle
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -115,8 +115,9 @@ class COCOEvaluator(DatasetEvaluator):
             self._coco = COCO(PathManager.get_local_path(self._metadata.json_file))
 
     def reset(self) -> None:
-        # Image id; class, score and box of its instances, (N, 6); size and run lengths of their masks: less than dicts.
-        self._predictions: list[tuple[Any, np.ndarray, list[int], bytes]] = []
+        # Pickles, one behind the other, as objects for each image leave gaps in the memory: image id; class, score and
+        # box of its instances, (N, 6); size and run lengths of their masks.
+        self._packed = bytearray()
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         for image, output in zip(inputs, outputs):
@@ -125,31 +126,33 @@ class COCOEvaluator(DatasetEvaluator):
             rows = torch.cat([found.pred_classes[:, None], found.scores[:, None], boxes], dim=1).numpy()
             masks = found.pred_masks if found.has("pred_masks") else []
             runs = [mask_util.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"] for mask in masks]
-            self._predictions.append((image["image_id"], rows, [*found.image_size], b"\n".join(runs)))
+            self._packed += pickle.dumps((image["image_id"], rows, [*found.image_size], b"\n".join(runs)))
 
     def evaluate(self) -> dict[str, Any]:
         """{"bbox": {"AP": ...}, "segm": ...}; empty on other ranks and when nothing was processed."""
-        self._predictions = list(itertools.chain(*comm.gather(self._predictions)))
-        if not self._predictions:
+        self._packed = bytearray().join(comm.gather(self._packed))
+        if not self._packed:
             return {}
         if self._output_dir:
             PathManager.mkdirs(self._output_dir)
             with PathManager.open(os.path.join(self._output_dir, "coco_instances_results.json"), "w") as file:
                 file.write("[" + ", ".join(map(json.dumps, self._found())) + "]")
-        tasks = self._tasks or ("bbox", "segm")[: 1 + any(runs for *_, runs in self._predictions)]
+        tasks = self._tasks or ("bbox", "segm")[: 1 + any("segmentation" in found for found in self._found())]
         return {task: self._metrics(task) for task in tasks}
 
     def _found(self, category: int | None = None) -> Iterator[dict[str, Any]]:
         """The instances, perhaps of one category, as COCO's results have them."""
         ids = {v: k for k, v in self._metadata.thing_dataset_id_to_contiguous_id.items()}
-        for image_id, rows, size, runs in self._predictions:
+        stream = io.BytesIO(self._packed)
+        while stream.tell() < len(self._packed):
+            image_id, rows, size, runs = pickle.load(stream)
             for (label, score, *box), counts in zip(rows.tolist(), (runs.decode() or "\n" * len(rows)).split("\n")):
                 if category in (None, ids[label]):
                     mask = {"segmentation": {"size": size, "counts": counts}} if counts else {}
                     yield {"image_id": image_id, "category_id": ids[label], "bbox": box, "score": score, **mask}
 
     def _metrics(self, task: str) -> dict[str, float]:
-        if not any(len(rows) for _, rows, *_ in self._predictions):
+        if not any(self._found()):
             logger.warning("No predictions from the model!")
             return dict.fromkeys(_METRICS, float("nan"))
         parts = []

@@ -1,4 +1,4 @@
-"""An independently written subset of Detectron2's API; not Detectron2. How datasets are loaded; what is known of them."""
+"""An independently written subset of Detectron2's API; not Detectron2. How datasets are loaded, and what is known."""
 
 from __future__ import annotations
 
