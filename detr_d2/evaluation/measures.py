@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import reduce
+from operator import add
 
 import numpy as np
 
@@ -77,7 +79,7 @@ class PanopticMeasures:
     def mean_dagger(self, labels: Sequence[int]) -> float:
         """Mean of PQ† over those of the classes that there are; NaN for none."""
         present = [quality.pq for quality in map(self.dagger, labels) if quality.n]
-        return sum(present) / len(present) if present else math.nan
+        return reduce(add, present) / len(present) if present else math.nan
 
     def semantic(self) -> dict[str, float]:
         """What semantic segmentation is measured by, as parts of 1, with Detectron2's names; NaN without pixels.

@@ -10,6 +10,8 @@ import math
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -130,12 +132,9 @@ class PanopticQuality:
         n = len(present)
         if not n:
             return Quality(math.nan, math.nan, math.nan, 0)
-        return Quality(
-            sum(pq for pq, _, _ in present) / n,
-            sum(sq for _, sq, _ in present) / n,
-            sum(rq for _, _, rq in present) / n,
-            n,
-        )
+        # One after the other, as panopticapi does; sum() rounds otherwise since Python 3.12.
+        pq, sq, rq = (reduce(add, values) / n for values in zip(*present))
+        return Quality(pq, sq, rq, n)
 
     def usual_iou(self) -> np.ndarray:
         """(K,): the mean IoU of each class's matches; of all matches where it has none; 1 where there is none."""
