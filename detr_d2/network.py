@@ -102,6 +102,7 @@ def build_criterion(cfg: CfgNode, num_classes: int) -> SetCriterion:
         focal_alpha=options.FOCAL_ALPHA,
         focal_gamma=options.FOCAL_GAMMA,
         mask_id=options.MASK_ID_WEIGHT > 0,
+        mask_points=options.MASK_POINTS,
     )
 
 

@@ -103,23 +103,23 @@ def segment(ids: np.ndarray, number: int) -> dict[str, Any]:
 def predict(record: dict[str, Any], shift: int = 0) -> dict[str, Any]:
     """What a model that is ``shift`` pixels off would return: the ground truth moved, ids counted from 1."""
     number = record["image_id"] - 10
-    truth = np.roll(image_ids(number), shift, axis=1)
+    gt = np.roll(image_ids(number), shift, axis=1)
     contiguous = {s["id"]: (s["category_id"], s["isthing"]) for s in record["segments_info"]}
-    panoptic = torch.zeros(truth.shape, dtype=torch.int32)
+    panoptic = torch.zeros(gt.shape, dtype=torch.int32)
     segments = []
     for new, old in enumerate(sorted(contiguous), start=1):
-        mask = torch.from_numpy(truth == old)
+        mask = torch.from_numpy(gt == old)
         panoptic[mask] = new
         label, is_thing = contiguous[old]
         segments.append({"id": new, "isthing": is_thing, "category_id": label, "score": 0.9, "area": int(mask.sum())})
-    instances = Instances(truth.shape)
+    instances = Instances(gt.shape)
     things = [s for s in record["segments_info"] if s["isthing"]]
     boxes = torch.tensor([s["bbox"] for s in things], dtype=torch.float32)
     boxes[:, 2:] += boxes[:, :2]
     instances.pred_boxes = Boxes(boxes + shift)
     instances.scores = torch.linspace(0.9, 0.8, len(things))
     instances.pred_classes = torch.tensor([s["category_id"] for s in things])
-    instances.pred_masks = torch.from_numpy(np.stack([truth == s["id"] for s in things]))
+    instances.pred_masks = torch.from_numpy(np.stack([gt == s["id"] for s in things]))
     return {"panoptic_seg": (panoptic, segments), "instances": instances}
 
 

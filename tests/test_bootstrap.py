@@ -133,10 +133,10 @@ def test_intervals_shrink_with_the_root_of_the_number_of_images() -> None:
 
 
 def test_intervals_cover_the_true_quality() -> None:
-    truth = PanopticQuality(4)
+    gt = PanopticQuality(4)
     for counts in random_images(20_000, 4, seed=99):
-        truth.add(counts)
-    exact, covered = truth.average(GROUPS["All"]).pq, 0
+        gt.add(counts)
+    exact, covered = gt.average(GROUPS["All"]).pq, 0
 
     for seed in range(100):
         quality = quality_of(random_images(60, 4, seed=seed), 4)

@@ -93,7 +93,7 @@ def test_images_that_one_run_lacks_are_refused_or_left_out(runs: dict[str, Path]
     assert {row["verdict"] for row in content["groups"].values()} == {"too few images"}
 
 
-def test_other_truth_is_refused(runs: dict[str, Path], tmp_path: Path) -> None:
+def test_other_ground_truth_is_refused(runs: dict[str, Path], tmp_path: Path) -> None:
     other = shutil.copytree(runs["near"], tmp_path / "other")
     lines = [json.loads(line) for line in (other / "records.jsonl").read_text().splitlines()]
     lines[0]["true"][0]["iscrowd"] = 1

@@ -97,17 +97,17 @@ def run(
     return run_command(demo.main)
 
 
-def test_demo_draws_every_picture(
+def test_demo_draws_every_image(
     demo: ModuleType, monkeypatch: pytest.MonkeyPatch, trial: Trial, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = run(demo, monkeypatch, trial, trial.pictures, tmp_path / "out")
 
     assert code == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [path.name for path in trial.pictures]
-    for picture in trial.pictures:
-        drawn = Image.open(tmp_path / "out" / picture.name)
+    for image in trial.pictures:
+        drawn = Image.open(tmp_path / "out" / image.name)
         assert drawn.size == (480, 400), "enlarged by a whole factor, so that names can be read"
-        plain = Image.open(picture).resize(drawn.size)
+        plain = Image.open(image).resize(drawn.size)
         assert np.abs(np.asarray(drawn, dtype=int) - np.asarray(plain, dtype=int)).mean() > 5
     assert f"2 of 2 images drawn: {tmp_path / 'out'}" in capsys.readouterr().out
 
@@ -191,7 +191,7 @@ def test_demo_says_what_the_user_can_mend_and_writes_nothing(
     assert not (tmp_path / "out").exists()
 
 
-def test_demo_without_any_picture_says_so(
+def test_demo_without_any_image_says_so(
     demo: ModuleType, monkeypatch: pytest.MonkeyPatch, trial: Trial, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = run(demo, monkeypatch, trial, [tmp_path / "*.jpg"], tmp_path / "out")
@@ -236,7 +236,7 @@ def test_demo_help_has_an_example(demo: ModuleType) -> None:
     assert "python demo.py --config-file" in demo.get_parser().format_help()
 
 
-def test_predictor_returns_results_of_the_pictures_own_size(trial: Trial) -> None:
+def test_predictor_returns_results_of_the_images_own_size(trial: Trial) -> None:
     predictor = DetrPredictor(trial.config("MODEL.WEIGHTS", trial.weights))
 
     result = predictor(read_image(trial.pictures[0])[:, :, ::-1])
@@ -248,8 +248,8 @@ def test_predictor_takes_a_stage_2_config_as_it_is(trial: Trial) -> None:
     frozen = DetrPredictor(trial.config("MODEL.WEIGHTS", trial.weights, "MODEL.DETR.FREEZE_DETECTOR", "True"))
     joint = DetrPredictor(trial.config("MODEL.WEIGHTS", trial.weights))
 
-    picture = read_image(trial.pictures[0])[:, :, ::-1]
-    torch.testing.assert_close(frozen(picture)["panoptic_seg"][0], joint(picture)["panoptic_seg"][0])
+    image = read_image(trial.pictures[0])[:, :, ::-1]
+    torch.testing.assert_close(frozen(image)["panoptic_seg"][0], joint(image)["panoptic_seg"][0])
 
 
 def test_predictor_refuses_weights_that_leave_parts_random(trial: Trial) -> None:

@@ -104,7 +104,7 @@ def test_evaluator_equals_detectron2s(tmp_path: Path, shift: int) -> None:
 
 @pytest.mark.skipif(IS_FALLBACK, reason="COCOPanopticEvaluator is only in a real Detectron2")
 @pytest.mark.parametrize("how", ["shifted", "merged", "relabelled", "dropped"])
-def test_evaluator_equals_detectron2s_on_real_truth_to_the_last_bit(
+def test_evaluator_equals_detectron2s_on_real_ground_truth_to_the_last_bit(
     shared_data: Path, tmp_path: Path, how: str
 ) -> None:
     pytest.importorskip("panopticapi.evaluation")
@@ -240,7 +240,7 @@ def test_box_ap_stands_beside_quality(tmp_path: Path, instances: bool) -> None:
     assert (tmp_path / "out" / f"{name}_things.json").exists() is not instances
 
 
-def test_mask_ap_stands_beside_box_ap_where_the_truth_has_masks(tmp_path: Path) -> None:
+def test_mask_ap_stands_beside_box_ap_where_the_ground_truth_has_masks(tmp_path: Path) -> None:
     with_masks, without = write_dataset(tmp_path / "a"), write_dataset(tmp_path / "b", instances=True)
 
     exact, moved = (run(build_evaluator(config(), with_masks, str(tmp_path / "a")), with_masks, n) for n in (0, 4))

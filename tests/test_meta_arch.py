@@ -83,6 +83,21 @@ def test_mask_ids_are_learnt_where_they_have_a_weight(tiny_config):
     assert set(losses) == {"loss_mask", "loss_dice", "loss_maskid"} and losses["loss_maskid"] > 0
 
 
+def test_masks_are_compared_at_points_in_training_and_at_all_pixels_in_validation(tiny_config):
+    cfg = tiny_config(*MASKS, "MODEL.DETR.FREEZE_DETECTOR", True, "MODEL.DETR.MASK_POINTS", 10)
+    model, batch = build_model(cfg).train(), _batch(cfg)
+    whole = build_model(tiny_config(*MASKS, "MODEL.DETR.FREEZE_DETECTOR", True))
+    whole.load_state_dict(model.state_dict())
+
+    losses = model(batch)
+    sum(losses.values()).backward()
+
+    assert all(each.grad.isfinite().all() for each in model.mask_head.parameters())
+    assert losses["loss_mask"] != whole.train()(batch)["loss_mask"]
+    found, wanted = model.eval().validate(batch)[1], whole.eval().validate(batch)[1]
+    assert found["loss_mask"].mean == wanted["loss_mask"].mean > 0
+
+
 def test_inference_returns_instances_and_a_panoptic_map_of_the_original_size(tiny_config):
     cfg = tiny_config(*MASKS, "MODEL.DETR.SCORE_THRESHOLD", 0.3)
     inputs = _batch(cfg, is_train=False)

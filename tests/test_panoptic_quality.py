@@ -42,10 +42,10 @@ def by_panopticapi(pairs: list[Pair], is_thing: dict[int, bool], folder: Path) -
     for number, (true_map, true_segments, predicted_map, predicted_segments) in enumerate(pairs):
         save_png(true_map, folder / f"true_{number}.png")
         save_png(predicted_map, folder / f"predicted_{number}.png")
-        truth = {"image_id": number, "file_name": f"true_{number}.png", "segments_info": true_segments}
+        gt = {"image_id": number, "file_name": f"true_{number}.png", "segments_info": true_segments}
         prediction = {"image_id": number, "file_name": f"predicted_{number}.png"}
         prediction["segments_info"] = [dict(segment) for segment in predicted_segments]
-        matched.append((truth, prediction))
+        matched.append((gt, prediction))
     with contextlib.redirect_stdout(io.StringIO()):
         sums = evaluation.pq_compute_single_core(0, matched, str(folder), str(folder), categories)
     means = {}
@@ -91,18 +91,18 @@ def segments_of(ids: np.ndarray, classes: dict[int, int], crowds: frozenset[int]
     ]
 
 
-def real_truth(root: Path, name: str) -> tuple[list[tuple[np.ndarray, Segments]], dict[int, bool]]:
+def real_gt(root: Path, name: str) -> tuple[list[tuple[np.ndarray, Segments]], dict[int, bool]]:
     """Maps and segments with contiguous classes, and which classes are things."""
     json_file, png_folder = (root / part for part in REAL_DATASETS[name])
     if not json_file.is_file():
         pytest.skip(f"no real data: {json_file} isn't there")
     content = json.loads(json_file.read_text())
     labels = {category["id"]: label for label, category in enumerate(content["categories"])}
-    truth = []
+    gt = []
     for entry in content["annotations"]:
         segments = [{**segment, "category_id": labels[segment["category_id"]]} for segment in entry["segments_info"]]
-        truth.append((read_panoptic_png(str(png_folder / entry["file_name"])), segments))
-    return truth, {labels[category["id"]]: bool(category["isthing"]) for category in content["categories"]}
+        gt.append((read_panoptic_png(str(png_folder / entry["file_name"])), segments))
+    return gt, {labels[category["id"]]: bool(category["isthing"]) for category in content["categories"]}
 
 
 def spoil(ids: np.ndarray, segments: Segments, how: str, num_classes: int, rng: np.random.Generator) -> Pair:
@@ -135,9 +135,9 @@ def spoil(ids: np.ndarray, segments: Segments, how: str, num_classes: int, rng: 
 def test_quality_equals_panopticapi_on_real_ground_truth(
     name: str, how: str, shared_data: Path, tmp_path: Path
 ) -> None:
-    truth, is_thing = real_truth(shared_data, name)
+    gt, is_thing = real_gt(shared_data, name)
     rng = np.random.default_rng(0)
-    pairs = [spoil(ids, segments, how, len(is_thing), rng) for ids, segments in truth[:12]]
+    pairs = [spoil(ids, segments, how, len(is_thing), rng) for ids, segments in gt[:12]]
 
     quality = assert_same_as_panopticapi(pairs, is_thing, tmp_path)
 
@@ -146,8 +146,8 @@ def test_quality_equals_panopticapi_on_real_ground_truth(
 
 
 def test_quality_equals_panopticapi_on_real_crowds(shared_data: Path, tmp_path: Path) -> None:
-    truth, is_thing = real_truth(shared_data, "coco128_panoptic")
-    crowded = [(ids, segments) for ids, segments in truth if any(s["iscrowd"] for s in segments)]
+    gt, is_thing = real_gt(shared_data, "coco128_panoptic")
+    crowded = [(ids, segments) for ids, segments in gt if any(s["iscrowd"] for s in segments)]
     assert crowded
     rng = np.random.default_rng(1)
 

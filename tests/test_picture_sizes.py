@@ -26,7 +26,7 @@ def model(tiny_config) -> DetrPanoptic:
     return built
 
 
-def _picture(height: int, width: int) -> dict:
+def _image(height: int, width: int) -> dict:
     return {"image": torch.randint(256, (3, height, width), dtype=torch.uint8), "height": height, "width": width}
 
 
@@ -41,9 +41,9 @@ def _check(result: dict, height: int, width: int) -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 2000), (2000, 1), (7, 3), (33, 65), (640, 31)])
-def test_pictures_of_odd_sizes_work(model, size):
+def test_images_of_odd_sizes_work(model, size):
     with torch.no_grad():
-        [result] = model([_picture(*size)])
+        [result] = model([_image(*size)])
 
     _check(result, *size)
 
@@ -52,19 +52,19 @@ def test_a_batch_of_very_different_sizes_works(model):
     sizes = [(1, 1), (300, 40), (17, 500), (256, 256)]
 
     with torch.no_grad():
-        results = model([_picture(*size) for size in sizes])
+        results = model([_image(*size) for size in sizes])
 
     for result, size in zip(results, sizes, strict=True):
         _check(result, *size)
 
 
-def test_masks_of_a_large_picture_stay_within_the_memory_bound(model):
+def test_masks_of_a_large_image_stay_within_the_memory_bound(model):
     at_once = []
     model.mask_head.register_forward_hook(lambda _module, _inputs, output: at_once.append(output))
     model.mask_chunk_bytes = 3 * 4 * 16 * 256 * 192  # three layers of 2 channels, float32, for 8 queries
 
     with torch.no_grad():
-        [result] = model([_picture(1024, 768) | {"height": 4000, "width": 3000}])
+        [result] = model([_image(1024, 768) | {"height": 4000, "width": 3000}])
 
     _check(result, 4000, 3000)
     assert [len(masks) for masks in at_once] == [8, 4]
@@ -78,6 +78,6 @@ def test_files_of_odd_sizes_work_from_end_to_end(model, tiny_config, tmp_path, s
     grey = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
     Image.fromarray(grey).save(tmp_path / "grey.png")
 
-    picture = read_image(tmp_path / "grey.png")
+    image = read_image(tmp_path / "grey.png")
 
-    _check(DetrPredictor(cfg)(picture), *size)
+    _check(DetrPredictor(cfg)(image), *size)

@@ -90,7 +90,7 @@ def files(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def by_panopticapi(truth: Path, found: Path, monkeypatch: pytest.MonkeyPatch) -> Content:
+def by_panopticapi(gt: Path, found: Path, monkeypatch: pytest.MonkeyPatch) -> Content:
     """panopticapi's numbers of the same files, on one core."""
     evaluation = pytest.importorskip("panopticapi.evaluation")
 
@@ -99,7 +99,7 @@ def by_panopticapi(truth: Path, found: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(evaluation, "pq_compute_multi_core", on_one_core)
     with contextlib.redirect_stdout(io.StringIO()):
-        return evaluation.pq_compute(str(truth), str(found))
+        return evaluation.pq_compute(str(gt), str(found))
 
 
 def assert_same_numbers(ours: Content, theirs: Content) -> None:
@@ -140,7 +140,7 @@ def spoil(ids: np.ndarray, classes: dict[int, int], known: list[int], rng: np.ra
     return found
 
 
-def test_numbers_are_those_of_panopticapi_on_spoilt_real_truth(
+def test_numbers_are_those_of_panopticapi_on_spoilt_real_ground_truth(
     shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = shared_data / "coco128_panoptic" / "val"
@@ -269,7 +269,7 @@ def test_all_faults_of_predictions_are_listed_at_once(files: Path) -> None:
     assert "annotations[10]" in message and "image_id=11.5" in message
 
 
-def break_truth(content: Content, folder: Path) -> None:
+def break_gt(content: Content, folder: Path) -> None:
     content["annotations"][0]["segments_info"][0]["id"] = 0
     content["annotations"][1]["segments_info"].pop()
     content["images"][2]["width"] = 31
@@ -278,9 +278,9 @@ def break_truth(content: Content, folder: Path) -> None:
     content["annotations"][3]["segments_info"][0]["iscrowd"] = 2
 
 
-def test_all_faults_of_the_truth_are_listed_at_once(files: Path) -> None:
+def test_all_faults_of_the_ground_truth_are_listed_at_once(files: Path) -> None:
     content = json.loads((files / "truth.json").read_text())
-    break_truth(content, files)
+    break_gt(content, files)
     save(files, "truth", content)
 
     message = refusal(files)
@@ -310,7 +310,7 @@ def test_stale_areas_can_not_lift_the_number_above_100(files: Path, capsys: pyte
     assert "20 true segments have another area" in capsys.readouterr().out
 
 
-def test_images_without_annotation_and_other_names_are_told(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_images_without_annotation_and_other_names_are_named(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     content = json.loads((files / "truth.json").read_text())
     content["images"].append({"id": 50, "height": 5, "width": 5})
     save(files, "truth", content)
@@ -325,7 +325,7 @@ def test_images_without_annotation_and_other_names_are_told(files: Path, capsys:
     assert "1 category has another name in the predictions: 7 is 'cone' and 'barrel'" in shown
 
 
-def test_truth_without_images_is_enough(files: Path) -> None:
+def test_ground_truth_without_images_is_enough(files: Path) -> None:
     content = json.loads((files / "truth.json").read_text())
     expected = numbers(files)
     del content["images"]

@@ -93,9 +93,9 @@ def test_predictions_as_files_have_the_same_quality(
     evaluated: tuple[str, Path, dict], capsys: pytest.CaptureFixture[str]
 ) -> None:
     name, folder, _ = evaluated
-    truth = MetadataCatalog.get(name).panoptic_json
+    gt = MetadataCatalog.get(name).panoptic_json
 
-    assert main(["pq", "--gt", str(truth), "--pred", str(folder / "panoptic_predictions.json"), "--json", "-"]) == 0
+    assert main(["pq", "--gt", str(gt), "--pred", str(folder / "panoptic_predictions.json"), "--json", "-"]) == 0
 
     numbers = json.loads(capsys.readouterr().out)
     evaluation = json.loads((folder / "panoptic_quality.json").read_text())

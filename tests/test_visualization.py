@@ -169,7 +169,7 @@ def test_side_by_side_holds_three_panels_of_a_readable_size(dataset_dict: dict, 
     assert row[:36].min() < 100 and row[2].min() == 255, "titles are dark on white"
 
 
-def test_side_by_side_names_a_truth_of_another_size(dataset_dict: dict, scene: tuple, metadata: Any) -> None:
+def test_side_by_side_names_a_ground_truth_of_another_size(dataset_dict: dict, scene: tuple, metadata: Any) -> None:
     Image.new("RGB", (7, 5)).save(dataset_dict["pan_seg_file_name"])
 
     with pytest.raises(DatasetError, match=r"scene\.png has 7x5 pixels.*scene\.jpg 120x96"):
@@ -194,8 +194,8 @@ def test_side_by_side_draws_real_ground_truth(shared_data: Path) -> None:
     panoptic = {"panoptic_json": str(folder / "panoptic.json"), "panoptic_root": str(folder / "panoptic")}
     register("visualization_test_coco", images=str(folder / "images"), **panoptic)
     record = DatasetCatalog.get("visualization_test_coco")[0]
-    truth = read_panoptic_png(record["pan_seg_file_name"])
-    prediction = {"panoptic_seg": (torch.from_numpy(truth), record["segments_info"])}
+    gt = read_panoptic_png(record["pan_seg_file_name"])
+    prediction = {"panoptic_seg": (torch.from_numpy(gt), record["segments_info"])}
 
     row = draw_side_by_side(record, prediction, dataset_metadata("visualization_test_coco"))
 

@@ -20,6 +20,7 @@ from detr_d2.errors import run_command
 
 VARIANTS = {
     "detr_d2, masks recomputed": ("MODEL.DETR.MASK_CHECKPOINT", "True"),
+    "detr_d2, masks at 12,544 points": ("MODEL.DETR.MASK_POINTS", "12544"),
     "detr_d2, bfloat16": ("MODEL.DETR.TRAINING_DTYPE", "bfloat16"),
     "detr_d2, compiled backbone": ("MODEL.DETR.COMPILE_BACKBONE", "True"),
 }

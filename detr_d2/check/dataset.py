@@ -13,8 +13,7 @@ from detr_d2.data.registration import entry_of
 from detr_d2.labels.class_names import normal_name
 from detr_d2.labels.rules.categories import CATEGORY_NAME_ALIKE
 from detr_d2.labels.rules.document import walk_document
-from detr_d2.labels.rules.image import ImageTask, walk_image
-from detr_d2.labels.rules.images import ListedImage
+from detr_d2.labels.rules.images import ImageTask, ListedImage
 from detr_d2.labels.rules.json_files import (
     EXPORT_BROKEN,
     ID_SHARED,
@@ -109,7 +108,10 @@ def _faults_of_files(dataset: Sources, check: _Check) -> Iterator[Fault]:
         yield from _json_faults(source, check, tasks)
         if len(dataset.names) > 1:
             listed[source.json_file] = [task.listed for task in tasks]
-        yield from check.look(look_at_image, tasks)
+        if not check.quick:
+            from detr_d2.labels.rules.image import image_faults  # and all that reads images
+
+            yield from check.look(image_faults, tasks)
     if check.merging is not None:
         common = os.path.commonpath([source.json_file for source in dataset.sources])
         yield from faults(check.merging.final_rules(common))
@@ -153,11 +155,6 @@ def splits_of(dataset: Sources, listed: dict[str, list[ListedImage]]) -> list[Sp
     from detr_d2.labels.rules.splits import Split
 
     return [Split(name, file, listed[file]) for name, file in files if file in listed]
-
-
-def look_at_image(task: ImageTask) -> list[Fault]:
-    """Faults of one image, its PNG and what is drawn on it."""
-    return list(Listing(walk_image(task)))
 
 
 def is_of_coco(source: Source, content: dict[str, Any]) -> bool:

@@ -13,12 +13,12 @@ from detr_d2.labels.readers.building import PackedLabels
 from detr_d2.labels.readers.discovery import Found, read_found
 from detr_d2.labels.records import Export, ImageRecord, Label, Note, Polygons
 from detr_d2.labels.rules.categories import Categories
-from detr_d2.labels.rules.image import ImageTask, walk_image
-from detr_d2.labels.rules.images import IMAGE_UNLABELLED, ListedImage
+from detr_d2.labels.rules.image import image_faults
+from detr_d2.labels.rules.images import IMAGE_UNLABELLED, ImageTask, ListedImage
 from detr_d2.labels.rules.json_files import EXPORT_BROKEN, JSON_OTHER
 from detr_d2.labels.rules.masks import MASK_EMPTY, RLE_UNCOMPRESSED, mask_rules
 from detr_d2.labels.rules.names import IMAGE_MISSING, FileNames
-from detr_d2.labels.rules.rule import RULES, Fault, Finding, Listing, Place, faults
+from detr_d2.labels.rules.rule import RULES, Fault, Finding, Place, faults
 
 _NOTHING = PackedLabels.of(())
 #: What the readers call it, where the checks have another word, or none as it is no fault.
@@ -106,7 +106,7 @@ def look_at_export_image(file: str, record: ImageRecord) -> list[Fault]:
             continue
         findings += (one for one in mask_rules(entry, listed.size, place) if one.rule is not RLE_UNCOMPRESSED)
         entries.append(entry)
-    return [*faults(findings), *Listing(walk_image(ImageTask(listed, file, entries)))]
+    return [*faults(findings), *image_faults(ImageTask(listed, file, entries))]
 
 
 def _segmentation(label: Label, record: ImageRecord) -> Any:

@@ -14,10 +14,11 @@ from typing import Any
 from detr_d2.data.categories import known_things
 from detr_d2.data.registration import entry_of
 from detr_d2.data.registration_config import write_entries
+from detr_d2.labels.rules.annotations import crowd_only_rules
 from detr_d2.labels.rules.document import Document, walk_document
-from detr_d2.labels.rules.image import ImageTask, walk_image
+from detr_d2.labels.rules.image import walk_image
 from detr_d2.labels.rules.image_files import ImageFile, Plan, write_image_file
-from detr_d2.labels.rules.images import IMAGE_UNLABELLED, crowd_only_rules
+from detr_d2.labels.rules.images import IMAGE_UNLABELLED, ImageTask
 from detr_d2.labels.rules.json_files import JSON_OTHER, PARTS, read_json_file
 from detr_d2.labels.rules.rule import Change, fix, fix_all
 from detr_d2.labels.values import shallow, strict

@@ -12,8 +12,7 @@ from detr_d2.data.registration import dataset_names, entry_of, register
 from detr_d2.data.registration_config import register_file
 from detr_d2.errors import DatasetError, MissingFileError
 from detr_d2.files import refuse_special
-from detr_d2.labels.archives import is_folder
-from detr_d2.labels.image_reading import IMAGE_SUFFIXES
+from detr_d2.labels.archives import IMAGE_SUFFIXES, is_folder
 from detr_d2.labels.rules.json_files import read_json
 
 if TYPE_CHECKING:  # with all readers, which only exports need

@@ -188,23 +188,31 @@ _MOST_OF_A_VIEW = 64 * 2**20
 
 
 def _plain(value: Tensor, name: str, file: str) -> Tensor:
-    """The tensor itself, if it holds a number at each of its places, as weights do.
-
-    A file of some bytes can describe a view of any size, which would take all memory once it is copied.
-    """
-    size = value.numel() * value.element_size()
-    wrong = None
-    if value.layout != torch.strided:
-        wrong = "is sparse"
-    elif value.device.type != "cpu":
-        wrong = "has no values"
-    elif value.is_complex() or value.is_quantized:
-        wrong = f"is of {value.dtype}"
-    elif size > max(there := value.untyped_storage().nbytes(), _MOST_OF_A_VIEW):
-        wrong = f"would take {size} bytes, of {there} bytes in the file"
-    if wrong:
+    """The tensor itself, if it holds a number at each of its places, as weights do."""
+    if wrong := tensor_problem(value, _MOST_OF_A_VIEW):
         raise WeightsError(f"{file}: {name} {wrong}; weights are dense tensors of real numbers. Name another file.")
     return value
+
+
+def tensor_problem(value: Tensor, most_of_a_view: int = 0) -> str | None:
+    """Why a tensor from a file holds no real number at each of its places, a clause; None where it does.
+
+    A file of some bytes can describe a view of any size, which would take all memory once it is copied.
+
+    Args:
+        value: as the file gave it.
+        most_of_a_view: bytes that it may take though the file has fewer.
+    """
+    size = value.numel() * value.element_size()
+    if value.layout != torch.strided:
+        return "is sparse"
+    if value.device.type != "cpu":
+        return "has no values"
+    if value.is_complex() or value.is_quantized:
+        return f"is of {value.dtype}"
+    if size > max(there := value.untyped_storage().nbytes(), most_of_a_view):
+        return f"would take {size} bytes, of {there} bytes in the file"
+    return None
 
 
 def _add_statistics_(weights: dict[str, Tensor]) -> None:

@@ -8,7 +8,6 @@ from ..lazy import lazy_names
 
 if TYPE_CHECKING:
     from .agreement import check_architecture, check_device, check_model, check_schedule
-    from .files import parse_yaml, read_config, read_yaml
     from .keys import add_detr_config
     from .loading import configs_folder, get_config_file, load_config, override_
     from .values import check_values
@@ -24,16 +23,12 @@ __all__ = [
     "get_config_file",
     "load_config",
     "override_",
-    "parse_yaml",
-    "read_config",
-    "read_yaml",
 ]
 
 __getattr__ = lazy_names(
     __name__,
     {
         "agreement": ("check_architecture", "check_device", "check_model", "check_schedule"),
-        "files": ("parse_yaml", "read_config", "read_yaml"),
         "keys": ("add_detr_config",),
         "loading": ("configs_folder", "get_config_file", "load_config", "override_"),
         "values": ("check_values",),

@@ -96,6 +96,9 @@ def _add_solver_keys(cfg: CfgNode) -> None:
     cfg.SOLVER.BACKBONE_MULTIPLIER = 0.1
     # The mask head's learning rate is BASE_LR times this, for a training together with a detector that knows its boxes.
     cfg.SOLVER.MASK_HEAD_MULTIPLIER = 1.0
+    # A step's IMS_PER_BATCH images are computed in so many parts, one after the other, whose gradients add up to those
+    # of the whole batch: a large batch in the memory of a small one.
+    cfg.SOLVER.ACCUMULATE_BATCHES = 1
     # So many of the checkpoints that SOLVER.CHECKPOINT_PERIOD asks for stay, the newest; older ones are removed when
     # the next is written. 0: all. model_best.pth and model_final.pth always stay.
     cfg.SOLVER.CHECKPOINT_KEEP = 0
@@ -176,6 +179,9 @@ def _add_loss_keys(detr: CfgNode) -> None:
     detr.MASK_WEIGHT = 1.0  # focal loss of the masks
     detr.DICE_WEIGHT = 1.0
     detr.MASK_ID_WEIGHT = 0.0  # which of an image's masks each pixel belongs to; 0: not computed, as published
+    # Training compares masks at so many points of each, most of them where the mask is uncertain (Kirillov et al. 2020,
+    # PointRend), such as 12544; 0: at all pixels, as published, and as in every evaluation.
+    detr.MASK_POINTS = 0
     detr.NO_OBJECT_WEIGHT = 0.1  # weight of the class "no object" in the cross entropy
     detr.FOCAL_ALPHA = 0.25
     detr.FOCAL_GAMMA = 2.0

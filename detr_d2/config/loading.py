@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from detr_d2.errors import ConfigError, MissingFileError
+from detr_d2.plain_yaml import read_config
 
 from detectron2.config import CfgNode, get_cfg
 
-from .files import read_config
 from .keys import add_detr_config
 from .values import check_values
 

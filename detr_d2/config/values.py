@@ -165,6 +165,7 @@ ALLOWED: dict[str, Rule] = {
     "MODEL.DETR.MASK_WEIGHT": _WEIGHT,
     "MODEL.DETR.DICE_WEIGHT": _WEIGHT,
     "MODEL.DETR.MASK_ID_WEIGHT": _WEIGHT,
+    "MODEL.DETR.MASK_POINTS": _whole(0, 10**7),
     "MODEL.DETR.NO_OBJECT_WEIGHT": _number(0, 1e6, above=True),  # 0: nothing to average where no segment is
     "MODEL.DETR.FOCAL_ALPHA": _number(most=1),
     "MODEL.DETR.FOCAL_GAMMA": _number(0, 1000),
@@ -237,6 +238,7 @@ ALLOWED: dict[str, Rule] = {
     "DATALOADER.REPEAT_THRESHOLD": _PART,
     "DATALOADER.REPEAT_SQRT": _FLAG,
     "SOLVER.IMS_PER_BATCH": _whole(1, 65_536),
+    "SOLVER.ACCUMULATE_BATCHES": _whole(1, 65_536),
     "SOLVER.MAX_ITER": _COUNT,
     "SOLVER.CHECKPOINT_PERIOD": _COUNT,
     "SOLVER.CHECKPOINT_KEEP": _COUNT_OR_0,

@@ -116,9 +116,9 @@ def instances_dicts(
 
 def _checked(content: dict[str, Any], path: str, images: str, panoptic_root: str | None) -> Document:
     """What is in a file that has no errors, but for those that cost an object or its mask, and no more."""
+    from detr_d2.labels.rules.annotations import CROWD_ONLY
     from detr_d2.labels.rules.boxes import BOX_EMPTY
     from detr_d2.labels.rules.document import walk_document  # with what draws polygons, which categories don't need
-    from detr_d2.labels.rules.images import CROWD_ONLY
     from detr_d2.labels.rules.masks import MASK_EMPTY, POLYGON_POINTS
     from detr_d2.labels.rules.rule import raise_first
 

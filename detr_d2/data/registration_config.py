@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from ..config import read_yaml
 from ..errors import DatasetError, MissingFileError, UserError
+from ..plain_yaml import read_yaml
 from .registration import register
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from detr_d2.evaluation.overlaps import VOID
 from detr_d2.evaluation.records import PREVIEWS_FILE, RECORDS_FILE, RUN_FILE, EvaluationRecord
 from detr_d2.files import open_regular
 from detr_d2.labels.json_reading import json_type
-from detr_d2.labels.panoptic_png import MAX_SEGMENT_ID
+from detr_d2.labels.values import MAX_SEGMENT_ID
 
 #: Previews are far smaller; more isn't unpacked.
 _MOST_BYTES, _MOST_SIDE = 2**24, 2**12

@@ -11,11 +11,11 @@ from detr_d2.data.categories import Category
 from detr_d2.data.coco_json import read_categories
 from detr_d2.errors import MissingFileError
 from detr_d2.evaluation.faults import Fault, faults_of
+from detr_d2.labels.rules.annotations import category_of_rules, crowd_rules, segment_id_rules
 from detr_d2.labels.rules.categories import Categories
-from detr_d2.labels.rules.images import Images, category_of_rules, crowd_rules, size_rules
+from detr_d2.labels.rules.images import Images, size_rules
 from detr_d2.labels.rules.json_files import ID_DUPLICATE, IMAGE_UNKNOWN, list_of, list_rules, objects_of, read_json
 from detr_d2.labels.rules.names import IMAGE_MISSING, PNG_MISSING, FileNames
-from detr_d2.labels.rules.pngs import segment_id_rules
 from detr_d2.labels.rules.rule import Finding, Place
 from detr_d2.labels.values import is_id, is_whole, shown
 

@@ -20,9 +20,10 @@ from typing import IO
 from detr_d2.errors import DatasetError, MissingFileError
 from detr_d2.files import SpecialFileError, open_regular, refuse_special
 
-from .image_reading import IMAGE_SUFFIXES
 from .records import FileRef
 
+#: How files of images are called: what ``prepare`` looks for, ``demo.py`` takes from folders, and ``check`` accepts.
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 #: More files than this are no export.
 MOST_FILES = 1_000_000
 #: A member that grows by more than this when it is unpacked, and to more than :data:`_SMALL` bytes, is a bomb.

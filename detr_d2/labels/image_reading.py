@@ -85,9 +85,7 @@ def reading_error(path: str | os.PathLike[str], error: Exception) -> str:
     return unreadable_reason(error, size)
 
 
-#: How files of images are called: what ``prepare`` looks for, ``demo.py`` takes from folders, and ``check`` accepts.
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
-#: Pillow's names of what may be in them. Its other readers stay out: one starts another program (EPS).
+#: Pillow's names of what files of images may hold. Its other readers stay out: one starts another program (EPS).
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 #: Pillow's modes that a network is given as they are.
 PLAIN_MODES = ("RGB", "L")

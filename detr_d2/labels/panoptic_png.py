@@ -17,11 +17,9 @@ from PIL import Image
 from detr_d2.errors import DatasetError
 
 from .records import FileRef
-from .values import MOST_PIXELS
+from .values import MAX_SEGMENT_ID, MOST_PIXELS
 
 Color = tuple[int, int, int]
-#: The largest id that three bytes of colour hold.
-MAX_SEGMENT_ID = 256**3 - 1
 
 _UP = 2
 """The filter that writes a row as what differs from the one above, which for segments is next to nothing."""

@@ -130,6 +130,8 @@ def is_text(name: str) -> bool:
     return True
 
 
+#: The largest id of a segment: as much as the three bytes of a colour hold.
+MAX_SEGMENT_ID = 256**3 - 1
 #: Pixels beyond which Pillow refuses to open an image.
 MOST_PIXELS = 178_956_970
 

@@ -1,8 +1,6 @@
 """DETR's set losses: matched queries answer for their segment, all others for no-object.
 
-Source: Carion et al. 2020, "End-to-End Object Detection with Transformers", sections 3.1, 4.2 and appendix A.2;
-focal loss: Lin et al. 2017, "Focal Loss for Dense Object Detection"; dice loss: Milletari et al. 2016, "V-Net";
-mask-id cross entropy: Wang et al. 2021, "MaX-DeepLab: End-to-End Panoptic Segmentation with Mask Transformers".
+Source: Carion et al. 2020, "End-to-End Object Detection with Transformers", sections 3.1, 4.2 and appendix A.2.
 """
 
 from __future__ import annotations
@@ -16,6 +14,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .box_ops import box_cxcywh_to_xyxy, generalized_box_iou
+from .mask_losses import (
+    at_points,
+    dice_loss,
+    mask_id_loss,
+    masks_at_points,
+    sigmoid_focal_loss,
+    uncertain_points,
+    undecided_points,
+)
 from .matcher import HungarianMatcher, Matching, Target, num_targets, query_positions
 
 MASKS_AT_ONCE = 16
@@ -75,6 +82,8 @@ class SetCriterion(nn.Module):
         focal_alpha: weight of mask pixels against the background in the focal loss; negative: no weighting.
         focal_gamma: how strongly the focal loss turns away from easy pixels.
         mask_id: whether masks are also compared with one another, see :func:`mask_id_loss`.
+        mask_points: in training, compare masks at so many points of each, mostly where they are uncertain; 0: at all
+            pixels, as ever in evaluation mode.
     """
 
     empty_weight: Tensor
@@ -87,12 +96,14 @@ class SetCriterion(nn.Module):
         focal_alpha: float = 0.25,
         focal_gamma: float = 2.0,
         mask_id: bool = False,
+        mask_points: int = 0,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.matcher = matcher
         self.no_object_weight = no_object_weight
-        self.focal_alpha, self.focal_gamma, self.mask_id = focal_alpha, focal_gamma, mask_id
+        self.focal_alpha, self.focal_gamma = focal_alpha, focal_gamma
+        self.mask_id, self.mask_points = mask_id, mask_points
         empty_weight = torch.ones(num_classes + 1)
         empty_weight[-1] = no_object_weight
         self.register_buffer("empty_weight", empty_weight, persistent=False)
@@ -171,18 +182,47 @@ class SetCriterion(nn.Module):
         indices: Matching,
         padding: tuple[float, float] = (1.0, 1.0),
     ) -> dict[str, Sum]:
-        """Losses of the matched queries' masks, at the size of the padded images."""
+        """Losses of the matched queries' masks: at chosen points, or at all pixels of the padded images."""
+        compare = self._compare_at_points if self.training and self.mask_points else self._compare_at_pixels
+        focal, dice, mask_id = compare(mask_logits.float(), targets, indices, padding)
+        count = num_targets(targets)
+        losses = {"loss_mask": sum_of(focal, count), "loss_dice": sum_of(dice, count)}
+        return losses | ({"loss_maskid": sum_of(mask_id, count)} if self.mask_id else {})
+
+    def _compare_at_points(
+        self, mask_logits: Tensor, targets: list[Target], indices: Matching, padding: tuple[float, float]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Sums of focal, dice and, if wanted, mask-id loss, whose points all masks of an image share."""
+        height, width = _padded_size(targets, padding)
+        nothing = mask_logits[:0].sum()  # 0, and with gradients, whatever the batch holds
+        focal, dice, mask_id = nothing, nothing, nothing
+        images = zip(mask_logits.split([len(queries) for queries, _ in indices]), targets, indices, strict=True)
+        for logits, target, (_, order) in images:
+            if not len(order):
+                continue
+            points = uncertain_points(logits, self.mask_points)
+            some, wanted = at_points(logits, points), masks_at_points(target["masks"], order, points, (height, width))
+            focal = focal + sigmoid_focal_loss(some, wanted.float(), self.focal_alpha, self.focal_gamma).sum()
+            dice = dice + dice_loss(some, wanted.float()).sum()
+            if self.mask_id:
+                points = undecided_points(logits, self.mask_points)
+                wanted = masks_at_points(target["masks"], order, points, (height, width))
+                mask_id = mask_id + len(order) * mask_id_loss(at_points(logits, points), wanted)
+        return focal, dice, mask_id
+
+    def _compare_at_pixels(
+        self, mask_logits: Tensor, targets: list[Target], indices: Matching, padding: tuple[float, float]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Sums of focal, dice and, if wanted, mask-id loss, over whole masks."""
         gt_masks = _padded_masks(targets, indices, padding)
         # Without gradients nothing has to be kept, so that some masks at a time need far less memory.
         at_once = max(1, len(gt_masks)) if torch.is_grad_enabled() else MASKS_AT_ONCE
         # Masks of an image stay together where they are compared with one another.
         together = [len(queries) for queries, _ in indices] if self.mask_id else at_once
-        pairs = zip(mask_logits.float().split(together), gt_masks.split(together), strict=True)
+        pairs = zip(mask_logits.split(together), gt_masks.split(together), strict=True)
         parts = [self._compare_masks(logits, masks, at_once) for logits, masks in pairs]
         focal, dice, mask_id = (sum(totals[1:], totals[0]) for totals in zip(*parts, strict=True))
-        count = num_targets(targets)
-        losses = {"loss_mask": sum_of(focal, count), "loss_dice": sum_of(dice, count)}
-        return losses | ({"loss_maskid": sum_of(mask_id, count)} if self.mask_id else {})
+        return focal, dice, mask_id
 
     def _compare_masks(self, logits: Tensor, gt_masks: Tensor, at_once: int) -> tuple[Tensor, Tensor, Tensor]:
         """Sums of focal, dice and, if wanted, mask-id loss: (N, H/4, W/4) logits against (N, H, W) masks."""
@@ -211,7 +251,12 @@ class SetCriterion(nn.Module):
         }
 
 
-def batch_means(sums: Mapping[str, Sum], num_targets: float, query_weights: float | None = None) -> dict[str, Tensor]:
+def batch_means(
+    sums: Mapping[str, Sum],
+    num_targets: float,
+    query_weights: float | None = None,
+    metric_counts: Mapping[str, float] | None = None,
+) -> dict[str, Tensor]:
     """The means that a training step goes by.
 
     Args:
@@ -220,12 +265,12 @@ def batch_means(sums: Mapping[str, Sum], num_targets: float, query_weights: floa
             on average, at least 1, so that the losses' scale is that of the batch of all processes.
         query_weights: likewise of the cross entropy; None: its own. (DETR divides by its own in each process, so that
             its losses depend on how a batch is spread over processes.)
+        metric_counts: likewise of metrics; those that aren't there have their own.
     """
+    counts = {"loss_ce": query_weights, **(metric_counts or {}), **dict.fromkeys(PER_TARGET, num_targets)}
     means = {}
     for name, each in sums.items():
-        count = (
-            num_targets if loss_kind(name) in PER_TARGET else query_weights if loss_kind(name) == "loss_ce" else None
-        )
+        count = counts.get(loss_kind(name))
         means[name] = each.mean if count is None else each.mean * (each.count / count)
     return means
 
@@ -245,39 +290,6 @@ def loss_kind(name: str) -> str:
     return "_".join(name.split("_")[:2])
 
 
-def sigmoid_focal_loss(logits: Tensor, gt_masks: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
-    """Focal loss of each mask: (N, P) logits and (N, P) masks of 0 and 1 to the mean over its pixels (N,)."""
-    cross_entropy = F.binary_cross_entropy_with_logits(logits, gt_masks, reduction="none")
-    probability = logits.sigmoid()
-    miss = probability + gt_masks - 2 * probability * gt_masks  # 1 - probability of what is right, as masks are 0 or 1
-    loss = cross_entropy * miss**gamma
-    if alpha >= 0:
-        loss = loss * (alpha * gt_masks + (1 - alpha) * (1 - gt_masks))
-    return loss.mean(1)
-
-
-def dice_loss(logits: Tensor, gt_masks: Tensor) -> Tensor:
-    """1 - dice of each mask, with 1 added above and below: (N, P) logits and (N, P) masks of 0 and 1 to (N,)."""
-    probability = logits.sigmoid()
-    overlap = 2 * (probability * gt_masks).sum(1)
-    return 1 - (overlap + 1) / (probability.sum(1) + gt_masks.sum(1) + 1)
-
-
-def mask_id_loss(logits: Tensor, gt_masks: Tensor) -> Tensor:
-    """Cross entropy of which of an image's masks each pixel belongs to, as inference decides it.
-
-    Args:
-        logits: (N, H, W) of all matched queries of one image.
-        gt_masks: (N, H, W) bool.
-
-    Returns:
-        () the mean over the pixels that belong to a mask; 0 where there is none.
-    """
-    labelled = gt_masks.any(0)
-    right = (logits * gt_masks).sum(0) / gt_masks.sum(0).clamp(min=1)
-    return ((logits.logsumexp(0) - right) * labelled).sum() / labelled.sum().clamp(min=1)
-
-
 def predictions_of(outputs: dict[str, Any], image: int) -> dict[str, Any]:
     """What is compared with targets, of one of a batch's images, as a batch of one."""
     aux_outputs = [predictions_of(earlier, image) for earlier in outputs.get("aux_outputs", [])]
@@ -295,11 +307,16 @@ def _matched(targets: list[Target], key: str, indices: Matching) -> Tensor:
     return torch.cat([target[key][order.to(target[key].device)] for target, (_, order) in pairs])
 
 
+def _padded_size(targets: list[Target], padding: tuple[float, float]) -> tuple[int, int]:
+    """Height and width of the padded masks: ``padding`` times those of the largest."""
+    height, width = (round(max(target["masks"].shape[1 + i] for target in targets) * padding[i]) for i in (0, 1))
+    return height, width
+
+
 def _padded_masks(targets: list[Target], indices: Matching, padding: tuple[float, float]) -> Tensor:
     """The matched targets' masks (M, H, W) bool, padded with False to ``padding`` times the size of the largest one."""
-    size = [round(max(target["masks"].shape[1 + i] for target in targets) * padding[i]) for i in (0, 1)]
     device = targets[0]["masks"].device
-    padded = torch.zeros(_num_matched(indices), *size, dtype=torch.bool, device=device)
+    padded = torch.zeros(_num_matched(indices), *_padded_size(targets, padding), dtype=torch.bool, device=device)
     start = 0
     for target, (_, order) in zip(targets, indices, strict=True):
         masks = target["masks"][order.to(device)]

@@ -15,8 +15,8 @@ from PIL import UnidentifiedImageError
 
 from detr_d2.errors import ConfigError, UserError
 from detr_d2.files import numbered_names, read_at_most, real_path
-from detr_d2.labels.archives import FileTree, folder_tree, has_image_suffix, zip_tree
-from detr_d2.labels.image_reading import IMAGE_SUFFIXES, open_image
+from detr_d2.labels.archives import IMAGE_SUFFIXES, FileTree, folder_tree, has_image_suffix, zip_tree
+from detr_d2.labels.image_reading import open_image
 from detr_d2.labels.records import MOST_BYTES, FileRef
 
 #: What a drawing is written as, by its image's suffix; all others become PNG.

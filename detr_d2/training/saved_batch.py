@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from detr_d2.checkpoint.reading import tensor_problem
 from detr_d2.structures import BatchedInputs
 
 from detectron2.structures import BitMasks, Boxes, Instances
@@ -78,12 +79,9 @@ def _size_of(image: Tensor) -> tuple[int, int]:
 
 
 def _values(name: str, value: Tensor, dimensions: int) -> Tensor:
-    """The tensor, if it holds a real number at each of its places, as a view of a few bytes doesn't."""
+    """The tensor, if it is one of so many dimensions that holds a real number at each of its places."""
     if not isinstance(value, Tensor) or value.dim() != dimensions:
         raise ValueError(f"{name} is no tensor of {dimensions} dimensions")
-    is_plain = value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
-    if not is_plain or value.is_complex():
-        raise ValueError(f"{name} is no dense tensor of real numbers")
-    if value.numel() * value.element_size() > value.untyped_storage().nbytes():
-        raise ValueError(f"{name} has more places than values")
+    if wrong := tensor_problem(value):
+        raise ValueError(f"{name} {wrong}")
     return value

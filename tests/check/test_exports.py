@@ -19,8 +19,8 @@ from tests.prepare.made_exports import (
     WIDTH,
     annotation,
     coco_files,
+    image_bytes,
     mask_files,
-    picture,
     write_folder,
     write_zip,
     xml_files,
@@ -90,13 +90,13 @@ def test_fault_of_an_xml_is_named(shapes, code, tmp_path):
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_faults_of_images_are_named(packed, tmp_path):
-    files = {**xml_files(BOX), "images/1.jpg": picture()[:200]}
+    files = {**xml_files(BOX), "images/1.jpg": image_bytes()[:200]}
     path = write_zip(tmp_path / "job.zip", files) if packed else write_folder(tmp_path / "job", files)
 
     (found,) = faults_of(path)
 
     assert found.code == "image-broken" and found.file.endswith("images/1.jpg")
-    assert codes_of(write_folder(tmp_path / "other", {**files, "images/1.jpg": picture(width=9)})) == {"image-size"}
+    assert codes_of(write_folder(tmp_path / "other", {**files, "images/1.jpg": image_bytes(width=9)})) == {"image-size"}
 
 
 def test_faults_of_masks_are_named(tmp_path):

@@ -112,7 +112,7 @@ def test_class_keeps_what_stands_in_its_brackets(instances: Any, tmp_path: Path)
 
 
 @pytest.mark.parametrize("form", ["palette", "palette of others", "grey"])
-def test_png_whose_ids_can_be_told_becomes_rgb(panoptic: Any, tmp_path: Path, form: str) -> None:
+def test_png_whose_ids_can_be_guessed_becomes_rgb(panoptic: Any, tmp_path: Path, form: str) -> None:
     segments = panoptic.content["annotations"][0]["segments_info"]
     if form != "palette":
         for number, segment in enumerate(segments):

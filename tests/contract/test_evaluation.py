@@ -27,7 +27,7 @@ from detectron2.structures import Boxes, Instances
 METRICS = ["AP", "AP50", "AP75", "APs", "APm", "APl"]
 SIZE = 200
 #: Three images with boxes (x, y, w, h), classes and crowds.
-TRUTH = {
+GT = {
     1: [((10, 10, 60, 40), 3, 0), ((100, 20, 20, 20), 8, 0), ((20, 120, 150, 70), 3, 1)],
     2: [((5, 5, 120, 100), 8, 0), ((130, 130, 30, 30), 3, 0)],
     3: [((50, 50, 100, 100), 3, 0)],
@@ -47,7 +47,7 @@ def mask_of(box: tuple[int, int, int, int]) -> np.ndarray:
 def dataset(tmp_path: Path, request: pytest.FixtureRequest) -> str:
     """A name whose metadata says where its COCO json is."""
     annotations = []
-    for image_id, boxes in TRUTH.items():
+    for image_id, boxes in GT.items():
         for (x, y, w, h), label, crowd in boxes:
             polygon = [[x, y, x + w, y, x + w, y + h, x, y + h]]
             annotations.append({"id": len(annotations) + 1, "image_id": image_id, "category_id": label, "area": w * h})
@@ -57,7 +57,7 @@ def dataset(tmp_path: Path, request: pytest.FixtureRequest) -> str:
                 changes = np.flatnonzero(np.diff(np.concatenate([[0], columns])))
                 counts = np.diff(np.concatenate([[0], changes, [columns.size]])).tolist()
                 annotations[-1]["segmentation"] = {"size": [SIZE, SIZE], "counts": counts}
-    images = [{"id": i, "file_name": f"{i}.jpg", "height": SIZE, "width": SIZE} for i in TRUTH]
+    images = [{"id": i, "file_name": f"{i}.jpg", "height": SIZE, "width": SIZE} for i in GT]
     categories = [{"id": 3, "name": "cone"}, {"id": 8, "name": "drum"}]
     content = {"info": {}, "images": images, "annotations": annotations, "categories": categories}
     (tmp_path / "gt.json").write_text(json.dumps(content))
@@ -83,7 +83,7 @@ class Model(torch.nn.Module):
         return [{"instances": self.predict(image["image_id"])} for image in inputs]
 
     def predict(self, image_id: int) -> Instances:
-        found = [((x + self.shift, y, w, h), label) for (x, y, w, h), label, _ in TRUTH[image_id]]
+        found = [((x + self.shift, y, w, h), label) for (x, y, w, h), label, _ in GT[image_id]]
         found.append(((150, 5, 40, 10), 3))
         instances = Instances((SIZE, SIZE))
         boxes = torch.tensor([box for box, _ in found], dtype=torch.float32)

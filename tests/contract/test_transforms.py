@@ -12,7 +12,7 @@ import pytest
 
 from detectron2.data import transforms as T
 
-PICTURE = (np.arange(4 * 6 * 3) * 37 % 256).astype(np.uint8).reshape(4, 6, 3)
+IMAGE = (np.arange(4 * 6 * 3) * 37 % 256).astype(np.uint8).reshape(4, 6, 3)
 
 
 def described(transform: Any) -> tuple:
@@ -25,7 +25,7 @@ def described(transform: Any) -> tuple:
 
 
 def test_resized_image_is_pils() -> None:
-    resized = T.ResizeTransform(4, 6, 3, 5).apply_image(PICTURE)
+    resized = T.ResizeTransform(4, 6, 3, 5).apply_image(IMAGE)
 
     assert resized.dtype == np.uint8
     assert resized[:, :, 0].tolist() == [[54, 120, 158, 145, 104], [100, 80, 125, 169, 150], [145, 104, 92, 129, 195]]
@@ -33,7 +33,7 @@ def test_resized_image_is_pils() -> None:
 
 
 def test_enlarged_image_is_pils() -> None:
-    enlarged = T.ResizeTransform(4, 6, 5, 8).apply_image(PICTURE)
+    enlarged = T.ResizeTransform(4, 6, 5, 8).apply_image(IMAGE)
 
     assert enlarged[:, :, 1].tolist() == [
         [37, 106, 94, 17, 100, 183, 171, 80],
@@ -45,13 +45,13 @@ def test_enlarged_image_is_pils() -> None:
 
 
 def test_resize_keeps_a_single_channel() -> None:
-    assert T.ResizeTransform(4, 6, 3, 5).apply_image(PICTURE[:, :, :1]).shape == (3, 5, 1)
-    assert T.ResizeTransform(4, 6, 3, 5).apply_image(PICTURE[:, :, 0]).shape == (3, 5)
+    assert T.ResizeTransform(4, 6, 3, 5).apply_image(IMAGE[:, :, :1]).shape == (3, 5, 1)
+    assert T.ResizeTransform(4, 6, 3, 5).apply_image(IMAGE[:, :, 0]).shape == (3, 5)
 
 
 @pytest.mark.parametrize("flipped", [False, True])
 def test_resized_labels_are_the_nearest(flipped: bool) -> None:
-    labels = PICTURE[:, ::-1, 0][:, ::-1] if flipped else PICTURE[:, :, 0]
+    labels = IMAGE[:, ::-1, 0][:, ::-1] if flipped else IMAGE[:, :, 0]
 
     smaller = T.ResizeTransform(4, 6, 3, 5).apply_segmentation(labels)
 
@@ -69,7 +69,7 @@ def test_resized_boxes_and_points() -> None:
 
 def test_resize_refuses_a_image_of_another_size() -> None:
     with pytest.raises(AssertionError):
-        T.ResizeTransform(5, 6, 3, 5).apply_image(PICTURE)
+        T.ResizeTransform(5, 6, 3, 5).apply_image(IMAGE)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_shortest_edge_gives_the_recorded_sizes(
 
 
 def test_shortest_edge_of_zero_leaves_the_image() -> None:
-    assert isinstance(T.ResizeShortestEdge(0, 100, "choice").get_transform(PICTURE), T.NoOpTransform)
+    assert isinstance(T.ResizeShortestEdge(0, 100, "choice").get_transform(IMAGE), T.NoOpTransform)
 
 
 def test_shortest_edge_checks_its_arguments() -> None:
@@ -123,15 +123,15 @@ def test_crop_of_seed_1_is_the_recorded_one(crop_type: str, crop_size: Any, expe
 def test_crop_moves_boxes_and_cuts_images() -> None:
     crop = T.CropTransform(1, 2, 4, 2)
 
-    assert np.array_equal(crop.apply_image(PICTURE), PICTURE[2:4, 1:5])
+    assert np.array_equal(crop.apply_image(IMAGE), IMAGE[2:4, 1:5])
     assert crop.apply_box(np.array([[1.0, 1.0, 6.0, 4.0]])).tolist() == [[0.0, -1.0, 5.0, 2.0]]
 
 
 def test_flip_turns_images_and_boxes_over() -> None:
     flip = T.HFlipTransform(6)
 
-    assert np.array_equal(flip.apply_image(PICTURE), PICTURE[:, ::-1])
-    assert np.array_equal(flip.apply_segmentation(PICTURE[:, :, 0]), PICTURE[:, ::-1, 0])
+    assert np.array_equal(flip.apply_image(IMAGE), IMAGE[:, ::-1])
+    assert np.array_equal(flip.apply_segmentation(IMAGE[:, :, 0]), IMAGE[:, ::-1, 0])
     assert flip.apply_box(np.array([[1.0, 1.0, 3.0, 4.0]])).tolist() == [[3.0, 1.0, 5.0, 4.0]]
 
 
@@ -139,7 +139,7 @@ def test_random_flips_of_seed_2_are_the_recorded_ones() -> None:
     np.random.seed(2)
     flip = T.RandomFlip(0.5, horizontal=False, vertical=True)
 
-    names = [type(flip.get_transform(PICTURE)).__name__[0] for _ in range(6)]
+    names = [type(flip.get_transform(IMAGE)).__name__[0] for _ in range(6)]
 
     assert "".join(names) == "VVNVVV"
 
@@ -218,7 +218,7 @@ def test_augmentation_of_one_parameter_gets_the_image_whatever_its_name() -> Non
         def get_transform(self, anything: np.ndarray) -> T.Transform:
             return T.ResizeTransform(*anything.shape[:2], anything.shape[0] // 2, anything.shape[1] // 2)
 
-    given = T.AugInput(PICTURE)
+    given = T.AugInput(IMAGE)
 
     Half()(given)
 
@@ -229,6 +229,6 @@ def test_random_apply_of_seed_3_is_the_recorded_one() -> None:
     flip = T.RandomApply(T.AugmentationList([T.RandomFlip(1.0)]), prob=0.5)
     np.random.seed(3)
 
-    applied = [isinstance(flip(T.AugInput(PICTURE)), T.TransformList) for _ in range(6)]
+    applied = [isinstance(flip(T.AugInput(IMAGE)), T.TransformList) for _ in range(6)]
 
     assert applied == [False, False, True, False, False, True]

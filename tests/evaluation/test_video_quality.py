@@ -114,10 +114,10 @@ def test_window_equals_panoptic_quality_of_frames_side_by_side(
 
 
 def test_swapped_ids_lower_longer_windows_only() -> None:
-    truth = [two_things(1, 2)] * FRAMES
+    gt = [two_things(1, 2)] * FRAMES
     swapped = [two_things(1, 2)] * 10 + [two_things(2, 1)] * 10
 
-    quality = video_quality(truth, swapped, TWO_THINGS)
+    quality = video_quality(gt, swapped, TWO_THINGS)
 
     assert quality.vpq[1]["Things"].pq == 1
     assert 1 > quality.vpq[5]["Things"].pq > quality.vpq[10]["Things"].pq > quality.vpq[15]["Things"].pq
@@ -158,10 +158,10 @@ def test_ids_of_each_frame_lower_longer_windows(video: list[Frame]) -> None:
 
 def test_id_switch_is_seen_over_a_gap() -> None:
     nothing: Frame = (np.zeros((4, 4), int), [])
-    truth = [two_things(1, 2)] * 4
+    gt = [two_things(1, 2)] * 4
     predicted = [two_things(5, 6), nothing, two_things(5, 9), two_things(5, 9)]
 
-    quality = video_quality(truth, predicted, TWO_THINGS, windows=(1,))
+    quality = video_quality(gt, predicted, TWO_THINGS, windows=(1,))
 
     assert quality.id_switches == 1 and quality.thing_matches == 6
 
@@ -176,9 +176,9 @@ def test_id_that_changes_its_class_is_two_tubes() -> None:
 
 
 def test_video_shorter_than_a_window_is_one_window() -> None:
-    truth, swapped = [two_things(1, 2)] * 4, [two_things(1, 2)] * 3 + [two_things(2, 1)]
+    gt, swapped = [two_things(1, 2)] * 4, [two_things(1, 2)] * 3 + [two_things(2, 1)]
 
-    quality = video_quality(truth, swapped, TWO_THINGS, windows=(4, 15))
+    quality = video_quality(gt, swapped, TWO_THINGS, windows=(4, 15))
 
     assert quality.vpq[15] == quality.vpq[4]
     assert 0 < quality.vpq[15]["All"].pq < 1
@@ -200,10 +200,10 @@ def contradictions() -> Iterator[tuple[str, list[Frame], list[Frame]]]:
     yield "category ids [8] are unknown", [frame], [(frame[0], [{"id": 1, "category_id": 8}])]
 
 
-@pytest.mark.parametrize(("message", "truth", "predicted"), list(contradictions()))
-def test_videos_that_dont_fit_are_refused(message: str, truth: list[Frame], predicted: list[Frame]) -> None:
+@pytest.mark.parametrize(("message", "gt", "predicted"), list(contradictions()))
+def test_videos_that_dont_fit_are_refused(message: str, gt: list[Frame], predicted: list[Frame]) -> None:
     with pytest.raises(ValueError) as error:
-        video_quality(truth, predicted, TWO_THINGS)
+        video_quality(gt, predicted, TWO_THINGS)
 
     assert message in str(error.value)
 

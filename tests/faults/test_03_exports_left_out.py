@@ -119,7 +119,7 @@ def test_check_looks_at_every_export_that_prepare_reads(exports: Path, capsys: p
     assert "image-missing" in capsys.readouterr().out
 
 
-def test_a_label_map_without_masks_is_told_of(exports: Path, tmp_path: Path) -> None:
+def test_a_label_map_without_masks_is_named(exports: Path, tmp_path: Path) -> None:
     (exports / "drum").mkdir()
     (exports / "drum" / "labelmap.txt").write_text("drum:1,2,3::\n")
 

@@ -40,23 +40,21 @@ def assert_refused_and_spared(done: subprocess.CompletedProcess[str], folder: Pa
 @pytest.mark.parametrize("option", ["--json", "--csv"])
 @pytest.mark.parametrize("target", ["truth.json", "found.json", "truth/1.png", "found/2.png", "link.json", "hard.json"])
 def test_pq_spares_both_json_files_and_their_pngs(option: str, target: str, tmp_path: Path) -> None:
-    truth, found = write_panoptic(tmp_path, "truth"), write_panoptic(tmp_path, "found")
-    (tmp_path / "link.json").symlink_to(truth)
+    gt, found = write_panoptic(tmp_path, "truth"), write_panoptic(tmp_path, "found")
+    (tmp_path / "link.json").symlink_to(gt)
     os.link(found, tmp_path / "hard.json")
     before = contents(tmp_path)
 
-    done = run_here("pq", "--gt", truth, "--pred", found, option, tmp_path / target, cwd=tmp_path)
+    done = run_here("pq", "--gt", gt, "--pred", found, option, tmp_path / target, cwd=tmp_path)
 
     assert_refused_and_spared(done, tmp_path, before)
 
 
 def test_pq_refuses_one_file_for_two_outputs(tmp_path: Path) -> None:
-    truth = write_panoptic(tmp_path, "truth")
+    gt = write_panoptic(tmp_path, "truth")
     before = contents(tmp_path)
 
-    done = run_here(
-        "pq", "--gt", truth, "--pred", truth, "--json", "out.txt", "--csv", tmp_path / "out.txt", cwd=tmp_path
-    )
+    done = run_here("pq", "--gt", gt, "--pred", gt, "--json", "out.txt", "--csv", tmp_path / "out.txt", cwd=tmp_path)
 
     assert_one_sentence(done, "--json", "--csv", "same file")
     assert contents(tmp_path) == before
@@ -216,13 +214,13 @@ def test_browse_gives_each_dataset_a_page_of_its_own(yard_folder: Path, tmp_path
 
 @pytest.mark.parametrize("target", ["pipe", "folder"])
 def test_outputs_are_files_and_devices_stay_what_they_are(target: str, tmp_path: Path) -> None:
-    truth = write_panoptic(tmp_path, "truth")
+    gt = write_panoptic(tmp_path, "truth")
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
     path = target if target.startswith("/") else tmp_path / target
     mode = os.stat(path).st_mode
 
-    done = run_here("pq", "--gt", truth, "--pred", truth, "--json", path, cwd=tmp_path)
+    done = run_here("pq", "--gt", gt, "--pred", gt, "--json", path, cwd=tmp_path)
 
     assert_one_sentence(done, "a regular file is needed")
     assert os.stat(path).st_mode == mode

@@ -81,7 +81,7 @@ def test_prepare_says_that_it_cuts_holes(tmp_path: Path, capsys: pytest.CaptureF
     assert notes["polygon-holes"]["count"] == 1
 
 
-def test_prepare_fills_holes_if_it_is_told_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_prepare_fills_holes_if_it_is_asked_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     export = export_of(tmp_path / "site", [OUTER, HOLE], area=CUT)
 
     mask = prepared_mask(tmp_path, export, "--holes", "fill")

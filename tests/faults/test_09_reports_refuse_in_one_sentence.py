@@ -35,8 +35,8 @@ from tests.faults.evaluation_folders import (
 def words_for(command: str, folder: Path, target: Path) -> list[str | os.PathLike[str]]:
     """A command line whose output is ``target``."""
     if command.startswith("pq"):
-        truth = write_panoptic(folder, "truth")
-        return ["pq", "--gt", truth, "--pred", truth, f"--{command.split()[1]}", target]
+        gt = write_panoptic(folder, "truth")
+        return ["pq", "--gt", gt, "--pred", gt, f"--{command.split()[1]}", target]
     if command.startswith("compare"):
         first, second = write_evaluation(folder / "a"), write_evaluation(folder / "b", shift=1)
         return ["compare", first, second, f"--{command.split()[1]}", target, "--images", "1"]
@@ -379,7 +379,7 @@ def test_odd_class_names_reach_report_pages_and_tables(number: int, tmp_path: Pa
     change(folder, "run.json", json.dumps(run))
     other = write_evaluation(tmp_path / "b", shift=1)
     change(other, "run.json", json.dumps(run))
-    truth = write_panoptic(tmp_path, "truth")
+    gt = write_panoptic(tmp_path, "truth")
     for record in ("a", "b"):  # images and maps are there, so that names are drawn
         image = Image.new("RGB", (60, 40))
         image.save(tmp_path / "0.jpg")
@@ -389,7 +389,7 @@ def test_odd_class_names_reach_report_pages_and_tables(number: int, tmp_path: Pa
         Image.new("L", (60, 40), 1).save(tmp_path / "preview.png")
         with zipfile.ZipFile(tmp_path / record / "previews.zip", "w") as archive:
             archive.write(tmp_path / "preview.png", "0.png")
-    content = json.loads(truth.read_text())
+    content = json.loads(gt.read_text())
     content["categories"][0]["name"] = name or " "
     change(tmp_path, "truth.json", json.dumps(content))
 
@@ -398,7 +398,7 @@ def test_odd_class_names_reach_report_pages_and_tables(number: int, tmp_path: Pa
         run_here("compare", folder, other, "--json", "c.json", cwd=tmp_path),
     ]
     if name:
-        pq = ["pq", "--gt", truth, "--pred", truth, "--per-class", "--csv", "pq.csv", "--json", "pq.json"]
+        pq = ["pq", "--gt", gt, "--pred", gt, "--per-class", "--csv", "pq.csv", "--json", "pq.json"]
         done = run_here(*pq, cwd=tmp_path)
         if name.encode("utf-8", "replace").decode() == name:
             reports.append(done)
@@ -425,14 +425,14 @@ def test_seed_that_is_none_is_refused(seed: str, tmp_path: Path, capsys: pytest.
 def test_interrupted_pq_ends_at_once_and_writes_nothing(
     workers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    truth = write_panoptic(tmp_path, "truth", images=1)
-    content = json.loads(truth.read_text())
+    gt = write_panoptic(tmp_path, "truth", images=1)
+    content = json.loads(gt.read_text())
     png = tmp_path / "truth" / content["annotations"][0]["file_name"]
     for number in range(1, 20_000):
         os.link(png, png.with_name(f"{number}.png"))
     for key, name in (("images", "id"), ("annotations", "image_id")):
         content[key] = [content[key][0] | {name: n, "file_name": f"{n}.png"} for n in range(20_000)]
-    truth.write_text(json.dumps(content))
+    gt.write_text(json.dumps(content))
     times = itertools.count(1)
     seen = []
 
@@ -444,7 +444,7 @@ def test_interrupted_pq_ends_at_once_and_writes_nothing(
 
     monkeypatch.setattr(file_quality, "read_panoptic_png", read_and_interrupt)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background processes ignore it
-    words = ["pq", "--gt", truth, "--pred", truth, "--workers", workers, "--json", "pq.json"]
+    words = ["pq", "--gt", gt, "--pred", gt, "--workers", workers, "--json", "pq.json"]
 
     try:
         done = run_here(*words, cwd=tmp_path)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from detr_d2.data import register
 from detr_d2.errors import UserError
-from detr_d2.labels.image_reading import IMAGE_SUFFIXES
+from detr_d2.labels.archives import IMAGE_SUFFIXES
 from tests.faults.label_files import detr_d2, photo, write_dataset, write_json
 
 from detectron2.data import DatasetCatalog

@@ -113,8 +113,8 @@ def test_another_share_of_validation_is_said_with_its_reason(
 
     assert prepare("--cvat", export, "--val", "0.2", "--out", tmp_path / "made") == 0
 
-    pictures = read_json(tmp_path / "made" / "report.json")["images"]
-    assert (pictures["train"], pictures["val"]) == (34, 16)
+    images = read_json(tmp_path / "made" / "report.json")["images"]
+    assert (images["train"], images["val"]) == (34, 16)
     warning = next(line for line in capsys.readouterr().err.splitlines() if "--val asks for 20%" in line)
     assert "16 of 50 images, 32%" in warning and "look alike" in warning and "up to 17" in warning
 
@@ -127,8 +127,8 @@ def test_images_that_look_alike_take_no_more_of_validation_than_they_must(
 
     assert prepare("--cvat", export, "--val", "0.2", "--seed", str(seed), "--out", tmp_path / "made") == 0
 
-    pictures = read_json(tmp_path / "made" / "report.json")["images"]
-    assert (pictures["train"], pictures["val"]) == (40, 10)
+    images = read_json(tmp_path / "made" / "report.json")["images"]
+    assert (images["train"], images["val"]) == (40, 10)
     assert "--val asks" not in capsys.readouterr().err
 
 

@@ -91,7 +91,7 @@ def test_config_that_says_nothing_of_thresholds_is_passed_over(run_config: str, 
     assert "Try a lower score threshold" in steps_of(tmp_path, MISSED, run_config)
 
 
-def test_model_that_finds_nothing_is_told_of_all_its_classes(tmp_path: Path) -> None:
+def test_model_that_finds_nothing_is_said_to_lack_all_its_classes(tmp_path: Path) -> None:
     nothing = np.zeros((HEIGHT, WIDTH), np.int64)
     records = [record_of_maps(n, segment_map(n % 5), nothing) for n in range(2)]
 
@@ -165,10 +165,10 @@ def _kinds_only(content: dict[str, Any]) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("command", ["pq", "compare", "report"])
 def test_one_is_no_plural(command: str, tmp_path: Path) -> None:
-    truth = write_panoptic(tmp_path, "truth", images=1)
+    gt = write_panoptic(tmp_path, "truth", images=1)
     first, second = write_evaluation(tmp_path / "a", images=1), write_evaluation(tmp_path / "b", images=1, shift=1)
     words = {
-        "pq": ["pq", "--gt", truth, "--pred", truth],
+        "pq": ["pq", "--gt", gt, "--pred", gt],
         "compare": ["compare", first, second, "--resamples", "1"],
         "report": ["report", first],
     }[command]
@@ -231,14 +231,14 @@ def test_log_of_evaluations_is_strict_json(tmp_path: Path) -> None:
 
 def test_numbers_of_absent_classes_are_null_in_every_json(tmp_path: Path) -> None:
     extra = [*CATEGORIES, {"id": 77, "name": "never seen", "isthing": 1}]
-    truth = write_panoptic(tmp_path, "truth", categories=extra)
+    gt = write_panoptic(tmp_path, "truth", categories=extra)
     first, second = write_evaluation(tmp_path / "a"), write_evaluation(tmp_path / "b", shift=1)
     for folder in (first, second):
         run = json.loads((folder / "run.json").read_text())
         run["categories"].append({"id": 77, "name": "never seen", "is_thing": True, "color": [1, 2, 3]})
         (folder / "run.json").write_text(json.dumps(run))
 
-    run_here("pq", "--gt", truth, "--pred", truth, "--bootstrap", "5", "--json", "pq.json", cwd=tmp_path)
+    run_here("pq", "--gt", gt, "--pred", gt, "--bootstrap", "5", "--json", "pq.json", cwd=tmp_path)
     run_here("compare", first, second, "--json", "compare.json", "--resamples", "5", cwd=tmp_path)
     run_here("report", first, "--resamples", "5", cwd=tmp_path)
 
@@ -265,13 +265,13 @@ def test_average_precision_of_many_classes_stands_in_several_columns(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     names = [f"class{number:02d}" for number in range(80)]
-    truth = {
+    gt = {
         "info": {},
         "images": [{"id": 1, "file_name": "1.jpg", "height": 50, "width": 50}],
         "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [5, 5, 20, 20], "area": 400, "iscrowd": 0}],
         "categories": [{"id": number + 1, "name": name} for number, name in enumerate(names)],
     }
-    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    (tmp_path / "truth.json").write_text(json.dumps(gt))
     metadata = MetadataCatalog.get(f"columns {tmp_path}")
     metadata.set(
         json_file=str(tmp_path / "truth.json"),

@@ -21,22 +21,29 @@ from tests.faults.evaluation_folders import (
 )
 
 HEAVY = ("torch", "torchvision", "detectron2", "fvcore")
+#: Files of this project, packages' own not counted, that a look at a dataset's JSON may need.
+MOST_FILES = 35
+
+
+def modules_of(done: subprocess.CompletedProcess[str]) -> set[str]:
+    """Modules that a run with ``-X importtime`` has imported."""
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
+    assert len(lines) > 50
+    return {line.rsplit("|", 1)[1].strip() for line in lines}
 
 
 def imported_by(done: subprocess.CompletedProcess[str]) -> set[str]:
     """Top-level packages that a run with ``-X importtime`` has imported."""
-    assert done.returncode == 0, done.stdout + done.stderr
-    lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
-    assert len(lines) > 50
-    return {line.rsplit("|", 1)[1].strip().split(".")[0] for line in lines}
+    return {name.split(".")[0] for name in modules_of(done)}
 
 
 def pq_words(folder: Path) -> list[str | os.PathLike[str]]:
-    truth, found = write_panoptic(folder, "truth"), write_panoptic(folder, "found", shift=1)
+    gt, found = write_panoptic(folder, "truth"), write_panoptic(folder, "found", shift=1)
     return [
         "pq",
         "--gt",
-        truth,
+        gt,
         "--pred",
         found,
         "--per-class",
@@ -100,11 +107,22 @@ def test_command_without_a_model_imports_neither_torch_nor_detectron2(name: str,
     assert imported_by(done).isdisjoint(HEAVY)
 
 
+def test_quick_check_imports_few_files_and_nothing_that_reads_images(tmp_path: Path) -> None:
+    words = check_words(tmp_path)
+
+    modules = modules_of(run_command(*words, "--quick", cwd=tmp_path, options=("-X", "importtime")))
+
+    own = {name for name in modules if name.startswith("detr_d2")}
+    files = [name for name in own if not any(other.startswith(f"{name}.") for other in own)]
+    assert len(files) <= MOST_FILES, sorted(files)
+    assert {"PIL.Image", "imagehash"}.isdisjoint(modules)
+
+
 def test_pq_that_refuses_its_files_imports_no_torch_either(tmp_path: Path) -> None:
-    truth = write_panoptic(tmp_path, "truth")
+    gt = write_panoptic(tmp_path, "truth")
     (tmp_path / "truth" / "0.png").unlink()
 
-    done = run_command("pq", "--gt", truth, "--pred", truth, cwd=tmp_path, options=("-X", "importtime"))
+    done = run_command("pq", "--gt", gt, "--pred", gt, cwd=tmp_path, options=("-X", "importtime"))
 
     assert done.returncode == 2
     assert "0.png isn't there" in done.stderr

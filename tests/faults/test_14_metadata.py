@@ -41,12 +41,12 @@ def places(yard: Path, **changes: Any) -> dict[str, Any]:
     return known | {"instances_json": yard / "instances_val.json"} | changes
 
 
-def judged(evaluator: Any, records: list[dict[str, Any]], truth: dict[str, Any]) -> dict[str, Any]:
+def judged(evaluator: Any, records: list[dict[str, Any]], gt: dict[str, Any]) -> dict[str, Any]:
     """What an evaluator says of predictions that are the ground truth."""
     evaluator.reset()
     to_contiguous = evaluator._metadata.thing_dataset_id_to_contiguous_id
     for record in records:
-        own = [a for a in truth["annotations"] if a["image_id"] == record["image_id"]]
+        own = [a for a in gt["annotations"] if a["image_id"] == record["image_id"]]
         found = Instances((record["height"], record["width"]))
         boxes = torch.tensor([a["bbox"] for a in own]).reshape(-1, 4)
         found.pred_boxes = Boxes(torch.cat([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1))
@@ -58,12 +58,12 @@ def judged(evaluator: Any, records: list[dict[str, Any]], truth: dict[str, Any])
 
 def test_cocos_evaluator_works_at_once_and_names_each_class(name: str, yard_folder: Path) -> None:
     register(name, **places(yard_folder))
-    truth = json.loads((yard_folder / "instances_val.json").read_text())
+    gt = json.loads((yard_folder / "instances_val.json").read_text())
 
     evaluator = COCOEvaluator(name)
 
-    results = judged(evaluator, DatasetCatalog.get(name), truth)["bbox"]
-    present = {c["name"] for c in truth["categories"] if c["id"] in {a["category_id"] for a in truth["annotations"]}}
+    results = judged(evaluator, DatasetCatalog.get(name), gt)["bbox"]
+    present = {c["name"] for c in gt["categories"] if c["id"] in {a["category_id"] for a in gt["annotations"]}}
     assert results["AP"] > 99
     assert {
         key.removeprefix("AP-") for key, value in results.items() if key.startswith("AP-") and value > 99

@@ -23,12 +23,12 @@ def browse(folder: Path, out: Path, *words: str) -> dict[str, str]:
     return {path.stem: path.read_text(encoding="utf-8") for path in out.iterdir()}
 
 
-def test_pages_show_each_dataset_with_truth_and_counts(yard_folder: Path, tmp_path: Path) -> None:
+def test_pages_show_each_dataset_with_ground_truth_and_counts(yard_folder: Path, tmp_path: Path) -> None:
     pages = browse(yard_folder, tmp_path / "out", "--limit", "2")
 
     assert sorted(pages) == ["yard_train", "yard_val"]
     page = pages["yard_train"]
-    assert page.count('class="picture"') == 2 and "2 of 6 images" in page
+    assert page.count('class="thumbnail"') == 2 and "2 of 6 images" in page
     assert page.count('data-name="ground truth"') == page.count('data-name="image"') == 2
     assert "as the model is given it" not in page and "https:" not in page and "http:" not in page
     counts = json.loads((yard_folder / "panoptic_train.json").read_text())
@@ -78,7 +78,7 @@ def test_broken_image_is_named_on_the_page(yard_folder: Path, tmp_path: Path) ->
 
     page = page_name.read_text(encoding="utf-8")
     assert "1 of the images can" in page and broken.name in page and "<b>/" not in page
-    assert page.count('class="picture"') == 2
+    assert page.count('class="thumbnail"') == 2
 
 
 def test_class_rows_count_crowds_apart() -> None:

@@ -103,10 +103,10 @@ def test_masks_of_polygons_shrink_too(config: CfgNode) -> None:
     annotation = {"bbox": [10.0, 20.0, 40.0, 40.0], "bbox_mode": 1, "category_id": 0, "segmentation": square}
     config.INPUT.MIN_SIZE_TRAIN = (0,)
 
-    truth = DetrPanopticDatasetMapper(config, is_train=True)({**boxes, "annotations": [annotation]})["instances"]
+    gt = DetrPanopticDatasetMapper(config, is_train=True)({**boxes, "annotations": [annotation]})["instances"]
 
-    assert truth.gt_masks.tensor.shape == (1, 32, 40) and int(truth.gt_masks.tensor.sum()) == 100
-    assert truth.gt_boxes.tensor.tolist() == [[10, 20, 50, 60]]
+    assert gt.gt_masks.tensor.shape == (1, 32, 40) and int(gt.gt_masks.tensor.sum()) == 100
+    assert gt.gt_boxes.tensor.tolist() == [[10, 20, 50, 60]]
 
 
 @pytest.mark.parametrize("stride", [0, -4])

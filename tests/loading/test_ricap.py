@@ -142,11 +142,11 @@ def test_targets_of_four_images_are_their_masks(yard: tuple[CfgNode, list[dict[s
 
     for _ in range(10):
         result = mapper(2)
-        truth = result["instances"]
-        masks = truth.gt_masks.tensor
+        gt = result["instances"]
+        masks = gt.gt_masks.tensor
         assert result["file_name"] == records[2]["file_name"] and result["image"].shape[1:] == masks.shape[1:]
         assert masks.sum(0).max() == 1  # one pixel, one segment
-        for mask, box in zip(masks, truth.gt_boxes.tensor.tolist()):
+        for mask, box in zip(masks, gt.gt_boxes.tensor.tolist()):
             rows, columns = torch.nonzero(mask, as_tuple=True)
             assert box == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
 

@@ -44,9 +44,9 @@ def test_batches_have_images_with_targets(make_loader: Callable[..., Any], worke
 
     assert [len(batch) for batch in batches] == [2] * 4
     for entry in (entry for batch in batches for entry in batch):
-        truth = entry["instances"]
-        assert truth.gt_masks.tensor.shape == (len(truth), *entry["image"].shape[1:])
-        assert truth.gt_masks.tensor.flatten(1).any(1).all()
+        gt = entry["instances"]
+        assert gt.gt_masks.tensor.shape == (len(gt), *entry["image"].shape[1:])
+        assert gt.gt_masks.tensor.flatten(1).any(1).all()
 
 
 def test_pieces_differ_between_workers_and_epochs(make_loader: Callable[..., Any]) -> None:

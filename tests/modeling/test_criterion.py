@@ -1,9 +1,8 @@
-"""The losses: what a perfect and an empty prediction cost, and torchvision's formulas."""
+"""The losses: what a perfect and an empty prediction cost, and how batches add up."""
 
 import pytest
 import torch
 from torch.nn import functional as F
-from torchvision.ops import sigmoid_focal_loss as torchvision_focal
 
 from detr_d2.modeling.criterion import (
     MASKS_AT_ONCE,
@@ -11,10 +10,7 @@ from detr_d2.modeling.criterion import (
     SetCriterion,
     added,
     batch_means,
-    dice_loss,
-    mask_id_loss,
     predictions_of,
-    sigmoid_focal_loss,
     weighted,
 )
 from detr_d2.modeling.matcher import HungarianMatcher, num_targets, query_positions
@@ -103,33 +99,6 @@ def test_no_object_counts_a_tenth():
     log_probability = logits[0].log_softmax(-1)
     torch.testing.assert_close(found.total, -(log_probability[0, 1] + 0.1 * log_probability[1, NUM_CLASSES]))
     assert found.count == pytest.approx(1.1)
-
-
-def test_focal_loss_equals_torchvision():
-    logits, wanted = torch.randn(3, 50) * 4, (torch.rand(3, 50) > 0.5).float()
-
-    ours = sigmoid_focal_loss(logits, wanted)
-
-    torch.testing.assert_close(ours, torchvision_focal(logits, wanted, alpha=0.25, gamma=2).mean(1))
-
-
-def test_dice_loss_is_zero_for_the_mask_itself_and_near_one_for_its_opposite():
-    wanted = (torch.rand(2, 400) > 0.5).float()
-
-    right, wrong = dice_loss(wanted * 80 - 40, wanted), dice_loss(40 - wanted * 80, wanted)
-
-    assert right.abs().max() < 1e-5 and wrong.min() > 0.99
-
-
-def test_mask_id_loss_is_the_cross_entropy_of_each_labelled_pixel():
-    torch.manual_seed(0)
-    logits, owner = torch.randn(3, 8, 12), torch.randint(-1, 3, (8, 12))
-    masks = torch.stack([owner == number for number in range(3)])
-
-    found = mask_id_loss(logits, masks)
-
-    torch.testing.assert_close(found, F.cross_entropy(logits[None], owner[None], ignore_index=-1))
-    assert mask_id_loss(logits, masks & False) == 0
 
 
 def test_mask_ids_are_compared_where_they_are_wanted_and_within_an_image():
@@ -271,3 +240,49 @@ def test_mask_losses_without_gradients_are_the_same_in_parts():
 
     for name, each in whole.items():
         torch.testing.assert_close(parts[name].mean, each.mean)
+
+
+def _masks_of_two_images() -> tuple[list, list, torch.Tensor]:
+    """Targets of two sizes and their matching, and mask logits of 4 masks that stand for the padded batch."""
+    torch.manual_seed(0)
+    targets = [_random_target(3), _random_target(1, (4, 6))]
+    return targets, [(torch.arange(count),) * 2 for count in (3, 1)], torch.randn(4, 2, 3, requires_grad=True)
+
+
+def test_points_have_the_losses_of_all_pixels_where_nothing_is_more_certain_than_the_rest():
+    targets, indices, logits = _masks_of_two_images()
+    at_points = SetCriterion(NUM_CLASSES, HungarianMatcher(), mask_id=True, mask_points=100_000)
+    at_pixels = SetCriterion(NUM_CLASSES, HungarianMatcher(), mask_id=True)
+    even = torch.ones_like(logits) * torch.tensor([0.5, -0.5, 0.5, -0.5])[:, None, None]
+
+    found, wanted = at_points.loss_masks(even, targets, indices), at_pixels.loss_masks(even, targets, indices)
+
+    assert found.keys() == wanted.keys()
+    for name, each in wanted.items():
+        assert found[name].count == each.count and each.mean > 0
+        # The 1 that dice adds weighs less against 100,000 points than against 96 pixels.
+        assert found[name].mean.item() == pytest.approx(each.mean.item(), rel=0.03), name
+
+
+def test_points_are_for_training_and_follow_from_the_random_numbers():
+    targets, indices, logits = _masks_of_two_images()
+    criterion = SetCriterion(NUM_CLASSES, HungarianMatcher(), mask_id=True, mask_points=5)
+
+    def losses(seed: int) -> list[float]:
+        torch.manual_seed(seed)
+        return [each.mean.item() for each in criterion.loss_masks(logits, targets, indices).values()]
+
+    assert losses(1) == losses(1) != losses(2)
+    criterion.eval()
+    plain = SetCriterion(NUM_CLASSES, HungarianMatcher(), mask_id=True).loss_masks(logits, targets, indices)
+    assert losses(1) == losses(2) == [each.mean.item() for each in plain.values()]
+
+
+def test_points_of_a_batch_without_masks_cost_nothing_and_give_gradients():
+    criterion = SetCriterion(NUM_CLASSES, HungarianMatcher(), mask_id=True, mask_points=5)
+    logits = torch.zeros(0, 2, 3, requires_grad=True)
+
+    found = criterion.loss_masks(logits, [_random_target(0)], [(torch.zeros(0, dtype=torch.int64),) * 2])
+    sum(each.mean for each in found.values()).backward()
+
+    assert all(each.mean == 0 and each.count == 0 for each in found.values()) and logits.grad.shape == logits.shape

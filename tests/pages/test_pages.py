@@ -18,7 +18,7 @@ PAGE = """{% extends "base.html" %}{% import "parts.html" as parts %}
 <table class="sortable"><thead><tr><th>class</th><th>PQ</th></tr></thead><tbody>
 {% for name, value in rows %}<tr><td>{{ name }}</td><td>{{ value | number }}</td></tr>{% endfor %}
 </tbody></table>
-<div class="gallery">{{ parts.picture([["truth", image], ["prediction", image]], "a <yard>") }}</div>
+<div class="gallery">{{ parts.thumbnail([["truth", image], ["prediction", image]], "a <yard>") }}</div>
 <script type="application/json">{{ data | data }}</script>
 {% endblock %}
 {% block script %}{{ action | safe }}{% endblock %}
@@ -108,7 +108,7 @@ def test_table_sorts_and_absent_values_go_last(template: Path, tmp_path: Path) -
 
 
 def test_image_opens_and_switches_its_view(template: Path, tmp_path: Path) -> None:
-    action = """document.querySelector("button.picture").click();
+    action = """document.querySelector("button.thumbnail").click();
       dialog.dispatchEvent(new KeyboardEvent("keydown", {key: " "}));"""
     page = write_page(tmp_path / "out.html", template, **context(action))
 

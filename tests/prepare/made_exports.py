@@ -19,7 +19,7 @@ META = """<version>1.1</version><meta><task><mode>annotation</mode><labels>
 <label><name>bone</name><type>skeleton</type></label></labels></task></meta>"""
 
 
-def picture(width: int = WIDTH, height: int = HEIGHT, kind: str = "JPEG", seed: int = 0) -> bytes:
+def image_bytes(width: int = WIDTH, height: int = HEIGHT, kind: str = "JPEG", seed: int = 0) -> bytes:
     """A picture of noise."""
     file = io.BytesIO()
     noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
@@ -55,7 +55,7 @@ def coco(*annotations: dict[str, Any], **changed: Any) -> dict[str, Any]:
 def coco_files(*annotations: dict[str, Any], **changed: Any) -> dict[str, bytes]:
     """CVAT's "COCO 1.0" with one picture."""
     content = json.dumps(coco(*annotations, **changed)).encode()
-    return {"annotations/instances_default.json": content, "images/default/1.jpg": picture()}
+    return {"annotations/instances_default.json": content, "images/default/1.jpg": image_bytes()}
 
 
 def xml(shapes: str, meta: str = META) -> bytes:
@@ -66,7 +66,7 @@ def xml(shapes: str, meta: str = META) -> bytes:
 
 def xml_files(shapes: str, meta: str = META) -> dict[str, bytes]:
     """The files of such an export."""
-    return {"annotations.xml": xml(shapes, meta), "images/1.jpg": picture()}
+    return {"annotations.xml": xml(shapes, meta), "images/1.jpg": image_bytes()}
 
 
 def mask_files(classes: np.ndarray, objects: np.ndarray | None, label_map: str) -> dict[str, bytes]:
@@ -74,7 +74,7 @@ def mask_files(classes: np.ndarray, objects: np.ndarray | None, label_map: str) 
     files = {
         "labelmap.txt": label_map.encode(),
         "ImageSets/Segmentation/default.txt": b"1\n",
-        "JPEGImages/1.jpg": picture(),
+        "JPEGImages/1.jpg": image_bytes(),
         "SegmentationClass/1.png": png(classes),
     }
     return files if objects is None else {**files, "SegmentationObject/1.png": png(objects)}

@@ -40,7 +40,7 @@ def _export(count=20, kind="coco-panoptic", name="val"):
 
 
 def _names(exports):
-    return [picture.name for export in exports for picture in export.images]
+    return [image.name for export in exports for image in export.images]
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def _names(exports):
 def test_mixed_labels_have_the_datasets_classes(choices, expected):
     (export,) = pickle.loads(pickle.dumps(mix_in([_export()], 20, **choices)))
 
-    assert all([label.class_name for label in picture.labels()] == expected for picture in export.images)
+    assert all([label.class_name for label in image.labels()] == expected for image in export.images)
     assert {record.name for record in export.classes} == set(expected)
     assert {record.name for record in export.classes if record.is_thing} == set(expected) & {"person"}
     assert export.images[0].labels()[3].id == 3 and not export.is_cvat
@@ -66,7 +66,7 @@ def test_mixed_stuff_has_its_usual_colours():
     assert {record.name: record.color for record in export.classes}["sky"] == (135, 195, 250)
 
 
-def test_pictures_are_picked_by_seed_and_a_larger_count_adds_to_them():
+def test_images_are_picked_by_seed_and_a_larger_count_adds_to_them():
     few, more, others = (_names(mix_in([_export()], count, seed)) for count, seed in ((5, 0), (9, 0), (5, 1)))
 
     assert few == _names(mix_in([_export()], 5, 0)) and len(few) == 5
@@ -74,7 +74,7 @@ def test_pictures_are_picked_by_seed_and_a_larger_count_adds_to_them():
     assert set(few) != set(others)
 
 
-def test_pictures_come_from_all_panoptic_exports():
+def test_images_come_from_all_panoptic_exports():
     exports = [_export(), _export(kind="coco-instances", name="instances"), _export(name="train")]
 
     mixed = mix_in(exports, 30)
@@ -82,7 +82,7 @@ def test_pictures_come_from_all_panoptic_exports():
     assert {export.name for export in mixed} == {"val", "train"} and len(_names(mixed)) == 30
 
 
-def test_fewer_pictures_than_asked_for_are_told_of():
+def test_fewer_images_than_asked_for_are_named():
     (export,) = mix_in([_export(3)], 5)
 
     assert len(export.images) == 3

@@ -20,7 +20,7 @@ def tool(project_folder, monkeypatch):
     sys.modules.pop("policies_model", None)
 
 
-def test_each_choice_makes_another_picture_of_the_same_labels(tool, tmp_path):
+def test_each_choice_makes_another_image_of_the_same_labels(tool, tmp_path):
     rows = tool.panels(tmp_path)
 
     assert [len(row) for row in rows.values()] == [4, 4, 4, 4]

@@ -14,7 +14,7 @@ from detr_d2.errors import DatasetError, MissingFileError
 from detr_d2.labels.polygons import run_lengths
 from detr_d2.labels.readers import read_exports
 from detr_d2.prepare.only_changed import only_changed
-from tests.prepare.made_exports import HEIGHT, META, SQUARE, WIDTH, annotation, coco, picture, write_folder
+from tests.prepare.made_exports import HEIGHT, META, SQUARE, WIDTH, annotation, coco, image_bytes, write_folder
 
 NAMES = ("1.jpg", "2.jpg", "3.jpg")
 
@@ -38,7 +38,7 @@ def write_base(folder: Path, *annotations: dict[str, Any]) -> Path:
 
 def write_corrected(folder: Path, annotations: list[dict[str, Any]], names: tuple[str, ...] = NAMES) -> Path:
     """What comes back from CVAT."""
-    files = {f"images/default/{name}": picture(seed=number) for number, name in enumerate(names)}
+    files = {f"images/default/{name}": image_bytes(seed=number) for number, name in enumerate(names)}
     content = json.dumps(coco(*annotations, images=listed(*names))).encode()
     return write_folder(folder, {**files, "annotations/instances_default.json": content})
 
@@ -104,7 +104,7 @@ def test_the_same_labels_in_another_format_are_unchanged(tmp_path: Path) -> None
         f'<image id="{n}" name="photos/{n}.jpg" width="{WIDTH}" height="{HEIGHT}">{moved if n == 3 else square}</image>'
         for n in (1, 2, 3)
     )
-    files = {f"images/photos/{name}": picture() for name in NAMES}
+    files = {f"images/photos/{name}": image_bytes() for name in NAMES}
     xml = f"<annotations>{META}{images}</annotations>".encode()
 
     corrected = write_folder(tmp_path / "job", {**files, "annotations.xml": xml})

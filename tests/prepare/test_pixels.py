@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from detr_d2.errors import MissingFileError
+from detr_d2.labels.fingerprints import group_equal, image_hash
 from detr_d2.labels.records import FileRef, ImageRecord
-from detr_d2.labels.rules.splits import group_equal, image_hash
 from detr_d2.prepare.pixels import UnusableImage, decode, encode, read_pixels
 
 SHADES = np.arange(24 * 32).reshape(24, 32) * 65535 // (24 * 32)
@@ -81,7 +81,7 @@ def test_every_mode_becomes_eight_bits(tmp_path: Path, mode: str) -> None:
     assert pixels[0].mean() < 40 < 215 < pixels[-1].mean()  # dark on top, bright below: scaled, not cut off
 
 
-def test_a_plain_picture_is_copied_as_it_is(tmp_path: Path) -> None:
+def test_a_plain_image_is_copied_as_it_is(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.jpg", Image.new("RGB", (32, 24), (9, 99, 199)))
 
     decoded = decode(record(path, 32, 24))
@@ -93,7 +93,7 @@ def test_a_plain_picture_is_copied_as_it_is(tmp_path: Path) -> None:
     ("content", "code"),
     [(b"", "image-broken"), (b"GIF89a" * 9, "image-broken"), (b"<html>", "image-broken")],
 )
-def test_what_is_no_picture_is_named(tmp_path: Path, content: bytes, code: str) -> None:
+def test_what_is_no_image_is_named(tmp_path: Path, content: bytes, code: str) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(content)
 
@@ -103,7 +103,7 @@ def test_what_is_no_picture_is_named(tmp_path: Path, content: bytes, code: str) 
     assert caught.value.code == code
 
 
-def test_a_truncated_picture_and_one_of_another_size_are_named(tmp_path: Path) -> None:
+def test_a_truncated_image_and_one_of_another_size_are_named(tmp_path: Path) -> None:
     whole = saved(tmp_path / "a.jpg", Image.effect_noise((64, 64), 90))
     half = tmp_path / "b.jpg"
     half.write_bytes(whole.read_bytes()[:-600])
@@ -116,12 +116,12 @@ def test_a_truncated_picture_and_one_of_another_size_are_named(tmp_path: Path) -
     assert caught.value.code == "image-size"
 
 
-def test_a_missing_picture_is_a_missing_file(tmp_path: Path) -> None:
+def test_a_missing_image_is_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError):
         decode(record(tmp_path / "nowhere.jpg"))
 
 
-def test_pictures_saved_again_or_made_smaller_have_the_same_hash() -> None:
+def test_images_saved_again_or_made_smaller_have_the_same_hash() -> None:
     chance = np.random.default_rng(0)
     first, other = (
         Image.fromarray(chance.integers(0, 256, (6, 8, 3), np.uint8)).resize((320, 240), Image.Resampling.BICUBIC)

@@ -115,7 +115,7 @@ def test_instances_are_the_things_of_the_panoptic_file(made: Callable[..., Path]
         assert {category["id"] for category in instances["categories"]} == things
 
 
-def test_pictures_of_one_name_stay_two(made: Callable[..., Path], tmp_path: Path) -> None:
+def test_images_of_one_name_stay_two(made: Callable[..., Path], tmp_path: Path) -> None:
     folder = made(make_export(tmp_path, "brick", 3), make_export(tmp_path, "pipe", 3, seed=1), stuff="none")
 
     names = {path.relative_to(folder / "images").as_posix() for path in (folder / "images").rglob("*.jpg")}
@@ -173,13 +173,13 @@ def test_the_report_adds_up(made: Callable[..., Path], tmp_path: Path) -> None:
         for annotation in read(folder / f"panoptic_{split}.json")["annotations"]
         for segment in annotation["segments_info"]
     ]
-    for told in report["classes"]:
-        own = [segment for _, segment in segments if segment["category_id"] == told["id"]]
-        assert (told["kept"], told["pixels"]) == (len(own), sum(segment["area"] for segment in own))
-        assert told["areas"][0] == min(s["area"] for s in own) and told["areas"][-1] == max(s["area"] for s in own)
-        assert len(told["examples"]) == min(10, len(own))
-    dropped = sum(sum(told["dropped"].values()) for told in report["classes"])
-    assert dropped + sum(told["kept"] for told in report["classes"] if told["is_thing"]) == 40
+    for said in report["classes"]:
+        own = [segment for _, segment in segments if segment["category_id"] == said["id"]]
+        assert (said["kept"], said["pixels"]) == (len(own), sum(segment["area"] for segment in own))
+        assert said["areas"][0] == min(s["area"] for s in own) and said["areas"][-1] == max(s["area"] for s in own)
+        assert len(said["examples"]) == min(10, len(own))
+    dropped = sum(sum(said["dropped"].values()) for said in report["classes"])
+    assert dropped + sum(said["kept"] for said in report["classes"] if said["is_thing"]) == 40
     counts = np.array(report["cooccurrence"]["counts"])
     assert np.diag(counts).tolist() == [sum(one["images"].values()) for one in report["classes"]]
     assert (counts == counts.T).all()
@@ -213,7 +213,7 @@ def test_a_dataset_is_replaced_by_the_next_one(made: Callable[..., Path], tmp_pa
     assert len(list((folder / "images").rglob("*.jpg"))) == len(list((folder / "panoptic").rglob("*.png"))) == 3
 
 
-def test_pictures_are_copied_linked_or_written_as_jpeg(made: Callable[..., Path], tmp_path: Path) -> None:
+def test_images_are_copied_linked_or_written_as_jpeg(made: Callable[..., Path], tmp_path: Path) -> None:
     export = make_export(tmp_path, "job", 2)
     original = tmp_path / "job" / "0.jpg"
 
@@ -227,7 +227,7 @@ def test_pictures_are_copied_linked_or_written_as_jpeg(made: Callable[..., Path]
     assert written.read_bytes() != original.read_bytes() and not written.samefile(original)
 
 
-def test_a_turned_picture_is_saved_upright_without_its_tag(made: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_turned_image_is_saved_upright_without_its_tag(made: Callable[..., Path], tmp_path: Path) -> None:
     export = make_export(tmp_path, "job", 3)
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -323,8 +323,8 @@ def test_a_killed_run_leaves_no_dataset_and_the_next_one_goes_on_to_the_same_byt
 
     assert prepared.reused == 3
     expected = contents(whole / "site")
-    told = {name: content.replace(str(whole).encode(), str(killed).encode()) for name, content in expected.items()}
-    assert contents(killed / "site") == told
+    said = {name: content.replace(str(whole).encode(), str(killed).encode()) for name, content in expected.items()}
+    assert contents(killed / "site") == said
     assert not list(killed.glob(".site*"))
 
 
@@ -354,7 +354,7 @@ def test_other_options_begin_anew_but_another_split_goes_on(tmp_path: Path) -> N
     assert (split_anew.reused, drawn_anew.reused) == (4, 0)
 
 
-def test_pictures_and_labels_that_changed_meanwhile_are_prepared_again(tmp_path: Path) -> None:
+def test_images_and_labels_that_changed_meanwhile_are_prepared_again(tmp_path: Path) -> None:
     export = make_export(tmp_path, "job", 6)
     _interrupt(tmp_path, export, 5)
     Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "job" / "0.jpg")
@@ -380,7 +380,7 @@ def test_two_runs_at_once_are_refused(tmp_path: Path, monkeypatch: pytest.Monkey
     prepare([export], build_policy(["misc"]), PrepareOptions(out=tmp_path / "site"))
 
 
-def test_memory_does_not_grow_with_the_pictures(tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
     export = make_export(tmp_path, "job", 1)
     one = export.images[0]
 
@@ -400,7 +400,7 @@ def test_memory_does_not_grow_with_the_pictures(tmp_path: Path) -> None:
     assert many - few < 500 * 5000  # a name, a key and a few numbers of each; its pixels alone are more than that
 
 
-def test_a_class_of_one_picture_is_named_as_validation_says_nothing_of_it(
+def test_a_class_of_one_image_is_named_as_validation_says_nothing_of_it(
     made: Callable[..., Path], tmp_path: Path
 ) -> None:
     export = make_export(tmp_path, "job", 10)
@@ -442,7 +442,7 @@ def test_options_that_are_not_allowed_are_refused(tmp_path: Path, wrong: dict[st
         PrepareOptions(out=tmp_path / "site", **wrong)
 
 
-def test_exports_without_a_usable_picture_are_refused(made: Callable[..., Path], tmp_path: Path) -> None:
+def test_exports_without_a_usable_image_are_refused(made: Callable[..., Path], tmp_path: Path) -> None:
     export = make_export(tmp_path, "job", 2)
 
     with pytest.raises(DatasetError, match=r"no image is left.*no-segment"):

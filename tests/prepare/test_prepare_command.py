@@ -32,7 +32,7 @@ def prepare(*words: str | Path) -> int:
     return main(["prepare", *map(str, words), "--workers", "1"])
 
 
-def test_the_yard_is_prepared_as_its_truth_says(yard: Path, tmp_path: Path) -> None:
+def test_the_yard_is_prepared_as_its_ground_truth_says(yard: Path, tmp_path: Path) -> None:
     out = tmp_path / "yard"
 
     code = prepare("--cvat", yard / "cvat", "--stuff", "masks", yard / "stuff", "--overlap", "last", "--out", out)
@@ -42,9 +42,9 @@ def test_the_yard_is_prepared_as_its_truth_says(yard: Path, tmp_path: Path) -> N
         assert equal >= 0.995, things
 
 
-def _equal_pixels(out: Path, truth: Path) -> dict[str, float]:
+def _equal_pixels(out: Path, gt: Path) -> dict[str, float]:
     """The share of the truth's pixels, of things and of stuff, that belong to one segment of the same class."""
-    true_content = json.loads((truth / "panoptic.json").read_text())
+    true_content = json.loads((gt / "panoptic.json").read_text())
     true_files = {image["id"]: image["file_name"] for image in true_content["images"]}
     true_names = {one["id"]: (one["name"], bool(one["isthing"])) for one in true_content["categories"]}
     expected = {true_files[one["image_id"]]: one for one in true_content["annotations"]}
@@ -56,7 +56,7 @@ def _equal_pixels(out: Path, truth: Path) -> dict[str, float]:
         for annotation in content["annotations"]:
             true = expected.pop(files[annotation["image_id"]])
             ids = read_panoptic_png(str(out / "panoptic" / annotation["file_name"]))
-            true_ids = read_panoptic_png(str(truth / true["file_name"]))
+            true_ids = read_panoptic_png(str(gt / true["file_name"]))
             class_of = {segment["id"]: names[segment["category_id"]] for segment in annotation["segments_info"]}
             for segment in true["segments_info"]:
                 name, is_thing = true_names[segment["category_id"]]

@@ -29,13 +29,13 @@ def dataset(yard_folder, tmp_path):
 def _report(folder):
     content = {split: json.loads((folder / f"panoptic_{split}.json").read_text()) for split in ("train", "val")}
     names = {(split, one["id"]): one["file_name"] for split, found in content.items() for one in found["images"]}
-    areas, examples, pictures = defaultdict(list), defaultdict(list), defaultdict(Counter)
+    areas, examples, images = defaultdict(list), defaultdict(list), defaultdict(Counter)
     for split, found in content.items():
         for annotation in found["annotations"]:
             for segment in annotation["segments_info"]:
                 number = segment["category_id"]
                 areas[number].append(segment["area"])
-                pictures[number][split] += 1
+                images[number][split] += 1
                 examples[number].append(
                     {
                         "file_name": names[split, annotation["image_id"]],
@@ -54,7 +54,7 @@ def _report(folder):
             "kept": len(areas[category["id"]]),
             "crowds": 0,
             "sources": {"human": len(areas[category["id"]])} if category["isthing"] else {"model": 1, "rest": 2},
-            "images": {split: pictures[category["id"]][split] for split in ("train", "val")},
+            "images": {split: images[category["id"]][split] for split in ("train", "val")},
             "pixels": sum(areas[category["id"]]),
             "dropped": {"small": 3} if category["id"] == 1 else {},
             "areas": np.quantile(areas[category["id"]], [0, 0.25, 0.5, 0.75, 1]).tolist()
@@ -150,11 +150,11 @@ def test_report_of_a_single_class_without_anything_else(dataset):
 
 
 def test_example_shows_the_segment_and_something_around_it():
-    picture = Image.new("RGB", (400, 300), (100, 150, 200))
+    image = Image.new("RGB", (400, 300), (100, 150, 200))
     mask = np.zeros((300, 400), bool)
     mask[100:200, 150:250] = True
 
-    shown = draw_example(picture, mask, (255, 0, 0), 160)
+    shown = draw_example(image, mask, (255, 0, 0), 160)
 
     assert shown.shape == (120, 160, 3)
     np.testing.assert_array_equal(shown[60, 80], (100, 150, 200))
@@ -162,13 +162,13 @@ def test_example_shows_the_segment_and_something_around_it():
     assert (shown == (255, 0, 0)).all(axis=2).sum() > 150
 
 
-def test_example_of_a_picture_that_was_read_smaller_is_nearly_the_same():
+def test_example_of_an_image_that_was_read_smaller_is_nearly_the_same():
     rng = np.random.default_rng(0)
-    picture = Image.fromarray(rng.integers(0, 255, (6, 8, 3), np.uint8)).resize((800, 600), Image.Resampling.BICUBIC)
+    image = Image.fromarray(rng.integers(0, 255, (6, 8, 3), np.uint8)).resize((800, 600), Image.Resampling.BICUBIC)
     mask = np.zeros((600, 800), bool)
     mask[100:500, 150:650] = True
 
-    large, small = (draw_example(shown, mask, (9, 9, 9), 160) for shown in (picture, picture.resize((400, 300))))
+    large, small = (draw_example(shown, mask, (9, 9, 9), 160) for shown in (image, image.resize((400, 300))))
 
     assert large.shape == small.shape
     assert np.abs(large.astype(int) - small).mean() < 3
@@ -177,7 +177,7 @@ def test_example_of_a_picture_that_was_read_smaller_is_nearly_the_same():
 @pytest.mark.parametrize(
     "box", [(0, 0, 1, 1), (299, 399, 300, 400), (0, 0, 300, 400), (0, 200, 300, 201), (5, 0, 6, 400)]
 )
-def test_example_of_any_mask_has_an_outline_or_fills_the_picture(box):
+def test_example_of_any_mask_has_an_outline_or_fills_the_image(box):
     mask = np.zeros((300, 400), bool)
     mask[box[0] : box[2], box[1] : box[3]] = True
 

@@ -56,7 +56,7 @@ def _class_map(folder: Path, annotation: dict, names: dict[int, str]) -> np.ndar
     return np.array([of_id.get(int(value), "") for value in values])[inverse.reshape(ids.shape)]
 
 
-def test_yard_exports_with_masks_become_the_truth(yard_exports, tmp_path):
+def test_yard_exports_with_masks_become_the_ground_truth(yard_exports, tmp_path):
     contents = _prepare(
         tmp_path / "samples_masks",
         "--cvat",
@@ -68,11 +68,11 @@ def test_yard_exports_with_masks_become_the_truth(yard_exports, tmp_path):
         "last",
     )
 
-    truth = json.loads((yard_exports / "ground_truth" / "panoptic.json").read_text())
-    true_names = {category["id"]: category["name"] for category in truth["categories"]}
+    gt = json.loads((yard_exports / "ground_truth" / "panoptic.json").read_text())
+    true_names = {category["id"]: category["name"] for category in gt["categories"]}
     expected = {
         annotation["file_name"]: _class_map(yard_exports / "ground_truth", annotation, true_names)
-        for annotation in truth["annotations"]
+        for annotation in gt["annotations"]
     }
     names, right, total = _names(contents), 0, 0
     for content in contents.values():

@@ -19,7 +19,7 @@ from tests.prepare.made_exports import (
     annotation,
     coco,
     coco_files,
-    picture,
+    image_bytes,
     png,
     write_folder,
     write_zip,
@@ -44,7 +44,7 @@ def read_one(folder: Path, *annotations: dict, **changed: object) -> Export:
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_coco_export_gives_picture_and_label(packed, tmp_path):
+def test_coco_export_gives_image_and_label(packed, tmp_path):
     files = coco_files(annotation())
     path = write_zip(tmp_path / "brick.zip", files) if packed else write_folder(tmp_path / "brick", files)
 
@@ -53,14 +53,14 @@ def test_coco_export_gives_picture_and_label(packed, tmp_path):
     (record,) = export.images
     assert (export.name, export.kind, export.is_cvat) == ("brick", "coco-instances", True)
     assert (record.name, record.width, record.height, record.image_id) == ("1.jpg", WIDTH, HEIGHT, 1)
-    assert record.image.read() == picture()
+    assert record.image.read() == image_bytes()
     assert labels_of(export) == [Label("brick", Polygons((tuple(SQUARE),)), id=1)]
     assert export.notes == ()
 
 
 def test_folder_of_exports_gives_each_its_name(tmp_path):
     write_folder(tmp_path / "brick", coco_files(annotation()))
-    write_folder(tmp_path / "pipe", {"coco.json": json.dumps(coco()).encode(), "images/1.jpg": picture()})
+    write_folder(tmp_path / "pipe", {"coco.json": json.dumps(coco()).encode(), "images/1.jpg": image_bytes()})
     write_zip(tmp_path / "zips" / "job_7.zip", coco_files())
     write_folder(tmp_path / "other" / "brick", coco_files())
 
@@ -74,15 +74,15 @@ def test_jsons_beside_each_other_are_named_by_their_subset(tmp_path):
     for subset in ("train", "val"):
         content = json.dumps(coco()).encode()
         write_folder(tmp_path / "site", {f"annotations/instances_{subset}.json": content})
-        write_folder(tmp_path / "site", {f"images/{subset}/1.jpg": picture(seed=len(subset))})
+        write_folder(tmp_path / "site", {f"images/{subset}/1.jpg": image_bytes(seed=len(subset))})
 
     exports = read_exports([tmp_path / "site"], "cvat")
 
     assert [export.name for export in exports] == ["site_train", "site_val"]
-    assert [export.images[0].image.read() for export in exports] == [picture(seed=5), picture(seed=3)]
+    assert [export.images[0].image.read() for export in exports] == [image_bytes(seed=5), image_bytes(seed=3)]
 
 
-def test_single_json_is_read_with_the_pictures_beside_it(tmp_path):
+def test_single_json_is_read_with_the_images_beside_it(tmp_path):
     write_folder(tmp_path, coco_files(annotation()))
 
     (export,) = read_exports([tmp_path / "annotations" / "instances_default.json"], "coco")
@@ -100,23 +100,23 @@ def test_zip_that_was_unpacked_beside_itself_is_read_once(tmp_path):
 
 
 @pytest.mark.parametrize("place", ["images/1.jpg", "job/images/1.jpg", "job/1.jpg", "1.jpg"])
-def test_zip_without_pictures_takes_those_beside_it(place, tmp_path):
+def test_zip_without_images_takes_those_beside_it(place, tmp_path):
     write_zip(tmp_path / "job.zip", {"annotations/instances_default.json": json.dumps(coco(annotation())).encode()})
-    write_folder(tmp_path, {place: picture()})
+    write_folder(tmp_path, {place: image_bytes()})
 
     (export,) = read_exports([tmp_path / "job.zip"], "cvat")
 
     assert export.images[0].image.path == tmp_path / place
 
 
-def test_picture_elsewhere_is_found_by_its_name_if_there_is_one(tmp_path):
+def test_image_elsewhere_is_found_by_its_name_if_there_is_one(tmp_path):
     files = coco_files()
     files["photos/day 1/1.JPG"] = files.pop("images/default/1.jpg")
     write_folder(tmp_path, files)
 
     assert len(read_exports([tmp_path], "cvat")[0].images) == 1
 
-    write_folder(tmp_path, {"photos/day 2/1.jpg": picture(seed=1)})
+    write_folder(tmp_path, {"photos/day 2/1.jpg": image_bytes(seed=1)})
     with pytest.raises(DatasetError, match="none of them"):
         read_exports([tmp_path], "cvat")
 
@@ -210,7 +210,7 @@ def test_good_polygons_of_a_label_stay_when_a_bad_one_goes(tmp_path):
     assert labels_of(export)[0].shape == Polygons((tuple(SQUARE),)) and codes_of(export) == ["polygon-points"]
 
 
-def test_pictures_that_are_absent_or_lead_out_are_noted(tmp_path):
+def test_images_that_are_absent_or_lead_out_are_noted(tmp_path):
     images = [
         {"id": number, "file_name": name, "width": WIDTH, "height": HEIGHT}
         for number, name in enumerate(["1.jpg", "2.jpg", "../../etc/passwd", "/etc/passwd", 5])
@@ -222,14 +222,14 @@ def test_pictures_that_are_absent_or_lead_out_are_noted(tmp_path):
     assert codes_of(export) == ["image-missing", "path-escape", "path-escape", "json-key"]
 
 
-def test_export_without_pictures_is_refused_with_the_cure(tmp_path):
+def test_export_without_images_is_refused_with_the_cure(tmp_path):
     path = write_zip(tmp_path / "bare.zip", {"annotations/instances_default.json": json.dumps(coco()).encode()})
 
     with pytest.raises(DatasetError, match="Save images"):
         read_exports([path], "cvat")
 
 
-def test_entries_of_one_picture_are_put_together(tmp_path):
+def test_entries_of_one_image_are_put_together(tmp_path):
     images = [{"id": number, "file_name": "1.jpg", "width": WIDTH, "height": HEIGHT} for number in (1, 2)]
     other = [[20.0, 20.0, 30.0, 20.0, 30.0, 28.0]]
 
@@ -245,8 +245,8 @@ def test_entries_of_one_picture_are_put_together(tmp_path):
     assert codes_of(export) == ["path-duplicate", "label-duplicate"]
 
 
-def test_pictures_of_one_id_are_left_out(tmp_path):
-    files = {**coco_files(), "images/2.jpg": picture(seed=2), "images/3.jpg": picture(seed=3)}
+def test_images_of_one_id_are_left_out(tmp_path):
+    files = {**coco_files(), "images/2.jpg": image_bytes(seed=2), "images/3.jpg": image_bytes(seed=3)}
     images = [{"id": min(number, 2), "file_name": f"{number}.jpg", "width": 40, "height": 30} for number in (1, 2, 3)]
     files["annotations/instances_default.json"] = json.dumps(coco(images=images)).encode()
 
@@ -289,7 +289,7 @@ def test_json_with_wrong_entries_is_fixed_as_check_fixes_it(changed, codes, clas
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff\xfe", b"[" * 10**5, b'{"a":' * 10**5])
 def test_broken_json_is_refused_by_its_name(content, tmp_path):
-    write_folder(tmp_path, {"coco.json": content, "images/1.jpg": picture()})
+    write_folder(tmp_path, {"coco.json": content, "images/1.jpg": image_bytes()})
 
     with pytest.raises(DatasetError, match=r"coco\.json"):
         read_exports([tmp_path], "cvat")
@@ -311,7 +311,7 @@ def test_every_broken_export_is_named_at_once(tmp_path):
 
 
 def test_nothing_to_read_is_refused(tmp_path):
-    write_folder(tmp_path / "photos", {"1.jpg": picture()})
+    write_folder(tmp_path / "photos", {"1.jpg": image_bytes()})
     write_zip(tmp_path / "outer" / "outer.zip", {"inner.zip": write_zip(tmp_path / "x.zip", coco_files()).read_bytes()})
 
     with pytest.raises(DatasetError, match="no export"):
@@ -335,7 +335,7 @@ def panoptic_files(**ids: int) -> dict[str, bytes]:
     categories = [{"id": 1, "name": "sky", "isthing": 0}, {"id": 2, "name": "brick", "isthing": 1, "color": [1, 2, 3]}]
     annotations = [{"image_id": 1, "file_name": "1.png", "segments_info": infos}]
     content = coco(**{"annotations": annotations, "categories": categories})
-    return {"panoptic.json": json.dumps(content).encode(), "images/1.jpg": picture(), "panoptic/1.png": png(pixels)}
+    return {"panoptic.json": json.dumps(content).encode(), "images/1.jpg": image_bytes(), "panoptic/1.png": png(pixels)}
 
 
 def test_panoptic_export_gives_its_segments(tmp_path):
@@ -362,7 +362,7 @@ def test_panoptic_png_that_contradicts_its_json_is_fixed_when_it_is_drawn(ids, l
 
 
 def test_panoptic_png_that_is_none_is_refused_when_it_is_drawn(tmp_path):
-    files = {**panoptic_files(), "panoptic/1.png": picture()}
+    files = {**panoptic_files(), "panoptic/1.png": image_bytes()}
     (export,) = read_exports([write_folder(tmp_path, files)], "coco")
 
     with pytest.raises(DatasetError, match=r"1\.png: is a JPEG"):
@@ -376,7 +376,7 @@ def test_of_images_with_one_id_that_is_taken_which_a_png_is_named_like(tmp_path)
     write_folder(tmp_path / "panoptic", {**files, "panoptic.json": json.dumps(content).encode()})
     content = coco(annotation())
     content["images"] += [{**content["images"][0], "file_name": "2.jpg"}]
-    write_folder(tmp_path / "instances", {"coco.json": json.dumps(content).encode(), "images/1.jpg": picture()})
+    write_folder(tmp_path / "instances", {"coco.json": json.dumps(content).encode(), "images/1.jpg": image_bytes()})
 
     exports = read_exports([tmp_path / "panoptic", tmp_path / "instances"], "coco")
 
@@ -389,7 +389,7 @@ def test_of_images_with_one_id_that_is_taken_which_a_png_is_named_like(tmp_path)
 def test_panoptic_pngs_may_lie_in_a_zip_beside_their_json(tmp_path):
     files = panoptic_files()
     write_zip(tmp_path / "annotations" / "panoptic_val.zip", {"panoptic_val/1.png": files.pop("panoptic/1.png")})
-    write_folder(tmp_path, {"annotations/panoptic_val.json": files.pop("panoptic.json"), "val/1.jpg": picture()})
+    write_folder(tmp_path, {"annotations/panoptic_val.json": files.pop("panoptic.json"), "val/1.jpg": image_bytes()})
 
     (export,) = read_exports([tmp_path], "coco")
 

@@ -12,7 +12,7 @@ from detr_d2.errors import DatasetError
 from detr_d2.labels.panoptic_png import numbers_of
 from detr_d2.labels.readers import read_exports, shape_mask
 from detr_d2.labels.records import Export, Label
-from tests.prepare.made_exports import HEIGHT, WIDTH, mask_files, picture, write_folder, write_zip
+from tests.prepare.made_exports import HEIGHT, WIDTH, image_bytes, mask_files, write_folder, write_zip
 
 LABEL_MAP = "# label:color_rgb:parts:actions\nbackground:0,0,0::\nbrick:255,0,0::\npipe: 3/4:0,10,200::\n"
 
@@ -54,7 +54,7 @@ def test_objects_are_told_apart_by_class_and_colour(packed, tmp_path):
         ("pipe: 3/4", (0, 10, 200)),
     ]
     assert (record.name, record.width, record.height) == ("1.jpg", WIDTH, HEIGHT)
-    assert record.image.read() == picture()
+    assert record.image.read() == image_bytes()
     assert areas_of(export) == [("brick", 100), ("brick", 100), ("pipe: 3/4", 400)]
 
 
@@ -98,7 +98,7 @@ def test_background_of_another_colour_is_nothing(tmp_path):
     assert areas_of(export) == [("brick", 3)]
 
 
-def test_pictures_in_folders_keep_their_names(tmp_path):
+def test_images_in_folders_keep_their_names(tmp_path):
     files = mask_files(*masks(), LABEL_MAP)
     for folder, suffix in (("JPEGImages", "jpg"), ("SegmentationClass", "png"), ("SegmentationObject", "png")):
         files[f"{folder}/site a/1.{suffix}"] = files.pop(f"{folder}/1.{suffix}")
@@ -116,7 +116,7 @@ def test_masks_that_cannot_be_read_are_refused_when_they_are_drawn(change, tmp_p
     (export,) = read_exports([folder], "cvat")
     path = folder / "SegmentationClass" / "1.png"
     if change == "jpeg":
-        path.write_bytes(picture())
+        path.write_bytes(image_bytes())
     elif change == "broken":
         path.write_bytes(path.read_bytes()[:60])
     elif change == "absent":

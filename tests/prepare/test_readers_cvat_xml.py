@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from detr_d2.errors import DatasetError
 from detr_d2.labels.readers import read_exports
 from detr_d2.labels.records import Box, ClassRecord, Ellipse, Export, Label, Polygons, Runs
-from tests.prepare.made_exports import HEIGHT, META, WIDTH, picture, write_folder, write_zip, xml, xml_files
+from tests.prepare.made_exports import HEIGHT, META, WIDTH, image_bytes, write_folder, write_zip, xml, xml_files
 
 POLYGON = '<polygon label="brick" source="manual" occluded="0" points="5.00,6.00;15.00,6.00;15.00,16.00" z_order="2"/>'
 
@@ -51,7 +51,7 @@ def test_export_has_classes_and_sizes(tmp_path):
     assert (export.name, export.kind, export.is_cvat) == ("job_3", "cvat-xml", True)
     assert export.classes == (ClassRecord("brick", None, (255, 0, 128)), ClassRecord("pipe", None, (0, 255, 0)))
     assert (record.name, record.width, record.height) == ("1.jpg", WIDTH, HEIGHT)
-    assert record.image.read() == picture()
+    assert record.image.read() == image_bytes()
 
 
 def test_layer_group_and_crowd_are_read(tmp_path):
@@ -101,16 +101,16 @@ def test_shape_that_cannot_be_drawn_is_noted(shape, code, tmp_path):
     assert export.notes[0].image == "1.jpg"
 
 
-def test_pictures_of_a_project_are_found_by_their_subset(tmp_path):
+def test_images_of_a_project_are_found_by_their_subset(tmp_path):
     size = f'width="{WIDTH}" height="{HEIGHT}"'
     images = "".join(f'<image id="{n}" name="1.jpg" subset="{s}" {size}>{POLYGON}</image>' for n, s in enumerate("ab"))
     files = {"annotations.xml": f"<annotations>{META}{images}</annotations>".encode()}
-    write_folder(tmp_path, {**files, "images/a/1.jpg": picture(seed=1), "images/b/1.jpg": picture(seed=2)})
+    write_folder(tmp_path, {**files, "images/a/1.jpg": image_bytes(seed=1), "images/b/1.jpg": image_bytes(seed=2)})
 
     (export,) = read_exports([tmp_path], "cvat")
 
     assert [record.name for record in export.images] == ["1.jpg", "b/1.jpg"]
-    assert [record.image.read() for record in export.images] == [picture(seed=1), picture(seed=2)]
+    assert [record.image.read() for record in export.images] == [image_bytes(seed=1), image_bytes(seed=2)]
 
 
 def test_tracks_of_a_video_are_refused_with_the_cure(tmp_path):
@@ -129,7 +129,7 @@ FILE = """<!DOCTYPE annotations [<!ENTITY a SYSTEM "file:///etc/passwd">]><annot
 
 @pytest.mark.parametrize("content", [BOMB, FILE])
 def test_xml_with_entities_is_refused(content, tmp_path):
-    write_folder(tmp_path, {"annotations.xml": content.encode(), "images/1.jpg": picture()})
+    write_folder(tmp_path, {"annotations.xml": content.encode(), "images/1.jpg": image_bytes()})
 
     with pytest.raises(DatasetError, match="declares a document type"):
         read_exports([tmp_path], "cvat")
@@ -147,7 +147,7 @@ def test_xml_with_entities_is_refused(content, tmp_path):
     ],
 )
 def test_broken_xml_is_refused_by_its_name(content, what, tmp_path):
-    write_folder(tmp_path, {"annotations.xml": content, "images/1.jpg": picture()})
+    write_folder(tmp_path, {"annotations.xml": content, "images/1.jpg": image_bytes()})
 
     with pytest.raises(DatasetError, match=rf"annotations\.xml.*{what}"):
         read_exports([tmp_path], "cvat")
@@ -175,7 +175,7 @@ def test_xml_with_broken_bytes_is_read_or_refused(data, tmp_path):
     for _ in range(data.draw(st.integers(1, 5))):
         place = data.draw(st.integers(0, len(content) - 1))
         content[place : place + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
-    write_folder(tmp_path, {"annotations.xml": bytes(content), "images/1.jpg": picture()})
+    write_folder(tmp_path, {"annotations.xml": bytes(content), "images/1.jpg": image_bytes()})
 
     try:
         exports = read_exports([tmp_path], "cvat")
@@ -196,7 +196,7 @@ def test_odd_values_are_read_or_noted(value, key, tmp_path):
     attributes = " ".join(f"{name}={quoteattr(text)}" for name, text in values.items())
     content = xml(f"<mask {attributes}/>").decode("utf-8", "replace")
 
-    write_folder(tmp_path, {"annotations.xml": content.encode("utf-8", "replace"), "images/1.jpg": picture()})
+    write_folder(tmp_path, {"annotations.xml": content.encode("utf-8", "replace"), "images/1.jpg": image_bytes()})
 
     try:
         (export,) = read_exports([tmp_path], "cvat")

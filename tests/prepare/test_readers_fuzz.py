@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from detr_d2.errors import DatasetError
 from detr_d2.labels.readers import read_exports, shape_mask
-from tests.prepare.made_exports import annotation, coco, picture, png, write_folder
+from tests.prepare.made_exports import annotation, coco, image_bytes, png, write_folder
 from tests.prepare.test_readers import panoptic_files
 
 VALUES = st.recursive(
@@ -70,7 +70,9 @@ def read_all(folder: Any, name: str) -> None:
 @given(data=st.data())
 def test_instances_with_anything_in_any_place_are_read_or_refused(data, tmp_path):
     content = broken(INSTANCES, data)
-    write_folder(tmp_path, {"annotations/instances_x.json": json.dumps(content).encode(), "images/1.jpg": picture()})
+    write_folder(
+        tmp_path, {"annotations/instances_x.json": json.dumps(content).encode(), "images/1.jpg": image_bytes()}
+    )
 
     read_all(tmp_path, "instances_x.json")
 
@@ -87,7 +89,7 @@ def test_panoptic_with_anything_in_any_place_is_read_or_refused(data, tmp_path):
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=200))
 def test_json_of_random_bytes_is_refused(content, tmp_path):
-    write_folder(tmp_path, {"coco.json": content, "images/1.jpg": picture()})
+    write_folder(tmp_path, {"coco.json": content, "images/1.jpg": image_bytes()})
 
     read_all(tmp_path, "coco.json")
 
@@ -104,7 +106,7 @@ def test_png_of_random_bytes_is_refused(start, content, tmp_path):
         source()
 
 
-def test_png_larger_than_any_picture_is_refused_before_it_is_decoded(tmp_path):
+def test_png_larger_than_any_image_is_refused_before_it_is_decoded(tmp_path):
     content = bytearray(png(np.zeros((1, 1, 3), np.uint8)))
     struct.pack_into(">II", content, 16, 10**5, 10**5)
     struct.pack_into(">I", content, 29, zlib.crc32(bytes(content[12:29])))

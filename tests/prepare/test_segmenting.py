@@ -26,8 +26,8 @@ CLASSES = (ClassRecord("wall", False), ClassRecord("pipe"), ClassRecord("drum"),
 
 
 def export(*labels: Label, is_cvat: bool = True) -> Export:
-    picture = ImageRecord(FileRef(Path("1.jpg")), "1.jpg", SIZE[1], SIZE[0], labels)
-    return Export("job", "coco-instances", FileRef(Path("coco.json")), CLASSES, (picture,), is_cvat=is_cvat)
+    image = ImageRecord(FileRef(Path("1.jpg")), "1.jpg", SIZE[1], SIZE[0], labels)
+    return Export("job", "coco-instances", FileRef(Path("coco.json")), CLASSES, (image,), is_cvat=is_cvat)
 
 
 TABLE: ClassTable = build_class_table([export()], [])
@@ -43,8 +43,8 @@ def drawn(*labels: Label, overlap: Overlap = "last", min_area: int = 0) -> Canva
 
 def png_ids(canvas: Canvas, segments: list[Segment]) -> np.ndarray:
     """What a program reads from the PNG."""
-    with Image.open(io.BytesIO(encode_ids(canvas.numbers, [0, *(one.id for one in segments)]))) as picture:
-        colors = np.asarray(picture).astype(np.int64)
+    with Image.open(io.BytesIO(encode_ids(canvas.numbers, [0, *(one.id for one in segments)]))) as image:
+        colors = np.asarray(image).astype(np.int64)
     return colors @ [1, 256, 65536]
 
 
@@ -217,8 +217,8 @@ def test_a_png_of_any_number_of_segments_has_their_ids(count: int) -> None:
     ids = chance.choice(256**3, count, replace=False)
     numbers = np.asfortranarray(chance.integers(0, count, (31, 17)).astype(np.uint16))
 
-    with Image.open(io.BytesIO(encode_ids(numbers, ids.tolist()))) as picture:
-        colors = np.asarray(picture).astype(np.int64)
+    with Image.open(io.BytesIO(encode_ids(numbers, ids.tolist()))) as image:
+        colors = np.asarray(image).astype(np.int64)
 
-    assert picture.mode == "RGB"
+    assert image.mode == "RGB"
     assert (colors @ [1, 256, 65536] == ids[numbers]).all()

@@ -62,7 +62,7 @@ def test_polygons_are_filled_as_pycocotools_fills_them():
     assert np.array_equal(mask, expected.astype(bool))
 
 
-def test_polygon_far_outside_is_drawn_where_the_picture_is():
+def test_polygon_far_outside_is_drawn_where_the_image_is():
     far = 9e6
 
     mask = shape_mask(Polygons(((-far, -far, far, -far, far, 10.0, -far, 10.0),)), HEIGHT, WIDTH)
@@ -131,6 +131,6 @@ def test_shape_that_contradicts_itself_is_refused(shape):
 
 
 @pytest.mark.parametrize("size", [(0, 5), (10**6, 10**6)])
-def test_picture_of_no_sensible_size_is_refused(size):
+def test_image_of_no_sensible_size_is_refused(size):
     with pytest.raises(DatasetError, match="can't be labelled"):
         shape_mask(Box(0, 0, 1, 1), *size)

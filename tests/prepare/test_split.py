@@ -28,7 +28,7 @@ def torn_classes(classes: list[tuple[int, ...]], is_val: np.ndarray, count: int)
     val=st.floats(0.05, 0.95),
     seed=st.integers(0, 5),
 )
-def test_a_class_of_two_pictures_is_on_both_sides(classes: list[tuple[int, ...]], val: float, seed: int) -> None:
+def test_a_class_of_two_images_is_on_both_sides(classes: list[tuple[int, ...]], val: float, seed: int) -> None:
     split = split_images(classes, range(len(classes)), val, seed, 6)
 
     assert split.torn == ()
@@ -60,7 +60,7 @@ def test_each_class_has_its_share_of_validation() -> None:
         assert split.is_val[shown].mean() == pytest.approx(0.2, abs=0.02)
 
 
-def test_pictures_that_look_the_same_stay_together() -> None:
+def test_images_that_look_the_same_stay_together() -> None:
     looks = [number // 3 for number in range(90)]
 
     split = split_images([(number % 4,) for number in range(90)], looks, 0.2, 0, 4)

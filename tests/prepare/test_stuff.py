@@ -24,7 +24,7 @@ def _free(height=8, width=10):
     return free
 
 
-def _picture(path, name="site/1.jpg"):
+def _image(path, name="site/1.jpg"):
     return ImageRecord(FileRef(path), name, 0, 0, ())
 
 
@@ -135,9 +135,9 @@ def _values():
 
 
 @pytest.mark.parametrize("place", ["site/brick/1.png", "brick/1.png", "1.png"])
-def test_masks_are_found_by_the_pictures_name(tmp_path, place):
+def test_masks_are_found_by_the_images_name(tmp_path, place):
     policy = _masks(tmp_path, "1: wall-brick\n2: scaffold\n", _values(), place=place)
-    policy.prepare([_picture(tmp_path / "1.jpg", "site/brick/1.jpg")], tmp_path)
+    policy.prepare([_image(tmp_path / "1.jpg", "site/brick/1.jpg")], tmp_path)
 
     regions = pickle.loads(pickle.dumps(policy))(None, _free(), "site/brick/1.jpg")
 
@@ -178,15 +178,15 @@ def test_masks_of_a_palette_are_numbers(tmp_path):
     assert [region.class_name for region in policy(None, _free(), "site/1.jpg")] == ["water"]
 
 
-def test_masks_that_are_missing_are_told_of(tmp_path):
+def test_masks_that_are_missing_are_named(tmp_path):
     policy = _masks(tmp_path, "1: wall\n2: sky", _values())
 
-    policy.prepare([_picture(tmp_path, "site/1.jpg"), _picture(tmp_path, "site/2.jpg")], tmp_path)
+    policy.prepare([_image(tmp_path, "site/1.jpg"), _image(tmp_path, "site/2.jpg")], tmp_path)
 
     assert [(note.code, note.image) for note in policy.notes] == [("stuff-mask-missing", "site/2.jpg")]
     assert policy(None, _free(), "site/2.jpg") == []
     with pytest.raises(MissingFileError, match=r"no image has a mask; looked for .*site/3\.png, .*3\.png"):
-        policy.prepare([_picture(tmp_path, "site/3.jpg")], tmp_path)
+        policy.prepare([_image(tmp_path, "site/3.jpg")], tmp_path)
 
 
 def test_masks_that_are_wrong_are_refused(tmp_path):

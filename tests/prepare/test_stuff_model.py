@@ -67,7 +67,7 @@ def module(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def images(tmp_path):
     """Three pictures of 40 x 48 pixels; the last one is cut off."""
     rng = np.random.default_rng(0)
     records = []
@@ -79,8 +79,8 @@ def pictures(tmp_path):
     return records
 
 
-def _prepared(policy, pictures, folder):
-    policy.prepare(pictures, folder)
+def _prepared(policy, images, folder):
+    policy.prepare(images, folder)
     return pickle.loads(pickle.dumps(policy))
 
 
@@ -90,10 +90,10 @@ def _free():
     return free
 
 
-def test_model_stuff_maps_classes_drops_low_scores_and_keeps_away_from_labels(module, pictures, tmp_path):
-    policy = _prepared(build_policy(["model", "labelling:label"], StuffSettings(margin=3)), pictures, tmp_path / "work")
+def test_model_stuff_maps_classes_drops_low_scores_and_keeps_away_from_labels(module, images, tmp_path):
+    policy = _prepared(build_policy(["model", "labelling:label"], StuffSettings(margin=3)), images, tmp_path / "work")
 
-    regions = policy(read_pixels(pictures[0]), _free(), "site/0.png")
+    regions = policy(read_pixels(images[0]), _free(), "site/0.png")
 
     assert [(region.class_name, region.source) for region in regions] == [("sky", "model"), ("misc", "model")]
     sky, misc = regions
@@ -110,26 +110,26 @@ def test_model_stuff_maps_classes_drops_low_scores_and_keeps_away_from_labels(mo
         ({"score": 1.0, "margin": 0}, {"sky": 10 * 47}),
     ],
 )
-def test_choices_decide_what_becomes_of_classes(module, pictures, tmp_path, choices, expected):
-    policy = _prepared(build_policy(["model", "labelling:label"], StuffSettings(**choices)), pictures, tmp_path / "w")
+def test_choices_decide_what_becomes_of_classes(module, images, tmp_path, choices, expected):
+    policy = _prepared(build_policy(["model", "labelling:label"], StuffSettings(**choices)), images, tmp_path / "w")
 
-    found = {region.class_name: int(region.mask.sum()) for region in policy(read_pixels(pictures[0]), _free(), "")}
+    found = {region.class_name: int(region.mask.sum()) for region in policy(read_pixels(images[0]), _free(), "")}
 
     assert (found if isinstance(expected, dict) else set(found)) == expected
 
 
-def test_model_is_asked_once_for_each_picture(module, pictures, tmp_path):
+def test_model_is_asked_once_for_each_image(module, images, tmp_path):
     choices = StuffSettings(cache=tmp_path / "cache")
-    _prepared(build_policy(["model", "labelling:label"], choices), pictures[:1], tmp_path / "first")
+    _prepared(build_policy(["model", "labelling:label"], choices), images[:1], tmp_path / "first")
     changed = StuffSettings(cache=tmp_path / "cache", margin=9, score=0.2, classes="coco")
 
-    _prepared(build_policy(["model", "labelling:label"], changed), pictures, tmp_path / "second")
+    _prepared(build_policy(["model", "labelling:label"], changed), images, tmp_path / "second")
 
     assert len(sys.modules["labelling"].calls) == 2  # the third one can't be read
     assert len(list((tmp_path / "cache").rglob("*.png"))) == 2
 
 
-def test_interrupted_labelling_goes_on(module, pictures, tmp_path, monkeypatch):
+def test_interrupted_labelling_goes_on(module, images, tmp_path, monkeypatch):
     def interrupted(items, *about):
         yield items[0]
         raise KeyboardInterrupt
@@ -137,16 +137,16 @@ def test_interrupted_labelling_goes_on(module, pictures, tmp_path, monkeypatch):
     policy = build_policy(["model", "labelling:label"])
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(stuff_model, "progress", interrupted)
-        policy.prepare(pictures, tmp_path / "work")
+        policy.prepare(images, tmp_path / "work")
     asked = len(sys.modules["labelling"].calls)
 
-    policy = _prepared(build_policy(["model", "labelling:label"]), pictures, tmp_path / "work")
+    policy = _prepared(build_policy(["model", "labelling:label"]), images, tmp_path / "work")
 
     assert len(sys.modules["labelling"].calls) == 2 and asked <= 1
-    assert policy(read_pixels(pictures[1]), _free(), "site/1.png")
+    assert policy(read_pixels(images[1]), _free(), "site/1.png")
 
 
-def test_changed_function_is_asked_again(module, pictures, tmp_path):
+def test_changed_function_is_asked_again(module, images, tmp_path):
     first = build_policy(["model", "labelling:label"])
     (tmp_path / "labelling.py").write_text(MODULE + "\n# another one\n")
 
@@ -154,13 +154,13 @@ def test_changed_function_is_asked_again(module, pictures, tmp_path):
     assert repr(first) != repr(build_policy(["model", "labelling:rebar"]))
 
 
-def test_function_says_which_stuff_it_knows(module, pictures, tmp_path):
-    policy = _prepared(build_policy(["model", "labelling:listed"]), pictures[:1], tmp_path / "work")
+def test_function_says_which_stuff_it_knows(module, images, tmp_path):
+    policy = _prepared(build_policy(["model", "labelling:listed"]), images[:1], tmp_path / "work")
 
     assert policy.categories[-1].name == "rebar mat"
-    assert policy(read_pixels(pictures[0]), _free(), "")[0].class_name == "rebar mat"
+    assert policy(read_pixels(images[0]), _free(), "")[0].class_name == "rebar mat"
     with pytest.raises(ConfigError, match=r"label\.stuff_classes = \['rebar mat'\]"):
-        _prepared(build_policy(["model", "labelling:rebar"]), pictures[:1], tmp_path / "work")
+        _prepared(build_policy(["model", "labelling:rebar"]), images[:1], tmp_path / "work")
 
 
 @pytest.mark.parametrize(
@@ -173,9 +173,9 @@ def test_function_says_which_stuff_it_knows(module, pictures, tmp_path):
         ("single", "returned ndarray; return ids, segments"),
     ],
 )
-def test_functions_that_return_something_else_are_refused(module, pictures, tmp_path, name, message):
+def test_functions_that_return_something_else_are_refused(module, images, tmp_path, name, message):
     with pytest.raises(ConfigError, match=message):
-        build_policy(["model", f"labelling:{name}"]).prepare(pictures[:1], tmp_path / "work")
+        build_policy(["model", f"labelling:{name}"]).prepare(images[:1], tmp_path / "work")
 
 
 @pytest.mark.parametrize(
@@ -216,16 +216,16 @@ def weights(tiny_config, tmp_path):
     return str(tmp_path / "coco.pth")
 
 
-def test_weights_alone_label_the_rest(weights, pictures, tmp_path):
+def test_weights_alone_label_the_rest(weights, images, tmp_path):
     choices = StuffSettings(score=0.0, margin=0, classes="coco", overrides=("MODEL.DEVICE", "cpu"))
     policy = build_policy(["model", weights], choices)
     assert {record.name for record in policy.categories} == {"misc"} | {
         category.name for category in coco_categories() if not category.is_thing
     }
 
-    policy = _prepared(policy, pictures, tmp_path / "work")
+    policy = _prepared(policy, images, tmp_path / "work")
 
-    regions = policy(read_pixels(pictures[0]), _free(), "site/0.png")
+    regions = policy(read_pixels(images[0]), _free(), "site/0.png")
     assert regions and sum(int(region.mask.sum()) for region in regions) <= int(_free().sum())
     assert all(region.score is not None and 0 <= region.score <= 1 for region in regions)
     assert not (np.sum([region.mask for region in regions], axis=0) > _free()).any()

@@ -14,7 +14,7 @@ from detr_d2.cli import main
 from detr_d2.data import read_panoptic_png
 from detr_d2.yard import STUFF, THINGS, write_yard_exports
 
-PICTURES = 24
+IMAGES = 24
 Shown = dict[str, np.ndarray]
 
 
@@ -22,7 +22,7 @@ Shown = dict[str, np.ndarray]
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Exports, and the dataset prepared of them."""
     folder = tmp_path_factory.mktemp("yards")
-    write_yard_exports(folder / "exports", images=PICTURES)
+    write_yard_exports(folder / "exports", images=IMAGES)
     sources = ["--cvat", str(folder / "exports" / "cvat"), "--stuff", "masks", str(folder / "exports" / "stuff")]
     assert (
         main(
@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def segments_by_picture(json_file: Path, pngs: Path) -> Iterator[tuple[str, list[tuple[str, np.ndarray]]]]:
+def segments_by_image(json_file: Path, pngs: Path) -> Iterator[tuple[str, list[tuple[str, np.ndarray]]]]:
     """Each picture's name with its segments: class and mask."""
     content: dict[str, Any] = json.loads(json_file.read_text())
     names = {category["id"]: category["name"] for category in content["categories"]}
@@ -55,19 +55,19 @@ def segments_by_picture(json_file: Path, pngs: Path) -> Iterator[tuple[str, list
 
 def equal_pixels(folder: Path, classes: tuple[str, ...]) -> float:
     """Share of the pixels of true segments of these classes, and of prepared ones, that the two agree on."""
-    truth = dict(
-        segments_by_picture(folder / "exports" / "ground_truth" / "panoptic.json", folder / "exports" / "ground_truth")
+    gt = dict(
+        segments_by_image(folder / "exports" / "ground_truth" / "panoptic.json", folder / "exports" / "ground_truth")
     )
     agreed = claimed = 0
     for split in ("train", "val"):
-        for name, segments in segments_by_picture(folder / "yard" / f"panoptic_{split}.json", folder / "yard/panoptic"):
-            true = [(label, mask) for label, mask in truth.pop(name) if label in classes]
+        for name, segments in segments_by_image(folder / "yard" / f"panoptic_{split}.json", folder / "yard/panoptic"):
+            true = [(label, mask) for label, mask in gt.pop(name) if label in classes]
             found = [(label, mask) for label, mask in segments if label in classes]
             claimed += sum(int(mask.sum()) for _, mask in true + found)
             agreed += sum(
                 2 * max(int((mask & other).sum()) for at, other in true if at == label) for label, mask in found
             )
-    assert not truth, "pictures were lost"
+    assert not gt, "pictures were lost"
     return agreed / claimed
 
 

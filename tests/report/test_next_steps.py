@@ -80,7 +80,7 @@ def test_class_that_is_rare_in_training_and_poor_wants_more(numbers: dict[str, A
         ("ground_truth", {"void_share": 0.4}, "Much of the ground truth is void"),
     ],
 )
-def test_number_that_stands_out_is_told(numbers: dict[str, Any], part: str, change: dict[str, Any], title: str) -> None:
+def test_outstanding_number_is_named(numbers: dict[str, Any], part: str, change: dict[str, Any], title: str) -> None:
     numbers[part] |= change
     if title == "Sharpen the borders":
         _kind(numbers, "loose_borders")["gives_back"]["All"] = 5.0
@@ -88,7 +88,7 @@ def test_number_that_stands_out_is_told(numbers: dict[str, Any], part: str, chan
     assert titles(numbers) == [title]
 
 
-def test_borders_are_told_where_they_cost_most_or_are_poor(numbers: dict[str, Any]) -> None:
+def test_borders_are_named_where_they_cost_most_or_are_poor(numbers: dict[str, Any]) -> None:
     _kind(numbers, "loose_borders")["gives_back"]["All"] = 5.0
     assert titles(numbers) == ["Sharpen the borders"]
 
@@ -100,7 +100,7 @@ def test_borders_are_told_where_they_cost_most_or_are_poor(numbers: dict[str, An
 
 
 @pytest.mark.parametrize(("excess", "word"), [(0.3, "overconfident"), (-0.3, "underconfident")])
-def test_scores_that_mislead_are_told(numbers: dict[str, Any], excess: float, word: str) -> None:
+def test_scores_that_mislead_are_named(numbers: dict[str, Any], excess: float, word: str) -> None:
     numbers["reliability"]["All"]["overconfidence"] = excess
 
     assert titles(numbers) == [f"The scores are {word}"]

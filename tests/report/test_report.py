@@ -41,7 +41,7 @@ def test_report_has_the_quality_of_the_maps_to_the_last_bit(
         assert {key: entry[key] for key in wanted} == wanted
 
 
-def test_every_kind_of_mistake_is_told_with_what_it_costs(content: dict[str, Any]) -> None:
+def test_every_kind_of_mistake_is_named_with_what_it_costs(content: dict[str, Any]) -> None:
     kinds = {entry["kind"]: entry for entry in content["mistakes"]}
 
     assert set(kinds) == set(KINDS)
@@ -115,7 +115,7 @@ def test_pixels_of_one_image_at_a_time_are_held(
     assert len(held) > 5 and max(held) <= 1
 
 
-def test_report_does_without_photos_truth_and_previews(run_folder: Path, tmp_path: Path, caplog: Any) -> None:
+def test_report_does_without_photos_ground_truth_and_previews(run_folder: Path, tmp_path: Path, caplog: Any) -> None:
     for name in ("records.jsonl", "run.json"):
         shutil.copy(run_folder / name, tmp_path / name)
     records = (tmp_path / "records.jsonl").read_text().replace("photo <", "gone ").replace("truth ", "gone ")

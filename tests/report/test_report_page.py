@@ -112,7 +112,7 @@ def test_click_on_a_view_opens_that_view(seen: dict[str, Any]) -> None:
 
 
 def test_closing_returns_to_the_image(seen: dict[str, Any]) -> None:
-    assert seen["focus"] == "picture sides"
+    assert seen["focus"] == "thumbnail sides"
 
 
 def test_links_lead_somewhere_and_everything_that_is_operated_has_a_name(seen: dict[str, Any]) -> None:

@@ -118,11 +118,11 @@ DAMAGE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "no image": (lambda step: step["batch"][0].pop("image"), "image"),
     "an image of one channel": (lambda step: _set(step, "image", torch.zeros(1, 9, 9)), "shape"),
     "an image of another size": (lambda step: _set(step, "image", torch.zeros(3, 9, 9)), "instances of"),
-    "a huge view": (lambda step: _set(step, "image", torch.zeros(1).expand(3, 8000, 8000)), "more places than values"),
+    "a huge view": (lambda step: _set(step, "image", torch.zeros(1).expand(3, 8000, 8000)), "bytes in the file"),
     "a height of 0": (lambda step: _set(step, "height", 0), "height"),
     "no instances": (lambda step: step["batch"][1].pop("instances"), "instances"),
     "an unknown class": (lambda step: step["batch"][0]["instances"]["gt_classes"].fill_(99), "gt_classes"),
-    "sparse boxes": (lambda step: _set_gt(step, "gt_boxes", torch.zeros(1, 4).to_sparse()), "dense"),
+    "sparse boxes": (lambda step: _set_gt(step, "gt_boxes", torch.zeros(1, 4).to_sparse()), "gt_boxes is sparse"),
     "a box too few": (lambda step: _set_gt(step, "gt_boxes", torch.zeros(0, 4)), "length"),
     "masks of another size": (
         lambda step: _set_gt(step, "gt_masks", torch.zeros(1, 2, 2, dtype=torch.bool)),

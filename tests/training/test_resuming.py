@@ -22,7 +22,7 @@ from detectron2.config import CfgNode
 
 STAGES: dict[str, list[object]] = {
     "boxes": ["MODEL.DETR.MASK_ON", False],
-    "masks": ["MODEL.DETR.MASK_ON", True, "MODEL.DETR.FREEZE_DETECTOR", True],
+    "masks": ["MODEL.DETR.MASK_ON", True, "MODEL.DETR.FREEZE_DETECTOR", True, "MODEL.DETR.MASK_POINTS", 50],
 }
 
 

@@ -60,7 +60,7 @@ def test_scenes_of_an_evaluation_are_forgotten_after_it(records):
     assert _shown(evaluator, []) == []
 
 
-def test_scene_whose_truth_is_not_there_does_not_stop_a_training(records, caplog):
+def test_scene_whose_ground_truth_is_not_there_does_not_stop_a_training(records, caplog):
     evaluator = SceneEvaluator("yard_val", 2)
     evaluator._records[records[0]["image_id"]]["pan_seg_file_name"] = "no/such.png"
 
@@ -70,7 +70,7 @@ def test_scene_whose_truth_is_not_there_does_not_stop_a_training(records, caplog
     assert "can't be drawn" in caplog.text and "no/such.png" in caplog.text
 
 
-def test_truth_of_boxes_only_is_drawn_without_scores(records):
+def test_ground_truth_of_boxes_only_is_drawn_without_scores(records):
     record = {name: records[0][name] for name in ("file_name", "image_id", "height", "width")}
     box = {"bbox": [10, 20, 60, 40], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 0}
     found = Instances((record["height"], record["width"]))

@@ -67,12 +67,12 @@ def test_instances_are_the_things_of_the_panoptic_file(yard: Path, capsys: pytes
 
 
 def test_validation_scenes_are_other_scenes(yard: Path) -> None:
-    pictures: dict[str, set[str]] = {"train": set(), "val": set()}
+    images: dict[str, set[str]] = {"train": set(), "val": set()}
     for path in (yard / "images").iterdir():
-        pictures[path.name.split("_")[1]].add(hashlib.sha256(path.read_bytes()).hexdigest())
+        images[path.name.split("_")[1]].add(hashlib.sha256(path.read_bytes()).hexdigest())
 
-    assert (len(pictures["train"]), len(pictures["val"])) == (12, 4)
-    assert not pictures["train"] & pictures["val"]
+    assert (len(images["train"]), len(images["val"])) == (12, 4)
+    assert not images["train"] & images["val"]
 
 
 def test_writing_again_gives_the_same_bytes(yard: Path) -> None:

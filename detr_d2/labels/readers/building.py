@@ -12,8 +12,7 @@ from typing import Any
 
 from detr_d2.errors import DatasetError
 
-from ..archives import FileTree, has_image_suffix, is_safe_name, joined
-from ..image_reading import IMAGE_SUFFIXES
+from ..archives import IMAGE_SUFFIXES, FileTree, has_image_suffix, is_safe_name, joined
 from ..records import ClassRecord, Export, ExportKind, FileRef, ImageRecord, Label, LabelSource, Note
 from ..rules.names import IMAGE_MISSING, PATH_DUPLICATE, PATH_ESCAPE
 from ..values import size_problem

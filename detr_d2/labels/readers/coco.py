@@ -21,8 +21,8 @@ from ..json_reading import UnreadableJson, read_object
 from ..records import Box, ClassRecord, Export, FileRef, Label, Note, Polygons, Runs, Shape
 from ..rules.boxes import box_rules
 from ..rules.document import Document, walk_document
-from ..rules.image import ImageTask, walk_image
-from ..rules.images import ListedImage
+from ..rules.image import walk_image
+from ..rules.images import ImageTask, ListedImage
 from ..rules.json_files import objects_of
 from ..rules.masks import mask_rules
 from ..rules.names import IMAGE_MISSING, Absence, FileNames, is_allowed

@@ -9,25 +9,23 @@ from typing import Any
 
 from ..archives import is_folder
 from ..values import is_id, numbered, shallow, size_problem
-from .boxes import area_rules, area_sum_rules, box_rules
-from .categories import Categories
-from .image import ImageTask
-from .images import (
+from .annotations import (
     AnnotationIds,
-    ImageId,
-    Images,
-    ListedImage,
     category_of_rules,
     crowd_only_rules,
     crowd_rules,
+    geometry_rules,
     image_of_rules,
-    size_rules,
+    is_usable,
+    segment_id_rules,
     unlabelled_rules,
 )
+from .boxes import area_rules, area_sum_rules, box_rules
+from .categories import Categories
+from .images import ImageId, Images, ImageTask, ListedImage, size_rules
 from .json_files import FOLDER_MISSING, FOLDER_UNKNOWN, ID_DUPLICATE, PARTS, list_rules, objects_of
 from .masks import mask_rules
 from .names import IMAGE_MISSING, PNG_MISSING, FileNames
-from .pngs import geometry_rules, is_usable, segment_id_rules
 from .rule import Finding, Place, Rule, Walk
 
 Entry = dict[str, Any]

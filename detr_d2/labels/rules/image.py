@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 
 from ..archives import is_file
 from ..values import as_whole, is_whole, shown
-from .boxes import extent_rules
+from .annotations import geometry_rules, is_usable, segment_id_rules
+from .boxes import Size, extent_rules
 from .image_files import ImageFile, Unreadable, image_file_rules, read_image_file
-from .images import IMAGE_UNLABELLED, ListedImage, Size, size_rules
+from .images import IMAGE_UNLABELLED, ImageTask, size_rules
 from .masks import drawn_rules, object_rules, place_of
 from .pngs import (
     PNG_ABSENT,
@@ -21,42 +22,14 @@ from .pngs import (
     absent_message,
     extents_of,
     extents_rules,
-    geometry_rules,
-    is_usable,
     png_file_rules,
     png_size_rules,
     read_png,
-    segment_id_rules,
 )
-from .rule import Done, Finding, Place, Walk
+from .rule import Done, Fault, Finding, Listing, Place, Walk
 
 Entry = dict[str, Any]
 Read = TypeVar("Read")
-
-
-@dataclass(frozen=True)
-class ImageTask:
-    """All that is needed to look at one image, in whatever process.
-
-    Args:
-        listed: the image.
-        file: its JSON.
-        labels: annotations of COCO instances, or segments of a panoptic JSON.
-        is_panoptic: the labels are segments.
-        png: path of its PNG; None where that isn't known.
-        entry: of ``images``, whose size is fixed, and with it what is labelled; None: nothing is.
-        count: labels that there were.
-        may_lose_labels: the image stays even where all its labels are wrong.
-    """
-
-    listed: ListedImage
-    file: str
-    labels: list[Entry]
-    is_panoptic: bool = False
-    png: str | None = None
-    entry: Entry | None = None
-    count: int = 0
-    may_lose_labels: bool = False
 
 
 @dataclass
@@ -108,6 +81,11 @@ def walk_image(task: ImageTask) -> Walk[SeenImage | None]:
             if (yield object_rules(label, size, place_of(label, task.file, image_id))):
                 seen.labels.append(label)
     return seen if (yield _left_rules(task, seen)) else None
+
+
+def image_faults(task: ImageTask) -> list[Fault]:
+    """Faults of one image, its PNG and what is drawn on it."""
+    return list(Listing(walk_image(task)))
 
 
 def _reading_rules(task: ImageTask, seen_: SeenImage) -> Iterator[Finding]:

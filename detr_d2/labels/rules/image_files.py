@@ -22,10 +22,9 @@ from ..image_reading import (
     unreadable_reason,
 )
 from ..values import MOST_PIXELS, shown
+from .boxes import Size
+from .images import resizing
 from .rule import RULES, Finding, Fix, Place, Rule, fixing
-
-#: width, height
-Size = tuple[int, int]
 
 #: Sizes whose sides' ratios differ by no more than this are of one image, made smaller or larger.
 _SAME_RATIO = 0.01
@@ -163,12 +162,6 @@ def _size_finding(file: ImageFile, place: Place, entry_: dict[str, Any], said: S
         tag = f"as before its EXIF tag {file.read.orientation} turns it"
         return place.found(IMAGE_TURNED, f"{sizes}, {tag}.", fix)
     return place.found(IMAGE_SIZE, f"{sizes}.", fix)
-
-
-def resizing(entry_: dict[str, Any], size: Size, why: str = "") -> Fix:
-    """A fix that gives an entry of ``images`` a width and a height."""
-    text = f"width and height are {size[0]} and {size[1]} now{why}"
-    return fixing(text, lambda: entry_.update(width=size[0], height=size[1]))
 
 
 def _planning(file_: ImageFile, text: str, **changes: Any) -> Fix:

@@ -1,23 +1,22 @@
-"""Rules of a file's ``images`` and of labels on them: one id and one file for each, whose label it is, and crowds."""
+"""Rules of a file's ``images``: one id, one file and one size for each."""
 
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from ..values import as_flag, as_whole, free_ids, is_id, is_whole, numbered, same, shown, size_problem
-from .categories import CATEGORY_ID, CATEGORY_UNKNOWN, Categories
-from .image_files import Size, resizing
-from .json_files import ID_DUPLICATE, ID_TYPE, IMAGE_UNKNOWN
+from ..values import as_whole, is_id, same, shown, size_problem
+from .boxes import Size
+from .json_files import ID_DUPLICATE, ID_TYPE
 from .names import FileNames
 from .rule import RULES, Done, Finding, Fix, Place, fixing, setting
 
 #: What ``images`` has for an id.
 ImageId = int | str
+Entry = dict[str, Any]
 
 IMAGE_UNLABELLED = RULES["image-unlabelled"]
 
@@ -43,6 +42,31 @@ class ListedImage:
         return self.width, self.height
 
 
+@dataclass(frozen=True)
+class ImageTask:
+    """All that is needed to look at one image, in whatever process.
+
+    Args:
+        listed: the image.
+        file: its JSON.
+        labels: annotations of COCO instances, or segments of a panoptic JSON.
+        is_panoptic: the labels are segments.
+        png: path of its PNG; None where that isn't known.
+        entry: of ``images``, whose size is fixed, and with it what is labelled; None: nothing is.
+        count: labels that there were.
+        may_lose_labels: the image stays even where all its labels are wrong.
+    """
+
+    listed: ListedImage
+    file: str
+    labels: list[Entry]
+    is_panoptic: bool = False
+    png: str | None = None
+    entry: Entry | None = None
+    count: int = 0
+    may_lose_labels: bool = False
+
+
 def size_rules(entry: dict[str, Any], place: Place, known: Size | None = None) -> Iterator[Finding]:
     """Findings about ``width`` and ``height``.
 
@@ -54,6 +78,12 @@ def size_rules(entry: dict[str, Any], place: Place, known: Size | None = None) -
     problem = size_problem(entry)
     if problem:
         yield place.found(RULES[problem[0]], problem[1], resizing(entry, known) if known else None)
+
+
+def resizing(entry_: dict[str, Any], size: Size, why: str = "") -> Fix:
+    """A fix that gives an entry of ``images`` a width and a height."""
+    text = f"width and height are {size[0]} and {size[1]} now{why}"
+    return fixing(text, lambda: entry_.update(width=size[0], height=size[1]))
 
 
 class Images:
@@ -166,118 +196,3 @@ def _readings(value: Any) -> Iterator[ImageId]:
     if whole is not None:
         yield whole
         yield str(whole)
-
-
-CROWD_VALUE = RULES["crowd-value"]
-CROWD_ONLY = RULES["crowd-only"]
-CROWD = RULES["crowd"]
-
-
-def is_crowd(label: dict[str, Any]) -> bool:
-    """Whether it is said to be a crowd, in whatever form."""
-    return label.get("iscrowd", 0) in (1, True)
-
-
-class AnnotationIds:
-    """Ids of COCO instances, each of which may come once.
-
-    Args:
-        entries: of ``annotations``; what isn't an object is passed by.
-    """
-
-    def __init__(self, entries: Sequence[Any]) -> None:
-        self._first: dict[int, dict[str, Any]] = {}
-        self._free_ids = free_ids(entry for _, entry in numbered(list(entries)))
-
-    def rules(self, label: dict[str, Any], place: Place) -> Iterator[Finding]:
-        """Findings about the id of one annotation, which is taken then."""
-        value = label.get("id")
-        if not is_whole(value):
-            whole = as_whole(value)
-            is_free = whole is not None and whole not in self._first
-            fix = setting(label, "id", whole) if is_free else self._renumbering(label)
-            yield place.found(ID_TYPE, f"has id={shown(value)}.", fix)
-        if is_whole(label.get("id")) and label["id"] in self._first:
-            message = "has the id of an earlier annotation."
-            yield place.found(ID_DUPLICATE, message, self._renumbering(label))
-
-    def add(self, label: dict[str, Any], original: dict[str, Any]) -> None:
-        """Take the id of an annotation that has been looked at."""
-        if is_whole(label.get("id")):
-            self._first.setdefault(label["id"], original)
-
-    def _renumbering(self, label: dict[str, Any]) -> Fix:
-        def apply() -> Done:
-            number = as_whole(label.get("id"))
-            if number is not None and number in self._first and same(self._first[number], label):
-                return Done("removed", "repeats an earlier annotation", is_gone=True)
-            return setting(label, "id", next(self._free_ids))()
-
-        return apply
-
-
-def image_of_rules(label: dict[str, Any], images: Images, place: Place) -> Iterator[Finding]:
-    """Findings about ``image_id``."""
-    value = label.get("image_id")
-    if not images.is_listed(value):
-        meant = images.id_of(value)
-        fix = setting(label, "image_id", meant) if meant is not None else None
-        yield place.found(IMAGE_UNKNOWN, f"has image_id={shown(value)}, which images lacks.", fix)
-
-
-def category_of_rules(label: dict[str, Any], categories: Categories, place: Place) -> Iterator[Finding]:
-    """Findings about ``category_id``."""
-    value = label.get("category_id")
-    if categories.unclear and not isinstance(value, bool) and as_whole(value) in categories.unclear:
-        yield place.found(ID_DUPLICATE, f"has category_id={shown(value)}, the id of several categories.")
-    elif not is_whole(value):
-        meant = categories.id_of(value)
-        fix = setting(label, "category_id", meant) if meant is not None else None
-        yield place.found(CATEGORY_ID, f"has category_id={shown(value)}.", fix)
-    elif value not in categories.ids:
-        yield place.found(CATEGORY_UNKNOWN, f"has category_id={shown(value)}, which categories lacks.")
-
-
-def crowd_rules(label: dict[str, Any], place: Place) -> Iterator[Finding]:
-    """Findings about ``iscrowd``, and crowds themselves."""
-    crowd = label.get("iscrowd", 0)
-    if not is_whole(crowd) or crowd not in (0, 1):
-        flag = as_flag(crowd)
-        fix = setting(label, "iscrowd", int(bool(crowd)) if flag is None else flag)
-        yield place.found(CROWD_VALUE, f"has iscrowd={shown(crowd)}.", fix)
-    elif crowd:
-        yield place.found(CROWD, "is a crowd.")
-
-
-def crowd_only_rules(labels: Sequence[dict[str, Any]], names: Mapping[int, Any], file: str) -> Iterator[Finding]:
-    """Categories of which CVAT wrote crowds only: its brush masks, which every loader drops."""
-    of_category = [label for label in labels if is_whole(label.get("category_id"))]
-    crowds = Counter(label["category_id"] for label in of_category if is_crowd(label))
-    if not crowds or not any(_is_of_cvat(label) for label in labels):
-        return
-    total = Counter(label["category_id"] for label in of_category)
-    for category_id, count in sorted(crowds.items()):
-        if count == total[category_id]:
-            name = shown(names.get(category_id, category_id))
-            message = f"all {count} annotations of the category {name} are crowds: nothing of it would be learnt."
-            yield Place(file).found(CROWD_ONLY, message, _clearing(of_category, category_id, name))
-
-
-def _is_of_cvat(label: dict[str, Any]) -> bool:
-    attributes = label.get("attributes")
-    return isinstance(attributes, dict) and "occluded" in attributes
-
-
-def _clearing(labels_: Sequence[dict[str, Any]], category_id: int, name: str) -> Fix:
-    brushed = [label for label in labels_ if label["category_id"] == category_id]
-    text = f"{len(brushed)} brush masks of {name} aren't crowds any more"
-    return fixing(text, lambda: [label.update(iscrowd=0) for label in brushed])
-
-
-def unlabelled_rules(listed: Collection[Any], labelled: Collection[Any], file: str) -> Iterator[Finding]:
-    """One finding for all images without a label; both are ids."""
-    without = [image_id for image_id in listed if image_id not in labelled]
-    if without:
-        named = ", ".join(shown(image_id) for image_id in without[:5]) + (", ..." if len(without) > 5 else "")
-        message = f"{len(without)} of {len(listed)} images have no annotation: image id {named}."
-        yield Place(file, without[0] if len(without) == 1 else None).found(IMAGE_UNLABELLED, message)

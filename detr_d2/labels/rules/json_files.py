@@ -21,8 +21,6 @@ PARTS = ("images", "annotations", "categories")
 _MOST_KEYS, _MOST_TEXTS = 20, 3
 
 JSON_MISSING = RULES["json-missing"]
-JSON_BROKEN = RULES["json-broken"]
-JSON_LARGE = RULES["json-large"]
 JSON_TYPE = RULES["json-type"]
 JSON_KEY = RULES["json-key"]
 JSON_EMPTY = RULES["json-empty"]
@@ -31,8 +29,6 @@ JSON_TEXT = RULES["json-text"]
 JSON_NUMBER = RULES["json-number"]
 FOLDER_MISSING = RULES["folder-missing"]
 EXPORT_BROKEN = RULES["export-broken"]
-SHAPE_UNDRAWN = RULES["shape-undrawn"]
-OBJECTS_MISSING = RULES["objects-missing"]
 JSON_OTHER = RULES["json-other"]
 FOLDER_UNKNOWN = RULES["folder-unknown"]
 

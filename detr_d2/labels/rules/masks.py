@@ -12,8 +12,8 @@ from pycocotools import mask as coco_mask
 
 from ..polygons import decompressed, has_holes, polygons_runs
 from ..values import are_numbers, is_number, is_whole, shown
+from .annotations import is_crowd
 from .boxes import EDGE, Box, Extent, Size, area_rules, box_rules, extent_rules
-from .images import is_crowd
 from .rule import RULES, Done, Finding, Place, fixing
 
 MASK_TYPE = RULES["mask-type"]

@@ -7,8 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, TypeGuard
 
-from ..archives import NOT_THERE, is_file, is_folder, names_in, why_no_file
-from ..image_reading import IMAGE_SUFFIXES
+from ..archives import IMAGE_SUFFIXES, NOT_THERE, is_file, is_folder, names_in, why_no_file
 from ..values import shown
 from .json_files import JSON_KEY
 from .rule import RULES, Finding, Fix, Place, Rule, setting

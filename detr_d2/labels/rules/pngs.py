@@ -1,4 +1,4 @@
-"""Rules of panoptic PNGs and their segments: in RGB, of the image's size, with the ids that the JSON lists."""
+"""Rules of panoptic PNGs: in RGB, of the image's size, with the ids that the JSON lists."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ import numpy as np
 
 from ..archives import copy_file
 from ..image_reading import is_deep
-from ..panoptic_png import MAX_SEGMENT_ID, encode_ids, find_regions, ids_of_image, numbers_of
-from ..values import as_whole, is_whole, shown
-from .boxes import Extent, Size, area_rules, box_rules
+from ..panoptic_png import encode_ids, find_regions, ids_of_image, numbers_of
+from ..values import as_whole
+from .boxes import Extent, Size
 from .image_files import Unreadable, image_of, same_ratio
-from .json_files import ID_DUPLICATE, ID_RANGE, ID_TYPE
-from .rule import RULES, Finding, Fix, Place, fixing, setting
+from .rule import RULES, Finding, Fix, Place, fixing
 
 #: More ids than this in one image are no segments; training refuses them too.
 MOST_SEGMENTS = 2**16 - 1
@@ -168,46 +167,3 @@ def extents_rules(png: Png, image_id: Any, extents: Extents | None, segment_ids:
         yield here.found(PNG_UNLISTED, f"has {text}.", fixing(f"{text}, are void now", void, "removed"))
     if not extents:
         yield place.found(PNG_VOID, "is void everywhere.")
-
-
-def segment_id_rules(
-    segment: dict[str, Any], taken: set[int], place: Place, extents: Extents | None = None
-) -> Iterator[Finding]:
-    """Findings about the id of one segment.
-
-    Args:
-        segment: of a panoptic JSON.
-        taken: ids of earlier segments of its image.
-        place: of the segment.
-        extents: what its PNG has, where that is known; for the fix.
-    """
-    value = segment.get("id")
-    if not is_whole(value):
-        yield place.found(ID_TYPE, f"has id={shown(value)}.", _id_fix(segment, taken, extents))
-    elif not 1 <= value <= MAX_SEGMENT_ID:
-        yield place.found(ID_RANGE, f"has id={shown(value)}.", _id_fix(segment, taken, extents))
-    if is_usable(segment.get("id")) and segment["id"] in taken:
-        yield place.found(ID_DUPLICATE, "has the id of an earlier segment of its image.")
-
-
-def is_usable(segment_id: Any) -> bool:
-    """Whether a PNG can have pixels of an id."""
-    return is_whole(segment_id) and 1 <= segment_id <= MAX_SEGMENT_ID
-
-
-def _id_fix(segment: dict[str, Any], taken: set[int], extents: Extents | None) -> Fix | None:
-    """The id that was meant: as it is written, or that of the pixels with just its box and area."""
-    whole = as_whole(segment.get("id"))
-    if is_usable(whole):
-        return setting(segment, "id", whole)
-    known = (segment.get("area"), segment.get("bbox"))
-    alike = [each for each, extent in (extents or {}).items() if (extent.pixels, list(extent.box)) == known]
-    alike = [each for each in alike if each not in taken]
-    return setting(segment, "id", alike[0]) if len(alike) == 1 else None
-
-
-def geometry_rules(segment: dict[str, Any], size: Size, place: Place, extent: Extent | None) -> Iterator[Finding]:
-    """Findings about the area and the box of a segment by themselves; nothing needs the box: boxes are the PNG's."""
-    yield from area_rules(segment, place, extent, is_counted=True)
-    if "bbox" in segment:
-        yield from box_rules(segment, size, place, extent, may_lack=True)

@@ -1,43 +1,33 @@
-"""Images that are in training and in validation: the figures of such a validation can't be trusted.
-
-Source: the perceptual hash of ImageHash's ``phash``: signs of the lowest 8x8 cosine frequencies about their median. It
-is nearly the same for an image that is saved twice, made smaller, or one of a burst.
-"""
+"""Images that are in training and in validation: the figures of such a validation can't be trusted."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
-import warnings
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import imagehash
 import numpy as np
-from PIL import Image
 
-from detr_d2.files import open_regular
 from detr_d2.parallel import in_processes
 
-from ..image_reading import load_eight_bits, open_image
-from ..values import MOST_PIXELS, shown
+from ..values import shown
 from .images import ListedImage
 from .rule import RULES, Finding, Place, Rule
+
+if TYPE_CHECKING:
+    from ..fingerprints import Fingerprint
 
 SPLIT_LEAK = RULES["split-leak"]
 SPLIT_NEAR = RULES["split-near"]
 
 #: Perceptual hashes of near-duplicates differ in so many of their 64 bits, and their thumbnails in so many grey levels.
 MOST_BITS, MOST_LEVELS = 8, 6.0
-#: An image whose thumbnail varies by less than this many grey levels has no pattern to compare.
-LEAST_CONTRAST = 4.0
 
 _HELD_OUT = {"val", "valid", "validation", "minival", "test", "testing", "dev", "eval", "evaluation", "holdout"}
 _TRAINED = {"train", "training"}
 _BITS = np.array([bin(number).count("1") for number in range(2**16)], dtype=np.uint8)
-_THUMBNAIL = 16
 
 
 @dataclass(frozen=True)
@@ -53,21 +43,6 @@ class Split:
     name: str
     json_file: str
     images: Sequence[ListedImage]
-
-
-@dataclass(frozen=True)
-class Fingerprint:
-    """What images are compared by.
-
-    Args:
-        digest: of the file's bytes.
-        hash: 64 bits, nearly the same for images that look the same; None without a pattern.
-        thumbnail: (256,) uint8 grey levels.
-    """
-
-    digest: bytes
-    hash: int | None
-    thumbnail: np.ndarray
 
 
 def role(name: str) -> Literal["train", "held-out"] | None:
@@ -115,7 +90,7 @@ class _Held:
                         hashes.append(fingerprint.hash)
                         thumbnails.append(fingerprint.thumbnail)
         self._hashes = np.array(hashes, dtype=np.uint64)
-        self._thumbnails = np.stack(thumbnails) if thumbnails else np.zeros((0, _THUMBNAIL**2), np.uint8)
+        self._thumbnails = np.array(thumbnails)
 
     def leak(self, split: Split, image: ListedImage, fingerprint: Fingerprint | None) -> Finding | None:
         same = self._by_path.get(os.path.realpath(image.path or ""))
@@ -151,42 +126,6 @@ def _fingerprints(split: Split, quick: bool, workers: int) -> Iterator[tuple[Lis
     if quick:
         yield from ((image, None) for image in there)
         return
+    from ..fingerprints import fingerprint_of  # and what reads images
+
     yield from zip(there, in_processes(fingerprint_of, [image.path or "" for image in there], workers))
-
-
-def fingerprint_of(path: str) -> Fingerprint | None:
-    """The fingerprint of an image; None where it can't be read, which other checks say."""
-    try:
-        with open_regular(path) as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            digest = hashlib.blake2b()
-            while block := file.read(2**20):
-                digest.update(block)
-            file.seek(0)
-            with open_image(file) as image:
-                if image.width * image.height > MOST_PIXELS:
-                    return None
-                image.draft("L", (64, 64))  # JPEGs are decoded at an eighth of their size
-                grey = load_eight_bits(image).convert("L")
-    except Exception:  # decoders raise whatever they like on broken files
-        return None
-    thumbnail = np.asarray(grey.resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BOX)).ravel()
-    if thumbnail.std() < LEAST_CONTRAST:
-        return Fingerprint(digest.digest(), None, thumbnail)
-    return Fingerprint(digest.digest(), image_hash(grey), thumbnail)
-
-
-def image_hash(image: Image.Image) -> int:
-    """64 bits that stay the same when an image is resized, or saved again with losses.
-
-    Args:
-        image: upright.
-    """
-    bits = imagehash.phash(image).hash.ravel()
-    return int("".join("1" if bit else "0" for bit in bits), 2)
-
-
-def group_equal(hashes: Sequence[Hashable]) -> list[int]:
-    """For each image the number of its group: that of the first image with the same hash."""
-    first: dict[Hashable, int] = {}
-    return [first.setdefault(value, number) for number, value in enumerate(hashes)]

@@ -28,30 +28,30 @@ for (const table of document.querySelectorAll("table.sortable")) {
     });
   });
 }
-// Galleries: a picture opens large in a dialog. All images inside its button are views of it, named by data-name and
-// switched there by buttons, the space bar or their numbers; the arrow keys go to the next picture, Escape closes.
+// Galleries: a thumbnail opens large in a dialog. All images inside its button are views of it, named by data-name and
+// switched there by buttons, the space bar or their numbers; the arrow keys go to the next thumbnail, Escape closes.
 const dialog = document.createElement("dialog");
 dialog.innerHTML = '<img alt=""><p class="quiet" aria-live="polite"></p><div class="views"></div>';
 dialog.tabIndex = -1;
 document.body.append(dialog);
-let shownPicture = null;
+let shownThumbnail = null;
 let shownView = 0;
-const viewsOf = (picture) => [...picture.querySelectorAll("img")].map((image) => [image.dataset.name, image.src]);
+const viewsOf = (thumbnail) => [...thumbnail.querySelectorAll("img")].map((image) => [image.dataset.name, image.src]);
 function showView(number) {
-  const views = viewsOf(shownPicture);
+  const views = viewsOf(shownThumbnail);
   shownView = (number + views.length) % views.length;
   dialog.querySelector("img").src = views[shownView][1];
   dialog.querySelector("img").alt = views[shownView][0];
   [...dialog.querySelectorAll(".views button.view")].forEach((button, index) =>
     button.setAttribute("aria-pressed", String(index === shownView)));
 }
-function showPicture(picture, view) {
-  shownPicture = picture;
-  const caption = picture.closest("figure")?.querySelector("figcaption")?.textContent ?? "";
+function showThumbnail(thumbnail, view) {
+  shownThumbnail = thumbnail;
+  const caption = thumbnail.closest("figure")?.querySelector("figcaption")?.textContent ?? "";
   dialog.querySelector("p").textContent = caption.trim();
   const bar = dialog.querySelector(".views");
   bar.replaceChildren();
-  const views = viewsOf(picture);
+  const views = viewsOf(thumbnail);
   if (views.length > 1) {
     views.forEach(([name], index) => {
       const button = document.createElement("button");
@@ -75,23 +75,23 @@ function showPicture(picture, view) {
   dialog.focus();  // rather than a button of it: the space bar switches views, and the buttons are new ones each time
 }
 document.addEventListener("click", (event) => {
-  const picture = event.target.closest("button.picture");
-  if (picture) {
-    const clicked = [...picture.querySelectorAll("img")].indexOf(event.target);  // -1 for the keyboard
-    showPicture(picture, clicked >= 0 ? clicked : Number(picture.dataset.view ?? 0));
+  const thumbnail = event.target.closest("button.thumbnail");
+  if (thumbnail) {
+    const clicked = [...thumbnail.querySelectorAll("img")].indexOf(event.target);  // -1 for the keyboard
+    showThumbnail(thumbnail, clicked >= 0 ? clicked : Number(thumbnail.dataset.view ?? 0));
   } else if (event.target === dialog) dialog.close();
 });
 dialog.addEventListener("keydown", (event) => {
-  const pictures = [...(shownPicture.closest(".gallery") ?? document).querySelectorAll("button.picture")];
+  const thumbnails = [...(shownThumbnail.closest(".gallery") ?? document).querySelectorAll("button.thumbnail")];
   const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
   if (step) {
-    showPicture(pictures[(pictures.indexOf(shownPicture) + step + pictures.length) % pictures.length], shownView);
+    showThumbnail(thumbnails[(thumbnails.indexOf(shownThumbnail) + step + thumbnails.length) % thumbnails.length], shownView);
     event.preventDefault();
   } else if (event.key === " " && event.target.tagName !== "BUTTON") {
     showView(shownView + 1);
     event.preventDefault();
-  } else if (event.key >= "1" && event.key <= String(viewsOf(shownPicture).length)) {
+  } else if (event.key >= "1" && event.key <= String(viewsOf(shownThumbnail).length)) {
     showView(Number(event.key) - 1);
   }
 });
-dialog.addEventListener("close", () => shownPicture?.focus());
+dialog.addEventListener("close", () => shownThumbnail?.focus());

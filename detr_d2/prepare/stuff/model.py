@@ -98,8 +98,8 @@ class ModelStuff(StuffPolicy):
         members: dict[str, list[int]] = {}
         for index, segment in enumerate(answer.segments):
             found = self._mapping.name_of(segment.name, segment.is_thing)
-            sure = segment.score is None or segment.score >= self._score
-            if found and sure and areas[index]:
+            counts = segment.score is None or segment.score >= self._score
+            if found and counts and areas[index]:
                 members.setdefault(found, []).append(index)
         regions = []
         for found, indices in members.items():

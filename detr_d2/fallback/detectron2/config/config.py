@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from fvcore.common.config import CfgNode as _CfgNode
 
-from detr_d2.config import read_config
+from detr_d2.plain_yaml import read_config
 
 from detectron2.utils.file_io import PathManager
 
