@@ -58,7 +58,8 @@ class Gallery:
         named = self.named()
         ranked = {one["row"] for shown in named.values() for one in shown}
         examples = {(kind, one.row): one for kind, shown in self._examples.items() for one in shown}
-        images, parts = {}, {}
+        images: dict[int, dict[str, Any]] = {}
+        parts: dict[tuple[str, int], dict[str, Any]] = {}
         for row in sorted(ranked | {row for _, row in examples}):
             record = self._records[row]
             views = ImageViews(record, self.folder.preview(record.image_id), self.folder.categories)

@@ -165,7 +165,7 @@ class COCOEvaluator(DatasetEvaluator):
                 judge.evaluate()
                 judge.accumulate()
             parts.append(judge.eval["precision"][..., -1])
-        precision = np.concatenate(parts, axis=2)  # (IoU thresholds, recalls, classes, ranges of areas)
+        precision: Any = np.concatenate(parts, axis=2)  # (IoU thresholds, recalls, classes, ranges of areas)
         results = {name: _mean(precision[iou, ..., area]) for name, (iou, area) in _METRICS.items()}
         per_class = {f"AP-{n}": _mean(precision[:, :, i, 0]) for i, n in enumerate(self._metadata.thing_classes)}
         logger.info(f"Evaluation results for {task}:\n" + tabulate([results.values()], list(results), "pipe", ".3f"))
