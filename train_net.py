@@ -33,6 +33,7 @@ from detr_d2.training import (
     ExactResume,
     StepGuard,
     StopOnSignal,
+    accumulated_steps,
     add_training_hooks,
     before_evaluation,
     build_test_mapper,
@@ -71,6 +72,7 @@ class Trainer(DefaultTrainer):
         built = storing_finite_results(super().build_hooks(), self.cfg.TEST.EVAL_PERIOD, self.evaluate)
         built = before_evaluation(built, self._stop)
         self.guard = StepGuard(self.cfg, self.model)
+        self._accumulated = accumulated_steps(self.cfg, self)
         self._average = AveragedWeights(self.cfg, self.model) if self.cfg.MODEL_EMA.ENABLED else None
         built = add_training_hooks(built, self.cfg, self.model, self._average)
         return [ExactResume(self.data_loader), *built, self.guard]
@@ -93,7 +95,7 @@ class Trainer(DefaultTrainer):
 
     def run_step(self) -> None:
         """As Detectron2's; a step whose losses aren't finite ends the training, or is left out."""
-        self.guard.take(super().run_step)
+        self.guard.take(super().run_step if self._accumulated is None else self._accumulated.take)
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> TrainLoader:

@@ -143,14 +143,18 @@ class DetrPanoptic(nn.Module):
             self.detr.eval()
         return self
 
-    def forward(self, batched_inputs: BatchedInputs) -> dict[str, Tensor] | BatchedInputs:
+    def forward(
+        self, batched_inputs: BatchedInputs, part: training_step.StepPart | None = None
+    ) -> dict[str, Tensor] | BatchedInputs:
         """
         Args:
             batched_inputs: one dict an image: "image" (3, H, W) in 0..255; in training "instances" with gt_classes,
                 gt_boxes and, with a mask head, gt_masks; at inference "height" and "width" of the original image.
+            part: in training, where these images stand in a step of several batches; None: they are the step.
 
         Returns:
-            In training a dict of weighted losses, all of them finite. At inference one dict an image: "instances"
+            In training a dict of weighted losses, all of them finite; of a part also what is logged, which add up to
+            the step's. At inference one dict an image: "instances"
             (boxes, scores, classes and masks of things, in the original image) and "panoptic_seg" (a map of segment
             ids, 0 is void, and a list of segments with id, isthing, category_id, score, area and queries).
 
@@ -162,24 +166,31 @@ class DetrPanoptic(nn.Module):
             outputs, sizes = self.detect(batched_inputs)
             return [self._result(outputs, i, size)[0] for i, size in enumerate(sizes)]
         try:
-            sums, problem = self.loss_sums(batched_inputs), ""
+            sums, problem = self.loss_sums(batched_inputs, draws=part is None or part.number == 0), ""
         except FloatingPointError:
             sums, problem = {}, training_step.NO_MATCHING
         counts = training_step.agree_on_counts(sums, self.loss_weights, problem, batched_inputs, self.device)
-        losses = training_step.mean_losses(sums, counts, self.denoising)
+        losses = training_step.mean_losses(sums, counts if part is None else part.counts, self.denoising, part)
         # Names without "loss" in them, so that Detectron2's console line stays short.
-        training_step.log_scalars({name.replace("loss_", "unweighted/", 1): value for name, value in losses.items()})
+        logged = {name.replace("loss_", "unweighted/", 1): value.detach() for name, value in losses.items()}
+        if part is not None:
+            return logged | weighted(losses, self.loss_weights)
+        training_step.log_scalars(logged)
         return weighted(losses, self.loss_weights)
 
-    def loss_sums(self, batched_inputs: BatchedInputs) -> dict[str, Sum]:
+    def loss_sums(self, batched_inputs: BatchedInputs, draws: bool = False) -> dict[str, Sum]:
         """The sums that :meth:`forward` makes losses of in training, whatever they are, and of this process alone.
+
+        Args:
+            batched_inputs: as for :meth:`forward`.
+            draws: whether the first image goes to TensorBoard, in the iterations in which it is its time.
 
         Raises:
             FloatingPointError: the predictions aren't finite, so that they can't be matched.
         """
         outputs, sizes = self.detect(batched_inputs)
         targets = [self._target(item, size) for item, size in zip(batched_inputs, sizes, strict=True)]
-        if training_step.is_due(self.vis_period):
+        if draws and training_step.is_due(self.vis_period):
             with torch.no_grad():
                 prediction, _ = self._result(outputs, 0, sizes[0]._replace(output=sizes[0].image))
             training_step.put_training_image(batched_inputs[0], prediction, self.categories, self.recipe)

@@ -102,25 +102,51 @@ class StepCounts(NamedTuple):
     targets: float
 
 
+class StepPart(NamedTuple):
+    """Where a batch stands in a step that is made of several, whose losses are to add up to those of one batch.
+
+    Args:
+        number: of the part, from 0.
+        counts: of the whole step, that a process has on average.
+        noised_weights, matched, images: of the whole step in this process: the weights of the noised queries' cross
+            entropy, the matched queries, and the images.
+    """
+
+    number: int
+    counts: StepCounts
+    noised_weights: float
+    matched: float
+    images: float
+
+    @property
+    def metric_counts(self) -> dict[str, float]:
+        """What the criterion's metrics are divided by."""
+        return {"class_error": max(self.matched, 1), "cardinality_error": self.images}
+
+
 def counts_of(sums: Mapping[str, Sum]) -> StepCounts:
     """The counts of one process; 0 where ``sums`` is empty."""
     return StepCounts(*(sums[name].count if name in sums else 0.0 for name in ("loss_ce", "loss_bbox")))
 
 
-def mean_losses(sums: Mapping[str, Sum], counts: StepCounts, denoising: Denoising | None) -> dict[str, Tensor]:
+def mean_losses(
+    sums: Mapping[str, Sum], counts: StepCounts, denoising: Denoising | None, part: StepPart | None = None
+) -> dict[str, Tensor]:
     """A batch's sums as means, unweighted, of the batch that all processes have together.
 
     Args:
         sums: of one process.
         counts: of all of them.
         denoising: the model's, which has the targets several times; None: no queries are noised.
+        part: the batch is one of several of a step, and what is returned its share of the means; None: it is the step.
     """
+    metric_counts, noised_weights = (None, None) if part is None else (part.metric_counts, part.noised_weights)
     noised = {name: each for name, each in sums.items() if "_dn" in name}
     dense = {name: each for name, each in sums.items() if name.endswith("_dense")}
     learned = {name: each for name, each in sums.items() if name not in noised and name not in dense}
     targets = max(counts.targets, 1.0)
-    losses = batch_means(learned, targets, counts.query_weights) | batch_means(dense, targets, targets)
-    return losses if denoising is None else losses | batch_means(noised, targets * denoising.groups)
+    losses = batch_means(learned, targets, counts.query_weights, metric_counts) | batch_means(dense, targets, targets)
+    return losses if denoising is None else losses | batch_means(noised, targets * denoising.groups, noised_weights)
 
 
 def agree_on_counts(

@@ -185,6 +185,13 @@ def _process_problems(cfg: CfgNode, processes: int) -> Iterator[str]:
             f"SOLVER.IMS_PER_BATCH is {batch}, for all processes together, and {what} is {divisor}; it has to be a "
             f"multiple of that, such as {_up(batch, divisor)}."
         )
+    parts = cfg.SOLVER.ACCUMULATE_BATCHES
+    if batch // divisor % parts:
+        yield (
+            f"SOLVER.ACCUMULATE_BATCHES is {parts}, and a process has {batch // divisor} images of the "
+            f"{batch} of SOLVER.IMS_PER_BATCH, which can't be {parts} equal parts. Set SOLVER.IMS_PER_BATCH "
+            f"{_up(batch, divisor * parts)}, or other parts."
+        )
 
 
 def _up(value: int, step: int) -> int:

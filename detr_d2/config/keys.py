@@ -96,6 +96,9 @@ def _add_solver_keys(cfg: CfgNode) -> None:
     cfg.SOLVER.BACKBONE_MULTIPLIER = 0.1
     # The mask head's learning rate is BASE_LR times this, for a training together with a detector that knows its boxes.
     cfg.SOLVER.MASK_HEAD_MULTIPLIER = 1.0
+    # A step's IMS_PER_BATCH images are computed in so many parts, one after the other, whose gradients add up to those
+    # of the whole batch: a large batch in the memory of a small one.
+    cfg.SOLVER.ACCUMULATE_BATCHES = 1
     # So many of the checkpoints that SOLVER.CHECKPOINT_PERIOD asks for stay, the newest; older ones are removed when
     # the next is written. 0: all. model_best.pth and model_final.pth always stay.
     cfg.SOLVER.CHECKPOINT_KEEP = 0

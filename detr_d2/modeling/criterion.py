@@ -251,7 +251,12 @@ class SetCriterion(nn.Module):
         }
 
 
-def batch_means(sums: Mapping[str, Sum], num_targets: float, query_weights: float | None = None) -> dict[str, Tensor]:
+def batch_means(
+    sums: Mapping[str, Sum],
+    num_targets: float,
+    query_weights: float | None = None,
+    metric_counts: Mapping[str, float] | None = None,
+) -> dict[str, Tensor]:
     """The means that a training step goes by.
 
     Args:
@@ -260,12 +265,12 @@ def batch_means(sums: Mapping[str, Sum], num_targets: float, query_weights: floa
             on average, at least 1, so that the losses' scale is that of the batch of all processes.
         query_weights: likewise of the cross entropy; None: its own. (DETR divides by its own in each process, so that
             its losses depend on how a batch is spread over processes.)
+        metric_counts: likewise of metrics; those that aren't there have their own.
     """
+    counts = {"loss_ce": query_weights, **(metric_counts or {}), **dict.fromkeys(PER_TARGET, num_targets)}
     means = {}
     for name, each in sums.items():
-        count = (
-            num_targets if loss_kind(name) in PER_TARGET else query_weights if loss_kind(name) == "loss_ce" else None
-        )
+        count = counts.get(loss_kind(name))
         means[name] = each.mean if count is None else each.mean * (each.count / count)
     return means
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from detr_d2.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from detr_d2.training.accumulation import accumulated_steps
     from detr_d2.training.averaging import AveragedWeights
     from detr_d2.training.divergence import StepGuard
     from detr_d2.training.launching import explaining_exhaustion, launch_training
@@ -31,6 +32,7 @@ __all__ = [
     "ExactResume",
     "StepGuard",
     "StopOnSignal",
+    "accumulated_steps",
     "add_training_hooks",
     "before_evaluation",
     "build_test_mapper",
@@ -49,6 +51,7 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
+        "accumulation": ("accumulated_steps",),
         "averaging": ("AveragedWeights",),
         "divergence": ("StepGuard",),
         "launching": ("explaining_exhaustion", "launch_training"),

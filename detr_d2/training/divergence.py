@@ -52,7 +52,7 @@ class StepGuard(HookBase):
     def __init__(self, cfg: CfgNode, model: nn.Module) -> None:
         self._most, self._folder = cfg.SOLVER.MAX_SKIPPED_STEPS, Path(cfg.OUTPUT_DIR, FOLDER)
         self._model = cast("DetrPanoptic", getattr(model, "module", model))
-        self._before: tuple[BatchedInputs, dict[str, Tensor], str] | None = None
+        self._passes: list[tuple[BatchedInputs, dict[str, Tensor], str]] = []
         self._statistics: list[tuple[Tensor, Tensor]] = []
         self._hook: RemovableHandle | None = None
         self.skipped = 0
@@ -83,16 +83,17 @@ class StepGuard(HookBase):
             DivergenceError: losses or gradients aren't finite, and ``SOLVER.MAX_SKIPPED_STEPS`` are left out already;
                 in all processes with the same message.
         """
+        self._passes = []
         try:
             step()
         except DivergenceError as error:
             problem, kind = str(error), type(error)
         else:
-            self._before = None
+            self._passes = []
             return
         # Not in the except block, where the error keeps the tensors of the forward pass.
         found = comm.all_gather(self._described(problem, kind))
-        self._before = None
+        self._passes = []
         self._restore_statistics()
         message = " ".join(filter(None, found))
         if self.skipped >= self._most:
@@ -104,8 +105,9 @@ class StepGuard(HookBase):
     def _remember(self, module: nn.Module, inputs: tuple[BatchedInputs]) -> None:
         if module.training:
             device = self._model.device
-            self._before = inputs[0], random_state_of(device), autocast_of(device)
-            self._statistics = [(each, each.clone()) for each in _running_statistics(module)] if self._most else []
+            if not self._passes:  # the first of the step
+                self._statistics = [(each, each.clone()) for each in _running_statistics(module)] if self._most else []
+            self._passes.append((inputs[0], random_state_of(device), autocast_of(device)))
 
     def _restore_statistics(self) -> None:
         """The forward pass that is left out has gone into batch norm's statistics, NaN and all."""
@@ -120,14 +122,15 @@ class StepGuard(HookBase):
         if issubclass(kind, DivergedElsewhere):
             return ""
         start = self._of_process() + problem
-        if self._before is None:  # another forward pass than the model's own
+        if not self._passes:  # another forward pass than the model's own
             return start
-        batch, random_state, autocast = self._before
         earlier = norms_by_part({name: each.grad for name, each in self._model.named_parameters()})
-        try:
-            diagnosis = diagnose(self._model, batch, random_state, autocast)
-        except RuntimeError as error:  # such as for want of memory
-            diagnosis = Diagnosis(problem=f"the step couldn't be run again: {error}")
+        of_what = "of the parts of this step before" if len(self._passes) > 1 else "of the step before, as applied"
+        # Losses were those of the last pass; of a step of several parts, any of them may have spoilt the gradients.
+        for batch, random_state, autocast in self._passes if issubclass(kind, DivergedGradients) else self._passes[-1:]:
+            diagnosis = self._diagnosed(batch, random_state, autocast)
+            if not all(map(math.isfinite, diagnosis.gradient_norms.values())):
+                break
         self._restore_statistics()
         if issubclass(kind, DivergedGradients):
             # All processes have the sum of all gradients; those whose own are fine have nothing to show.
@@ -135,7 +138,13 @@ class StepGuard(HookBase):
                 return ""
             start += images_of(batch)
         step = SavedStep(self.trainer.iter, comm.get_rank(), batch, random_state, autocast, diagnosis)
-        return f"{start} {_sentences(diagnosis, earlier)}{self._saved(step)}"
+        return f"{start} {_sentences(diagnosis, earlier, of_what)}{self._saved(step)}"
+
+    def _diagnosed(self, batch: BatchedInputs, random_state: Mapping[str, Tensor], autocast: str) -> Diagnosis:
+        try:
+            return diagnose(self._model, batch, random_state, autocast)
+        except RuntimeError as error:  # such as for want of memory
+            return Diagnosis(problem=f"the step couldn't be run again: {error}")
 
     def _saved(self, step: SavedStep) -> str:
         """Where the step is now, as a sentence."""
@@ -154,11 +163,11 @@ def _running_statistics(model: nn.Module) -> Iterator[Tensor]:
             yield from module.buffers(recurse=False)
 
 
-def _sentences(diagnosis: Diagnosis, earlier: Mapping[str, float]) -> str:
+def _sentences(diagnosis: Diagnosis, earlier: Mapping[str, float], of_earlier: str) -> str:
     text = f"The first output that isn't finite is that of {diagnosis.first}. " if diagnosis.first else ""
     norms, of_what = diagnosis.gradient_norms, "of this step"
     if not norms:
-        norms, of_what = dict(earlier), "of the step before, as applied"
+        norms, of_what = dict(earlier), of_earlier
     if norms:
         listed = ", ".join(f"{part} {norm:.3g}" for part, norm in norms.items())
         text += f"Gradient norms {of_what}: {listed}. "

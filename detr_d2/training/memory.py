@@ -71,15 +71,18 @@ def estimate(cfg: CfgNode, message: str, before: int) -> str:
     Returns:
         The sentence, or nothing where memory isn't known, or nothing could be halved.
     """
-    used, images = memory_in_use(), max(1, cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size())
+    parts, batch = cfg.SOLVER.ACCUMULATE_BATCHES, cfg.SOLVER.IMS_PER_BATCH
+    used, images = memory_in_use(), max(1, batch // comm.get_world_size() // parts)
     needed, fixed = used + asked_for(message), before + bytes_of_parameters()
     if not used or needed <= fixed:
         return ""
     half = fixed + (needed - fixed) / 2
     side = int(cfg.INPUT.MAX_SIZE_TRAIN / 2**0.5)
-    ways = [f"INPUT.MAX_SIZE_TRAIN {side}" if images == 1 else f"SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH // 2}"]
-    ways += [f"INPUT.MAX_SIZE_TRAIN {side}"] if images > 1 else []
+    ways = [f"SOLVER.ACCUMULATE_BATCHES {2 * parts}"] if images % 2 == 0 else []
+    ways += [f"SOLVER.IMS_PER_BATCH {batch // 2}"] if images > 1 else []
+    ways += [f"INPUT.MAX_SIZE_TRAIN {side}"]
+    listed = f"{', '.join(ways[:-1])} or {ways[-1]}" if len(ways) > 1 else ways[0]
     return (
         f"With {images} images at a time of up to {cfg.INPUT.MAX_SIZE_TRAIN} pixels a side the process needed "
-        f"{needed / 2**30:.1f} GiB at least; {' or '.join(ways)} takes about {half / 2**30:.1f} GiB (an estimate)."
+        f"{needed / 2**30:.1f} GiB at least; {listed} takes about {half / 2**30:.1f} GiB (an estimate)."
     )

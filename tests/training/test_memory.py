@@ -56,7 +56,7 @@ def test_exhaustion_is_explained_with_an_estimate(tiny_config: MakeConfig) -> No
 
     message = str(caught.value)
     assert "With 8 images at a time of up to 1333 pixels a side the process needed 10" in message  # 1024 GiB and more
-    assert "SOLVER.IMS_PER_BATCH 4 or INPUT.MAX_SIZE_TRAIN 942 takes about 51" in message
+    assert "SOLVER.ACCUMULATE_BATCHES 2, SOLVER.IMS_PER_BATCH 4 or INPUT.MAX_SIZE_TRAIN 942 takes about 51" in message
 
 
 def test_bfloat16_trains_on_a_cpu(tiny_config: MakeConfig) -> None:

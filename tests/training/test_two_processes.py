@@ -54,9 +54,11 @@ import torch
 import detr_d2
 from detr_d2.data import DetrPanopticDatasetMapper, register_from_config
 from detr_d2.errors import DivergenceError
+from detr_d2.training.accumulation import AccumulatedSteps
 from detr_d2.training.processes import Team, run_in_team
 from detectron2.modeling import build_model
 from detectron2.utils import comm
+from detectron2.utils.events import EventStorage
 
 
 def compare(cfg, folder):
@@ -72,7 +74,17 @@ def compare(cfg, folder):
         gathered = comm.all_gather({name: float(loss.detach()) for name, loss in losses.items()})
         means = {name: sum(each[name] for each in gathered) / 2 for name in losses}
         found[name] = means, {name: p.grad for name, p in model.module.named_parameters() if p.requires_grad}
+        found[name + ", in parts"] = accumulate(cfg, model, halves[rank])
     torch.save(found, Path(folder, f"compared{rank}.pth"))
+
+
+def accumulate(cfg, model, batch):
+    parts, optimizer = cfg.clone(), torch.optim.SGD(model.parameters(), lr=0.0)
+    parts.SOLVER.ACCUMULATE_BATCHES = 2
+    with EventStorage() as storage:
+        AccumulatedSteps(parts, model, [batch], optimizer).take()
+        means = {name: value for name, (value, _) in storage.latest().items() if name.startswith("loss_")}
+    return means, {name: p.grad for name, p in model.module.named_parameters() if p.requires_grad}
 
 
 def leave_out(cfg, folder, project):
@@ -154,10 +166,15 @@ def test_two_processes_take_the_steps_of_one(
         model.zero_grad()
         losses = model(halves[0] + halves[1])
         torch.stack(list(losses.values())).sum().backward()
+        expected = {key: p.grad for key, p in model.named_parameters() if p.requires_grad}
+        whole = {key: float(value.detach()) for key, value in losses.items()}
         for means, gradients in (each[name] for each in compared):
-            assert means == pytest.approx({key: float(value.detach()) for key, value in losses.items()}, rel=1e-5)
-            expected = {key: p.grad for key, p in model.named_parameters() if p.requires_grad}
+            assert means == pytest.approx(whole, rel=1e-5)
             torch.testing.assert_close(gradients, expected, rtol=1e-3, atol=1e-5)
+        for means, gradients in (each[f"{name}, in parts"] for each in compared):
+            assert means == pytest.approx(whole, rel=1e-5)
+            difference = torch.cat([(each - expected[key]).flatten() for key, each in gradients.items()]).norm()
+            assert difference < 0.005 * torch.cat([each.flatten() for each in expected.values()]).norm()
     first, second = (json.loads((tmp_path / f"left_out{rank}.json").read_text()) for rank in (0, 1))
     assert first == second and first["skipped"] == 1 and first["iteration"] == 2
     assert first["message"].startswith("Process 1: The training diverged at iteration 2")
