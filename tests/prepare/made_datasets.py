@@ -10,6 +10,9 @@ import numpy as np
 from PIL import Image
 
 from detr_d2.labels.records import Box, ClassRecord, Export, FileRef, ImageRecord, Label
+from detr_d2.prepare.options import PrepareOptions
+from detr_d2.prepare.pipeline import prepare
+from detr_d2.prepare.stuff import build_policy
 
 NAMES = ("pipe", "drum")
 WIDTH, HEIGHT = 48, 40
@@ -35,3 +38,7 @@ def make_export(folder: Path, name: str, count: int = 6, seed: int = 0) -> Expor
 
 def read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def prepare_in(folder: Path, export: Export, **options: Any) -> Any:
+    return prepare([export], build_policy(["misc"]), PrepareOptions(out=folder / "site", **options))

@@ -24,7 +24,7 @@ from detr_d2.prepare.options import PrepareOptions
 from detr_d2.prepare.pipeline import prepare
 from detr_d2.prepare.preparing import StoppedError
 from detr_d2.prepare.stuff import build_policy
-from tests.prepare.made_datasets import HEIGHT, WIDTH, make_export, read
+from tests.prepare.made_datasets import HEIGHT, WIDTH, make_export, prepare_in, read
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -49,9 +49,7 @@ _KILLED = """
     import detr_d2
     from detr_d2.prepare import pipeline
     from detr_d2.prepare.journal import Journal
-
-    sys.path.insert(0, sys.argv[1])
-    import test_prepare as tests
+    from tests.prepare.made_datasets import make_export, prepare_in
 
     add, count = Journal.add, [0]
 
@@ -64,19 +62,14 @@ _KILLED = """
         add(journal, key, result)
 
     Journal.add = dying_add
-    folder = Path(sys.argv[2])
-    tests.prepare_in(folder, tests.make_export(folder, "job", 9))
+    folder = Path(sys.argv[1])
+    prepare_in(folder, make_export(folder, "job", 9))
 """
 
 
-def prepare_in(folder: Path, export: Export, **options: Any) -> Any:
-    return prepare([export], build_policy(["misc"]), PrepareOptions(out=folder / "site", **options))
-
-
 def _kill_in_the_middle(folder: Path) -> None:
-    here = Path(__file__).resolve().parent
-    words = [sys.executable, "-c", textwrap.dedent(_KILLED), str(here), str(folder)]
-    paths = os.pathsep.join([str(here.parent.parent), os.environ.get("PYTHONPATH", "")])
+    words = [sys.executable, "-c", textwrap.dedent(_KILLED), str(folder)]
+    paths = os.pathsep.join([str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")])
     ended = subprocess.run(words, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=False)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
 
