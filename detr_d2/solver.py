@@ -20,6 +20,9 @@ from detr_d2.training_step import refuse_non_finite
 
 from detectron2.config import CfgNode
 
+#: Of Detectron2's ResNets, from the input on.
+_STAGES = ("stem", "res2", "res3", "res4", "res5")
+
 OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {"ADAMW": torch.optim.AdamW, "SGD": torch.optim.SGD}
 
 
@@ -27,9 +30,9 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     """Build the optimizer of ``SOLVER.OPTIMIZER`` with Detectron2's solver keys.
 
     Args:
-        cfg: reads SOLVER.OPTIMIZER, BASE_LR, BACKBONE_MULTIPLIER, MASK_HEAD_MULTIPLIER, WEIGHT_DECAY,
-            WEIGHT_DECAY_NORM, MOMENTUM and CLIP_GRADIENTS, whose CLIP_TYPE may be "value", "norm" (each tensor
-            alone) or "full_model".
+        cfg: reads SOLVER.OPTIMIZER, BASE_LR, BACKBONE_MULTIPLIER, BACKBONE_LAYER_DECAY, MASK_HEAD_MULTIPLIER,
+            WEIGHT_DECAY, WEIGHT_DECAY_NORM, MOMENTUM and CLIP_GRADIENTS, whose CLIP_TYPE may be "value", "norm" (each
+            tensor alone) or "full_model".
         model: parameters with ``requires_grad`` False are left out.
 
     Raises:
@@ -58,7 +61,7 @@ def parameter_groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any]]:
     solver = cfg.SOLVER
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     seen: set[nn.Parameter] = set()
-    scales: dict[nn.Parameter, float] = {}
+    scales = _stage_scales(model, solver.BACKBONE_LAYER_DECAY)
     for module in model.modules():
         if isinstance(module, TimmBackbone):
             scales |= module.learning_rate_scales()
@@ -75,6 +78,17 @@ def parameter_groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any]]:
                 decay = solver.WEIGHT_DECAY_NORM
             groups.setdefault((rate, decay), []).append(parameter)
     return [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()]
+
+
+def _stage_scales(model: nn.Module, decay: float) -> dict[nn.Parameter, float]:
+    """What the learning rates of a ResNet's parameters are multiplied by: 1 in its last stage, ``decay`` before it."""
+    backbones = [module for name, module in model.named_modules() if name.split(".")[-1] == "backbone"]
+    scales: dict[nn.Parameter, float] = {}
+    for backbone in backbones if decay != 1.0 else []:
+        stages = [stage for name in _STAGES if (stage := getattr(backbone, name, None)) is not None]
+        for number, stage in enumerate(reversed(stages)):
+            scales |= dict.fromkeys(stage.parameters(), decay**number)
+    return scales
 
 
 def _multiplier(solver: CfgNode, module_name: str) -> float:

@@ -5,8 +5,11 @@ import torch
 from torch import nn
 
 from detr_d2 import load_config
+from detr_d2.config import check_schedule
 from detr_d2.errors import ConfigError, DivergenceError
 from detr_d2.solver import build_optimizer, parameter_groups
+
+from detectron2.modeling import build_model
 
 
 class TwoParts(nn.Module):
@@ -30,6 +33,30 @@ def test_backbone_has_its_own_rate_and_norms_their_own_decay():
     assert found[model.backbone[0].weight] == (pytest.approx(0.001), 0.0001)
     assert found[model.backbone[1].weight] == (pytest.approx(0.001), 0.5)
     assert len(found) == len(list(model.parameters()))
+
+
+@pytest.mark.parametrize("feature", ["res5", "res4"])
+def test_each_stage_of_a_resnet_learns_slower_than_the_one_behind_it(tiny_config, feature):
+    keys = ("SOLVER.BACKBONE_LAYER_DECAY", 0.5, "SOLVER.BACKBONE_MULTIPLIER", 0.1, "SOLVER.BASE_LR", 0.01)
+    cfg = tiny_config("MODEL.BACKBONE.FREEZE_AT", 0, "MODEL.DETR.MEMORY_FEATURE", feature, *keys)
+    model = build_model(cfg)
+
+    groups = parameter_groups(cfg, model)
+
+    found = {parameter: group["lr"] for group in groups for parameter in group["params"]}
+    stages = [name for name in ("res5", "res4", "res3", "res2", "stem") if name <= feature or name == "stem"]
+    for i, stage in enumerate(stages):
+        rates = {found[each] for each in getattr(model.detr.backbone, stage).parameters() if each.requires_grad}
+        assert list(rates) == [pytest.approx(0.001 * 0.5**i)], stage
+    assert found[model.detr.class_embed.weight] == 0.01
+    assert len(found) == len([each for each in model.parameters() if each.requires_grad])
+
+
+def test_layer_decay_of_a_resnet_is_refused_for_other_backbones(tiny_config):
+    cfg = tiny_config("SOLVER.BACKBONE_LAYER_DECAY", 0.5, "MODEL.BACKBONE.NAME", "build_timm_backbone")
+
+    with pytest.raises(ConfigError, match=r"MODEL\.TIMM\.LAYER_DECAY"):
+        check_schedule(cfg, 1)
 
 
 def test_mask_head_has_its_own_rate():

@@ -1,6 +1,7 @@
 #!/usr/bin/env python
 """Kills a training many times, at moments by chance, resumes it each time, and compares it with one that ran through.
 
+The moments are spread over the whole of the training by its own progress, whatever else the machine has to do.
 The last and the best checkpoint have to be equal to the last bit, with all that is in them: weights, optimizer,
 schedule, the place in the order of images. The model is very small, and it trains on a generated yard.
 """
@@ -11,6 +12,7 @@ import argparse
 import itertools
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -48,11 +50,16 @@ STAGES = {
     "boxes": ["MODEL.DETR.MASK_ON", "False"],
     "masks": ["MODEL.DETR.MASK_ON", "True", "MODEL.DETR.FREEZE_DETECTOR", "True"],
 }
-#: How much of the training the runs that are killed do on average; the last one does the rest.
-KILLED_PART = 0.6
 #: So many of the kills come before a run trains.
 STARTING_PART = 0.15
 SECONDS_UNLOCKED = 60
+
+
+class Kill(NamedTuple):
+    """What a run was doing when it was killed, and how many iterations its last checkpoint had."""
+
+    moment: str
+    saved: int
 
 
 class Times(NamedTuple):
@@ -95,8 +102,8 @@ def main() -> int:
     write_yard(args.out / "yard", train=6, val=3, width=160, height=128, seed=0)
     command = _command(args)
     times = _run_through(command, args.out / "whole")
-    moments = _kill_often(command, args.out / "killed", args.kills, times, random.Random(args.chance))
-    return _compare(args.out, moments, args)
+    kills = _kill_often(command, args.out / "killed", args.kills, times, random.Random(args.chance))
+    return _compare(args.out, kills, args)
 
 
 def _command(args: argparse.Namespace) -> list[str]:
@@ -139,48 +146,52 @@ def _run_through(command: list[str], folder: Path) -> Times:
     return Times(trains - begun, time.monotonic() - trains)
 
 
-def _kill_often(command: list[str], folder: Path, kills: int, times: Times, chance: random.Random) -> Counter[str]:
-    """Resumes until the training is complete; returns what the runs were doing when they were killed."""
-    moments: Counter[str] = Counter()
-    checkpoints = _checkpoints(command)
-    for _ in tqdm(range(kills), unit="kill"):
+def _kill_often(command: list[str], folder: Path, count: int, times: Times, chance: random.Random) -> list[Kill]:
+    """Resumes until the training is complete."""
+    kills = []
+    iterations, period = _lengths(command)
+    # By iterations, as seconds are worth less on a machine that has become busier.
+    targets = sorted(chance.uniform(0, iterations - 2 * period) for _ in range(count))
+    for target in tqdm(targets, unit="kill"):
         process, seen = _start(command, folder), Path(f"{folder}.txt").stat().st_size
         if chance.random() < STARTING_PART:
             seconds = chance.uniform(0, times.start)
         else:
-            # By checkpoints, as seconds are worth less on a machine that has become busier.
-            more = round(chance.uniform(0, max(0.0, 2 * KILLED_PART / (1 - STARTING_PART) * checkpoints / kills - 1)))
-            _wait_for_training(process, folder, seen, more)
-            seconds = chance.uniform(0, times.training / checkpoints)  # half of the way to the next one
+            _wait_for_training(process, folder, seen, target)
+            seconds = chance.uniform(0, times.training * period / iterations)  # on the way to the next checkpoint
         try:
             process.wait(seconds)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL) if chance.random() < 0.5 else process.kill()
             process.wait()
-        moments[_moment(folder, seen, process.returncode)] += 1
+        kills.append(Kill(_moment(folder, seen, process.returncode), _saved(folder)))
         _wait_for_group(process.pid)
     process = _start(command, folder)
     if process.wait():
         raise RuntimeError(f"the last run ended with exit code {process.returncode}; see {folder}.txt")
-    return moments
+    return kills
 
 
-def _wait_for_training(process: subprocess.Popen[bytes], folder: Path, seen: int, more: int) -> None:
-    """Until the output, behind what was seen before, says that the training begins, and so many checkpoints are new."""
-    output, last = Path(f"{folder}.txt"), folder / "last_checkpoint"
+def _wait_for_training(process: subprocess.Popen[bytes], folder: Path, seen: int, target: float) -> None:
+    """Until the output, behind what was seen before, says that the training begins, and a checkpoint is that far."""
+    output = Path(f"{folder}.txt")
     while process.poll() is None and b"Starting training" not in output.read_bytes()[seen:]:
-        time.sleep(0.05)
-    known = last.read_bytes() if last.exists() else b""
-    while process.poll() is None and more > 0:
         time.sleep(0.02)
-        if last.exists() and (content := last.read_bytes()) != known:
-            known, more = content, more - 1
+    while process.poll() is None and _saved(folder) < target:
+        time.sleep(0.02)
 
 
-def _checkpoints(command: list[str]) -> int:
-    """How many a whole training writes."""
+def _saved(folder: Path) -> int:
+    """Iterations that the last checkpoint has; 0 where there is none yet."""
+    last = folder / "last_checkpoint"
+    number = re.search(r"\d+", last.read_text(encoding="utf-8")) if last.exists() else None
+    return int(number[0]) + 1 if number else 0
+
+
+def _lengths(command: list[str]) -> tuple[int, int]:
+    """Iterations of a whole training, and from one checkpoint to the next."""
     keys = dict(itertools.pairwise(command))
-    return max(1, int(keys["SOLVER.MAX_ITER"]) // int(keys["SOLVER.CHECKPOINT_PERIOD"]))
+    return int(keys["SOLVER.MAX_ITER"]), int(keys["SOLVER.CHECKPOINT_PERIOD"])
 
 
 def _moment(folder: Path, seen: int, code: int) -> str:
@@ -207,7 +218,7 @@ def _wait_for_group(group: int) -> None:
     os.killpg(group, signal.SIGKILL)
 
 
-def _compare(out: Path, moments: Counter[str], args: argparse.Namespace) -> int:
+def _compare(out: Path, kills: list[Kill], args: argparse.Namespace) -> int:
     rows, wrong = [], []
     for name in ("model_final.pth", "model_best.pth"):
         if not (out / "whole" / name).exists():
@@ -216,9 +227,9 @@ def _compare(out: Path, moments: Counter[str], args: argparse.Namespace) -> int:
         found = differences(whole, killed)
         rows.append([name, len(whole["model"]), len(found)])
         wrong += found
-    print(
-        f"{args.kills} kills, {args.stage}, {args.workers} workers, {args.processes} processes; when: {dict(moments)}"
-    )
+    moments = dict(Counter(kill.moment for kill in kills))
+    print(f"{args.kills} kills, {args.stage}, {args.workers} workers, {args.processes} processes; when: {moments}")
+    print(f"iterations of {args.iterations} that were saved at each kill: {[kill.saved for kill in kills]}")
     print(tabulate(rows, headers=["file", "tensors of the model", "differences, of all entries"], tablefmt="github"))
     print("\n".join(wrong[:10]))
     return 1 if wrong else 0

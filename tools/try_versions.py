@@ -21,7 +21,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 EXAMPLES = """\
 examples:
   python tools/try_versions.py lowest --python python3.10
-  python tools/try_versions.py newest --python python3.13 -- tests/modeling tests/test_config.py
+  python tools/try_versions.py newest --python python3.13 -- tests/modeling tests/config/test_config.py
   python tools/try_versions.py lowest --list          # the constraints, for pip install -c
 
 make test-versions runs both. PIP_ARGS in the environment are more arguments for pip, such as another index.

@@ -164,6 +164,12 @@ def _schedule_problems(cfg: CfgNode) -> Iterator[str]:
         )
     if solver.LR_SCHEDULER_NAME == "WarmupCosineLR" and solver.BASE_LR_END > solver.BASE_LR:
         yield f"SOLVER.BASE_LR_END is {solver.BASE_LR_END}, above BASE_LR {solver.BASE_LR}; a cosine ends lower."
+    if solver.BACKBONE_LAYER_DECAY != 1 and cfg.MODEL.BACKBONE.NAME != "build_resnet_backbone":
+        yield (
+            f"SOLVER.BACKBONE_LAYER_DECAY is {solver.BACKBONE_LAYER_DECAY}, which is for build_resnet_backbone alone, "
+            f"and MODEL.BACKBONE.NAME is {cfg.MODEL.BACKBONE.NAME}. Set it to 1.0; build_timm_backbone has "
+            "MODEL.TIMM.LAYER_DECAY."
+        )
     if solver.MAX_ITER in solver.STEPS:
         yield f"SOLVER.STEPS is {tuple(solver.STEPS)}, and MAX_ITER {solver.MAX_ITER} ends the training; leave it out."
     if solver.RESCALE_INTERVAL and solver.WARMUP_ITERS >= solver.MAX_ITER:

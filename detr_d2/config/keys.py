@@ -94,6 +94,9 @@ def _add_solver_keys(cfg: CfgNode) -> None:
     cfg.SOLVER.OPTIMIZER = "ADAMW"
     # The backbone's learning rate is BASE_LR times this.
     cfg.SOLVER.BACKBONE_MULTIPLIER = 0.1
+    # Each stage of a ResNet learns by this factor slower than the one behind it: with 0.5 res5 at the backbone's rate,
+    # res4 at half of it, the stem at a sixteenth. For timm's networks it is MODEL.TIMM.LAYER_DECAY.
+    cfg.SOLVER.BACKBONE_LAYER_DECAY = 1.0
     # The mask head's learning rate is BASE_LR times this, for a training together with a detector that knows its boxes.
     cfg.SOLVER.MASK_HEAD_MULTIPLIER = 1.0
     # A step's IMS_PER_BATCH images are computed in so many parts, one after the other, whose gradients add up to those

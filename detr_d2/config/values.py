@@ -247,6 +247,7 @@ ALLOWED: dict[str, Rule] = {
     "SOLVER.OPTIMIZER": _one_of("ADAMW", "SGD"),
     "SOLVER.BASE_LR": _ABOVE_0,
     "SOLVER.BACKBONE_MULTIPLIER": _FROM_0,
+    "SOLVER.BACKBONE_LAYER_DECAY": _number(0, 1, above=True),
     "SOLVER.MASK_HEAD_MULTIPLIER": _FROM_0,
     "SOLVER.BASE_LR_END": _FROM_0,
     # fvcore's WarmupStepWithFixedGammaLR fails in the last iteration, before the last checkpoint is written.

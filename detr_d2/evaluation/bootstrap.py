@@ -17,8 +17,8 @@ import numpy as np
 
 from detr_d2.evaluation.panoptic_quality import PanopticQuality, class_qualities
 
-#: Draws (rows of images' counts) that are in memory at once.
-_CHUNK_VALUES = 2**22
+#: Values of draws (rows of images' counts) that are in memory at once.
+_CHUNK_VALUES = 2**20
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import reduce
+from operator import add
 
 import numpy as np
 
@@ -32,9 +34,9 @@ class PanopticMeasures:
     def __init__(self, is_thing: Sequence[bool]) -> None:
         count = len(is_thing)
         self.is_thing = list(is_thing)
-        self.quality, self.boundary = PanopticQuality(count), PanopticQuality(count)
+        self.quality, self.boundary = PanopticQuality(count), PanopticQuality(count, keep_images=False)
         #: A match and a missed segment have the true segment's size, a wrong one has its own.
-        self.of_size = {size: PanopticQuality(count) for size in SIZES}
+        self.of_size = {size: PanopticQuality(count, keep_images=False) for size in SIZES}
         self.has_boundaries = False
         #: (K, K + 1) pixels by true class and predicted class; the last column is of predicted void.
         self.confusion = np.zeros((count, count + 1), dtype=np.int64)
@@ -77,7 +79,7 @@ class PanopticMeasures:
     def mean_dagger(self, labels: Sequence[int]) -> float:
         """Mean of PQ† over those of the classes that there are; NaN for none."""
         present = [quality.pq for quality in map(self.dagger, labels) if quality.n]
-        return sum(present) / len(present) if present else math.nan
+        return reduce(add, present) / len(present) if present else math.nan
 
     def semantic(self) -> dict[str, float]:
         """What semantic segmentation is measured by, as parts of 1, with Detectron2's names; NaN without pixels.

@@ -14,9 +14,9 @@ from detr_d2.data import categories_of
 from detr_d2.errors import DatasetError, UserError
 from detr_d2.evaluation.bootstrap import bootstrap_intervals
 from detr_d2.evaluation.boundaries import boundary_overlaps, boundary_width
-from detr_d2.evaluation.evaluation_writer import EvaluationWriter, run_facts
+from detr_d2.evaluation.evaluation_writer import EvaluationWriter, run_facts, training_iteration
 from detr_d2.evaluation.faults import count_stale_areas, find_faults
-from detr_d2.evaluation.ground_truth_maps import GROUND_TRUTH
+from detr_d2.evaluation.ground_truth_maps import GROUND_TRUTH, read_run_map
 from detr_d2.evaluation.matching import compare_maps
 from detr_d2.evaluation.measures import PanopticMeasures
 from detr_d2.evaluation.overlaps import RunMap
@@ -90,6 +90,8 @@ class DetrPanopticEvaluator(DatasetEvaluator):
         self._stale_areas = 0
         self._faults: list[str] = []
         self._started = time.perf_counter()
+        # An evaluation outside of a training looks at each map once.
+        self._read_map = read_run_map if training_iteration() is None else GROUND_TRUTH.read
         self._writer: EvaluationWriter | None = None
         if self._output_dir:
             dataset_dicts = [record for _, record in self._records.values()] if self._save_predictions else None
@@ -170,7 +172,7 @@ class DetrPanopticEvaluator(DatasetEvaluator):
     def _ground_truth(self, record: dict[str, Any]) -> RunMap | None:
         """The true map, or None where the ground truth has faults, which are noted."""
         try:
-            found = GROUND_TRUTH.read(record["pan_seg_file_name"])
+            found = self._read_map(record["pan_seg_file_name"])
         except UserError as error:
             faults = [f"image id {record['image_id']}: {error}"]
         else:

@@ -7,8 +7,11 @@ that the numbers are the same to the last digit.
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,11 +49,13 @@ class PanopticQuality:
         self.num_classes = num_classes
         self.keep_images = keep_images
         self.totals = np.zeros((4, num_classes))
-        self._images: list[np.ndarray] = []  # (S, 5) each: what Count has
+        # What Count has of each segment of all images, one behind the other, and how many segments each image has:
+        # an array for each image would take twice as much.
+        self._counts, self._segments = array("d"), array("q")
 
     def __len__(self) -> int:
         """Images."""
-        return len(self._images)
+        return len(self._segments)
 
     @property
     def iou(self) -> np.ndarray:
@@ -99,12 +104,14 @@ class PanopticQuality:
         # One after the other, as the last digit depends on the order.
         np.add.at(self.totals.T, rows[:, 0].astype(np.int64), rows[:, 1:])
         if self.keep_images:
-            self._images.append(rows)
+            self._counts.frombytes(rows.tobytes())
+            self._segments.append(len(rows))
 
     def merge(self, other: PanopticQuality) -> None:
         """Add the images of another part of the dataset behind these."""
         self.totals += other.totals
-        self._images += other._images
+        self._counts += other._counts
+        self._segments += other._segments
 
     def changed(self, change: np.ndarray) -> PanopticQuality:
         """The counts with ``change``, (4, K), added to their totals; no images are known then."""
@@ -125,12 +132,9 @@ class PanopticQuality:
         n = len(present)
         if not n:
             return Quality(math.nan, math.nan, math.nan, 0)
-        return Quality(
-            sum(pq for pq, _, _ in present) / n,
-            sum(sq for _, sq, _ in present) / n,
-            sum(rq for _, _, rq in present) / n,
-            n,
-        )
+        # One after the other, as panopticapi does; sum() rounds otherwise since Python 3.12.
+        pq, sq, rq = (reduce(add, values) / n for values in zip(*present))
+        return Quality(pq, sq, rq, n)
 
     def usual_iou(self) -> np.ndarray:
         """(K,): the mean IoU of each class's matches; of all matches where it has none; 1 where there is none."""
@@ -150,8 +154,8 @@ class PanopticQuality:
         from scipy import sparse  # numbers without intervals needn't wait for it
 
         count = self.num_classes
-        rows = np.concatenate(self._images) if self._images else np.zeros((0, 5))
-        images = np.repeat(np.arange(len(self)), [len(part) for part in self._images])
+        rows = np.asarray(self._counts).reshape(-1, len(Count._fields))
+        images = np.repeat(np.arange(len(self)), np.asarray(self._segments))
         keys, places = np.unique(images * count + rows[:, 0].astype(np.int64), return_inverse=True)
         sums = np.zeros((len(keys), 4))
         np.add.at(sums, places, rows[:, 1:])

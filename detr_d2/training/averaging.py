@@ -87,7 +87,7 @@ class AveragedWeights(HookBase):
         """A training that went through leaves ``model_final_ema.pth`` beside ``model_final.pth``."""
         if self.trainer.iter + 1 >= self.trainer.max_iter and comm.is_main_process():
             with self.applied():
-                WeightsOnly(self._model, self._folder).save(FILE, iteration=self.trainer.iter)
+                WeightsOnly(self._model, self._folder).save(FILE, iteration=self.trainer.max_iter - 1)
 
     @contextmanager
     def applied(self) -> Iterator[None]:

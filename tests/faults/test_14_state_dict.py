@@ -20,7 +20,7 @@ from detr_d2.checkpoint import PUBLISHED_WEIGHTS, DetrCheckpointer, load_model, 
 from detr_d2.data import register
 from detr_d2.errors import WeightsError
 from detr_d2.meta_arch import DetrPanoptic
-from tests.test_checkpoint_published import COCO, MASKS, TINY, TINY_RESNET, _write, published_shapes
+from tests.checkpoint.test_checkpoint_published import COCO, MASKS, TINY, TINY_RESNET, _write, published_shapes
 
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode

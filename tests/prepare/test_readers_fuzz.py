@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from detr_d2.errors import DatasetError
 from detr_d2.labels.readers import read_exports, shape_mask
 from tests.prepare.made_exports import annotation, coco, image_bytes, png, write_folder
-from tests.prepare.test_readers import panoptic_files
+from tests.prepare.test_readers_panoptic import panoptic_files
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just("1.jpg") | st.just("../x"),

@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import shutil
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from detr_d2.data.categories import Category
 from detr_d2.errors import DatasetError, MissingFileError
 from detr_d2.evaluation.evaluation_folder import evaluation_folders
 from detr_d2.evaluation.panoptic_quality import PanopticQuality
-from detr_d2.evaluation.report import write_run_report
+from detr_d2.evaluation.report import gallery, write_run_report
 from detr_d2.evaluation.report.kinds import KINDS
+from detr_d2.evaluation.report.views import ImageViews
 from detr_d2.evaluation.results import quality_as_json
 
 
@@ -92,6 +94,25 @@ def test_same_records_give_the_same_files(run_folder: Path, page: Path, tmp_path
 
     assert again.read_bytes() == page.read_bytes()
     assert again.with_name("report.json").read_bytes() == page.with_name("report.json").read_bytes()
+
+
+def test_pixels_of_one_image_at_a_time_are_held(
+    run_folder: Path, page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[weakref.ref[ImageViews]] = []
+    held: list[int] = []
+
+    def make(*arguments: Any) -> ImageViews:
+        held.append(sum(one() is not None for one in made))
+        views = ImageViews(*arguments)
+        made.append(weakref.ref(views))
+        return views
+
+    monkeypatch.setattr(gallery, "ImageViews", make)
+    again = write_run_report(run_folder, tmp_path, images=4, resamples=100)
+
+    assert again.read_bytes() == page.read_bytes()
+    assert len(held) > 5 and max(held) <= 1
 
 
 def test_report_does_without_photos_ground_truth_and_previews(run_folder: Path, tmp_path: Path, caplog: Any) -> None:

@@ -76,10 +76,11 @@ if __name__ == "__main__":
 
 
 @pytest.mark.slow
-def test_two_processes_that_were_cut_off_end_as_a_whole_run(
+def test_two_processes_that_were_cut_off_end_as_a_whole_run_with_its_averaged_weights(
     tiny_config: Callable[..., CfgNode], tmp_path: Path, project_folder: Path
 ) -> None:
     options = (*SIX_ITERATIONS, *STAGES["masks"], "MODEL.DETR.FREEZE_DETECTOR", False, "MODEL.DEVICE", "cpu")
+    options += ("MODEL_EMA.ENABLED", True, "MODEL_EMA.DECAY", 0.9, "MODEL_EMA.TAU", 2.0)
     for name in ("whole", "resumed"):
         cfg = tiny_config(*options, "OUTPUT_DIR", str(tmp_path / name), "SOLVER.IMS_PER_BATCH", 2)
         (tmp_path / f"{name}.yaml").write_text(cfg.dump())
@@ -96,10 +97,11 @@ def test_two_processes_that_were_cut_off_end_as_a_whole_run(
     )
 
     assert done.returncode == 0, done.stderr[-3000:]
-    whole, resumed = (
-        torch.load(tmp_path / name / "model_final.pth", weights_only=True) for name in ("whole", "resumed")
-    )
-    assert differences(whole, resumed) == [] and whole["iteration"] == 5
+    for name in ("model_final.pth", "model_final_ema.pth"):
+        whole, resumed = (torch.load(tmp_path / run / name, weights_only=True) for run in ("whole", "resumed"))
+        assert differences(whole, resumed) == [] and whole["iteration"] == 5
+    state = torch.load(tmp_path / "resumed" / "model_final.pth", weights_only=True)["trainer"]["hooks"]
+    assert state["AveragedWeights"]["updates"] == 6
 
 
 def test_runs_of_other_seeds_differ(train: Callable[..., Any]) -> None:

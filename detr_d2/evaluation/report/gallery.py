@@ -41,7 +41,6 @@ class Gallery:
         rows |= {row for pairs in self._of_class for row, _ in pairs}
         rows |= {example.row for examples in self._examples.values() for example in examples}
         self._records = {row: record for row, record in enumerate(folder.records()) if row in rows}
-        self._views: dict[int, ImageViews] = {}
 
     def named(self) -> dict[str, list[dict[str, Any]]]:
         """The chosen images for ``report.json``: names and qualities, no pixels."""
@@ -51,13 +50,26 @@ class Gallery:
         """For each class the images with the most mistakes of that class."""
         return [[self._name(row) | {"mistakes": mistakes} for row, mistakes in pairs] for pairs in self._of_class]
 
-    def drawn_images(self) -> dict[str, list[dict[str, Any]]]:
-        """As :meth:`named`, with their views as addresses."""
-        return {title: [one | self._drawn(one["row"]) for one in shown] for title, shown in self.named().items()}
+    def drawn(self) -> tuple[dict[str, list[dict[str, Any]]], dict[str, list[dict[str, Any]]]]:
+        """As :meth:`named`, with their views as addresses; and for each kind of mistake views and captions of some.
 
-    def drawn_examples(self) -> dict[str, list[dict[str, Any]]]:
-        """For each kind of mistake, views and caption of some examples."""
-        return {kind: [self._example(one) for one in shown] for kind, shown in self._examples.items() if shown}
+        One image after the other, as the pixels of all would take hundreds of MiB.
+        """
+        named = self.named()
+        ranked = {one["row"] for shown in named.values() for one in shown}
+        examples = {(kind, one.row): one for kind, shown in self._examples.items() for one in shown}
+        images: dict[int, dict[str, Any]] = {}
+        parts: dict[tuple[str, int], dict[str, Any]] = {}
+        for row in sorted(ranked | {row for _, row in examples}):
+            record = self._records[row]
+            views = ImageViews(record, self.folder.preview(record.image_id), self.folder.categories)
+            if row in ranked:
+                images[row] = _drawn(views)
+            parts |= {key: self._example(views, one) for key, one in examples.items() if one.row == row}
+        return (
+            {title: [one | images[one["row"]] for one in shown] for title, shown in named.items()},
+            {kind: [parts[kind, one.row] for one in shown] for kind, shown in self._examples.items() if shown},
+        )
 
     def _examples_of(self, kind: str) -> list[Example]:
         """At most six: one a class, those with most mistakes first, then second ones; one of an image."""
@@ -75,13 +87,7 @@ class Gallery:
         name = os.path.basename(record.file_name)
         return {"row": row, "image_id": record.image_id, "name": name, "file_name": record.file_name}
 
-    def _drawn(self, row: int) -> dict[str, Any]:
-        views = self._views_of(row)
-        images = [(name, address_of(image)) for name, image in views.all()]
-        return {"views": images, "height": views.size[0], "width": views.size[1]}
-
-    def _example(self, example: Example) -> dict[str, Any]:
-        views = self._views_of(example.row)
+    def _example(self, views: ImageViews, example: Example) -> dict[str, Any]:
         window = crop_window(views.where(example.mistake))
         name = os.path.basename(self._records[example.row].file_name)
         images = [("mistake", views.mistakes([example.mistake], named=False)), ("photo", views.photo)]
@@ -90,12 +96,10 @@ class Gallery:
             "caption": f"{views.name_of(example.mistake)} · {name}",
         }
 
-    def _views_of(self, row: int) -> ImageViews:
-        if row not in self._views:
-            record = self._records[row]
-            preview = self.folder.preview(record.image_id)
-            self._views[row] = ImageViews(record, preview, self.folder.categories)
-        return self._views[row]
+
+def _drawn(views: ImageViews) -> dict[str, Any]:
+    images = [(name, address_of(image)) for name, image in views.all()]
+    return {"views": images, "height": views.size[0], "width": views.size[1]}
 
 
 def worst_and_best(ranks: Sequence[dict[str, Any]], count: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

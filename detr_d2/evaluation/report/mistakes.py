@@ -195,7 +195,7 @@ class MistakeTally:
         self.confusions: Counter[tuple[int, int]] = Counter()
         self.ignored = np.zeros(num_classes, np.int64)
         #: What the fix of each kind adds to the counts, and how many new matches it adds of the class's usual IoU.
-        self._changes = {kind: PanopticQuality(num_classes) for kind in KINDS}
+        self._changes = {kind: PanopticQuality(num_classes, keep_images=False) for kind in KINDS}
         self._usual = {kind: np.zeros(num_classes) for kind in KINDS}
 
     def add(self, mistakes: Iterable[Mistake], image: ComparedImage) -> None:

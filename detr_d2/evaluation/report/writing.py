@@ -143,7 +143,7 @@ def write_run_report(
     content |= {"images": gallery.named(), "run": _about_run(evaluation.run), "next_steps": next_steps(content)}
     write_json(outputs["report.json"], content)
     write_text(outputs["per_class.csv"], quality_as_csv({"classes": [_row(entry) for entry in content["classes"]]}))
-    page = write_report_page(outputs["report.html"], content, gallery.drawn_images(), gallery.drawn_examples())
+    page = write_report_page(outputs["report.html"], content, *gallery.drawn())
     logger.info("The report of %s is %s", content["dataset"], page)
     return page
 

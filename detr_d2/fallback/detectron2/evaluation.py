@@ -3,13 +3,13 @@
 import contextlib
 import datetime
 import io
-import itertools
 import json
 import logging
 import os
+import pickle
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,9 +23,6 @@ from detectron2.data import MetadataCatalog
 from detectron2.structures import BoxMode
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
-
-__all__ = ["COCOEvaluator", "DatasetEvaluator", "DatasetEvaluators"]
-__all__ += ["inference_on_dataset", "print_csv_format", "verify_results"]
 
 logger = logging.getLogger(__name__)
 # Name: which of COCOeval's IoU thresholds, and which of its ranges of areas.
@@ -118,45 +115,57 @@ class COCOEvaluator(DatasetEvaluator):
             self._coco = COCO(PathManager.get_local_path(self._metadata.json_file))
 
     def reset(self) -> None:
-        self._predictions: list[list[dict]] = []
+        # Pickles, one behind the other, as objects for each image leave gaps in the memory: image id; class, score and
+        # box of its instances, (N, 6); size and run lengths of their masks.
+        self._packed = bytearray()
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         for image, output in zip(inputs, outputs):
             found = output["instances"].to("cpu")
-            boxes = BoxMode.convert(found.pred_boxes.tensor, BoxMode.XYXY_ABS, BoxMode.XYWH_ABS).tolist()
-            columns = [[image["image_id"]] * len(boxes), found.pred_classes.tolist(), boxes, found.scores.tolist()]
-            results = [dict(zip(("image_id", "category_id", "bbox", "score"), row)) for row in zip(*columns)]
-            for result, mask in zip(results, found.pred_masks if found.has("pred_masks") else []):
-                rle = mask_util.encode(np.asfortranarray(mask, dtype=np.uint8))
-                result["segmentation"] = {**rle, "counts": rle["counts"].decode()}
-            self._predictions.append(results)
+            boxes = BoxMode.convert(found.pred_boxes.tensor, BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)
+            rows = torch.cat([found.pred_classes[:, None], found.scores[:, None], boxes], dim=1).numpy()
+            masks = found.pred_masks if found.has("pred_masks") else []
+            runs = [mask_util.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"] for mask in masks]
+            self._packed += pickle.dumps((image["image_id"], rows, [*found.image_size], b"\n".join(runs)))
 
     def evaluate(self) -> dict[str, Any]:
         """{"bbox": {"AP": ...}, "segm": ...}; empty on other ranks and when nothing was processed."""
-        predictions = list(itertools.chain(*comm.gather(self._predictions)))
-        if not predictions:
+        self._packed = bytearray().join(comm.gather(self._packed))
+        if not self._packed:
             return {}
-        to_dataset_id = {v: k for k, v in self._metadata.thing_dataset_id_to_contiguous_id.items()}
-        found = [{**f, "category_id": to_dataset_id[f["category_id"]]} for f in itertools.chain(*predictions)]
         if self._output_dir:
             PathManager.mkdirs(self._output_dir)
             with PathManager.open(os.path.join(self._output_dir, "coco_instances_results.json"), "w") as file:
-                json.dump(found, file)
-        tasks = self._tasks or ("bbox", "segm")[: 1 + any("segmentation" in f for f in found)]
-        return {task: self._metrics(found, task) for task in tasks}
+                file.write("[" + ", ".join(map(json.dumps, self._found())) + "]")
+        tasks = self._tasks or ("bbox", "segm")[: 1 + any("segmentation" in found for found in self._found())]
+        return {task: self._metrics(task) for task in tasks}
 
-    def _metrics(self, found: list[dict], task: str) -> dict[str, float]:
-        if not found:
+    def _found(self, category: int | None = None) -> Iterator[dict[str, Any]]:
+        """The instances, perhaps of one category, as COCO's results have them."""
+        ids = {v: k for k, v in self._metadata.thing_dataset_id_to_contiguous_id.items()}
+        stream = io.BytesIO(self._packed)
+        while stream.tell() < len(self._packed):
+            image_id, rows, size, runs = pickle.load(stream)
+            for (label, score, *box), counts in zip(rows.tolist(), (runs.decode() or "\n" * len(rows)).split("\n")):
+                if category in (None, ids[label]):
+                    mask = {"segmentation": {"size": size, "counts": counts}} if counts else {}
+                    yield {"image_id": image_id, "category_id": ids[label], "bbox": box, "score": score, **mask}
+
+    def _metrics(self, task: str) -> dict[str, float]:
+        if not any(self._found()):
             logger.warning("No predictions from the model!")
             return dict.fromkeys(_METRICS, float("nan"))
-        # With a box beside the mask, pycocotools would take the box's area for the mask's.
-        found = [{k: v for k, v in f.items() if k != "bbox" or task == "bbox"} for f in found]
-        with contextlib.redirect_stdout(io.StringIO()):
-            judge = COCOeval(self._coco, self._coco.loadRes(found), task)
-            judge.evaluate()
-            judge.accumulate()
-        # (IoU thresholds, recalls, classes, ranges of areas)
-        precision = judge.eval["precision"][..., -1]
+        parts = []
+        for category in sorted(self._coco.getCatIds()):  # one by one, as COCOeval keeps much of every image
+            # With a box beside the mask, pycocotools would take the box's area for the mask's.
+            found = [{k: v for k, v in f.items() if k != "bbox" or task == "bbox"} for f in self._found(category)]
+            with contextlib.redirect_stdout(io.StringIO()):
+                judge = COCOeval(self._coco, self._coco.loadRes(found) if found else COCO(), task)
+                judge.params.catIds = [category]
+                judge.evaluate()
+                judge.accumulate()
+            parts.append(judge.eval["precision"][..., -1])
+        precision: Any = np.concatenate(parts, axis=2)  # (IoU thresholds, recalls, classes, ranges of areas)
         results = {name: _mean(precision[iou, ..., area]) for name, (iou, area) in _METRICS.items()}
         per_class = {f"AP-{n}": _mean(precision[:, :, i, 0]) for i, n in enumerate(self._metadata.thing_classes)}
         logger.info(f"Evaluation results for {task}:\n" + tabulate([results.values()], list(results), "pipe", ".3f"))

@@ -1,7 +1,4 @@
-"""An independently written subset of Detectron2's API; not Detectron2.
-
-From names of datasets to data loaders.
-"""
+"""An independently written subset of Detectron2's API; not Detectron2. From names of datasets to data loaders."""
 
 import itertools
 import logging

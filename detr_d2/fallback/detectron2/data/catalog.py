@@ -1,7 +1,4 @@
-"""An independently written subset of Detectron2's API; not Detectron2.
-
-Two global tables: how to load a dataset of a name, and what is known about it.
-"""
+"""An independently written subset of Detectron2's API; not Detectron2. How datasets are loaded, and what is known."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""An independently written subset of Detectron2's API; not Detectron2.
-
-The links of the chain from a list of dicts to batches.
-"""
+"""An independently written subset of Detectron2's API; not Detectron2. Links of the chain from dicts to batches."""
 
 import pickle
 from collections.abc import Callable, Iterable, Iterator

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,16 @@ def test_boundary_is_what_erosion_by_a_square_takes_away(sizes: tuple[int, ...],
 
 def test_boundary_width_is_two_percent_of_the_diagonal() -> None:
     assert boundary_width(480, 640) == 16 and boundary_width(3, 4) == 1
+
+
+def test_an_image_adds_its_segments_to_what_is_kept_and_nothing_else() -> None:
+    true_map = np.repeat([1, 2, 0, 3], 20)[None].repeat(20, axis=0)
+    one = record(true_map, {1: 0, 2: 1, 3: 2}, np.roll(true_map, 4, axis=1), {1: 0, 2: 1, 3: 3})
+    counts = len(one.compared.counts())
+
+    few, many = (len(pickle.dumps(measured(*[one] * number))) for number in (100, 1100))
+
+    assert many - few == pytest.approx(1000 * 8 * (5 * counts + 1), rel=0.01)
 
 
 def real_records(folder: Path) -> tuple[list[EvaluationRecord], list[dict[str, Any]]]:

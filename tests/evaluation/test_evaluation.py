@@ -17,10 +17,12 @@ import torch
 
 from detr_d2.data import read_panoptic_png, register
 from detr_d2.errors import ConfigError, DatasetError
-from detr_d2.evaluation import DetrPanopticEvaluator, build_evaluator
+from detr_d2.evaluation import DetrPanopticEvaluator, build_evaluator, panoptic_evaluator
+from detr_d2.evaluation.ground_truth_maps import GroundTruthMaps
 from tests.made_evaluations import config, predict, register_records, run, write_dataset
 
 from detectron2.data import DatasetCatalog
+from detectron2.utils.events import EventStorage
 
 IS_FALLBACK = "fallback" in (sys.modules["detectron2"].__file__ or "")
 KEYS = [kind + ending for ending in ("", "_th", "_st") for kind in ("PQ", "SQ", "RQ")]
@@ -56,6 +58,18 @@ def test_evaluator_logs_tables_and_writes_its_file(tmp_path: Path, log: pytest.L
     files = ["panoptic_quality.json", "previews.zip", "records.jsonl", "run.json"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == files
     assert "| All" in log.text and "| Things" in log.text and "| Stuff" in log.text and "drum" in log.text
+
+
+def test_maps_of_the_ground_truth_are_kept_in_a_training_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, name = GroundTruthMaps(), write_dataset(tmp_path)
+    monkeypatch.setattr(panoptic_evaluator, "GROUND_TRUTH", kept)
+
+    alone = run(DetrPanopticEvaluator(name), name, shift=1)
+    nothing = kept.nbytes
+    with EventStorage(0):
+        in_training = run(DetrPanopticEvaluator(name), name, shift=1)
+
+    assert alone == in_training and nothing == 0 < kept.nbytes
 
 
 def test_no_image_gives_nan_not_zero(tmp_path: Path) -> None:
