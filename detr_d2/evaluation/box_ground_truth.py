@@ -7,7 +7,9 @@ order of their ids; this project's metadata lists stuff there as well, in the or
 from __future__ import annotations
 
 import codecs
+import functools
 import json
+import os
 import shutil
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -18,7 +20,12 @@ import pycocotools.mask as mask_coding
 from detr_d2.data import Category, read_panoptic_png
 from detr_d2.data.coco_json import read_categories
 from detr_d2.files import open_regular, write_text, write_whole
+from detr_d2.labels.rules.annotations import CROWD_ONLY
+from detr_d2.labels.rules.boxes import BOX_EMPTY
+from detr_d2.labels.rules.document import walk_document
 from detr_d2.labels.rules.json_files import list_of, read_json
+from detr_d2.labels.rules.masks import MASK_EMPTY, POLYGON_POINTS
+from detr_d2.labels.rules.rule import raise_first
 from detr_d2.labels.values import is_number
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -62,6 +69,22 @@ def write_things(dataset_name: str, categories: Iterable[Category], path: str, w
     """Write :func:`things_as_coco` of a registered dataset, whole or not at all."""
     content = things_as_coco(DatasetCatalog.get(dataset_name), categories, with_masks)
     write_text(path, json.dumps(content, allow_nan=False))
+
+
+def check_instances(json_file: str) -> None:
+    """Look at a COCO instances file that AP is to be computed by: pycocotools meets its faults only at the end.
+
+    Raises:
+        DatasetError, MissingFileError: the first thing in it that a rule calls an error.
+    """
+    status = os.stat(json_file)
+    _check_instances(json_file, status.st_mtime_ns, status.st_size)
+
+
+@functools.lru_cache(maxsize=16)  # a training evaluates by one file again and again
+def _check_instances(json_file: str, changed: int, size: int) -> None:
+    content = read_json(json_file)
+    raise_first(walk_document(content, json_file, None, None), (BOX_EMPTY, CROWD_ONLY, MASK_EMPTY, POLYGON_POINTS))
 
 
 def has_masks(json_file: str) -> bool:

@@ -10,6 +10,7 @@ from detr_d2.data import Category, categories_of, dataset_metadata
 from detr_d2.data.catalogs import instances_file
 from detr_d2.errors import ConfigError
 from detr_d2.evaluation.box_ground_truth import (
+    check_instances,
     has_masks,
     register_box_metadata,
     without_byte_order_mark,
@@ -90,9 +91,11 @@ def _instance_evaluator(dataset_name: str, json_file: str, output_folder: str, w
         if comm.is_main_process():
             _write_things_once(dataset_name, categories, json_file, with_masks)
         comm.synchronize()
-    elif with_masks and not has_masks(json_file):
-        logger.warning("%s has annotations without a mask: there is no mask AP, only box AP.", json_file)
-        with_masks = False
+    else:
+        check_instances(json_file)
+        if with_masks and not has_masks(json_file):
+            logger.warning("%s has annotations without a mask: there is no mask AP, only box AP.", json_file)
+            with_masks = False
     json_file = without_byte_order_mark(json_file, os.path.join(output_folder, f"{dataset_name}_instances.json"))
     name = register_box_metadata(dataset_name, categories, json_file)
     return COCOEvaluator(name, tasks=("bbox", "segm") if with_masks else ("bbox",), output_dir=output_folder)

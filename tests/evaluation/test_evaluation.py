@@ -250,6 +250,17 @@ def test_mask_ap_stands_beside_box_ap_where_the_ground_truth_has_masks(tmp_path:
     assert 0 < moved["segm"]["AP"] < 90 and "segm" not in boxes_only and "bbox" in boxes_only
 
 
+@pytest.mark.parametrize(("key", "value"), [("bbox", [[1, 2], 3, 4, 5]), ("area", "12"), ("iscrowd", [])])
+def test_faults_of_the_instances_file_are_named_before_the_first_image(tmp_path: Path, key: str, value: Any) -> None:
+    name = write_dataset(tmp_path, instances=True)
+    path = next(tmp_path.rglob("*instances*.json"))
+    content = json.loads(path.read_text())
+    content["annotations"][1][key] = value
+    path.write_text(json.dumps(content))
+    with pytest.raises(DatasetError, match=rf"{re.escape(path.name)}.*{key}"):
+        build_evaluator(config(), name, str(tmp_path / "out"))
+
+
 def test_derived_boxes_give_the_same_ap_as_the_instances_file(tmp_path: Path) -> None:
     names = [write_dataset(tmp_path / "with", instances=True), write_dataset(tmp_path / "without")]
 
