@@ -142,14 +142,14 @@ class COCOEvaluator(DatasetEvaluator):
 
     def _found(self, category: int | None = None) -> Iterator[dict[str, Any]]:
         """The instances, perhaps of one category, as COCO's results have them."""
-        ids = {v: k for k, v in self._metadata.thing_dataset_id_to_contiguous_id.items()}
-        stream = io.BytesIO(self._packed)
+        labels, stream = self._metadata.thing_dataset_id_to_contiguous_id, io.BytesIO(self._packed)
+        ids = {v: k for k, v in labels.items()}
         while stream.tell() < len(self._packed):
             image_id, rows, size, runs = pickle.load(stream)
-            for (label, score, *box), counts in zip(rows.tolist(), (runs.decode() or "\n" * len(rows)).split("\n")):
-                if category in (None, ids[label]):
-                    mask = {"segmentation": {"size": size, "counts": counts}} if counts else {}
-                    yield {"image_id": image_id, "category_id": ids[label], "bbox": box, "score": score, **mask}
+            for i in np.flatnonzero((rows[:, 0] == labels.get(category, -1)) | (category is None)):
+                (label, score, *box), counts = rows[i].tolist(), runs and runs.split(b"\n")[i].decode()
+                mask = {"segmentation": {"size": size, "counts": counts}} if counts else {}
+                yield {"image_id": image_id, "category_id": ids[label], "bbox": box, "score": score, **mask}
 
     def _metrics(self, task: str) -> dict[str, float]:
         if not any(self._found()):
