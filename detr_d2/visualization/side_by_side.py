@@ -60,7 +60,7 @@ def draw_side_by_side(
     scale = min(float(enlargement(height, width)), MAX_LONG_SIDE / max(height, width))
     panels = {
         Path(dataset_dict["file_name"]).name: resize_image(image, scale),
-        "truth": draw_ground_truth(image, dataset_dict, metadata, scale),
+        "ground truth": draw_ground_truth(image, dataset_dict, metadata, scale),
         "prediction": draw_prediction(image, prediction, metadata, scale, score_threshold),
     }
     return _in_a_row(list(panels.values()), list(panels))
