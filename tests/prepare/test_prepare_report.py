@@ -203,7 +203,7 @@ seen.byKept = rows();
 document.getElementById("filter").value = "E";
 document.getElementById("filter").dispatchEvent(new Event("input"));
 seen.filtered = [...document.querySelectorAll("section.class:not([hidden])")].map((one) => one.dataset.class);
-document.querySelector("section.class:not([hidden]) button.picture").click();
+document.querySelector("section.class:not([hidden]) button.thumbnail").click();
 seen.isOpen = document.querySelector("dialog").open;
 seen.lostAnchors = [...document.querySelectorAll("a[href^='#']")].filter((a) => !document.querySelector(a.hash)).length;
 document.body.dataset.seen = JSON.stringify(seen);
