@@ -66,7 +66,7 @@ def panoptic_dicts(
         DatasetError: something is wrong with it, see :mod:`detr_d2.labels.rules`.
         MissingFileError: an image or a PNG isn't there.
     """
-    document = _checked(content, path, images, panoptic_root)
+    document = checked_document(content, path, images, panoptic_root)
     dicts = [
         {
             **_described(document, image_id, images),
@@ -98,7 +98,7 @@ def instances_dicts(
     Raises:
         DatasetError, MissingFileError: as :func:`panoptic_dicts`.
     """
-    document = _checked(content, path, images, None)
+    document = checked_document(content, path, images, None)
     dicts: list[DatasetDict] = []
     objects = flat = 0
     for image_id in document.images.entries:
@@ -114,8 +114,20 @@ def instances_dicts(
     return dicts
 
 
-def _checked(content: dict[str, Any], path: str, images: str, panoptic_root: str | None) -> Document:
-    """What is in a file that has no errors, but for those that cost an object or its mask, and no more."""
+def checked_document(
+    content: dict[str, Any], path: str, images: str | None = None, panoptic_root: str | None = None
+) -> Document:
+    """What is in a file that has no errors, but for those that cost an object or its mask, and no more.
+
+    Args:
+        content: of the file.
+        path: of the file, for messages.
+        images: the folder of its images; None: it isn't looked at.
+        panoptic_root: the folder of its PNGs; None: a file of COCO instances.
+
+    Raises:
+        DatasetError, MissingFileError: the first thing that a rule calls an error, or it is a file of the other kind.
+    """
     from detr_d2.labels.rules.annotations import CROWD_ONLY
     from detr_d2.labels.rules.boxes import BOX_EMPTY
     from detr_d2.labels.rules.document import walk_document  # with what draws polygons, which categories don't need

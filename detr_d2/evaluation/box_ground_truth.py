@@ -18,14 +18,9 @@ import numpy as np
 import pycocotools.mask as mask_coding
 
 from detr_d2.data import Category, read_panoptic_png
-from detr_d2.data.coco_json import read_categories
+from detr_d2.data.coco_json import checked_document, read_categories
 from detr_d2.files import open_regular, write_text, write_whole
-from detr_d2.labels.rules.annotations import CROWD_ONLY
-from detr_d2.labels.rules.boxes import BOX_EMPTY
-from detr_d2.labels.rules.document import walk_document
 from detr_d2.labels.rules.json_files import list_of, read_json
-from detr_d2.labels.rules.masks import MASK_EMPTY, POLYGON_POINTS
-from detr_d2.labels.rules.rule import raise_first
 from detr_d2.labels.values import is_number
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -83,8 +78,7 @@ def check_instances(json_file: str) -> None:
 
 @functools.lru_cache(maxsize=16)  # a training evaluates by one file again and again
 def _check_instances(json_file: str, changed: int, size: int) -> None:
-    content = read_json(json_file)
-    raise_first(walk_document(content, json_file, None, None), (BOX_EMPTY, CROWD_ONLY, MASK_EMPTY, POLYGON_POINTS))
+    checked_document(read_json(json_file), json_file)
 
 
 def has_masks(json_file: str) -> bool:
