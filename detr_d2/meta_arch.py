@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from detr_d2.modeling.criterion import MASK_LOSSES, METRICS, Sum, added, predict
 from detr_d2.modeling.matcher import query_positions
 from detr_d2.modeling.panoptic_head import AttentionMaps, MaskHead, predict_masks
 from detr_d2.network import build_criterion, build_network, build_postprocess, loss_weights
+from detr_d2.precision import autocast, check_dtypes
 from detr_d2.structures import BatchedInputs, batch_images, result_of, target_of
 from detr_d2.timm_backbone import build_timm_backbone  # noqa: F401  registered with Detectron2's other backbones
 
@@ -28,8 +29,6 @@ _OPTIONS = (
     *("freeze_detector", "mask_chunk_bytes", "mask_checkpoint", "training_dtype", "inference_dtype"),
     *("panoptic_on", "instance_on"),
 )
-
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @META_ARCH_REGISTRY.register()
@@ -49,7 +48,8 @@ class DetrPanoptic(nn.Module):
         freeze_detector: train the mask head alone; the detector keeps weights and statistics, and has no dropout.
         mask_chunk_bytes: see ``detr_d2.modeling.predict_masks``; used at inference, and with ``mask_checkpoint``.
         mask_checkpoint: train the mask head in chunks that are computed again for the backward pass.
-        training_dtype, inference_dtype: "float32", or "bfloat16" for autocast of the network; losses are in float32.
+        training_dtype, inference_dtype: "float32", or "bfloat16" for autocast of the network, at inference also "auto"
+            (see ``detr_d2.precision``); losses are in float32.
         panoptic_on, instance_on: return "panoptic_seg", where there is a mask head, and "instances".
         vis_period: every so many iterations of a training an image goes to TensorBoard; 0: none.
         recipe: the config keys that build this model; checkpoints keep them.
@@ -91,16 +91,14 @@ class DetrPanoptic(nn.Module):
             raise ValueError("Give both bbox_attention and mask_head, or neither.")
         if freeze_detector and mask_head is None:
             raise ValueError("MODEL.DETR.FREEZE_DETECTOR without MODEL.DETR.MASK_ON leaves nothing to train.")
-        for name, dtype in (("TRAINING_DTYPE", training_dtype), ("INFERENCE_DTYPE", inference_dtype)):
-            if dtype not in _DTYPES:
-                raise ValueError(f"MODEL.DETR.{name} is {dtype!r}; set it to {' or '.join(_DTYPES)}.")
+        check_dtypes(training_dtype, inference_dtype)
         self.detr, self.bbox_attention, self.mask_head = detr, bbox_attention, mask_head
         self.denoising, self.dense = denoising, dense
         self.criterion, self.postprocess, self.categories = criterion, postprocess, categories
         trained = MASK_LOSSES if freeze_detector else tuple(loss_weights)
         self.loss_weights = {kind: loss_weights[kind] for kind in trained if kind in loss_weights}
         self.freeze_detector = freeze_detector
-        self.training_dtype, self.inference_dtype = _DTYPES[training_dtype], _DTYPES[inference_dtype]
+        self.training_dtype, self.inference_dtype = training_dtype, inference_dtype
         self.mask_chunk_bytes, self.mask_checkpoint, self.recipe = mask_chunk_bytes, mask_checkpoint, recipe or {}
         self.panoptic_on, self.instance_on, self.vis_period = panoptic_on, instance_on, vis_period
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False)
@@ -242,8 +240,7 @@ class DetrPanoptic(nn.Module):
             return predict_masks(*parts, outputs, batch_index, query_index, max_bytes, recompute)
 
     def _precision(self) -> AbstractContextManager[Any]:
-        dtype = self.training_dtype if self.training else self.inference_dtype
-        return nullcontext() if dtype == torch.float32 else torch.autocast(self.device.type, dtype=dtype)
+        return autocast(self.training_dtype if self.training else self.inference_dtype, self.device.type)
 
     def _target(self, item: dict[str, Any], sizes: Sizes) -> Target:
         return target_of(item, sizes.image, self.device, with_masks=self.mask_head is not None)

@@ -81,3 +81,20 @@ def test_two_stages_of_a_tiny_model_give_points_table_and_plot(
     assert all(a["seconds"] < b["seconds"] for a, b in itertools.pairwise(points))
     assert ["panoptic_seg/PQ" in point["results"] for point in points] == [False, False, True, True]
     assert "| training" in document.read_text() and (tmp_path / "a.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("peer", ["transformers' DETR", "transformers' Mask2Former"])
+def test_peers_learn_from_the_same_data(
+    tool: ModuleType, peer: str, tiny_config: Callable[..., CfgNode], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("transformers", reason="transformers isn't installed")
+    cfg = tiny_config("DATALOADER.NUM_WORKERS", 0, "MODEL.DETR.MASK_ON", True)
+    (tmp_path / "masks.yaml").write_text(cfg.dump())
+    monkeypatch.setattr(importlib.import_module("benchmarking.peer_training"), "TRIED", 2)
+    options = ["OUTPUT_DIR", str(tmp_path / "peer"), "SEED", "3"]
+
+    points = tool.learn_peer(peer, str(tmp_path / "masks.yaml"), options, 1.0, 2, 1, 1e-4)
+
+    assert [point.images % cfg.SOLVER.IMS_PER_BATCH for point in points] == [0, 0]
+    assert 0 < points[0].images < points[1].images and points[0].seconds < points[1].seconds
+    assert all(0 <= point.results[tool.PQ] <= 100 for point in points)

@@ -2,7 +2,8 @@
 """How soon trainings learn: box AP, mask loss and PQ against processor time and images seen, over several seeds.
 
 Each course is a config, or several with + between them: stages, each of which starts from the weights of the one
-before. Courses take turns, seed by seed. Evaluations don't count as time of the training.
+before. Courses take turns, seed by seed. Evaluations don't count as time of the training. Peers are trained on the data
+of the first course, as long as it took with the same seed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 from benchmarking.measure import in_fresh_process, machine
+from benchmarking.peer_training import PEERS, train_peer
 from benchmarking.report import deliver, get_parser, table, use_threads
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -34,6 +36,8 @@ examples:
   python tools/benchmark_learning.py configs/quickstart/detr_yard.yaml --seeds 0 1 2
   python tools/benchmark_learning.py configs/quickstart/detr_yard.yaml+configs/quickstart/detr_panoptic_yard.yaml \\
       --variant 'no denoising: MODEL.DETR.DENOISING_GROUPS 0' --minutes 5 --write docs/learning.md
+  python tools/benchmark_learning.py configs/quickstart/detr_yard.yaml+configs/quickstart/detr_panoptic_yard.yaml \\
+      --peer "transformers' Mask2Former" --peer-rate 0.0005
 
 A variant is every course once more with other keys; 'LEFT OUT: ...' and 'ALONE: ...' are just names. With --minutes all
 courses are stretched to about so much processor time, their schedules with them.
@@ -87,6 +91,8 @@ def get_arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="N", help="(default: 0)")
     parser.add_argument("--minutes", type=float, metavar="M", help="of processor time (default: as the configs say)")
     parser.add_argument("--variant", action="append", default=[], metavar="'NAME: KEY VALUE ...'", help="repeatable")
+    parser.add_argument("--peer", action="append", default=[], choices=PEERS, help="repeatable; needs transformers")
+    parser.add_argument("--peer-rate", type=float, default=2e-4, metavar="RATE", help="of learning (%(default)s)")
     parser.add_argument("--evaluations", type=int, default=5, metavar="N", help="of each stage (default: 5)")
     parser.add_argument("--pq", type=float, default=80.0, metavar="PQ", help="say when it is reached (default: 80)")
     parser.add_argument("--register", metavar="FILE", help="register.yaml of the data (default: as the configs say)")
@@ -108,6 +114,13 @@ def main() -> int:
             folder = args.output / _folder_name(course.name) / f"seed{seed}"
             keys = (*shared, *course.changes, "SEED", str(seed))
             runs[course.name].append(take(course, keys, folder, args))
+        for peer in args.peer:
+            print(f"{peer}, seed {seed}", flush=True)
+            # Of the last stage, whose data have masks.
+            keys = (*shared, "SEED", str(seed), "OUTPUT_DIR", str(args.output / _folder_name(peer) / f"seed{seed}"))
+            seconds = runs[courses[0].name][-1][-1].seconds
+            learning = (courses[0].configs[-1], list(keys), seconds, args.evaluations, args.threads, args.peer_rate)
+            runs.setdefault(peer, []).append(in_fresh_process(learn_peer, peer, *learning))
     rows = [summary(name, points, args.pq) for name, points in runs.items()]
     title = (
         f"Mean and spread (standard deviation) over seeds {', '.join(map(str, args.seeds))}; minutes of processor "
@@ -184,6 +197,19 @@ def learn(config: str, options: list[str], seconds: float | None, evaluations: i
     trainer.train()
     lines = read_evaluations(Path(cfg.OUTPUT_DIR, FILE))
     return [_point(line, clock.seconds, cfg.SOLVER.IMS_PER_BATCH) for line in lines]
+
+
+def learn_peer(
+    name: str, config: str, options: list[str], seconds: float, evaluations: int, threads: int, rate: float
+) -> list[Point]:
+    """One training of a peer, in this process; see ``benchmarking.peer_training.train_peer``."""
+    use_threads(threads)
+    cfg = load_config(config, options)
+    cfg.MODEL.DETR.INSTANCE_ON, cfg.TEST.BOOTSTRAP, cfg.TEST.BOUNDARY_PQ = False, 0, False
+    cfg.freeze()
+    Path(cfg.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
+    trained = train_peer(name, cfg, seconds, evaluations, rate)
+    return [Point(spent, steps * cfg.SOLVER.IMS_PER_BATCH, {PQ: found[PQ]}) for spent, steps, found in trained]
 
 
 def _point(line: dict[str, Any], seconds: list[float], batch: int) -> Point:

@@ -212,7 +212,8 @@ def _add_inference_keys(detr: CfgNode) -> None:
     detr.INSTANCE_SCORE_THRESHOLD = 0.05  # a thing below it is no instance
     detr.PANOPTIC_ON = True  # return "panoptic_seg" (needs MASK_ON)
     detr.INSTANCE_ON = True  # return "instances"
-    detr.INFERENCE_DTYPE = "float32"  # "bfloat16": faster where the processor has it, and masks differ a little
+    # "bfloat16": faster where the processor computes in it, and masks differ a little; "auto": there, and nowhere else.
+    detr.INFERENCE_DTYPE = "float32"
     detr.COMPILE_BACKBONE = False  # torch.compile: slow at first, and with each new size, then faster
 
 

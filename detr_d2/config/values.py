@@ -187,7 +187,7 @@ ALLOWED: dict[str, Rule] = {
     "MODEL.DETR.PANOPTIC_ON": _FLAG,
     "MODEL.DETR.INSTANCE_ON": _FLAG,
     "MODEL.DETR.TRAINING_DTYPE": _one_of("float32", "bfloat16"),
-    "MODEL.DETR.INFERENCE_DTYPE": _one_of("float32", "bfloat16"),
+    "MODEL.DETR.INFERENCE_DTYPE": _one_of("float32", "bfloat16", "auto"),
     "MODEL.DETR.COMPILE_BACKBONE": _FLAG,
     "INPUT.MIN_SIZE_TRAIN": _list_of(_whole(0, 100_000), 1),
     "INPUT.MIN_SIZE_TRAIN_SAMPLING": _one_of("choice", "range"),
