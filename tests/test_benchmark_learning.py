@@ -98,3 +98,16 @@ def test_peers_learn_from_the_same_data(
     assert [point.images % cfg.SOLVER.IMS_PER_BATCH for point in points] == [0, 0]
     assert 0 < points[0].images < points[1].images and points[0].seconds < points[1].seconds
     assert all(0 <= point.results[tool.PQ] <= 100 for point in points)
+
+
+def test_earlier_figures_are_in_the_same_table(tool: ModuleType, tmp_path: Path) -> None:
+    runs = {"x": [[{"seconds": 60.0, "images": 8, "results": {tool.PQ: 50.0}}]]}
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.json").write_text(json.dumps(runs))
+
+    found = tool.earlier_runs([f"{tmp_path}/a.json", f"{tmp_path}/b.json", f"{tmp_path}/b.json:200 scenes"])
+
+    assert {name: len(seeds) for name, seeds in found.items()} == {"x": 2, "x, 200 scenes": 1}
+    assert tool.summary("x", found["x"], 80.0)["seeds"] == 2
+    with pytest.raises(UserError, match="no file"):
+        tool.earlier_runs([f"{tmp_path}/absent.json"])

@@ -9,6 +9,7 @@ of the first course, as long as it took with the same seed.
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import sys
 import time
@@ -87,7 +88,9 @@ class Clock(HookBase):
 
 def get_arguments() -> argparse.Namespace:
     parser = get_parser(__doc__, EXAMPLE)
-    parser.add_argument("courses", nargs="+", metavar="CONFIG[+CONFIG]", help="config files of stages, + between them")
+    parser.add_argument("courses", nargs="*", metavar="CONFIG[+CONFIG]", help="config files of stages, + between them")
+    text = "what an earlier --json wrote, into the same table; NAME goes behind its trainings' names; repeatable"
+    parser.add_argument("--earlier", action="append", default=[], metavar="FILE[:NAME]", help=text)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="N", help="(default: 0)")
     parser.add_argument("--minutes", type=float, metavar="M", help="of processor time (default: as the configs say)")
     parser.add_argument("--variant", action="append", default=[], metavar="'NAME: KEY VALUE ...'", help="repeatable")
@@ -107,7 +110,11 @@ def main() -> int:
     shared = ["DATASETS.REGISTER", str([str(Path(args.register).resolve())])] if args.register else []
     if args.short:
         shared += ["SOLVER.MAX_ITER", "4", "SOLVER.STEPS", "()", "SOLVER.WARMUP_ITERS", "1"]
-    runs: dict[str, list[list[Point]]] = {course.name: [] for course in courses}
+    runs = earlier_runs(args.earlier)
+    if args.peer and not courses:
+        raise UserError("A peer is trained as long as a course: name its CONFIG.")
+    for course in courses:
+        runs.setdefault(course.name, [])
     for seed in args.seeds:
         for course in courses:
             print(f"{course.name}, seed {seed}", flush=True)
@@ -123,14 +130,31 @@ def main() -> int:
             runs.setdefault(peer, []).append(in_fresh_process(learn_peer, peer, *learning))
     rows = [summary(name, points, args.pq) for name, points in runs.items()]
     title = (
-        f"Mean and spread (standard deviation) over seeds {', '.join(map(str, args.seeds))}; minutes of processor "
-        f"time, evaluations left out. {machine(args.threads)}."
+        "Mean and spread (standard deviation) over seeds; minutes of processor time, evaluations left out. "
+        f"{machine(args.threads)}."
     )
     figures = {name: [[asdict(point) for point in run] for run in found] for name, found in runs.items()}
     if args.plot:
         draw(runs, args.plot)
     deliver("benchmark_learning", f"{title}\n\n{table(rows)}", figures, args)
     return 0
+
+
+def earlier_runs(named: Sequence[str]) -> dict[str, list[list[Point]]]:
+    """What ``--json`` wrote in earlier runs, as FILE or FILE:NAME; seeds of one training come together.
+
+    Raises:
+        UserError: a file isn't there.
+    """
+    runs: dict[str, list[list[Point]]] = {}
+    for text in named:
+        path, _, suffix = text.partition(":")
+        if not Path(path).is_file():
+            raise UserError(f"--earlier {text}: there is no file {path}; give what --json wrote, as FILE or FILE:NAME.")
+        for name, found in json.loads(Path(path).read_text(encoding="utf-8")).items():
+            title = f"{name}, {suffix}" if suffix else name
+            runs.setdefault(title, []).extend([Point(**point) for point in run] for run in found)
+    return runs
 
 
 def courses_of(named: Sequence[str], variants: Sequence[str]) -> Iterator[Course]:
@@ -245,6 +269,7 @@ def summary(name: str, runs: list[list[Point]], goal: float) -> dict[str, Any]:
     reached = [one for one in times if one is not None]
     return {
         "training": name,
+        "seeds": len(runs),
         "minutes": spread([point.seconds / 60 for point in last]),
         "images": round(statistics.mean(point.images for point in last)),
         "box AP": spread([point.results[BOX_AP] for point in last if BOX_AP in point.results]),
