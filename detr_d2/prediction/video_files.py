@@ -86,7 +86,8 @@ def open_video(path: Path) -> Iterator[Video]:
 
     open_regular(path).close()  # so that what isn't there, or is a pipe, is refused as everywhere
     try:
-        container = av.open(_address(path), "r")
+        # A title that isn't UTF-8 is no reason not to show the video.
+        container = av.open(_address(path), "r", metadata_errors="replace")
     except av.error.FFmpegError as error:
         raise VideoError(f"{path}: can't be read as a video: {_reason(error, path)}.") from error
     with container:
@@ -245,7 +246,7 @@ def _sound(path: Path | None) -> Iterator[_Sound]:
     if path is None:
         yield _Sound([], iter(()))
         return
-    with av.open(_address(path)) as container:
+    with av.open(_address(path), metadata_errors="replace") as container:
         streams = list(container.streams.audio)
         packets = container.demux(streams) if streams else iter(())
         yield _Sound(streams, (packet for packet in packets if packet.pts is not None and packet.dts is not None))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import itertools
 import logging
 import os
 import socket
@@ -11,24 +12,33 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from detr_d2.checkpoint.paths import LAST_CHECKPOINT
 from detr_d2.errors import ConfigError, message_for_user
-from detr_d2.files import remove_unfinished
+from detr_d2.files import refuse_special, remove_unfinished
 
 logger = logging.getLogger(__name__)
 
 #: The file that is locked; it says which process does.
 LOCK = "running.lock"
 
+#: What a run writes as it goes, other than beside and renamed: through a link this would change a file elsewhere.
+_WRITTEN_IN_PLACE = (
+    *(LOCK, "log.txt*", "metrics.json", "evaluations.jsonl", "config.yaml"),
+    "inference/*/coco_instances_results.json",
+)
+
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
 def check_output_folder(folder: str) -> None:
-    """Refuses an ``OUTPUT_DIR`` that can't be made or written.
+    """Refuses an ``OUTPUT_DIR`` that can't be made or written, or that a link in it leads out of.
 
     Raises:
-        ConfigError: a file stands there, or on the way; or one may not write there.
+        ConfigError: a file stands there, or on the way; one may not write there; a file that the run would append to is
+            a link, as in a folder of somebody else's.
+        SpecialFileError: such a file is a pipe, a device or a folder.
         OSError: what else the system says of the path, such as that it is too long.
     """
     above = os.path.abspath(folder)
@@ -44,6 +54,13 @@ def check_output_folder(folder: str) -> None:
         raise ConfigError(
             f"OUTPUT_DIR is {folder}, and {above} can't be written. Name a folder in which you may write."
         )
+    for path in itertools.chain.from_iterable(Path(folder).glob(pattern) for pattern in _WRITTEN_IN_PLACE):
+        if path.is_symlink():
+            raise ConfigError(
+                f"OUTPUT_DIR is {folder}, and {path.relative_to(folder)} in it is a link to {os.readlink(path)}, which "
+                "the run would write to. Remove the link, or name another folder."
+            )
+        refuse_special(path)
 
 
 @contextmanager

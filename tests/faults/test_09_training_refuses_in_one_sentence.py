@@ -35,6 +35,38 @@ def test_an_output_folder_that_cannot_be_written(train):
     assert result.returncode == 2 and result.stderr.count("\n") == 1 and "/proc" in result.stderr
 
 
+@pytest.mark.parametrize("name", ["metrics.json", "log.txt", "log.txt.rank1", "running.lock", "config.yaml"])
+def test_a_link_that_leads_out_of_the_output_folder_is_refused(tmp_path, name):
+    from detr_d2.training.output_folder import check_output_folder
+
+    kept, folder = tmp_path / "kept", tmp_path / "run of a stranger"
+    kept.write_text("kept")
+    folder.mkdir()
+    (folder / name).symlink_to(kept)
+
+    with pytest.raises(UserError, match=f"{name} in it is a link to .*kept.* Remove the link"):
+        check_output_folder(str(folder))
+
+
+def test_a_pipe_among_the_files_of_the_output_folder_is_refused(tmp_path):
+    from detr_d2.training.output_folder import check_output_folder
+
+    os.mkfifo(tmp_path / "metrics.json")
+
+    with pytest.raises(UserError, match=r"metrics\.json is a named pipe"):
+        check_output_folder(str(tmp_path))
+
+
+def test_a_training_leaves_alone_what_its_output_folder_links_to(train, tmp_path):
+    (tmp_path / "kept").write_text("kept")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "running.lock").symlink_to(tmp_path / "kept")
+
+    assert_refused(train("OUTPUT_DIR", str(tmp_path / "run")), "running.lock in it is a link")
+    assert (tmp_path / "kept").read_text() == "kept"
+    assert os.listdir(tmp_path / "run") == ["running.lock"]
+
+
 # --- register.yaml ----------------------------------------------------------------------------------------------------
 
 

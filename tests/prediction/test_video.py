@@ -314,3 +314,20 @@ def test_a_frame_has_its_time(make: Maker) -> None:
     assert [frame.time for frame in frames] == [number / NTSC for number in range(FRAMES)]
     assert isinstance(frames[0], Frame)
     assert (video.rate, video.length) == (NTSC, FRAMES)
+
+
+def test_a_title_that_is_not_utf8_is_no_reason_to_refuse_a_video(make: Maker, tmp_path: Path) -> None:
+    path = make()
+    with av.open(str(path)) as source, av.open(str(tmp_path / "titled.mp4"), "w") as container:
+        container.metadata["title"] = "TITLE"
+        stream = container.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(source.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                container.mux(packet)
+    content = (tmp_path / "titled.mp4").read_bytes()
+    assert content.count(b"TITLE") == 1
+    path.write_bytes(content.replace(b"TITLE", b"\xcc\xff\xfe\xcc\x80"))
+
+    with open_video(path) as video:
+        assert len(list(video.frames)) == FRAMES
