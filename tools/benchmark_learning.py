@@ -314,7 +314,9 @@ def draw(runs: dict[str, list[list[Point]]], path: Path) -> None:
                 axis.plot(*np.mean(curves, axis=0).T, "o-", color=f"C{number}", markersize=3, label=name)
         axis.set(xlabel="minutes of processor time", ylabel={BOX_AP: "box AP", PQ: "PQ"}[metric], xlim=(0, None))
         axis.grid(alpha=0.3)
-    figure.axes[0].legend(fontsize=7)
+    for axis in figure.axes:
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(fontsize=7)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100)
 
