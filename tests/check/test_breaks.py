@@ -94,7 +94,8 @@ def test_table_of_the_documentation_is_that_of_the_rules() -> None:
 
 
 def test_every_rule_of_the_table_has_its_code() -> None:
-    folder = Path(__file__).parents[2] / "detr_d2"
+    folder = Path(__file__).parents[2] / "detr_d2" / "labels"
     code = "".join(path.read_text(encoding="utf-8") for path in folder.rglob("*.py"))
 
-    assert [name for name in RULES if f'"{name}"' not in code] == []
+    # Readers note a finding by its code; rules are found by it.
+    assert [name for name in RULES if f'RULES["{name}"]' not in code and f'("{name}"' not in code] == []
