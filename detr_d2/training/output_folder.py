@@ -17,6 +17,7 @@ from pathlib import Path
 from detr_d2.checkpoint.paths import LAST_CHECKPOINT
 from detr_d2.errors import ConfigError, message_for_user
 from detr_d2.files import refuse_special, remove_unfinished
+from detr_d2.training.evaluation_log import FILE as EVALUATIONS
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ LOCK = "running.lock"
 
 #: What a run writes as it goes, other than beside and renamed: through a link this would change a file elsewhere.
 _WRITTEN_IN_PLACE = (
-    *(LOCK, "log.txt*", "metrics.json", "evaluations.jsonl", "config.yaml"),
+    *(LOCK, "log.txt*", "metrics.json", EVALUATIONS, "config.yaml"),
     "inference/*/coco_instances_results.json",
 )
 

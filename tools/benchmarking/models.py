@@ -94,16 +94,25 @@ def build_ours(setting: Setting, *overrides: str, accelerations: Iterable[str] |
     return model.eval()
 
 
+def import_transformers() -> Any:
+    """The package, only where a peer is asked for.
+
+    Raises:
+        UserError: it isn't installed.
+    """
+    try:
+        return importlib.import_module("transformers")
+    except ImportError as error:
+        raise UserError("The peer is transformers' model; install it: pip install transformers.") from error
+
+
 def build_huggingface(setting: Setting, **options: Any) -> nn.Module:
     """``DetrForSegmentation`` with random weights, norms included.
 
     Raises:
         UserError: transformers isn't installed.
     """
-    try:
-        transformers = importlib.import_module("transformers")
-    except ImportError as error:
-        raise UserError("The peer is transformers' model; install it: pip install transformers.") from error
+    transformers = import_transformers()
     small = setting.small
     backbone = transformers.ResNetConfig(
         embedding_size=8 if small else 64,

@@ -6,8 +6,6 @@ post-processing, so that a difference in PQ is one of learning.
 
 from __future__ import annotations
 
-import importlib
-import itertools
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarking.models import import_transformers
 from detr_d2.data import DetrPanopticDatasetMapper, build_train_loader, categories_of, register_from_config
-from detr_d2.errors import UserError
 from detr_d2.evaluation import build_evaluator
 from detr_d2.network import build_postprocess
 from detr_d2.structures import BatchedInputs, batch_images, result_of, target_of
@@ -75,7 +73,7 @@ class Peer(nn.Module):
 
 def build_detr(cfg: CfgNode, is_thing: list[bool]) -> Peer:
     """``DetrForSegmentation``: boxes and masks together from the start, as it has no stages."""
-    transformers = _transformers()
+    transformers = import_transformers()
     config = transformers.DetrConfig(
         **{"backbone_config": _resnet18(transformers), "use_timm_backbone": False, "use_pretrained_backbone": False},
         **{"d_model": WIDTH, "encoder_layers": 1, "decoder_layers": LAYERS, "dropout": 0.0, "auxiliary_loss": True},
@@ -92,7 +90,7 @@ def build_detr(cfg: CfgNode, is_thing: list[bool]) -> Peer:
 
 def build_mask2former(cfg: CfgNode, is_thing: list[bool]) -> Peer:
     """``Mask2FormerForUniversalSegmentation``, its losses at an eighth of the points, as the images are small."""
-    transformers = _transformers()
+    transformers = import_transformers()
     config = transformers.Mask2FormerConfig(
         backbone_config=_resnet18(transformers),
         **{"feature_size": WIDTH, "mask_feature_size": WIDTH, "hidden_dim": WIDTH, "dim_feedforward": FEEDFORWARD},
@@ -125,7 +123,8 @@ def train_peer(
             results.
         seconds: of processor time to train for, evaluations left out.
         evaluations: how many.
-        rate: at which it learns, after a twentieth of warm-up; a tenth of it in the last fifth.
+        rate: at which it learns: in the steps that are timed, and after a twentieth of warm-up; a tenth of it in the
+            last fifth.
 
     Yields:
         Processor seconds and steps so far, and PQ and its parts.
@@ -141,14 +140,12 @@ def train_peer(
     steps = TRIED + max(evaluations, round((seconds - sum(tried)) / float(np.median(tried[TRIED // 2 :]))))
     due = {max(TRIED + part, round(steps * part / evaluations)) for part in range(1, evaluations + 1)}
     spent = sum(tried)
-    for step in itertools.count(TRIED + 1):
+    for step in range(TRIED + 1, steps + 1):
         part = step / steps
         optimizer.param_groups[0]["lr"] = rate * min(1.0, part / 0.05) * (0.1 if part > 0.8 else 1.0)
         spent += _step(model, optimizer, next(loader))
         if step in due:
             yield spent, step, _evaluated(model, cfg, dataset)
-        if step >= steps:
-            return
 
 
 def _step(model: Peer, optimizer: torch.optim.Optimizer, batch: BatchedInputs) -> float:
@@ -174,10 +171,3 @@ def _resnet18(transformers: Any) -> Any:
         **{"embedding_size": 64, "hidden_sizes": [64, 128, 256, 512], "depths": [2, 2, 2, 2], "layer_type": "basic"},
         out_features=["stage1", "stage2", "stage3", "stage4"],
     )
-
-
-def _transformers() -> Any:
-    try:
-        return importlib.import_module("transformers")
-    except ImportError as error:
-        raise UserError("The peers are transformers' models; install it: pip install transformers.") from error
