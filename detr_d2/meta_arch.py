@@ -43,15 +43,13 @@ class DetrPanoptic(nn.Module):
         categories: the classes in contiguous order; checkpoints keep them.
         pixel_mean, pixel_std: of the three channels, in the order and scale (0 to 255) of the input images.
         bbox_attention, mask_head: queries to attention maps to masks; both None: boxes only.
-        denoising: further queries in training; None: none.
-        dense: predictions at every place of the memory, in training; None: none.
+        denoising, dense: further queries, and predictions at every place of the memory, in training; None: none.
         freeze_detector: train the mask head alone; the detector keeps weights and statistics, and has no dropout.
         mask_chunk_bytes: see ``detr_d2.modeling.predict_masks``; used at inference, and with ``mask_checkpoint``.
         mask_checkpoint: train the mask head in chunks that are computed again for the backward pass.
-        training_dtype, inference_dtype: "float32", or "bfloat16" for autocast of the network, at inference also "auto"
-            (see ``detr_d2.precision``); losses are in float32.
+        training_dtype, inference_dtype: of the network by autocast (see ``detr_d2.precision``); losses are in float32.
         panoptic_on, instance_on: return "panoptic_seg", where there is a mask head, and "instances".
-        vis_period: every so many iterations of a training an image goes to TensorBoard; 0: none.
+        vis_period: iterations from one image in TensorBoard to the next; 0: none.
         recipe: the config keys that build this model; checkpoints keep them.
 
     Raises:
@@ -93,11 +91,10 @@ class DetrPanoptic(nn.Module):
             raise ValueError("MODEL.DETR.FREEZE_DETECTOR without MODEL.DETR.MASK_ON leaves nothing to train.")
         check_dtypes(training_dtype, inference_dtype)
         self.detr, self.bbox_attention, self.mask_head = detr, bbox_attention, mask_head
-        self.denoising, self.dense = denoising, dense
+        self.denoising, self.dense, self.freeze_detector = denoising, dense, freeze_detector
         self.criterion, self.postprocess, self.categories = criterion, postprocess, categories
         trained = MASK_LOSSES if freeze_detector else tuple(loss_weights)
         self.loss_weights = {kind: loss_weights[kind] for kind in trained if kind in loss_weights}
-        self.freeze_detector = freeze_detector
         self.training_dtype, self.inference_dtype = training_dtype, inference_dtype
         self.mask_chunk_bytes, self.mask_checkpoint, self.recipe = mask_chunk_bytes, mask_checkpoint, recipe or {}
         self.panoptic_on, self.instance_on, self.vis_period = panoptic_on, instance_on, vis_period
@@ -152,13 +149,12 @@ class DetrPanoptic(nn.Module):
 
         Returns:
             In training a dict of weighted losses, all of them finite; of a part also what is logged, which add up to
-            the step's. At inference one dict an image: "instances"
-            (boxes, scores, classes and masks of things, in the original image) and "panoptic_seg" (a map of segment
-            ids, 0 is void, and a list of segments with id, isthing, category_id, score, area and queries).
+            the step's. At inference one dict an image: "instances" (boxes, scores, classes and masks of things, in the
+            original image) and "panoptic_seg" (a map of segment ids, 0 is void, and a list of segments with id,
+            isthing, category_id, score, area and queries).
 
         Raises:
-            DivergenceError: losses, or the predictions that they are computed of, aren't finite, here or in another of
-                several processes.
+            DivergenceError: losses, or the predictions they are of, aren't finite, here or in another process.
         """
         if not self.training:
             outputs, sizes = self.detect(batched_inputs)
@@ -171,10 +167,9 @@ class DetrPanoptic(nn.Module):
         losses = training_step.mean_losses(sums, counts if part is None else part.counts, self.denoising, part)
         # Names without "loss" in them, so that Detectron2's console line stays short.
         logged = {name.replace("loss_", "unweighted/", 1): value.detach() for name, value in losses.items()}
-        if part is not None:
-            return logged | weighted(losses, self.loss_weights)
-        training_step.log_scalars(logged)
-        return weighted(losses, self.loss_weights)
+        if part is None:
+            training_step.log_scalars(logged)
+        return weighted(losses, self.loss_weights) | ({} if part is None else logged)
 
     def loss_sums(self, batched_inputs: BatchedInputs, draws: bool = False) -> dict[str, Sum]:
         """The sums that :meth:`forward` makes losses of in training, whatever they are, and of this process alone.
