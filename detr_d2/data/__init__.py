@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from .mapper import DetrPanopticDatasetMapper
     from .registration_config import register_from_config
     from .segments import read_panoptic_png
-    from .train_loader import build_train_loader
-    from .train_stream import TrainLoader
+    from .train_loader import TrainLoader, build_train_loader
 
 __all__ = [
     "Category",
@@ -43,8 +42,7 @@ __getattr__ = lazy_names(
         "mapper": ("DetrPanopticDatasetMapper",),
         "registration_config": ("register_from_config",),
         "segments": ("read_panoptic_png",),
-        "train_loader": ("build_train_loader",),
-        "train_stream": ("TrainLoader",),
+        "train_loader": ("TrainLoader", "build_train_loader"),
     },
 )
 
