@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from ..data.registration_config import write_register
+from ..data.registration import write_register
 from ..files import write_text, write_whole
 from ..folders import new_folder
 from ..labels.outlines import polygons_of
