@@ -192,14 +192,11 @@ def checked_document(
     Raises:
         DatasetError, MissingFileError: the first thing that a rule calls an error, or it is a file of the other kind.
     """
-    from detr_d2.labels.rules.annotations import CROWD_ONLY
-    from detr_d2.labels.rules.boxes import BOX_EMPTY
     from detr_d2.labels.rules.document import walk_document  # with what draws polygons, which categories don't need
-    from detr_d2.labels.rules.masks import MASK_EMPTY, POLYGON_POINTS
     from detr_d2.labels.rules.rule import raise_first
 
     walk = walk_document(content, path, images, panoptic_root)
-    document = raise_first(walk, (BOX_EMPTY, CROWD_ONLY, MASK_EMPTY, POLYGON_POINTS))
+    document = raise_first(walk, ("box-empty", "crowd-only", "mask-empty", "polygon-points"))
     if document is None or document.is_panoptic != (panoptic_root is not None):
         found, wanted = ("panoptic segments", "boxes") if panoptic_root is None else ("boxes", "panoptic segments")
         raise DatasetError(f"{path} has {found} ('segments_info' or 'bbox'); it is registered as a file of {wanted}.")
