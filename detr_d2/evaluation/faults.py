@@ -11,16 +11,8 @@ from tabulate import tabulate
 
 from detr_d2.errors import DatasetError
 from detr_d2.evaluation.overlaps import VOID
-from detr_d2.labels.rules.json_files import ID_DUPLICATE, ID_RANGE
-from detr_d2.labels.rules.pngs import (
-    PNG_ABSENT,
-    PNG_SIZE,
-    PNG_UNLISTED,
-    absent_message,
-    size_message,
-    unlisted_message,
-)
-from detr_d2.labels.rules.rule import Finding, Place, Rule
+from detr_d2.labels.rules.pngs import absent_message, size_message, unlisted_message
+from detr_d2.labels.rules.rule import Finding, Place
 from detr_d2.wording import counted
 
 #: A table has at most so many faults of one kind, and so many in all; the others are counted.
@@ -76,15 +68,15 @@ def map_faults(
     place, listed, painted = Place(""), Counter(segment_ids), areas.keys() - {VOID}
     found = []
     if size is not None and tuple(shape) != size:
-        found.append(place.found(PNG_SIZE, size_message((shape[1], shape[0]), (size[1], size[0]), source)))
+        found.append(place.found("png-size", size_message((shape[1], shape[0]), (size[1], size[0]), source)))
     if VOID in listed:
-        found.append(place.found(ID_RANGE, "a segment has id=0."))
+        found.append(place.found("id-range", "a segment has id=0."))
     for segment_id, times in sorted(listed.items()):
         if times > 1:
-            found.append(place.found(ID_DUPLICATE, f"{times} segments have the id {segment_id}."))
+            found.append(place.found("id-duplicate", f"{times} segments have the id {segment_id}."))
     unlisted = painted - listed.keys()
-    found += _some(PNG_UNLISTED, unlisted, lambda i: f"has {unlisted_message(i, areas[i])}.", "so it has")
-    found += _some(PNG_ABSENT, listed.keys() - painted - {VOID}, absent_message, "none of")
+    found += _some("png-unlisted", unlisted, lambda i: f"has {unlisted_message(i, areas[i])}.", "so it has")
+    found += _some("png-absent", listed.keys() - painted - {VOID}, absent_message, "none of")
     return faults_of(found, where)
 
 
@@ -120,13 +112,13 @@ def count_stale_areas(segments: Sequence[Mapping[str, Any]], areas: Mapping[int,
     return sum(1 for s in segments if "area" in s and s["area"] != areas.get(s["id"], 0))
 
 
-def _some(rule: Rule, ids: Collection[int], message: Callable[[int], str], others: str) -> Iterator[Finding]:
+def _some(code: str, ids: Collection[int], message: Callable[[int], str], others: str) -> Iterator[Finding]:
     """A finding for each of the first ids, and one for all others."""
     for segment_id in sorted(ids)[:MAX_OF_AN_IMAGE]:
-        yield Place("").found(rule, message(segment_id))
+        yield Place("").found(code, message(segment_id))
     more = len(ids) - MAX_OF_AN_IMAGE
     if more > 0:
-        yield Place("").found(rule, f"and {others} {counted(more, 'more id')}.")
+        yield Place("").found(code, f"and {others} {counted(more, 'more id')}.")
 
 
 def faults_table(faults: Sequence[Fault]) -> str:

@@ -26,9 +26,9 @@ from detr_d2.evaluation.panoptic_quality import PanopticQuality
 from detr_d2.labels.rules.annotations import category_of_rules, crowd_rules, segment_id_rules
 from detr_d2.labels.rules.categories import Categories
 from detr_d2.labels.rules.images import Images, size_rules
-from detr_d2.labels.rules.json_files import ID_DUPLICATE, IMAGE_UNKNOWN, list_of, list_rules, objects_of, read_json
-from detr_d2.labels.rules.names import IMAGE_MISSING, PNG_MISSING, FileNames
-from detr_d2.labels.rules.rule import Finding, Place
+from detr_d2.labels.rules.json_files import list_of, list_rules, objects_of, read_json
+from detr_d2.labels.rules.names import FileNames
+from detr_d2.labels.rules.rule import RULES, Finding, Place
 from detr_d2.labels.values import is_id, is_whole, shown
 from detr_d2.progress import progress
 from detr_d2.wording import counted
@@ -92,7 +92,7 @@ def read_ground_truth(path: str, folder: str | None = None) -> tuple[PanopticFil
     if "images" in content:
         unknown = [image_id for image_id in gt.listed if image_id not in gt.sizes]
         text = "is in annotations, and images lacks it, or its size"
-        gt.faults += [Fault(f"ground truth, image id {i}", text, IMAGE_UNKNOWN.advice) for i in unknown]
+        gt.faults += [Fault(f"ground truth, image id {i}", text, RULES["image-unknown"].advice) for i in unknown]
     return gt, categories
 
 
@@ -125,7 +125,7 @@ def _folder_of(path: str, folder: str | None, option: str) -> str:
 
 
 def _read_sizes(content: dict[str, Any], gt_: PanopticFile) -> None:
-    images = Images(gt_.path, FileNames(None, IMAGE_MISSING))
+    images = Images(gt_.path, FileNames(None, "image-missing"))
     for number, entry in enumerate(list_of(content, "images", gt_.path)):
         place = Place(gt_.path, text=f"images[{number}]")
         faults = faults_of(images.id_rules(entry, place), "ground truth")
@@ -141,7 +141,7 @@ def _read_annotations(content: dict[str, Any], file_: PanopticFile, labels: Mapp
     """Fill in the images and note what is wrong with their entries; ``kind`` names the file in the faults."""
     categories = Categories([], file_.path, with_isthing=False)
     categories.ids.update((category_id, category_id) for category_id in labels)
-    names = FileNames(file_.folder, PNG_MISSING)
+    names = FileNames(file_.folder, "png-missing")
     for number, entry in enumerate(list_of(content, "annotations", file_.path)):
         image_id = entry.get("image_id")
         place = Place(file_.path, image_id, None, f"annotations[{number}]")
@@ -160,9 +160,9 @@ def _entry_rules(entry: dict[str, Any], file: PanopticFile, names: FileNames, pl
     """What is wrong with an annotation, but for its segments."""
     image_id = entry.get("image_id")
     if not is_id(image_id):
-        yield place.found(IMAGE_UNKNOWN, f"has image_id={shown(image_id)}.")
+        yield place.found("image-unknown", f"has image_id={shown(image_id)}.")
     elif image_id in file.listed:
-        yield place.found(ID_DUPLICATE, "is of an image that has its annotation already.")
+        yield place.found("id-duplicate", "is of an image that has its annotation already.")
         return
     yield from names.rules(entry, place)
     yield from list_rules(entry, "segments_info", place)

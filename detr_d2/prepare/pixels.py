@@ -21,7 +21,6 @@ from detr_d2.labels.image_reading import (
     unreadable_reason,
 )
 from detr_d2.labels.records import ImageRecord
-from detr_d2.labels.rules.image_files import IMAGE_BROKEN, IMAGE_LARGE, IMAGE_MODE, IMAGE_SIZE
 
 _COPIED_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF")
 
@@ -79,9 +78,9 @@ def decode(record: ImageRecord) -> Decoded:
     except MissingFileError:
         raise
     except DatasetError as error:
-        raise UnusableImage(IMAGE_BROKEN.code, str(error)) from error
+        raise UnusableImage("image-broken", str(error)) from error
     if not content:
-        raise UnusableImage(IMAGE_BROKEN.code, f"{record.image} is empty. Restore it from its origin.")
+        raise UnusableImage("image-broken", f"{record.image} is empty. Restore it from its origin.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of sizes and odd EXIF data, both looked at here
@@ -90,12 +89,12 @@ def decode(record: ImageRecord) -> Decoded:
     except UnusableImage:
         raise
     except TooManyPixels as error:
-        raise UnusableImage(IMAGE_LARGE.code, f"{record.image} has {error}; too many.") from error
+        raise UnusableImage("image-large", f"{record.image} has {error}; too many.") from error
     except Image.DecompressionBombError as error:
-        raise UnusableImage(IMAGE_LARGE.code, f"{record.image} is too large: {error}") from error
+        raise UnusableImage("image-large", f"{record.image} is too large: {error}") from error
     except Exception as error:  # decoders raise whatever they like on broken files
         why = unreadable_reason(error, len(content))
-        raise UnusableImage(IMAGE_BROKEN.code, f"{record.image} can't be read: {why}.") from error
+        raise UnusableImage("image-broken", f"{record.image} can't be read: {why}.") from error
 
 
 def _decode_opened(image: Image.Image, content: bytes, record: ImageRecord) -> Decoded:
@@ -110,7 +109,7 @@ def _decode_opened(image: Image.Image, content: bytes, record: ImageRecord) -> D
     is_of_plain_mode = read.mode in PLAIN_MODES and not read.is_deep
     if not is_of_plain_mode:
         bits = " and more than 8 bits a channel" if read.is_deep else ""
-        notes += ((IMAGE_MODE.code, f"of mode {read.mode}{bits}, saved as {plain.mode} with 8 bits a channel."),)
+        notes += (("image-mode", f"of mode {read.mode}{bits}, saved as {plain.mode} with 8 bits a channel."),)
     is_single = frames == 1 or kind == "MPO"
     is_plain = is_of_plain_mode and orientation == 1 and kind in _COPIED_FORMATS and is_single
     if not is_single:
@@ -128,7 +127,7 @@ def _turning(
         said = upright
     if said not in (upright, stored):
         raise UnusableImage(
-            IMAGE_SIZE.code,
+            "image-size",
             f"{record.image} is {upright[0]}x{upright[1]} pixels, its labels are for {said[0]}x{said[1]}. "
             "Take the image that was labelled.",
         )

@@ -17,7 +17,6 @@ from detr_d2.files import numbered_names, real_path
 from detr_d2.labels.fingerprints import image_hash
 from detr_d2.labels.panoptic_png import encode_ids
 from detr_d2.labels.records import Export, FileRef, ImageRecord, Note
-from detr_d2.labels.rules.names import IMAGE_MISSING
 from detr_d2.labels.values import is_text
 
 from .drawing import draw_labels, fill_rest, measure
@@ -159,7 +158,7 @@ class Preparer:
         except UnusableImage as error:
             return ImageResult(task.record.name, skipped=error.code, why=str(error))
         except MissingFileError as error:
-            return ImageResult(task.record.name, skipped=IMAGE_MISSING.code, why=str(error))
+            return ImageResult(task.record.name, skipped="image-missing", why=str(error))
         except DatasetError as error:
             return ImageResult(task.record.name, skipped="labels-broken", why=str(error))
 

@@ -11,8 +11,8 @@ import numpy as np
 import yaml
 
 from detr_d2.data.categories import Category
-from detr_d2.data.registration import entry_of, read_dataset
-from detr_d2.data.registration_config import register_entries
+from detr_d2.data.coco_json import read_dataset
+from detr_d2.data.registration import entry_of, register_entries
 from detr_d2.errors import UserError
 from detr_d2.labels.values import is_number
 from detr_d2.plain_yaml import parse_yaml
