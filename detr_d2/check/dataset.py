@@ -11,19 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from detr_d2.data.registration import entry_of
 from detr_d2.labels.class_names import normal_name
-from detr_d2.labels.rules.categories import CATEGORY_NAME_ALIKE
 from detr_d2.labels.rules.document import walk_document
 from detr_d2.labels.rules.images import ImageTask, ListedImage
-from detr_d2.labels.rules.json_files import (
-    EXPORT_BROKEN,
-    ID_SHARED,
-    JSON_EMPTY,
-    JSON_OTHER,
-    PARTS,
-    objects_of,
-    read_json_file,
-)
-from detr_d2.labels.rules.names import PATH_COLLISION
+from detr_d2.labels.rules.json_files import PARTS, objects_of, read_json_file
 from detr_d2.labels.rules.rule import Fault, Finding, Listing, Place, faults
 from detr_d2.labels.values import is_id, is_text, numbered, shown
 from detr_d2.parallel import in_processes
@@ -92,7 +82,7 @@ def dataset_faults(
         has_errors = has_errors or found.severity == "error"
         yield found
     if dataset.sources and not check.labelled and not has_errors:
-        yield Place(dataset.sources[0].json_file).found(JSON_EMPTY, check.emptiness()).fault()
+        yield Place(dataset.sources[0].json_file).found("json-empty", check.emptiness()).fault()
 
 
 def _faults_of_files(dataset: Sources, check: _Check) -> Iterator[Fault]:
@@ -129,13 +119,13 @@ def _name_rules(source: Source) -> Iterator[Finding]:
     found = folder_of_export(Path(source.json_file)).name if source.export is None else source.export.name
     if not source.is_meant and not is_text(found):
         message = f"is of the export {shown(found)}, whose name isn't UTF-8; rename its folder or zip."
-        yield Place(source.json_file).found(EXPORT_BROKEN, message)
+        yield Place(source.json_file).found("export-broken", message)
 
 
 def _export_faults(source: Source, check: _Check) -> Iterator[Fault]:
     """Faults of an export that isn't COCO's, or of what isn't read."""
     if source.export is None:
-        yield Place(source.json_file).found(EXPORT_BROKEN, source.refused).fault()
+        yield Place(source.json_file).found("export-broken", source.refused).fault()
         return
     from .exports import check_export, content_of, is_labelled, look_at_export_image
 
@@ -170,7 +160,7 @@ def _json_faults(source: Source, check: _Check, tasks_: list[ImageTask]) -> Iter
         return
     if not is_of_coco(source, read.content):
         message = f"has none of {', '.join(PARTS)}; it wasn't checked."
-        yield read.place.found(JSON_OTHER, message).fault()
+        yield read.place.found("json-other", message).fault()
         return
     walk = Listing(walk_document(read.content, source.json_file, source.images, source.panoptic_root))
     has_named_constants = False  # NaN or Infinity, in a fault about something that is one
@@ -206,7 +196,7 @@ class Merging:
                 first = self._names.setdefault(os.path.basename(name).casefold(), file)
                 if first != file:
                     message = f"{shown(name)} is the name of an image of {first} too."
-                    yield Place(file, entry["id"]).found(PATH_COLLISION, message)
+                    yield Place(file, entry["id"]).found("path-collision", message)
         ids = {entry["id"] for entry in entries}
         if shared := ids & self._ids:
             self._shared += len(shared)
@@ -218,10 +208,10 @@ class Merging:
                 first = self._classes.setdefault(normal_name(name), name)
                 if first != name:
                     message = f"{shown(name)} is called {shown(first)} elsewhere."
-                    yield Place(file).found(CATEGORY_NAME_ALIKE, message)
+                    yield Place(file).found("category-name-alike", message)
 
     def final_rules(self, file: str) -> Iterator[Finding]:
         """What is said once of all exports together."""
         if self._shared:
             message = f"{self._shared} image ids are used by several of the files, such as {shown(self._example)}."
-            yield Place(file).found(ID_SHARED, message)
+            yield Place(file).found("id-shared", message)

@@ -14,10 +14,9 @@ from detr_d2.labels.readers.discovery import Found, read_found
 from detr_d2.labels.records import Export, ImageRecord, Label, Note, Polygons
 from detr_d2.labels.rules.categories import Categories
 from detr_d2.labels.rules.image import image_faults
-from detr_d2.labels.rules.images import IMAGE_UNLABELLED, ImageTask, ListedImage
-from detr_d2.labels.rules.json_files import EXPORT_BROKEN, JSON_OTHER
-from detr_d2.labels.rules.masks import MASK_EMPTY, RLE_UNCOMPRESSED, mask_rules
-from detr_d2.labels.rules.names import IMAGE_MISSING, FileNames
+from detr_d2.labels.rules.images import ImageTask, ListedImage
+from detr_d2.labels.rules.masks import mask_rules
+from detr_d2.labels.rules.names import FileNames
 from detr_d2.labels.rules.rule import RULES, Fault, Finding, Place, faults
 
 _NOTHING = PackedLabels.of(())
@@ -38,16 +37,16 @@ def check_export(found: Found) -> tuple[Export | None, list[Finding]]:
         export = read_found(found, "cvat")
     except (DatasetError, SpecialFileError) as error:
         message = str(error).removeprefix(place.file).lstrip(" :,")
-        return None, [place.found(EXPORT_BROKEN, message)]
+        return None, [place.found("export-broken", message)]
     if export is None:
-        return None, [place.found(JSON_OTHER, "isn't COCO's; it wasn't checked.")]
+        return None, [place.found("json-other", "isn't COCO's; it wasn't checked.")]
     findings = [*filter(None, (_of_note(note, place.file) for note in export.notes))]
     findings += _listing_rules(content_of(export), place.file)
     without = [record.name for record in export.images if not is_labelled(record)]
     if without:
         shown = ", ".join(without[:5]) + (", ..." if len(without) > 5 else "")
         message = f"{len(without)} of {len(export.images)} images have no label: {shown}."
-        findings.append(place.found(IMAGE_UNLABELLED, message))
+        findings.append(place.found("image-unlabelled", message))
     return export, findings
 
 
@@ -72,7 +71,7 @@ def _listing_rules(content: dict[str, list[dict[str, Any]]], file: str) -> Itera
         yield from categories.rules(entry, number)
         categories.add(entry, number)
     yield from categories.final_rules()
-    names = FileNames(None, IMAGE_MISSING)
+    names = FileNames(None, "image-missing")
     for image in content["images"]:
         yield from names.rules(image, Place(file, image["id"], None, f"image {image['id']}"))
 
@@ -83,7 +82,7 @@ def _of_note(note: Note, file: str) -> Finding | None:
         return None
     about = f"{note.class_name}: " if note.class_name else ""
     place = Place(file, note.image or None, note.label_id or None)
-    return place.found(RULES.get(code, EXPORT_BROKEN), about + note.message)
+    return place.found(code if code in RULES else "export-broken", about + note.message)
 
 
 def look_at_export_image(file: str, record: ImageRecord) -> list[Fault]:
@@ -95,16 +94,16 @@ def look_at_export_image(file: str, record: ImageRecord) -> list[Fault]:
     try:
         labels = record.read_labels()
     except (DatasetError, SpecialFileError) as error:
-        findings.append(Place(file, image_id).found(EXPORT_BROKEN, str(error)))
+        findings.append(Place(file, image_id).found("export-broken", str(error)))
     entries = []
     for label in labels if record.width else ():
         place = Place(file, image_id, label.id, f"label {label.id} ({label.class_name})")
         try:
             entry = {"id": label.id, "iscrowd": int(label.is_crowd), "segmentation": _segmentation(label, record)}
         except DatasetError as error:
-            findings.append(place.found(MASK_EMPTY, str(error)))
+            findings.append(place.found("mask-empty", str(error)))
             continue
-        findings += (one for one in mask_rules(entry, listed.size, place) if one.rule is not RLE_UNCOMPRESSED)
+        findings += (one for one in mask_rules(entry, listed.size, place) if one.rule.code != "rle-uncompressed")
         entries.append(entry)
     return [*faults(findings), *image_faults(ImageTask(listed, file, entries))]
 

@@ -10,10 +10,9 @@ from typing import Any
 from detr_d2.data.registration import entry_of
 from detr_d2.errors import DatasetError
 from detr_d2.labels.rules.images import ListedImage
-from detr_d2.labels.rules.json_files import JSON_EMPTY, PARTS, objects_of, read_json_file
-from detr_d2.labels.rules.names import IMAGE_MISSING
-from detr_d2.labels.rules.rule import Change, Fault, Rule
-from detr_d2.labels.rules.splits import SPLIT_LEAK, find_leaks
+from detr_d2.labels.rules.json_files import PARTS, objects_of, read_json_file
+from detr_d2.labels.rules.rule import Change, Fault
+from detr_d2.labels.rules.splits import find_leaks
 from detr_d2.labels.values import is_id, numbered
 
 from .dataset import dataset_faults, splits_of
@@ -56,7 +55,7 @@ class Leftover:
                     self._sweep()
                     return findings.take(near)
                 self._log.add(
-                    _removal(JSON_EMPTY, target.source.json_file, "no label is left in it") for target in self.targets
+                    _removal("json-empty", target.source.json_file, "no label is left in it") for target in self.targets
                 )
                 self.targets = []
                 return findings
@@ -69,7 +68,7 @@ class Leftover:
     def _faults(self, target: Target, findings_: Findings) -> list[Fault]:
         """The errors of a JSON; another file of the dataset may have labels, if it has none."""
         faults = dataset_faults(Sources((target.in_folder(self._folder),)), workers=self._workers)
-        found = [fault for fault in faults if fault.code != JSON_EMPTY.code]
+        found = [fault for fault in faults if fault.code != "json-empty"]
         findings_.take(found)
         return [fault for fault in found if fault.severity == "error"]
 
@@ -86,7 +85,7 @@ class Leftover:
         near: list[Fault] = []
         leaks: dict[str, list[Fault]] = {}
         for file, leak in find_leaks(splits_of(self._dataset, listed), workers=self._workers):
-            of_kind = leaks.setdefault(file, []) if leak.rule is SPLIT_LEAK else near
+            of_kind = leaks.setdefault(file, []) if leak.rule.code == "split-leak" else near
             of_kind.append(leak.fault())
         found = [(target, leaks.get(target.source.json_file)) for target in self.targets]
         self.targets = [target for target, faults in found if not faults or self._remove(target, faults)]
@@ -135,7 +134,7 @@ class Leftover:
                 shared = lost & _ids(self._content(other))
                 text = f"left out, as {os.path.basename(one.json_file)} lost this image"
                 file = other.source.json_file
-                self._log.add(_removal(IMAGE_MISSING, file, text, image_id) for image_id in sorted(shared, key=str))
+                self._log.add(_removal("image-missing", file, text, image_id) for image_id in sorted(shared, key=str))
                 if shared:
                     self._rewrite(other, shared, set())
 
@@ -160,8 +159,8 @@ class Leftover:
                 path.unlink()
 
 
-def _removal(rule: Rule, file: str, text: str, image_id: Any = None) -> Change:
-    return Change("removed", rule.code, file, image_id, None, text)
+def _removal(code: str, file: str, text: str, image_id: Any = None) -> Change:
+    return Change("removed", code, file, image_id, None, text)
 
 
 def _ids(content: dict[str, Any] | None) -> set[Any]:

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from detr_d2.data.categories import known_things
-from detr_d2.data.registration import entry_of
-from detr_d2.data.registration_config import write_entries
+from detr_d2.data.registration import entry_of, write_entries
 from detr_d2.labels.rules.annotations import crowd_only_rules
 from detr_d2.labels.rules.document import Document, walk_document
 from detr_d2.labels.rules.image import walk_image
 from detr_d2.labels.rules.image_files import ImageFile, Plan, write_image_file
-from detr_d2.labels.rules.images import IMAGE_UNLABELLED, ImageTask
-from detr_d2.labels.rules.json_files import JSON_OTHER, PARTS, read_json_file
+from detr_d2.labels.rules.images import ImageTask
+from detr_d2.labels.rules.json_files import PARTS, read_json_file
 from detr_d2.labels.rules.rule import Change, fix, fix_all
 from detr_d2.labels.values import shallow, strict
 from detr_d2.parallel import in_processes
@@ -239,7 +238,7 @@ class Copier:
         is_labelled = any(copy.task.count for copy in tasks)
         if not content["images"] or (is_labelled and not content["annotations"]):
             text = "the whole file is left out: nothing that is right is left of it"
-            self.log.add([Change("removed", IMAGE_UNLABELLED.code, document.file, None, None, text)])
+            self.log.add([Change("removed", "image-unlabelled", document.file, None, None, text)])
             return False
         write_json(self.folder / target.json_file, content)
         return True
@@ -282,7 +281,7 @@ def _draft(source: Source, changes_: list[Change]) -> tuple[Document, Entry] | N
         return None
     if not is_of_coco(source, read.content):
         text = f"has none of {', '.join(PARTS)}"
-        changes_.append(Change("removed", JSON_OTHER.code, source.json_file, None, None, text))
+        changes_.append(Change("removed", "json-other", source.json_file, None, None, text))
         return None
     fix(read.constant_rules(), changes_)
     walk = walk_document(read.content, source.json_file, source.images, source.panoptic_root, known_things)

@@ -11,7 +11,6 @@ import numpy as np
 from detr_d2.labels.archives import why_no_file
 from detr_d2.labels.panoptic_png import find_regions, find_runs
 from detr_d2.labels.rules.image_files import Unreadable
-from detr_d2.labels.rules.names import PNG_MISSING
 from detr_d2.labels.rules.pngs import png_file_rules, read_png
 from detr_d2.labels.rules.rule import Place, raise_errors
 
@@ -44,7 +43,7 @@ def read_panoptic_png(path: str) -> np.ndarray:
     """
     absence = why_no_file(path)
     if absence:
-        raise_errors([Place(path).found(PNG_MISSING, f"{absence}.")])
+        raise_errors([Place(path).found("png-missing", f"{absence}.")])
     try:
         png = read_png(path)
     except Unreadable as problem:

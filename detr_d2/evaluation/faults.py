@@ -9,23 +9,18 @@ from typing import Any, NamedTuple
 
 from tabulate import tabulate
 
+from detr_d2.errors import DatasetError
 from detr_d2.evaluation.overlaps import VOID
-from detr_d2.labels.rules.json_files import ID_DUPLICATE, ID_RANGE
-from detr_d2.labels.rules.pngs import (
-    PNG_ABSENT,
-    PNG_SIZE,
-    PNG_UNLISTED,
-    absent_message,
-    size_message,
-    unlisted_message,
-)
-from detr_d2.labels.rules.rule import Finding, Place, Rule
+from detr_d2.labels.rules.pngs import absent_message, size_message, unlisted_message
+from detr_d2.labels.rules.rule import Finding, Place
 from detr_d2.wording import counted
 
 #: A table has at most so many faults of one kind, and so many in all; the others are counted.
 MAX_OF_A_KIND, MAX_SHOWN = 8, 40
 #: So many segments of an image that only one of PNG and JSON has are named one by one.
 MAX_OF_AN_IMAGE = 10
+#: No more faults of a dataset that is evaluated than this are listed.
+MAX_FAULTS = 10
 
 
 class Fault(NamedTuple):
@@ -57,7 +52,7 @@ def map_faults(
     segment_ids: Sequence[int],
     areas: Mapping[int, int],
     shape: tuple[int, ...],
-    size: tuple[int, int] | None,
+    size: tuple[int, ...] | None,
     source: str = "the JSON",
 ) -> list[Fault]:
     """How a map and the ids that its JSON entry lists contradict each other.
@@ -73,15 +68,15 @@ def map_faults(
     place, listed, painted = Place(""), Counter(segment_ids), areas.keys() - {VOID}
     found = []
     if size is not None and tuple(shape) != size:
-        found.append(place.found(PNG_SIZE, size_message((shape[1], shape[0]), size[::-1], source)))
+        found.append(place.found("png-size", size_message((shape[1], shape[0]), (size[1], size[0]), source)))
     if VOID in listed:
-        found.append(place.found(ID_RANGE, "a segment has id=0."))
+        found.append(place.found("id-range", "a segment has id=0."))
     for segment_id, times in sorted(listed.items()):
         if times > 1:
-            found.append(place.found(ID_DUPLICATE, f"{times} segments have the id {segment_id}."))
+            found.append(place.found("id-duplicate", f"{times} segments have the id {segment_id}."))
     unlisted = painted - listed.keys()
-    found += _some(PNG_UNLISTED, unlisted, lambda i: f"has {unlisted_message(i, areas[i])}.", "so it has")
-    found += _some(PNG_ABSENT, listed.keys() - painted - {VOID}, absent_message, "none of")
+    found += _some("png-unlisted", unlisted, lambda i: f"has {unlisted_message(i, areas[i])}.", "so it has")
+    found += _some("png-absent", listed.keys() - painted - {VOID}, absent_message, "none of")
     return faults_of(found, where)
 
 
@@ -102,18 +97,28 @@ def find_faults(record: Mapping[str, Any], areas: Mapping[int, int], shape: tupl
     return [f"{fault.where}: {fault.fault}" for fault in faults]
 
 
+def contradiction(name: str, faults: Sequence[str]) -> DatasetError:
+    """The error of ground truth, called ``name``, that has faults; some of them are listed."""
+    shown = "\n".join(f"  {fault}" for fault in faults[:MAX_FAULTS])
+    more = "\n  ... and perhaps more." if len(faults) >= MAX_FAULTS else ""
+    return DatasetError(
+        f"{name} contradicts itself, so that no number would mean anything:\n{shown}{more}\n"
+        "Make PNGs and JSON agree; ids are R + 256 G + 65536 B, and 0 is void."
+    )
+
+
 def count_stale_areas(segments: Sequence[Mapping[str, Any]], areas: Mapping[int, int]) -> int:
     """How many segments have another area in the JSON than in the PNG, whose ids and pixels are ``areas``."""
     return sum(1 for s in segments if "area" in s and s["area"] != areas.get(s["id"], 0))
 
 
-def _some(rule: Rule, ids: Collection[int], message: Callable[[int], str], others: str) -> Iterator[Finding]:
+def _some(code: str, ids: Collection[int], message: Callable[[int], str], others: str) -> Iterator[Finding]:
     """A finding for each of the first ids, and one for all others."""
     for segment_id in sorted(ids)[:MAX_OF_AN_IMAGE]:
-        yield Place("").found(rule, message(segment_id))
+        yield Place("").found(code, message(segment_id))
     more = len(ids) - MAX_OF_AN_IMAGE
     if more > 0:
-        yield Place("").found(rule, f"and {others} {counted(more, 'more id')}.")
+        yield Place("").found(code, f"and {others} {counted(more, 'more id')}.")
 
 
 def faults_table(faults: Sequence[Fault]) -> str:

@@ -14,7 +14,6 @@ from detr_d2.errors import DatasetError
 
 from ..archives import IMAGE_SUFFIXES, FileTree, has_image_suffix, is_safe_name, joined
 from ..records import ClassRecord, Export, ExportKind, FileRef, ImageRecord, Label, LabelSource, Note
-from ..rules.names import IMAGE_MISSING, PATH_DUPLICATE, PATH_ESCAPE
 from ..values import size_problem
 
 #: So many notes of each kind are kept; of the others only how many there are.
@@ -156,7 +155,7 @@ class ExportBuilder:
             otherwise: another one.
         """
         if not is_safe_name(name):
-            self.note(PATH_ESCAPE.code, f"{name[:200]!r} leads out of the export; left out.", name[:200])
+            self.note("path-escape", f"{name[:200]!r} leads out of the export; left out.", name[:200])
             return None
         found = self._finder(plain_name(name)) or (self._finder(plain_name(otherwise)) if otherwise else None)
         if found is None:
@@ -179,7 +178,7 @@ class ExportBuilder:
 
     def missing(self, name: str) -> None:
         """An image isn't there."""
-        self.note(IMAGE_MISSING.code, f"{name} isn't in the export; its labels are left out.", name)
+        self.note("image-missing", f"{name} isn't in the export; its labels are left out.", name)
 
     def add(
         self, name: str, image: FileRef, size: tuple[int, int], labels: LabelSource, image_id: int | str | None = None
@@ -198,9 +197,9 @@ class ExportBuilder:
         if same:
             repeats = f"image {image_id} has the name of image {same[0].image_id}"
             if (same[0].width, same[0].height) != size:
-                self.note(PATH_DUPLICATE.code, f"{repeats} and another size; left out.", name)
+                self.note("path-duplicate", f"{repeats} and another size; left out.", name)
                 return
-            self.note(PATH_DUPLICATE.code, f"{repeats}; their labels were put together.", name)
+            self.note("path-duplicate", f"{repeats}; their labels were put together.", name)
         same.append(ImageRecord(image, name, *size, labels, image_id))
 
     def repeated(self, label: Label, image: str) -> None:
@@ -214,7 +213,7 @@ class ExportBuilder:
         Raises:
             DatasetError: none of its images is there.
         """
-        missing = self._counts[IMAGE_MISSING.code]
+        missing = self._counts["image-missing"]
         if missing and not self._records:
             raise DatasetError(
                 f"{self._file} has labels for {missing} images, and none of them is beside it. Export again "

@@ -25,8 +25,8 @@ from ..rules.image import walk_image
 from ..rules.images import ImageTask, ListedImage
 from ..rules.json_files import objects_of
 from ..rules.masks import mask_rules
-from ..rules.names import IMAGE_MISSING, Absence, FileNames, is_allowed
-from ..rules.rule import Change, Finding, Place, Rule, Walk, drive, fix
+from ..rules.names import Absence, FileNames, is_allowed
+from ..rules.rule import Change, Finding, Place, Walk, drive, fix
 from ..values import color_of, is_id, is_number, numbered
 from .building import ExportBuilder, ImageFinder, PackedLabels, plain_name
 from .shapes import shapes_of
@@ -86,7 +86,7 @@ class FoundNames(FileNames):
         missing, named: see :class:`~detr_d2.labels.rules.names.FileNames`.
     """
 
-    def __init__(self, finder: ImageFinder, missing: Rule, named: Iterable[Any] = ()) -> None:
+    def __init__(self, finder: ImageFinder, missing: str, named: Iterable[Any] = ()) -> None:
         super().__init__(None, missing, named)
         self._finder = finder
         self._found: dict[str, FileRef | None] = {}
@@ -204,7 +204,7 @@ class _Reader:
     ) -> None:
         self._builder, self._content, self._file = builder, content, file
         self._finder, self._png_finder, self._place = finder, pngs or finder, Place(file)
-        self._files: dict[Rule, FoundNames] = {}
+        self._files: dict[str, FoundNames] = {}
         entries = objects_of(content, "images")
         self._names = {entry["id"]: entry.get("file_name") for _, entry in numbered(entries) if is_id(entry.get("id"))}
         self._last = ""
@@ -212,8 +212,8 @@ class _Reader:
     def walk(self, known_things: KnownThings) -> Document:
         """What the JSON says, right as far as that goes without pixels."""
 
-        def names_of(missing: Rule, named: Iterable[Any]) -> FileNames:
-            finder = self._finder if missing is IMAGE_MISSING else self._png_finder
+        def names_of(missing: str, named: Iterable[Any]) -> FileNames:
+            finder = self._finder if missing == "image-missing" else self._png_finder
             self._files[missing] = FoundNames(finder, missing, named)
             return self._files[missing]
 
@@ -233,7 +233,7 @@ class _Reader:
         """Adds an image with its labels to the export; ``is_merged``: they are of several entries."""
         assert task.entry is not None
         name, image_id = task.entry["file_name"], task.listed.image_id
-        file = self._files[IMAGE_MISSING].file(name)
+        file = self._files["image-missing"].file(name)
         if file is None or (task.is_panoptic and task.count and task.png is None):
             return  # its PNG isn't there, which was noted
         size = self._builder.size_of(task.entry, name)

@@ -8,14 +8,9 @@ from typing import Any
 
 from ..values import MAX_SEGMENT_ID, as_flag, as_whole, free_ids, is_whole, numbered, same, shown
 from .boxes import Extent, Size, area_rules, box_rules
-from .categories import CATEGORY_ID, CATEGORY_UNKNOWN, Categories
-from .images import IMAGE_UNLABELLED, Images
-from .json_files import ID_DUPLICATE, ID_RANGE, ID_TYPE, IMAGE_UNKNOWN
-from .rule import RULES, Done, Finding, Fix, Place, fixing, setting
-
-CROWD_VALUE = RULES["crowd-value"]
-CROWD_ONLY = RULES["crowd-only"]
-CROWD = RULES["crowd"]
+from .categories import Categories
+from .images import Images
+from .rule import Done, Finding, Fix, Place, fixing, setting
 
 
 def is_crowd(label: dict[str, Any]) -> bool:
@@ -41,10 +36,10 @@ class AnnotationIds:
             whole = as_whole(value)
             is_free = whole is not None and whole not in self._first
             fix = setting(label, "id", whole) if is_free else self._renumbering(label)
-            yield place.found(ID_TYPE, f"has id={shown(value)}.", fix)
+            yield place.found("id-type", f"has id={shown(value)}.", fix)
         if is_whole(label.get("id")) and label["id"] in self._first:
             message = "has the id of an earlier annotation."
-            yield place.found(ID_DUPLICATE, message, self._renumbering(label))
+            yield place.found("id-duplicate", message, self._renumbering(label))
 
     def add(self, label: dict[str, Any], original: dict[str, Any]) -> None:
         """Take the id of an annotation that has been looked at."""
@@ -67,20 +62,20 @@ def image_of_rules(label: dict[str, Any], images: Images, place: Place) -> Itera
     if not images.is_listed(value):
         meant = images.id_of(value)
         fix = setting(label, "image_id", meant) if meant is not None else None
-        yield place.found(IMAGE_UNKNOWN, f"has image_id={shown(value)}, which images lacks.", fix)
+        yield place.found("image-unknown", f"has image_id={shown(value)}, which images lacks.", fix)
 
 
 def category_of_rules(label: dict[str, Any], categories: Categories, place: Place) -> Iterator[Finding]:
     """Findings about ``category_id``."""
     value = label.get("category_id")
     if categories.unclear and not isinstance(value, bool) and as_whole(value) in categories.unclear:
-        yield place.found(ID_DUPLICATE, f"has category_id={shown(value)}, the id of several categories.")
+        yield place.found("id-duplicate", f"has category_id={shown(value)}, the id of several categories.")
     elif not is_whole(value):
         meant = categories.id_of(value)
         fix = setting(label, "category_id", meant) if meant is not None else None
-        yield place.found(CATEGORY_ID, f"has category_id={shown(value)}.", fix)
+        yield place.found("category-id", f"has category_id={shown(value)}.", fix)
     elif value not in categories.ids:
-        yield place.found(CATEGORY_UNKNOWN, f"has category_id={shown(value)}, which categories lacks.")
+        yield place.found("category-unknown", f"has category_id={shown(value)}, which categories lacks.")
 
 
 def crowd_rules(label: dict[str, Any], place: Place) -> Iterator[Finding]:
@@ -89,9 +84,9 @@ def crowd_rules(label: dict[str, Any], place: Place) -> Iterator[Finding]:
     if not is_whole(crowd) or crowd not in (0, 1):
         flag = as_flag(crowd)
         fix = setting(label, "iscrowd", int(bool(crowd)) if flag is None else flag)
-        yield place.found(CROWD_VALUE, f"has iscrowd={shown(crowd)}.", fix)
+        yield place.found("crowd-value", f"has iscrowd={shown(crowd)}.", fix)
     elif crowd:
-        yield place.found(CROWD, "is a crowd.")
+        yield place.found("crowd", "is a crowd.")
 
 
 def crowd_only_rules(labels: Sequence[dict[str, Any]], names: Mapping[int, Any], file: str) -> Iterator[Finding]:
@@ -105,7 +100,7 @@ def crowd_only_rules(labels: Sequence[dict[str, Any]], names: Mapping[int, Any],
         if count == total[category_id]:
             name = shown(names.get(category_id, category_id))
             message = f"all {count} annotations of the category {name} are crowds: nothing of it would be learnt."
-            yield Place(file).found(CROWD_ONLY, message, _clearing(of_category, category_id, name))
+            yield Place(file).found("crowd-only", message, _clearing(of_category, category_id, name))
 
 
 def _is_of_cvat(label: dict[str, Any]) -> bool:
@@ -125,7 +120,7 @@ def unlabelled_rules(listed: Collection[Any], labelled: Collection[Any], file: s
     if without:
         named = ", ".join(shown(image_id) for image_id in without[:5]) + (", ..." if len(without) > 5 else "")
         message = f"{len(without)} of {len(listed)} images have no annotation: image id {named}."
-        yield Place(file, without[0] if len(without) == 1 else None).found(IMAGE_UNLABELLED, message)
+        yield Place(file, without[0] if len(without) == 1 else None).found("image-unlabelled", message)
 
 
 def segment_id_rules(
@@ -141,11 +136,11 @@ def segment_id_rules(
     """
     value = segment.get("id")
     if not is_whole(value):
-        yield place.found(ID_TYPE, f"has id={shown(value)}.", _id_fix(segment, taken, extents))
+        yield place.found("id-type", f"has id={shown(value)}.", _id_fix(segment, taken, extents))
     elif not 1 <= value <= MAX_SEGMENT_ID:
-        yield place.found(ID_RANGE, f"has id={shown(value)}.", _id_fix(segment, taken, extents))
+        yield place.found("id-range", f"has id={shown(value)}.", _id_fix(segment, taken, extents))
     if is_usable(segment.get("id")) and segment["id"] in taken:
-        yield place.found(ID_DUPLICATE, "has the id of an earlier segment of its image.")
+        yield place.found("id-duplicate", "has the id of an earlier segment of its image.")
 
 
 def is_usable(segment_id: Any) -> bool:

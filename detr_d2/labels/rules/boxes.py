@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..values import is_number, is_whole, shown
-from .rule import RULES, Finding, Fix, Place, dropping, setting
+from .rule import Finding, Fix, Place, dropping, setting
 
 #: width, height
 Size = tuple[int, int]
@@ -16,18 +16,6 @@ Box = Sequence[float]
 
 #: Pixels by which boxes and polygons may pass the image's edge: what tools round differently.
 EDGE = 1.0
-
-BOX = RULES["box"]
-BOX_EMPTY = RULES["box-empty"]
-BOX_OUTSIDE = RULES["box-outside"]
-BOX_STALE = RULES["box-stale"]
-AREA = RULES["area"]
-BOX_BEYOND = RULES["box-beyond"]
-BOX_OFF = RULES["box-off"]
-AREA_MISSING = RULES["area-missing"]
-AREA_FRACTION = RULES["area-fraction"]
-AREA_STALE = RULES["area-stale"]
-AREA_SUM = RULES["area-sum"]
 
 
 @dataclass(frozen=True)
@@ -72,16 +60,16 @@ def box_rules(
     if extent is not None:
         fix = setting(label, "bbox", list(extent.box))
     if not is_box:
-        yield place.found(BOX, f"has bbox={shown(box)}.", fix)
+        yield place.found("box", f"has bbox={shown(box)}.", fix)
     elif w <= 0 or h <= 0:
-        yield place.found(BOX_EMPTY, f"has bbox={shown(box)}, without an area.", fix)
+        yield place.found("box-empty", f"has bbox={shown(box)}, without an area.", fix)
     elif width and (x >= width or y >= height or x + w <= 0 or y + h <= 0):
-        yield place.found(BOX_OUTSIDE, f"has bbox={shown(box)}, outside its image of {width}x{height}.", fix)
+        yield place.found("box-outside", f"has bbox={shown(box)}, outside its image of {width}x{height}.", fix)
     elif width and (x < -EDGE or y < -EDGE or x + w > width + EDGE or y + h > height + EDGE):
         left, top, right, bottom = max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)
         cut = setting(label, "bbox", [left, top, right - left, bottom - top])
         message = f"has bbox={shown(box)}, beyond its image of {width}x{height}."
-        yield place.found(BOX_BEYOND, message, cut if extent is None else fix)
+        yield place.found("box-beyond", message, cut if extent is None else fix)
 
 
 def area_rules(
@@ -101,15 +89,15 @@ def area_rules(
     elif is_counted:
         fix = dropping(label, "area", "without the PNG nobody can count") if "area" in label else None
     if "area" not in label:
-        yield place.found(AREA_MISSING, "has no area.", fix)
+        yield place.found("area-missing", "has no area.", fix)
         return
     area = label["area"]
     if not is_number(area) or area <= 0:
-        yield place.found(AREA, f"has area={shown(area)}.", fix)
+        yield place.found("area", f"has area={shown(area)}.", fix)
     elif is_counted and not is_whole(area):
         if extent is None and area >= 0.5:
             fix = setting(label, "area", round(area))
-        yield place.found(AREA_FRACTION, f"has area={shown(area)}.", fix)
+        yield place.found("area-fraction", f"has area={shown(area)}.", fix)
 
 
 def extent_rules(label: dict[str, Any], extent: Extent, place: Place) -> Iterator[Finding]:
@@ -120,7 +108,7 @@ def extent_rules(label: dict[str, Any], extent: Extent, place: Place) -> Iterato
     area = label.get("area")
     if is_number(area) and area > 0 and all(abs(area - count) > extent.slack for count in extent.counts):
         message = f"has area={area:g}; its {extent.what} has {extent.pixels} pixels."
-        yield place.found(AREA_STALE, message, setting(label, "area", extent.pixels))
+        yield place.found("area-stale", message, setting(label, "area", extent.pixels))
     said = label.get("bbox")
     if not isinstance(said, list) or len(said) != 4 or not all(map(is_number, said)) or min(said[2:]) <= 0:
         return
@@ -132,9 +120,9 @@ def extent_rules(label: dict[str, Any], extent: Extent, place: Place) -> Iterato
     message = f"has bbox={[round(side, 2) for side in said]}; its mask has {list(extent.box)}."
     fix = setting(label, "bbox", list(extent.box))
     if difference > 2:
-        yield place.found(BOX_STALE, message, fix)
+        yield place.found("box-stale", message, fix)
     elif extent.corners is None:
-        yield place.found(BOX_OFF, message, fix)
+        yield place.found("box-off", message, fix)
 
 
 def _distance(one: Box, other: Box) -> float:
@@ -148,4 +136,4 @@ def area_sum_rules(segments: Sequence[dict[str, Any]], size: Size, place: Place)
     areas = sum(segment["area"] for segment in segments if is_number(segment.get("area")))
     if size[0] and areas > size[0] * size[1]:
         message = f"has segments of {areas:.0f} pixels together; its image has {size[0] * size[1]}."
-        yield place.found(AREA_SUM, message)
+        yield place.found("area-sum", message)

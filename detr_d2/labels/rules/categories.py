@@ -10,18 +10,9 @@ from typing import Any, TypeGuard
 
 from ..class_names import find_name, normal_name
 from ..values import as_flag, as_whole, free_ids, is_text, is_whole, numbered, shown
-from .json_files import ID_DUPLICATE, JSON_KEY
-from .rule import RULES, Done, Finding, Fix, Place, fixing, setting
+from .rule import Done, Finding, Fix, Place, fixing, setting
 
 _QUIRK = re.compile(r"^\s|\s$|[()\[\]{}<>%/\\\"'\x00-\x1f]|[\s_-]{2,}")
-
-CATEGORY_ID = RULES["category-id"]
-CATEGORY_UNKNOWN = RULES["category-unknown"]
-CATEGORY_NAME = RULES["category-name"]
-ISTHING = RULES["isthing"]
-CATEGORY_GAP = RULES["category-gap"]
-CATEGORY_NAME_QUIRK = RULES["category-name-quirk"]
-CATEGORY_NAME_ALIKE = RULES["category-name-alike"]
 
 
 def is_quirky(name: str) -> bool:
@@ -73,16 +64,16 @@ class Categories:
         """Findings about one category."""
         place = Place(self._file, text=f"categories[{number}] ({shown(entry.get('name'))})")
         if not is_whole(entry.get("id")):
-            yield place.found(CATEGORY_ID, f"has id={shown(entry.get('id'))}.", self._numbering(entry))
+            yield place.found("category-id", f"has id={shown(entry.get('id'))}.", self._numbering(entry))
         if is_whole(entry.get("id")) and entry["id"] in self._first:
             first, name = self._first[entry["id"]]
             message = f"has the id {shown(entry['id'])} of categories[{first}]."
-            yield place.found(ID_DUPLICATE, message, self._parting(entry, name))
+            yield place.found("id-duplicate", message, self._parting(entry, name))
         yield from self._name_rules(entry, number, Place(self._file, text=f"categories[{number}]"))
         is_thing = entry.get("isthing")
         if (self._with_isthing or "isthing" in entry) and not (is_whole(is_thing) and is_thing in (0, 1)):
             found = f"isthing={shown(is_thing)}" if "isthing" in entry else "no isthing"
-            yield place.found(ISTHING, f"has {found}.", self._deciding(entry))
+            yield place.found("isthing", f"has {found}.", self._deciding(entry))
 
     def add(self, entry: dict[str, Any], number: int) -> None:
         """Keep a category that has been looked at."""
@@ -95,35 +86,35 @@ class Categories:
         """Findings about all together: none at all, ids that leave some out."""
         if self.is_empty:
             message = "'categories' is empty; without them there is nothing to learn."
-            yield Place(self._file).found(JSON_KEY, message)
+            yield Place(self._file).found("json-key", message)
         ids = sorted(self._first)
         missing = ids[-1] - ids[0] + 1 - len(ids) if ids else 0
         if missing:
             spanned = f"from {shown(ids[0])} to {shown(ids[-1])}"
             message = f"the {len(ids)} category ids {spanned} leave {shown(missing)} out."
-            yield Place(self._file).found(CATEGORY_GAP, message)
+            yield Place(self._file).found("category-gap", message)
 
     def _name_rules(self, entry: dict[str, Any], number: int, place: Place) -> Iterator[Finding]:
         name = entry.get("name")
         if not _is_name(name):
             why = ", which isn't text" if isinstance(name, str) and name.strip() else ""
             text = f"class_{entry.get('id')}"
-            yield place.found(CATEGORY_NAME, f"has name={shown(name)}{why}.", setting(entry, "name", text))
+            yield place.found("category-name", f"has name={shown(name)}{why}.", setting(entry, "name", text))
             if not _is_name(name := entry.get("name")):
                 return
         first, earlier = self._first_of_name.setdefault(name, (number, entry))
         if first != number:
             message = f"has the name {shown(name)} of categories[{first}]."
-            yield place.found(CATEGORY_NAME, message, self._joining(entry, earlier))
+            yield place.found("category-name", message, self._joining(entry, earlier))
             return
         plain = normal_name(name)
         if is_quirky(name) and plain:
             fix = setting(entry, "name", plain) if self._plain_names[plain] == 1 else None
-            yield place.found(CATEGORY_NAME_QUIRK, f"is called {shown(name)}; plainly: {shown(plain)}.", fix)
+            yield place.found("category-name-quirk", f"is called {shown(name)}; plainly: {shown(plain)}.", fix)
         alike, _ = self._first_of_name.setdefault(f"\0{plain}", (number, entry))  # no name that was read starts so
         if alike != number:
             near = Place(self._file, text=f"categories[{number}], {shown(name)},")
-            yield near.found(CATEGORY_NAME_ALIKE, f"is called almost as categories[{alike}].")
+            yield near.found("category-name-alike", f"is called almost as categories[{alike}].")
 
     def _numbering(self, entry_: dict[str, Any]) -> Fix:
         """Gives a category the id that was meant, or a new one."""

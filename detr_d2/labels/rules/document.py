@@ -23,14 +23,14 @@ from .annotations import (
 from .boxes import area_rules, area_sum_rules, box_rules
 from .categories import Categories
 from .images import ImageId, Images, ImageTask, ListedImage, size_rules
-from .json_files import FOLDER_MISSING, FOLDER_UNKNOWN, ID_DUPLICATE, PARTS, list_rules, objects_of
+from .json_files import PARTS, list_rules, objects_of
 from .masks import mask_rules
-from .names import IMAGE_MISSING, PNG_MISSING, FileNames
-from .rule import Finding, Place, Rule, Walk
+from .names import FileNames
+from .rule import Finding, Place, Walk
 
 Entry = dict[str, Any]
 #: Makes what finds files: of the rule that one that isn't there breaks, and all names that the JSON gives.
-NamesOf = Callable[[Rule, Iterable[Any]], FileNames]
+NamesOf = Callable[[str, Iterable[Any]], FileNames]
 
 
 @dataclass
@@ -118,9 +118,9 @@ def is_panoptic_file(annotations: list[Any], panoptic_root: str | None) -> bool:
 
 def _folder_rules(folder: str | None, what: str, file: str) -> Iterator[Finding]:
     if folder is None:
-        yield Place(file).found(FOLDER_UNKNOWN, f"the folder of its {what} isn't known; none was looked at.")
+        yield Place(file).found("folder-unknown", f"the folder of its {what} isn't known; none was looked at.")
     elif not is_folder(folder):
-        yield Place(folder).found(FOLDER_MISSING, f"isn't there; it should hold the {what} of {file}.")
+        yield Place(folder).found("folder-missing", f"isn't there; it should hold the {what} of {file}.")
 
 
 class _Walker:
@@ -156,10 +156,10 @@ class _Walker:
         if not (yield from self._walk_categories()):
             return None
         stems = _stems_of(self._annotations) if self.fixes and self._is_panoptic else {}
-        image_names = self._names(self._folder, IMAGE_MISSING, self._entries)
+        image_names = self._names(self._folder, "image-missing", self._entries)
         self.images = Images(self._file, image_names, stems)
         yield from self._walk_images()
-        png_names = self._names(self._panoptic_root if self._is_panoptic else None, PNG_MISSING, self._annotations)
+        png_names = self._names(self._panoptic_root if self._is_panoptic else None, "png-missing", self._annotations)
         parts = self.categories, self.images, image_names, png_names
         document = Document(self._file, self._is_panoptic, *parts, self.fixes)
         labels: list[Entry] = []
@@ -169,7 +169,7 @@ class _Walker:
             yield unlabelled_rules(self.images.entries, document.labels, self._file)
         return document
 
-    def _names(self, folder: str | None, missing: Rule, entries: list[Any]) -> FileNames:
+    def _names(self, folder: str | None, missing: str, entries: list[Any]) -> FileNames:
         """What finds the files that entries name."""
         names = [entry.get("file_name") for _, entry in numbered(entries)] if self.fixes else ()
         return self._names_of(missing, names) if self._names_of else FileNames(folder, missing, names)
@@ -240,7 +240,7 @@ class _Walker:
                 continue
             image_id = self._image_of(entry)
             if image_id is not None and image_id in found:
-                yield [place.found(ID_DUPLICATE, "is of an image that has its annotation already.")]
+                yield [place.found("id-duplicate", "is of an image that has its annotation already.")]
                 continue
             is_right = yield document_.png_names.rules(entry, place)
             is_right = (yield list_rules(entry, "segments_info", place)) and is_right

@@ -13,19 +13,9 @@ from ..values import as_whole, is_whole, shown
 from .annotations import geometry_rules, is_usable, segment_id_rules
 from .boxes import Size, extent_rules
 from .image_files import ImageFile, Unreadable, image_file_rules, read_image_file
-from .images import IMAGE_UNLABELLED, ImageTask, size_rules
+from .images import ImageTask, size_rules
 from .masks import drawn_rules, object_rules, place_of
-from .pngs import (
-    PNG_ABSENT,
-    Extents,
-    Png,
-    absent_message,
-    extents_of,
-    extents_rules,
-    png_file_rules,
-    png_size_rules,
-    read_png,
-)
+from .pngs import Extents, Png, absent_message, extents_of, extents_rules, png_file_rules, png_size_rules, read_png
 from .rule import Done, Fault, Finding, Listing, Place, Walk
 
 Entry = dict[str, Any]
@@ -149,7 +139,7 @@ def _segment_id_rules(
     yield from segment_id_rules(segment, taken, place, extents)
     if png is not None and extents is not None and segment["id"] not in extents:
         here = Place(png.path, place.image_id, segment["id"])
-        yield here.found(PNG_ABSENT, absent_message(segment["id"]))
+        yield here.found("png-absent", absent_message(segment["id"]))
 
 
 def _sizes_of_masks(annotations: Sequence[Entry]) -> set[Size]:
@@ -169,4 +159,4 @@ def _left_rules(task: ImageTask, seen: SeenImage) -> Iterator[Finding]:
     if task.entry is not None and task.count and not seen.labels and not task.may_lose_labels:
         text = f"{shown(task.entry.get('file_name'))} has no label left that is right"
         place = Place(task.listed.path or task.file, task.listed.image_id)
-        yield place.found(IMAGE_UNLABELLED, text, lambda: Done("removed", text, is_gone=True))
+        yield place.found("image-unlabelled", text, lambda: Done("removed", text, is_gone=True))

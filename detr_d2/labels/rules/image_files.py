@@ -24,21 +24,13 @@ from ..image_reading import (
 from ..values import MOST_PIXELS, shown
 from .boxes import Size
 from .images import resizing
-from .rule import RULES, Finding, Fix, Place, Rule, fixing
+from .rule import Finding, Fix, Place, fixing
 
 #: Sizes whose sides' ratios differ by no more than this are of one image, made smaller or larger.
 _SAME_RATIO = 0.01
 _WRITTEN = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 #: What Pillow keeps of an image, and would write again.
 _FORGOTTEN = (*INFO_OF_EXIF, "transparency")
-
-IMAGE_BROKEN = RULES["image-broken"]
-IMAGE_LARGE = RULES["image-large"]
-IMAGE_SIZE = RULES["image-size"]
-IMAGE_TURNED = RULES["image-turned"]
-IMAGE_ORIENTATION = RULES["image-orientation"]
-IMAGE_DEPTH = RULES["image-depth"]
-IMAGE_MODE = RULES["image-mode"]
 
 
 class Unreadable(Exception):
@@ -91,7 +83,7 @@ class ImageFile:
 
 
 @contextmanager
-def image_of(path: str, broken: Rule) -> Iterator[Image.Image]:
+def image_of(path: str, broken: str) -> Iterator[Image.Image]:
     """An image, on disk or in a zip, to be read within; ``broken`` is the rule of images that can't be.
 
     Raises:
@@ -100,19 +92,19 @@ def image_of(path: str, broken: Rule) -> Iterator[Image.Image]:
     try:
         with opened(path) as file, open_image(file) as image:
             if image.width * image.height > MOST_PIXELS:
-                raise Unreadable(IMAGE_LARGE, f"has {image.width}x{image.height} pixels.")
+                raise Unreadable("image-large", f"has {image.width}x{image.height} pixels.")
             yield image
     except Unreadable:
         raise
     except Image.DecompressionBombError as error:
-        raise Unreadable(IMAGE_LARGE, f"{error}") from error
+        raise Unreadable("image-large", f"{error}") from error
     except Exception as error:  # decoders raise whatever they like on broken files
         raise Unreadable(broken, f"can't be read: {unreadable_reason(error, size_of(path))}.") from error
 
 
 def read_image_file(path: str) -> ImageFile:
     """Read an image to its last pixel; raises as :func:`image_of`."""
-    with image_of(path, IMAGE_BROKEN) as image:
+    with image_of(path, "image-broken") as image:
         file = ImageFile(path, image, load_image(image))
     return file
 
@@ -133,13 +125,13 @@ def image_file_rules(
     if said is not None and said != file.shown_size:
         yield _size_finding(file, place, entry or {}, said, masks)
     elif file.read.orientation not in (None, 1):
-        yield place.found(IMAGE_ORIENTATION, f"is turned by its EXIF tag (orientation {file.read.orientation}).")
+        yield place.found("image-orientation", f"is turned by its EXIF tag (orientation {file.read.orientation}).")
     if file.read.is_deep:
         message = f"has more than 8 bits a channel (mode {file.read.mode})."
-        yield place.found(IMAGE_DEPTH, message, _planning(file, _PLAIN.format(shown(file.read.mode)), plain=True))
+        yield place.found("image-depth", message, _planning(file, _PLAIN.format(shown(file.read.mode)), plain=True))
     elif file.read.mode not in PLAIN_MODES:
         message = f"has the mode {file.read.mode}."
-        yield place.found(IMAGE_MODE, message, _planning(file, _PLAIN.format(shown(file.read.mode)), plain=True))
+        yield place.found("image-mode", message, _planning(file, _PLAIN.format(shown(file.read.mode)), plain=True))
 
 
 _PLAIN = "saved as RGB, 8 bits a channel (it was {})"
@@ -160,8 +152,8 @@ def _size_finding(file: ImageFile, place: Place, entry_: dict[str, Any], said: S
         fix = _planning(file, f"resized from {upright[0]}x{upright[1]} to {text}", resized=said)
     if said == stored:
         tag = f"as before its EXIF tag {file.read.orientation} turns it"
-        return place.found(IMAGE_TURNED, f"{sizes}, {tag}.", fix)
-    return place.found(IMAGE_SIZE, f"{sizes}.", fix)
+        return place.found("image-turned", f"{sizes}, {tag}.", fix)
+    return place.found("image-size", f"{sizes}.", fix)
 
 
 def _planning(file_: ImageFile, text: str, **changes: Any) -> Fix:

@@ -10,15 +10,12 @@ from typing import Any
 
 from ..values import as_whole, is_id, same, shown, size_problem
 from .boxes import Size
-from .json_files import ID_DUPLICATE, ID_TYPE
 from .names import FileNames
-from .rule import RULES, Done, Finding, Fix, Place, fixing, setting
+from .rule import Done, Finding, Fix, Place, fixing, setting
 
 #: What ``images`` has for an id.
 ImageId = int | str
 Entry = dict[str, Any]
-
-IMAGE_UNLABELLED = RULES["image-unlabelled"]
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,7 @@ def size_rules(entry: dict[str, Any], place: Place, known: Size | None = None) -
     """
     problem = size_problem(entry)
     if problem:
-        yield place.found(RULES[problem[0]], problem[1], resizing(entry, known) if known else None)
+        yield place.found(*problem, resizing(entry, known) if known else None)
 
 
 def resizing(entry_: dict[str, Any], size: Size, why: str = "") -> Fix:
@@ -115,10 +112,10 @@ class Images:
         if not is_id(entry.get("id")):
             whole = as_whole(entry.get("id"))
             fix = setting(entry, "id", whole) if whole is not None else None
-            yield place._replace(image_id=whole).found(ID_TYPE, f"has id={shown(entry.get('id'))}.", fix)
+            yield place._replace(image_id=whole).found("id-type", f"has id={shown(entry.get('id'))}.", fix)
         if is_id(entry.get("id")) and (entry["id"] in self.entries or entry["id"] in self._gone):
             place = place._replace(image_id=entry["id"])
-            yield place.found(ID_DUPLICATE, "has the id of an earlier image.", self._choosing(entry))
+            yield place.found("id-duplicate", "has the id of an earlier image.", self._choosing(entry))
 
     def add(self, entry: dict[str, Any]) -> bool:
         """Keep an entry that has been looked at; False where its id can't be used."""

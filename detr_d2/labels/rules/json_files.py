@@ -13,24 +13,12 @@ from detr_d2.files import open_regular
 from ..archives import opened
 from ..json_reading import Oddities, UnreadableJson, json_type, read_object, without_halves
 from ..values import shallow, shown
-from .rule import RULES, Done, Finding, Fix, Place, fixing, raise_errors
+from .rule import Done, Finding, Fix, Place, fixing, raise_errors
 
 #: Lists of objects that a COCO file has.
 PARTS = ("images", "annotations", "categories")
 #: Keys that stand twice are named one by one, and places of halves of characters, up to so many.
 _MOST_KEYS, _MOST_TEXTS = 20, 3
-
-JSON_MISSING = RULES["json-missing"]
-JSON_TYPE = RULES["json-type"]
-JSON_KEY = RULES["json-key"]
-JSON_EMPTY = RULES["json-empty"]
-JSON_REPEATED = RULES["json-repeated"]
-JSON_TEXT = RULES["json-text"]
-JSON_NUMBER = RULES["json-number"]
-FOLDER_MISSING = RULES["folder-missing"]
-EXPORT_BROKEN = RULES["export-broken"]
-JSON_OTHER = RULES["json-other"]
-FOLDER_UNKNOWN = RULES["folder-unknown"]
 
 
 @dataclass
@@ -57,22 +45,22 @@ class ReadJson:
         for key, count in list(self.odd.repeated.items())[:_MOST_KEYS]:
             where = "an object has" if count == 1 else f"{count} objects have"
             text = f"{where} the key {shown(key)} more than once"
-            yield self.place.found(JSON_REPEATED, f"{text}.", self._keep_last(key, text))
+            yield self.place.found("json-repeated", f"{text}.", self._keep_last(key, text))
         if len(self.odd.repeated) > _MOST_KEYS:
             message = f"so have {len(self.odd.repeated) - _MOST_KEYS} other keys."
-            yield self.place.found(JSON_REPEATED, message, fixing("so are other keys"))
+            yield self.place.found("json-repeated", message, fixing("so are other keys"))
         if self.odd.halves:
             count, examples = len(self.odd.halves), ", ".join(self.odd.halves[:_MOST_TEXTS])
             text = "a text has" if count == 1 else f"{count} texts have"
             message = f"{text} half of a character (a lone surrogate): {examples}."
-            yield self.place.found(JSON_TEXT, message, self._replace_halves)
+            yield self.place.found("json-text", message, self._replace_halves)
 
     def constant_rules(self) -> Iterator[Finding]:
         """NaN or Infinity somewhere in the file."""
         if self.odd.constants:
             text = f"NaN or Infinity stands there {self.odd.constants} times"
             fix = fixing(f"{text}: null now, where nothing better is known")
-            yield self.place.found(JSON_NUMBER, f"{text}.", fix)
+            yield self.place.found("json-number", f"{text}.", fix)
 
     def _keep_last(self, key: str, text: str) -> Fix | None:
         """A list of labels of which others are lost can't be fixed."""
@@ -93,15 +81,15 @@ def list_rules(content: dict[str, Any], key: str, place: Place) -> Iterator[Find
     entries = content.get(key)
     if not isinstance(entries, list):
         if key in content:
-            yield place.found(JSON_TYPE, f"'{key}' is {json_type(entries)}; it must be a list.")
+            yield place.found("json-type", f"'{key}' is {json_type(entries)}; it must be a list.")
         else:
-            yield place.found(JSON_KEY, f"'{key}' is missing.")
+            yield place.found("json-key", f"'{key}' is missing.")
         return
     for number, entry in enumerate(entries):
         if not isinstance(entry, dict):
             message = f"{key}[{number}] is {json_type(entry)}; it must be an object."
             text = f"{key}[{number}] is {shown(entry)}"
-            yield place.found(JSON_TYPE, message, fixing(text, action="removed"))
+            yield place.found("json-type", message, fixing(text, action="removed"))
 
 
 def list_of(content: dict[str, Any], key: str, file: str) -> list[dict[str, Any]]:
@@ -128,7 +116,7 @@ def read_json_file(path: str) -> ReadJson:
         read.content = read_object(lambda: opened(path), read.odd)
     except UnreadableJson as problem:
         code, message = problem.args
-        read.failure = read.place.found(RULES[code], message)
+        read.failure = read.place.found(code, message)
     return read
 
 
@@ -147,14 +135,7 @@ def read_json(path: str, advice: str = "") -> dict[str, Any]:
         return read_object(lambda: open_regular(path))
     except UnreadableJson as problem:
         code, message = problem.args
-        if code == JSON_MISSING.code and advice:
+        if code == "json-missing" and advice:
             raise MissingFileError(f"{os.path.abspath(path)} isn't there. {advice}") from problem
-        raise_errors([Place(path).found(RULES[code], message)])
+        raise_errors([Place(path).found(code, message)])
         raise  # it is an error
-
-
-ID_TYPE = RULES["id-type"]
-ID_DUPLICATE = RULES["id-duplicate"]
-ID_RANGE = RULES["id-range"]
-IMAGE_UNKNOWN = RULES["image-unknown"]
-ID_SHARED = RULES["id-shared"]

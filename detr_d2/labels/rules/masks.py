@@ -14,17 +14,7 @@ from ..polygons import decompressed, has_holes, polygons_runs
 from ..values import are_numbers, is_number, is_whole, shown
 from .annotations import is_crowd
 from .boxes import EDGE, Box, Extent, Size, area_rules, box_rules, extent_rules
-from .rule import RULES, Done, Finding, Place, fixing
-
-MASK_TYPE = RULES["mask-type"]
-MASK_EMPTY = RULES["mask-empty"]
-POLYGON_POINTS = RULES["polygon-points"]
-POLYGON_OUTSIDE = RULES["polygon-outside"]
-POLYGON_HOLES = RULES["polygon-holes"]
-RLE_SIZE = RULES["rle-size"]
-RLE_COUNTS = RULES["rle-counts"]
-RLE_UNCOMPRESSED = RULES["rle-uncompressed"]
-POLYGON_BEYOND = RULES["polygon-beyond"]
+from .rule import Done, Finding, Place, fixing
 
 #: Two objects overlap when they share more than this of the smaller one, and so many pixels.
 OVERLAP_SHARE, OVERLAP_PIXELS = 0.01, 4
@@ -33,9 +23,7 @@ MOST_COMPARED = 2000
 #: The area of polygons may differ from their pixels by this share, and so many pixels; that of runs by half a one.
 AREA_SHARE, AREA_PIXELS, RUNS_PIXELS = 0.1, 10, 0.5
 
-POLYGON_CROSSING = RULES["polygon-crossing"]
-OVERLAP = RULES["overlap"]
-_DRAWABLE = (MASK_EMPTY, RLE_UNCOMPRESSED, POLYGON_BEYOND)
+_DRAWABLE = ("mask-empty", "rle-uncompressed", "polygon-beyond")
 
 
 def mask_rules(label: dict[str, Any], size: Size, place: Place) -> Iterator[Finding]:
@@ -50,7 +38,7 @@ def mask_rules(label: dict[str, Any], size: Size, place: Place) -> Iterator[Find
         return
     value = label["segmentation"]
     if value is None or value == [] or value == {}:
-        yield place.found(MASK_EMPTY, f"has segmentation={value!r}.", lambda: without_mask(label))
+        yield place.found("mask-empty", f"has segmentation={value!r}.", lambda: without_mask(label))
     elif isinstance(value, list):
         for number, polygon in enumerate(value):
             for finding in _polygon_rules(polygon, number, size, place):
@@ -62,7 +50,7 @@ def mask_rules(label: dict[str, Any], size: Size, place: Place) -> Iterator[Find
     elif isinstance(value, dict):
         yield from _run_rules(label, value, size, place)
     else:
-        yield place.found(MASK_TYPE, f"has segmentation={shown(value)}.", lambda: without_mask(label))
+        yield place.found("mask-type", f"has segmentation={shown(value)}.", lambda: without_mask(label))
 
 
 def without_mask(label_: dict[str, Any]) -> Done:
@@ -89,14 +77,14 @@ def _polygon_rules(polygon: Any, number: int, size: Size, place: Place) -> Itera
     here = f"(polygon {number})"
     if not isinstance(polygon, list):
         message = f"{here} is {shown(polygon)}; a polygon is a list of x0, y0, x1, y1, ..."
-        yield place.found(MASK_TYPE, message)
+        yield place.found("mask-type", message)
     elif not are_numbers(polygon):
         wrong = next(value for value in polygon if not is_number(value))
-        yield place.found(POLYGON_POINTS, f"{here} has {shown(wrong)} for a coordinate.")
+        yield place.found("polygon-points", f"{here} has {shown(wrong)} for a coordinate.")
     elif len(polygon) < 6:
-        yield place.found(POLYGON_POINTS, f"{here} has {len(polygon) / 2:g} points.")
+        yield place.found("polygon-points", f"{here} has {len(polygon) / 2:g} points.")
     elif len(polygon) % 2:
-        yield place.found(POLYGON_POINTS, f"{here} has {len(polygon)} coordinates, an odd number.")
+        yield place.found("polygon-points", f"{here} has {len(polygon)} coordinates, an odd number.")
     elif size[0]:
         width, height = size
         left, right, top, bottom = min(polygon[::2]), max(polygon[::2]), min(polygon[1::2]), max(polygon[1::2])
@@ -104,7 +92,7 @@ def _polygon_rules(polygon: Any, number: int, size: Size, place: Place) -> Itera
             return
         reach = f"reaches from ({left:g}, {top:g}) to ({right:g}, {bottom:g}) in an image of {width}x{height}"
         is_outside = left > width or top > height or right < 0 or bottom < 0
-        yield place.found(POLYGON_OUTSIDE if is_outside else POLYGON_BEYOND, f"{here} {reach}.")
+        yield place.found("polygon-outside" if is_outside else "polygon-beyond", f"{here} {reach}.")
 
 
 def _keep_polygons(label_: dict[str, Any], size: Size) -> Done:
@@ -121,8 +109,8 @@ def _keep_polygons(label_: dict[str, Any], size: Size) -> Done:
 
 def _right_parts(polygon: Any, size: Size) -> list[list[float]]:
     """What is right of a polygon: nothing, itself, or what of it is inside the image."""
-    broken = [finding.rule for finding in _polygon_rules(polygon, 0, size, Place(""))]
-    if broken != [POLYGON_BEYOND]:
+    broken = [finding.rule.code for finding in _polygon_rules(polygon, 0, size, Place(""))]
+    if broken != ["polygon-beyond"]:
         return [] if broken else [polygon]
     shape = shapely.Polygon(np.reshape(polygon, (-1, 2)))
     if not shape.is_valid:
@@ -137,26 +125,26 @@ def _run_rules(label: dict[str, Any], runs: dict[str, Any], size: Size, place: P
     said, counts = runs.get("size"), runs.get("counts")
     (width, height), fix = size, lambda: without_mask(label)
     if not isinstance(said, list) or len(said) != 2 or not all(is_whole(side) and side > 0 for side in said):
-        yield place.found(RLE_SIZE, f"has run lengths of size={shown(said)}; it must be [height, width].")
+        yield place.found("rle-size", f"has run lengths of size={shown(said)}; it must be [height, width].")
         return
     if width and said != [height, width]:
-        yield place.found(RLE_SIZE, f"has run lengths of size {shown(said)}; its image is [{height}, {width}].")
+        yield place.found("rle-size", f"has run lengths of size {shown(said)}; its image is [{height}, {width}].")
         return
     if isinstance(counts, list):
         lengths = counts if all(map(is_whole, counts)) else None
     else:
         lengths = decompressed(counts) if isinstance(counts, str) else None
     if lengths is None:
-        yield place.found(RLE_COUNTS, f"has counts={shown(counts)}, which are no run lengths.", fix)
+        yield place.found("rle-counts", f"has counts={shown(counts)}, which are no run lengths.", fix)
     elif min(lengths, default=0) < 0 or sum(lengths) != said[0] * said[1]:
         message = f"has runs of {sum(lengths)} pixels together; {shown(said)} are {said[0] * said[1]}."
-        yield place.found(RLE_COUNTS, message, fix)
+        yield place.found("rle-counts", message, fix)
     elif not sum(lengths[1::2]):
-        yield place.found(MASK_EMPTY, "has run lengths without a pixel.", fix)
+        yield place.found("mask-empty", "has run lengths without a pixel.", fix)
     if isinstance(counts, list) and label.get("segmentation") is runs:
         compress = lambda: label.update(segmentation=compressed(coco_mask.frPyObjects(runs, *said)))  # noqa: E731
         fix = fixing("the run lengths are compressed now", compress)
-        yield place.found(RLE_UNCOMPRESSED, "has run lengths as a list of numbers.", fix)
+        yield place.found("rle-uncompressed", "has run lengths as a list of numbers.", fix)
 
 
 def drawn_rules(labels: Sequence[dict[str, Any]], size: Size, file: str, image_id: Any) -> Iterator[Finding]:
@@ -171,7 +159,7 @@ def drawn_rules(labels: Sequence[dict[str, Any]], size: Size, file: str, image_i
     drawn: list[tuple[dict[str, Any], Any]] = []
     for label in labels if size[0] else ():
         segmentation, place = label.get("segmentation"), place_of(label, file, image_id)
-        if not segmentation or not all(found.rule in _DRAWABLE for found in mask_rules(label, size, place)):
+        if not segmentation or not all(found.rule.code in _DRAWABLE for found in mask_rules(label, size, place)):
             continue
         if isinstance(segmentation, list):
             yield from _crossing_rules(segmentation, place)
@@ -232,14 +220,14 @@ def _filling_rules(label: dict[str, Any], runs: Any, extent: Extent | None, plac
     if isinstance(label["segmentation"], dict):
         return
     if extent is None:
-        yield place.found(MASK_EMPTY, "has polygons that cover no pixel.", lambda: without_mask(label))
+        yield place.found("mask-empty", "has polygons that cover no pixel.", lambda: without_mask(label))
     elif len(extent.counts) > 1:
         (holed, filled), area = extent.counts, label.get("area")
         message = f"has polygons inside polygons: filled they have {filled} pixels, as holes {holed}"
         said = f"; area={area:g}" if is_number(area) else ""
         compress = partial(label.update, segmentation=compressed(runs), area=holed)
         fix = fixing("its inner polygons are holes now, in run lengths", compress)
-        yield place.found(POLYGON_HOLES, f"{message}{said}.", fix)
+        yield place.found("polygon-holes", f"{message}{said}.", fix)
 
 
 def _corner_box(polygons: list[list[float]]) -> Box:
@@ -256,13 +244,13 @@ def _crossing_rules(polygons: list[list[float]], place: Place) -> Iterator[Findi
             why = shapely.is_valid_reason(shape)
             if why.startswith("Self-intersection"):
                 x, y = map(float, why[why.index("[") + 1 : -1].split())
-                yield place.found(POLYGON_CROSSING, f"(polygon {number}) crosses itself at ({x:.1f}, {y:.1f}).")
+                yield place.found("polygon-crossing", f"(polygon {number}) crosses itself at ({x:.1f}, {y:.1f}).")
 
 
 def _overlap_rules(drawn: list[tuple[dict[str, Any], Any]], file: str, image_id: Any) -> Iterator[Finding]:
     if len(drawn) > MOST_COMPARED:
         message = f"has {len(drawn)} objects; overlaps were looked for among the first {MOST_COMPARED} only."
-        yield Place(file, image_id).found(OVERLAP, message)
+        yield Place(file, image_id).found("overlap", message)
     drawn = drawn[:MOST_COMPARED]
     runs = [mask for _, mask in drawn]
     areas = np.array([int(coco_mask.area(mask)) for mask in runs])  # of a list of 256 pycocotools counts none
@@ -278,4 +266,4 @@ def _overlap_rules(drawn: list[tuple[dict[str, Any], Any]], file: str, image_id:
         others = int(overlapping[:, second].sum()) - 1
         more = f", and some with {others} other{'s'[: others != 1]}" if others else ""
         message = f"shares {shared[first, second]:.0f} pixels with annotation {shown(drawn[first][0].get('id'))}{more}."
-        yield place_of(drawn[second][0], file, image_id).found(OVERLAP, message)
+        yield place_of(drawn[second][0], file, image_id).found("overlap", message)

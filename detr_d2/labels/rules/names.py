@@ -9,18 +9,10 @@ from typing import Any, NamedTuple, TypeGuard
 
 from ..archives import IMAGE_SUFFIXES, NOT_THERE, is_file, is_folder, names_in, why_no_file
 from ..values import shown
-from .json_files import JSON_KEY
-from .rule import RULES, Finding, Fix, Place, Rule, setting
+from .rule import Finding, Fix, Place, setting
 
 _DRIVE_OR_ADDRESS = re.compile(r"[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
-
-IMAGE_MISSING = RULES["image-missing"]
-IMAGE_SUFFIX = RULES["image-suffix"]
-PNG_MISSING = RULES["png-missing"]
-PATH_ESCAPE = RULES["path-escape"]
-PATH_DUPLICATE = RULES["path-duplicate"]
-PATH_COLLISION = RULES["path-collision"]
 
 
 def escape_of(name: str) -> str | None:
@@ -65,7 +57,7 @@ class FileNames:
         named: all names that the JSON gives, none of which is put in place of a wrong one.
     """
 
-    def __init__(self, folder: str | None, missing: Rule, named: Iterable[Any] = ()) -> None:
+    def __init__(self, folder: str | None, missing: str, named: Iterable[Any] = ()) -> None:
         self.folder = folder if folder and is_folder(folder) else None
         self._missing = missing
         self._claimed = {os.path.normpath(name) for name in named if is_allowed(name)}
@@ -87,18 +79,18 @@ class FileNames:
         """
         name = entry.get("file_name")
         if not isinstance(name, str) or not name:
-            yield place.found(JSON_KEY, f"has file_name={shown(name)}.")
+            yield place.found("json-key", f"has file_name={shown(name)}.")
             return
         reason = escape_of(name)
         if reason:
             message = f"has file_name={shown(name)}, which {reason}."
-            yield place.found(PATH_ESCAPE, message, self._renaming(entry, self._below(name)))
+            yield place.found("path-escape", message, self._renaming(entry, self._below(name)))
             if entry["file_name"] is name:
                 return
             name = entry["file_name"]
         yield from self._collisions(name, place, merge)
-        if self._missing is IMAGE_MISSING and os.path.splitext(name)[1].lower() not in IMAGE_SUFFIXES:
-            yield place.found(IMAGE_SUFFIX, f"has file_name={shown(name)}, which isn't called as images are.")
+        if self._missing == "image-missing" and os.path.splitext(name)[1].lower() not in IMAGE_SUFFIXES:
+            yield place.found("image-suffix", f"has file_name={shown(name)}, which isn't called as images are.")
         absence = self.absence(name)
         if absence is not None:
             at = Place(absence.path or place.file, place.image_id)
@@ -132,16 +124,16 @@ class FileNames:
         other = self._first_of_name.setdefault(plain, place.image_id)
         if other is not place.image_id:
             fix = merge(other) if merge is not None else None
-            yield place.found(PATH_DUPLICATE, f"has {shown(name)}, the file of image id {shown(other)} too.", fix)
+            yield place.found("path-duplicate", f"has {shown(name)}, the file of image id {shown(other)} too.", fix)
             return
         same = self._first_of_folded.setdefault(plain.casefold(), plain)
         first = self._first_of_base.setdefault(os.path.basename(plain).casefold(), plain)
         if same != plain:
-            yield place.found(PATH_COLLISION, f"has {shown(name)} beside {shown(same)}.")
+            yield place.found("path-collision", f"has {shown(name)} beside {shown(same)}.")
         elif first != plain and not self._has_named_base:
             self._has_named_base = True  # names in folders of their own are well here; once is enough
             message = f"has {shown(name)} beside {shown(first)}, the first such pair in this file."
-            yield place.found(PATH_COLLISION, message)
+            yield place.found("path-collision", message)
 
     def _renaming(self, entry: dict[str, Any], name: str | None) -> Fix | None:
         """What gives an entry the name that was meant, if no other entry has it."""

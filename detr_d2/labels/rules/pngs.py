@@ -16,21 +16,13 @@ from ..panoptic_png import encode_ids, find_regions, ids_of_image, numbers_of
 from ..values import as_whole
 from .boxes import Extent, Size
 from .image_files import Unreadable, image_of, same_ratio
-from .rule import RULES, Finding, Fix, Place, fixing
+from .rule import Finding, Fix, Place, fixing
 
 #: More ids than this in one image are no segments; training refuses them too.
 MOST_SEGMENTS = 2**16 - 1
 
 #: By id, what the pixels of a segment say.
 Extents = Mapping[int, Extent]
-
-PNG_BROKEN = RULES["png-broken"]
-PNG_MODE = RULES["png-mode"]
-PNG_SIZE = RULES["png-size"]
-PNG_UNLISTED = RULES["png-unlisted"]
-PNG_ABSENT = RULES["png-absent"]
-PNG_ALPHA = RULES["png-alpha"]
-PNG_VOID = RULES["png-void"]
 
 
 @dataclass
@@ -80,7 +72,7 @@ def read_png(path: str) -> Png:
     Raises:
         Unreadable: it can't be read.
     """
-    with image_of(path, PNG_BROKEN) as image:
+    with image_of(path, "png-broken") as image:
         bits = " and 16 bits a channel" if is_deep(image) else ""
         mode = f"{image.format} of mode {image.mode}{bits}"
         has_ids = image.mode in ("RGB", "RGBA") and image.format != "JPEG" and not bits
@@ -93,9 +85,11 @@ def png_file_rules(png: Png, image_id: Any, listed: Sequence[Any]) -> Iterator[F
     place, ids = Place(png.path, image_id), png.ids
     if ids is None:
         found = _ids_meant(png.path, {whole for value in listed if (whole := as_whole(value)) is not None})
-        yield place.found(PNG_MODE, f"is a {png.mode}.", _rewriting(png, lambda: found) if found is not None else None)
+        yield place.found(
+            "png-mode", f"is a {png.mode}.", _rewriting(png, lambda: found) if found is not None else None
+        )
     elif png.has_alpha:
-        yield place.found(PNG_ALPHA, "has an alpha channel.", _rewriting(png, lambda: ids))
+        yield place.found("png-alpha", "has an alpha channel.", _rewriting(png, lambda: ids))
 
 
 def png_size_rules(png: Png, size: Size, image_id: Any) -> Iterator[Finding]:
@@ -108,21 +102,21 @@ def png_size_rules(png: Png, size: Size, image_id: Any) -> Iterator[Finding]:
     rows = (np.arange(height) * found[1] / height).astype(np.int64)
     columns = (np.arange(width) * found[0] / width).astype(np.int64)
     fix = _rewriting(png, lambda: ids[rows][:, columns]) if same_ratio(size, found) else None
-    yield Place(png.path, image_id).found(PNG_SIZE, size_message(found, size), fix)
+    yield Place(png.path, image_id).found("png-size", size_message(found, size), fix)
 
 
 def size_message(found: Size, said: Size, source: str = "the JSON") -> str:
-    """What :data:`PNG_SIZE` finds; both are width, height, the second one according to ``source``."""
+    """What ``png-size`` finds; both are width, height, the second one according to ``source``."""
     return f"is {found[0]}x{found[1]} pixels; {source} says {said[0]}x{said[1]}."
 
 
 def unlisted_message(segment_id: int, pixels: int) -> str:
-    """What :data:`PNG_UNLISTED` finds."""
+    """What ``png-unlisted`` finds."""
     return f"{pixels} pixels of the id {segment_id}, which the JSON doesn't list"
 
 
 def absent_message(segment_id: int) -> str:
-    """What :data:`PNG_ABSENT` finds."""
+    """What ``png-absent`` finds."""
     return f"has no pixel of the segment {segment_id}."
 
 
@@ -134,7 +128,7 @@ def _rewriting(png_: Png, ids: Callable[[], np.ndarray]) -> Fix:
 def _ids_meant(path: str, wanted: set[int]) -> np.ndarray | None:
     """In grey or with a palette the ids are still there where they are just the ones that the JSON lists."""
     try:
-        with image_of(path, PNG_BROKEN) as image:
+        with image_of(path, "png-broken") as image:
             forms = [ids_of_image(image)]
             if image.mode in ("P", "L", "I", "I;16"):
                 forms.append(np.asarray(image).astype(np.int32))
@@ -158,12 +152,12 @@ def extents_rules(png: Png, image_id: Any, extents: Extents | None, segment_ids:
     """Findings about the ids of a PNG against those that the JSON lists."""
     place = Place(png.path, image_id)
     if extents is None:
-        yield place.found(PNG_MODE, f"has more than {MOST_SEGMENTS} ids: it shows something else.")
+        yield place.found("png-mode", f"has more than {MOST_SEGMENTS} ids: it shows something else.")
         return
     for segment_id in sorted(extents.keys() - segment_ids):
         text = unlisted_message(segment_id, extents[segment_id].pixels)
         here = Place(png.path, image_id, segment_id)
         void = partial(png.voided.append, segment_id)
-        yield here.found(PNG_UNLISTED, f"has {text}.", fixing(f"{text}, are void now", void, "removed"))
+        yield here.found("png-unlisted", f"has {text}.", fixing(f"{text}, are void now", void, "removed"))
     if not extents:
-        yield place.found(PNG_VOID, "is void everywhere.")
+        yield place.found("png-void", "is void everywhere.")

@@ -20,7 +20,6 @@ from detr_d2.errors import DatasetError, MissingFileError
 
 from ..values import shown
 
-Severity = Literal["error", "warning"]
 #: ``fixed``: right now; ``removed``: couldn't be fixed, and is left out.
 Action = Literal["fixed", "removed"]
 
@@ -37,7 +36,7 @@ class Rule:
     """
 
     code: str
-    severity: Severity
+    severity: Literal["error", "warning"]
     advice: str
     fixed: str
 
@@ -67,7 +66,7 @@ class Fault:
     """
 
     code: str
-    severity: Severity
+    severity: Literal["error", "warning"]
     file: str
     image_id: int | str | None
     segment_id: int | str | None
@@ -102,13 +101,7 @@ class Change:
 
 
 class Done(NamedTuple):
-    """What a fix did.
-
-    Args:
-        action: see :data:`Action`.
-        text: what was done.
-        is_gone: the thing that was looked at is to be left out.
-    """
+    """What a fix did; ``is_gone``: the thing that was looked at is to be left out."""
 
     action: Action
     text: str
@@ -117,6 +110,34 @@ class Done(NamedTuple):
 
 Fix = Callable[[], Done]
 Result = TypeVar("Result")
+
+
+class Place(NamedTuple):
+    """Where something is.
+
+    Args:
+        file: the JSON, image or PNG.
+        image_id: of its image.
+        segment_id: its own.
+        text: names it in a message.
+    """
+
+    file: str
+    image_id: Any = None
+    segment_id: Any = None
+    text: str = ""
+
+    def found(self, code: str, message: str, fix: Fix | None = None) -> Finding:
+        """That the rule of this code is broken here."""
+        return Finding(RULES[code], self, message, fix)
+
+    def where(self) -> tuple[str, int | str | None, int | str | None]:
+        """File, image id and segment id, as far as they are ids."""
+        return self.file, _plain_id(self.image_id), _plain_id(self.segment_id)
+
+    def sentence(self, separator: str, text: str) -> str:
+        """The place's name and what is said of it."""
+        return f"{self.text}{separator}{text}" if self.text else text
 
 
 class Finding(NamedTuple):
@@ -144,47 +165,15 @@ class Finding(NamedTuple):
         return Change(done.action, self.rule.code, *self.place.where(), self.place.sentence(": ", done.text))
 
 
-class Place(NamedTuple):
-    """Where something is.
-
-    Args:
-        file: the JSON, image or PNG.
-        image_id: of its image.
-        segment_id: its own.
-        text: names it in a message.
-    """
-
-    file: str
-    image_id: Any = None
-    segment_id: Any = None
-    text: str = ""
-
-    def found(self, rule: Rule, message: str, fix: Fix | None = None) -> Finding:
-        """A finding here."""
-        return Finding(rule, self, message, fix)
-
-    def where(self) -> tuple[str, int | str | None, int | str | None]:
-        """File, image id and segment id, as far as they are ids."""
-        return self.file, _plain_id(self.image_id), _plain_id(self.segment_id)
-
-    def sentence(self, separator: str, text: str) -> str:
-        """The place's name and what is said of it."""
-        return f"{self.text}{separator}{text}" if self.text else text
-
-
-def raise_errors(findings: Iterable[Finding], tolerated: Container[Rule] = ()) -> None:
-    """Raise the first error that is found.
-
-    Args:
-        findings: of whatever.
-        tolerated: rules that may be broken.
+def raise_errors(findings: Iterable[Finding], tolerated: Container[str] = ()) -> None:
+    """Raise the first error that is found, but for rules of the ``tolerated`` codes.
 
     Raises:
         MissingFileError: a file isn't there.
         DatasetError: anything else is wrong.
     """
     for finding in findings:
-        if finding.rule.severity == "error" and finding.rule not in tolerated:
+        if finding.rule.severity == "error" and finding.rule.code not in tolerated:
             fault = finding.fault()
             kind = MissingFileError if fault.code.endswith("-missing") else DatasetError
             raise kind(f"{fault.line()} Fix: {fault.fix}.")
@@ -223,11 +212,7 @@ Walk = Generator[Iterable[Finding], bool, Result]
 
 
 class Listing(Generic[Result]):
-    """The faults that a walk finds, while it goes on as if there were none.
-
-    Args:
-        walk: its ``result`` is there once all faults were taken.
-    """
+    """The faults that a walk finds, while it goes on as if there were none; its ``result`` is there after the last."""
 
     result: Result
 
@@ -255,7 +240,7 @@ def drive(walk: Walk[Result], keeps: Callable[[Iterable[Finding]], bool]) -> Res
         return result
 
 
-def raise_first(walk: Walk[Result], tolerated: Container[Rule] = ()) -> Result:
+def raise_first(walk: Walk[Result], tolerated: Container[str] = ()) -> Result:
     """What a walk makes of things that are right; raises the first error, as :func:`raise_errors` does."""
 
     def keeps(findings: Iterable[Finding]) -> bool:

@@ -14,13 +14,11 @@ from detr_d2.parallel import in_processes
 
 from ..values import shown
 from .images import ListedImage
-from .rule import RULES, Finding, Place, Rule
+from .rule import Finding, Place
 
 if TYPE_CHECKING:
     from ..fingerprints import Fingerprint
 
-SPLIT_LEAK = RULES["split-leak"]
-SPLIT_NEAR = RULES["split-near"]
 
 #: Perceptual hashes of near-duplicates differ in so many of their 64 bits, and their thumbnails in so many grey levels.
 MOST_BITS, MOST_LEVELS = 8, 6.0
@@ -97,10 +95,10 @@ class _Held:
         if same is None and fingerprint is not None:
             same = self._by_digest.get(fingerprint.digest)
         if same is not None:
-            return _leak(SPLIT_LEAK, split, image, f"is an image of {_named(*same)} too.")
+            return _leak("split-leak", split, image, f"is an image of {_named(*same)} too.")
         near = self._near(fingerprint) if fingerprint is not None and fingerprint.hash is not None else None
         if near is not None:
-            return _leak(SPLIT_NEAR, split, image, f"looks like an image of {_named(*near)}.")
+            return _leak("split-near", split, image, f"looks like an image of {_named(*near)}.")
         return None
 
     def _near(self, fingerprint: Fingerprint) -> tuple[Split, ListedImage] | None:
@@ -113,8 +111,8 @@ class _Held:
         return self._hashed[near[0]] if len(near) else None
 
 
-def _leak(rule: Rule, split: Split, image: ListedImage, message: str) -> Finding:
-    return Place(image.path or "", image.image_id, text=f"of {split.name}").found(rule, message)
+def _leak(code: str, split: Split, image: ListedImage, message: str) -> Finding:
+    return Place(image.path or "", image.image_id, text=f"of {split.name}").found(code, message)
 
 
 def _named(split: Split, image: ListedImage) -> str:
