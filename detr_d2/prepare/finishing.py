@@ -200,8 +200,7 @@ def write_split(
     """Write ``panoptic_<split>.json`` and, where there are classes of things, ``instances_<split>.json``.
 
     Args:
-        folder: of the dataset.
-        split: ``train`` or ``val``.
+        folder, split: of the dataset, and ``train`` or ``val``.
         results: gives the images of the split and their ids, anew each time.
         ids: for each index in the class table the category's id, or 0 where it has no segment.
         categories: in the order of their ids.

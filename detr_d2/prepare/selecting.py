@@ -35,12 +35,7 @@ _Mark: TypeAlias = tuple[str, object]
 
 @dataclass
 class ChangedImages:
-    """What is left of exports.
-
-    Args:
-        exports: those with images that were changed or are new.
-        unchanged, changed, new: how many images have the labels of BASE, have other ones, or aren't in BASE.
-    """
+    """What is left of exports, and how many images have the labels of BASE, have other ones, or aren't in BASE."""
 
     exports: list[Export] = field(default_factory=list)
     unchanged: int = 0
