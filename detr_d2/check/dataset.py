@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detr_d2.data.registration import entry_of
-from detr_d2.labels.class_names import normal_name
+from detr_d2.labels.rules.categories import normal_name
 from detr_d2.labels.rules.document import walk_document
 from detr_d2.labels.rules.images import ImageTask, ListedImage
 from detr_d2.labels.rules.json_files import PARTS, objects_of, read_json_file

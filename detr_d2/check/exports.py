@@ -14,9 +14,8 @@ from detr_d2.labels.readers.discovery import Found, read_found
 from detr_d2.labels.records import Export, ImageRecord, Label, Note, Polygons
 from detr_d2.labels.rules.categories import Categories
 from detr_d2.labels.rules.image import image_faults
-from detr_d2.labels.rules.images import ImageTask, ListedImage
+from detr_d2.labels.rules.images import FileNames, ImageTask, ListedImage
 from detr_d2.labels.rules.masks import mask_rules
-from detr_d2.labels.rules.names import FileNames
 from detr_d2.labels.rules.rule import RULES, Fault, Finding, Place, faults
 
 _NOTHING = PackedLabels.of(())
@@ -88,7 +87,7 @@ def _of_note(note: Note, file: str) -> Finding | None:
 def look_at_export_image(file: str, record: ImageRecord) -> list[Fault]:
     """Faults of one image of an export, and of what is drawn on it."""
     image_id = record.name if record.image_id is None else record.image_id
-    listed = ListedImage(image_id, record.width, record.height, str(record.image))
+    listed = ListedImage(image_id, str(record.image), (record.width, record.height))
     labels: Sequence[Label] = ()
     findings: list[Finding] = []
     try:

@@ -76,7 +76,7 @@ class Leftover:
         """Leave images out of training that are held out, too; returns what only looks like one."""
         listed = {
             target.source.json_file: [
-                ListedImage(entry["id"], 0, 0, os.path.join(self._folder, target.images, entry["file_name"]))
+                ListedImage(entry["id"], os.path.join(self._folder, target.images, entry["file_name"]))
                 for entry in self._content(target)["images"]
             ]
             for target in self.targets

@@ -8,8 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from detr_d2.labels.json_reading import without_collector
-from detr_d2.labels.rules.json_files import read_json
+from detr_d2.labels.rules.json_files import read_json, without_collector
 
 from ..errors import DatasetError, MissingFileError
 from .categories import Category, coco_categories, construction_categories, contiguous_order

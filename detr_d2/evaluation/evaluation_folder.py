@@ -20,7 +20,7 @@ from detr_d2.evaluation.boundaries import INSIDE
 from detr_d2.evaluation.overlaps import VOID
 from detr_d2.evaluation.records import PREVIEWS_FILE, RECORDS_FILE, RUN_FILE, EvaluationRecord
 from detr_d2.files import open_regular
-from detr_d2.labels.json_reading import json_type
+from detr_d2.labels.rules.json_files import json_type
 from detr_d2.labels.values import MAX_SEGMENT_ID
 
 #: Previews are far smaller; more isn't unpacked.

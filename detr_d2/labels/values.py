@@ -7,6 +7,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeGuard
 
+#: width, height
+Size = tuple[int, int]
+
 _LARGEST = 1e9
 _LONGEST = 80
 _WHOLE = re.compile(r"\s*[+-]?[0-9]{1,18}\s*")

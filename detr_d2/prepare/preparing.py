@@ -14,9 +14,9 @@ from typing import Any
 
 from detr_d2.errors import DatasetError, MissingFileError, StoppedError
 from detr_d2.files import numbered_names, real_path
-from detr_d2.labels.fingerprints import image_hash
 from detr_d2.labels.panoptic_png import encode_ids
 from detr_d2.labels.records import Export, FileRef, ImageRecord, Note
+from detr_d2.labels.rules.splits import image_hash
 from detr_d2.labels.values import is_text
 
 from .drawing import draw_labels, fill_rest, measure

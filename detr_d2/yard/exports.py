@@ -18,8 +18,7 @@ from tqdm import tqdm
 
 from ..files import write_text, write_whole
 from ..folders import new_folder
-from ..labels.outlines import polygons_of
-from ..labels.polygons import run_lengths
+from ..labels.polygons import polygons_of, run_lengths
 from .dataset import Labels, save_photo, save_segments, shape_of, write_instances, write_panoptic
 from .scene import STUFF, STUFF_COLORS, THINGS, Scene, make_scene
 

@@ -17,16 +17,14 @@ from typing import Any, TypeVar
 from detr_d2.errors import DatasetError
 from detr_d2.files import SpecialFileError, refuse_special
 
-from ..json_reading import UnreadableJson, read_object
 from ..records import Box, ClassRecord, Export, FileRef, Label, Note, Polygons, Runs, Shape
-from ..rules.boxes import box_rules
+from ..rules.annotations import box_rules
 from ..rules.document import Document, walk_document
 from ..rules.image import walk_image
-from ..rules.images import ImageTask, ListedImage
-from ..rules.json_files import objects_of
+from ..rules.images import FileNames, ImageTask, ListedImage
+from ..rules.json_files import objects_of, read_object
 from ..rules.masks import mask_rules
-from ..rules.names import Absence, FileNames, is_allowed
-from ..rules.rule import Change, Finding, Place, Walk, drive, fix
+from ..rules.rule import Change, Finding, Place, Unreadable, Walk, drive, fix
 from ..values import color_of, is_id, is_number, numbered
 from .building import ExportBuilder, ImageFinder, PackedLabels, plain_name
 from .shapes import shapes_of
@@ -76,39 +74,6 @@ class SegmentMap:
             for segment, shape in found
             if shape
         ]
-
-
-class FoundNames(FileNames):
-    """File names whose files are found wherever an :class:`~detr_d2.labels.readers.building.ImageFinder` looks.
-
-    Args:
-        finder: of the files.
-        missing, named: see :class:`~detr_d2.labels.rules.names.FileNames`.
-    """
-
-    def __init__(self, finder: ImageFinder, missing: str, named: Iterable[Any] = ()) -> None:
-        super().__init__(None, missing, named)
-        self._finder = finder
-        self._found: dict[str, FileRef | None] = {}
-
-    def file(self, name: str) -> FileRef | None:
-        """The file of a name that is allowed, if it is there."""
-        if name not in self._found:
-            self._found[name] = self._finder(plain_name(name))
-        return self._found[name]
-
-    def path(self, name: Any) -> str | None:
-        """See :class:`~detr_d2.labels.rules.names.FileNames`."""
-        found = self.file(name) if is_allowed(name) else None
-        return None if found is None else str(found)
-
-    def absence(self, name: str) -> Absence | None:
-        """See :class:`~detr_d2.labels.rules.names.FileNames`."""
-        return None if self.file(name) else Absence(f"{name[:200]} isn't in the export.")
-
-    def meant(self, name: str, is_last: bool) -> str | None:
-        """See :class:`~detr_d2.labels.rules.names.FileNames`."""
-        return name if self.path(name) else None
 
 
 def read_coco(
@@ -162,7 +127,7 @@ def load_json(file: FileRef) -> Entry:
     content = file.read()
     try:
         return read_object(lambda: io.BytesIO(content))
-    except UnreadableJson as problem:
+    except Unreadable as problem:
         raise DatasetError(f"{file} {problem.args[1]} Export it again, in parts where it is too large.") from problem
 
 
@@ -204,7 +169,7 @@ class _Reader:
     ) -> None:
         self._builder, self._content, self._file = builder, content, file
         self._finder, self._png_finder, self._place = finder, pngs or finder, Place(file)
-        self._files: dict[str, FoundNames] = {}
+        self._files: dict[str, FileNames] = {}
         entries = objects_of(content, "images")
         self._names = {entry["id"]: entry.get("file_name") for _, entry in numbered(entries) if is_id(entry.get("id"))}
         self._last = ""
@@ -214,7 +179,7 @@ class _Reader:
 
         def names_of(missing: str, named: Iterable[Any]) -> FileNames:
             finder = self._finder if missing == "image-missing" else self._png_finder
-            self._files[missing] = FoundNames(finder, missing, named)
+            self._files[missing] = FileNames(None, missing, named, lambda name: finder(plain_name(name)))
             return self._files[missing]
 
         walk = walk_document(self._content, self._file, None, None, known_things, names_of)
@@ -238,7 +203,7 @@ class _Reader:
             return  # its PNG isn't there, which was noted
         size = self._builder.size_of(task.entry, name)
         if task.png is not None:
-            listed = ListedImage(image_id, *size, None)
+            listed = ListedImage(image_id, None, size)
             sides = {"width": size[0], "height": size[1]} if size[0] else {}
             used = {one["category_id"]: names[one["category_id"]] for one in task.labels}
             source = SegmentMap(replace(task, listed=listed, entry=sides, may_lose_labels=True), used)

@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from ..archives import is_file
-from ..values import as_whole, is_whole, shown
-from .annotations import geometry_rules, is_usable, segment_id_rules
-from .boxes import Size, extent_rules
-from .image_files import ImageFile, Unreadable, image_file_rules, read_image_file
+from ..values import Size, as_whole, is_whole, shown
+from .annotations import extent_rules, geometry_rules, is_usable, segment_id_rules
+from .image_files import ImageFile, image_file_rules, read_image_file
 from .images import ImageTask, size_rules
 from .masks import drawn_rules, object_rules, place_of
 from .pngs import Extents, Png, absent_message, extents_of, extents_rules, png_file_rules, png_size_rules, read_png
-from .rule import Done, Fault, Finding, Listing, Place, Walk
+from .rule import Done, Fault, Finding, Listing, Place, Unreadable, Walk
 
 Entry = dict[str, Any]
 Read = TypeVar("Read")

@@ -21,20 +21,15 @@ from ..image_reading import (
     turned,
     unreadable_reason,
 )
-from ..values import MOST_PIXELS, shown
-from .boxes import Size
+from ..values import MOST_PIXELS, Size, shown
 from .images import resizing
-from .rule import Finding, Fix, Place, fixing
+from .rule import Finding, Fix, Place, Unreadable, fixing
 
 #: Sizes whose sides' ratios differ by no more than this are of one image, made smaller or larger.
 _SAME_RATIO = 0.01
 _WRITTEN = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 #: What Pillow keeps of an image, and would write again.
 _FORGOTTEN = (*INFO_OF_EXIF, "transparency")
-
-
-class Unreadable(Exception):
-    """A file can't be read; ``args`` are the rule that it breaks and a sentence."""
 
 
 @dataclass(frozen=True)

@@ -1,42 +1,39 @@
-"""Rules of a file's ``images``: one id, one file and one size for each."""
+"""Rules of a file's ``images``: one id, one size and one file for each, and of the file names that a JSON gives."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Set
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple, TypeGuard
 
-from ..values import as_whole, is_id, same, shown, size_problem
-from .boxes import Size
-from .names import FileNames
+from ..archives import IMAGE_SUFFIXES, NOT_THERE, is_file, is_folder, names_in, why_no_file
+from ..records import FileRef
+from ..values import Size, as_whole, is_id, same, shown, size_problem
 from .rule import Done, Finding, Fix, Place, fixing, setting
 
 #: What ``images`` has for an id.
 ImageId = int | str
 Entry = dict[str, Any]
 
+_DRIVE_OR_ADDRESS = re.compile(r"[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
-@dataclass(frozen=True)
-class ListedImage:
+
+class ListedImage(NamedTuple):
     """An image as the JSON has it.
 
     Args:
         image_id: its id.
-        width, height: in pixels; 0 and 0 where the JSON doesn't say them rightly.
         path: of its file; None where that isn't known.
+        size: width, height in pixels; 0 and 0 where the JSON doesn't say them rightly.
     """
 
     image_id: ImageId
-    width: int
-    height: int
     path: str | None
-
-    @property
-    def size(self) -> Size:
-        """width, height"""
-        return self.width, self.height
+    size: Size = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -62,6 +59,149 @@ class ImageTask:
     entry: Entry | None = None
     count: int = 0
     may_lose_labels: bool = False
+
+
+def escape_of(name: str) -> str | None:
+    """Why a file name may not be used below a folder, or None."""
+    if name[:1] in ("/", "\\", "~") or _DRIVE_OR_ADDRESS.match(name):
+        return "is absolute"
+    if ".." in re.split(r"[/\\]", name):
+        return "leads out of its folder"
+    if "\\" in name:
+        return "has a backslash, which only Windows takes for a folder"
+    return "has characters that aren't text" if _CONTROL.search(name) else None
+
+
+def is_allowed(name: Any) -> TypeGuard[str]:
+    """Whether it can be the name of a file below a folder."""
+    return isinstance(name, str) and bool(name) and escape_of(name) is None
+
+
+class FileNames:
+    """The file names of one kind in one JSON, looked at one after another.
+
+    Args:
+        folder: that the names start at; None, or one that isn't there: not known, and nothing is looked for.
+        missing: code of the rule that a file that isn't there breaks.
+        named: all names that the JSON gives, none of which is put in place of a wrong one.
+        find: finds files by allowed names, wherever they are; ``folder`` isn't used then.
+    """
+
+    def __init__(
+        self,
+        folder: str | None,
+        missing: str,
+        named: Iterable[Any] = (),
+        find: Callable[[str], FileRef | None] | None = None,
+    ) -> None:
+        self.folder = folder if folder and is_folder(folder) else None
+        self._missing, self._find = missing, find
+        self._claimed = {os.path.normpath(name) for name in named if is_allowed(name)}
+        self._found: dict[str, FileRef | None] = {}
+        self._first_of_name: dict[str, Any] = {}
+        self._first_of_folded: dict[str, Any] = {}
+        self._first_of_base: dict[str, Any] = {}
+        self._has_named_base = False
+        self._listings: dict[str, dict[str, str]] = {}
+
+    def file(self, name: str) -> FileRef | None:
+        """What ``find`` finds by a name that is allowed."""
+        if name not in self._found:
+            self._found[name] = self._find(name) if self._find else None
+        return self._found[name]
+
+    def path(self, name: Any) -> str | None:
+        """Where the file is; None for names that aren't allowed, and where the folder isn't known."""
+        if not is_allowed(name):
+            return None
+        if self._find:
+            return str(found) if (found := self.file(name)) else None
+        return None if self.folder is None else os.path.join(self.folder, *name.split("/"))
+
+    def rules(self, entry: Entry, place: Place, merge: Callable[[Any], Fix] | None = None) -> Iterator[Finding]:
+        """Findings about ``file_name``.
+
+        Args:
+            entry: of an image, or of a PNG.
+            place: of the entry.
+            merge: makes what fixes an entry of the same file as that of an earlier image id.
+        """
+        name = entry.get("file_name")
+        if not isinstance(name, str) or not name:
+            yield place.found("json-key", f"has file_name={shown(name)}.")
+            return
+        reason = escape_of(name)
+        if reason:
+            message = f"has file_name={shown(name)}, which {reason}."
+            yield place.found("path-escape", message, self._renaming(entry, self._below(name)))
+            if entry["file_name"] is name:
+                return
+            name = entry["file_name"]
+        yield from self._collisions(name, place, merge)
+        if self._missing == "image-missing" and os.path.splitext(name)[1].lower() not in IMAGE_SUFFIXES:
+            yield place.found("image-suffix", f"has file_name={shown(name)}, which isn't called as images are.")
+        yield from self._absence(entry, name, place)
+
+    def _absence(self, entry: Entry, name: str, place: Place) -> Iterator[Finding]:
+        """A file that can't be read, though its folder is known."""
+        path = self.path(name)
+        if self._find:
+            if path is None:
+                yield Place(place.file, place.image_id).found(self._missing, f"{name[:200]} isn't in the export.")
+        elif path is not None and (why := why_no_file(path)):
+            other = self._spelled(name) if why == NOT_THERE else None
+            near = f"; {shown(os.path.basename(other))} is" if other else ""
+            yield Place(path, place.image_id).found(self._missing, f"{why}{near}.", self._renaming(entry, other))
+
+    def _collisions(self, name: str, place: Place, merge: Callable[[Any], Fix] | None) -> Iterator[Finding]:
+        plain = os.path.normpath(name)
+        other = self._first_of_name.setdefault(plain, place.image_id)
+        if other is not place.image_id:
+            fix = merge(other) if merge is not None else None
+            yield place.found("path-duplicate", f"has {shown(name)}, the file of image id {shown(other)} too.", fix)
+            return
+        same = self._first_of_folded.setdefault(plain.casefold(), plain)
+        first = self._first_of_base.setdefault(os.path.basename(plain).casefold(), plain)
+        if same != plain:
+            yield place.found("path-collision", f"has {shown(name)} beside {shown(same)}.")
+        elif first != plain and not self._has_named_base:
+            self._has_named_base = True  # names in folders of their own are well here; once is enough
+            message = f"has {shown(name)} beside {shown(first)}, the first such pair in this file."
+            yield place.found("path-collision", message)
+
+    def _renaming(self, entry: Entry, name: str | None) -> Fix | None:
+        """What gives an entry the name that was meant, if no other entry has it."""
+        if name is None or os.path.normpath(name) in self._claimed:
+            return None
+        self._claimed.add(os.path.normpath(name))
+        return setting(entry, "file_name", name)
+
+    def _below(self, name: str) -> str | None:
+        """The file of a name that leads elsewhere, with as many of its folders as fit; None where there is none."""
+        parts = [part for part in re.split(r"[/\\]", name) if part not in ("", ".", "..") and not part.endswith(":")]
+        for first in range(len(parts)):
+            part = "/".join(parts[first:])
+            path = self.path(part)
+            if path is not None and (self._find or is_file(path)):
+                return part
+            found = self._spelled(part) if path is not None else None
+            if found is not None:
+                return found
+        is_unknown = self.folder is None and not self._find
+        return parts[-1] if is_unknown and parts and is_allowed(parts[-1]) else None
+
+    def _spelled(self, name: str) -> str | None:
+        """A file in the folder of the same name in other letters, or None."""
+        folder, base = os.path.split(self.path(name) or "")
+        if folder not in self._listings:
+            try:
+                self._listings[folder] = {each.casefold(): each for each in names_in(folder)}
+            except OSError:
+                self._listings[folder] = {}
+        other = self._listings[folder].get(base.casefold())
+        if other is None or not is_file(os.path.join(folder, other)):
+            return None
+        return "/".join([*name.split("/")[:-1], other])
 
 
 def size_rules(entry: dict[str, Any], place: Place, known: Size | None = None) -> Iterator[Finding]:

@@ -11,9 +11,8 @@ import shapely
 from pycocotools import mask as coco_mask
 
 from ..polygons import decompressed, has_holes, polygons_runs
-from ..values import are_numbers, is_number, is_whole, shown
-from .annotations import is_crowd
-from .boxes import EDGE, Box, Extent, Size, area_rules, box_rules, extent_rules
+from ..values import Size, are_numbers, is_number, is_whole, shown
+from .annotations import EDGE, Box, Extent, area_rules, box_rules, extent_rules, is_crowd
 from .rule import Done, Finding, Place, fixing
 
 #: Two objects overlap when they share more than this of the smaller one, and so many pixels.

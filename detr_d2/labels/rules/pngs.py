@@ -13,10 +13,10 @@ import numpy as np
 from ..archives import copy_file
 from ..image_reading import is_deep
 from ..panoptic_png import encode_ids, find_regions, ids_of_image, numbers_of
-from ..values import as_whole
-from .boxes import Extent, Size
-from .image_files import Unreadable, image_of, same_ratio
-from .rule import Finding, Fix, Place, fixing
+from ..values import Size, as_whole
+from .annotations import Extent
+from .image_files import image_of, same_ratio
+from .rule import Finding, Fix, Place, Unreadable, fixing
 
 #: More ids than this in one image are no segments; training refuses them too.
 MOST_SEGMENTS = 2**16 - 1

@@ -20,8 +20,8 @@ import numpy as np
 from scipy import ndimage
 
 from detr_d2.data.categories import Category, coco_categories, construction_categories
-from detr_d2.labels.class_names import find_name, normal_name
 from detr_d2.labels.records import ClassRecord, ImageRecord, Note
+from detr_d2.labels.rules.categories import find_name, normal_name
 
 from ..options import ForeignThings, StuffClasses
 
