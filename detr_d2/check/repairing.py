@@ -16,8 +16,7 @@ from detr_d2.data.registration import entry_of
 from detr_d2.data.registration_config import write_entries
 from detr_d2.labels.rules.annotations import crowd_only_rules
 from detr_d2.labels.rules.document import Document, walk_document
-from detr_d2.labels.rules.image import walk_image
-from detr_d2.labels.rules.image_files import ImageFile, Plan, write_image_file
+from detr_d2.labels.rules.image import ImageFile, Plan, walk_image, write_image_file
 from detr_d2.labels.rules.images import ImageTask
 from detr_d2.labels.rules.json_files import PARTS, read_json_file
 from detr_d2.labels.rules.rule import Change, fix, fix_all

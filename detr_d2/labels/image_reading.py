@@ -9,6 +9,8 @@ import os
 import re
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -18,7 +20,8 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from detr_d2.errors import DatasetError, MissingFileError
 from detr_d2.files import open_regular
 
-from .values import MOST_PIXELS
+from .archives import opened, size_of
+from .values import MOST_PIXELS, Size, Unreadable
 
 
 def read_whole_image(path: str, image_format: str) -> np.ndarray:
@@ -148,6 +151,31 @@ def load_eight_bits(image: Image.Image) -> Image.Image:
     if deep_colour and file is not None:
         return _shifted_colour(image, file, deep_colour[1] == "LA")
     return image.convert(_PREMULTIPLIED[image.mode]) if image.mode in _PREMULTIPLIED else image
+
+
+@contextmanager
+def image_of(path: str, broken: str) -> Iterator[Image.Image]:
+    """An image, on disk or in a zip, to be read within; ``broken`` is the code of the rule of images that can't be.
+
+    Raises:
+        Unreadable: it can't be read.
+    """
+    try:
+        with opened(path) as file, open_image(file) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise Unreadable("image-large", f"has {image.width}x{image.height} pixels.")
+            yield image
+    except Unreadable:
+        raise
+    except Image.DecompressionBombError as error:
+        raise Unreadable("image-large", f"{error}") from error
+    except Exception as error:  # decoders raise whatever they like on broken files
+        raise Unreadable(broken, f"can't be read: {unreadable_reason(error, size_of(path))}.") from error
+
+
+def same_ratio(first: Size, second: Size) -> bool:
+    """Whether images of these sizes can be one, made smaller or larger: their sides' ratios differ by 1% at most."""
+    return abs(first[0] * second[1] / (first[1] * second[0]) - 1) <= 0.01
 
 
 class TooManyPixels(ValueError):

@@ -17,6 +17,10 @@ _WHOLE = re.compile(r"\s*[+-]?[0-9]{1,18}\s*")
 _DEEPEST = 40
 
 
+class Unreadable(Exception):
+    """A file can't be read; ``args`` are the code of the rule that it breaks, and a sentence's end."""
+
+
 def shown(value: Any) -> str:
     """A value of somebody's file for a message: one line, printable, not long."""
     if isinstance(value, (list, dict)) and len(value) > 8:

@@ -24,8 +24,8 @@ from ..rules.image import walk_image
 from ..rules.images import FileNames, ImageTask, ListedImage
 from ..rules.json_files import objects_of, read_object
 from ..rules.masks import mask_rules
-from ..rules.rule import Change, Finding, Place, Unreadable, Walk, drive, fix
-from ..values import color_of, is_id, is_number, numbered
+from ..rules.rule import Change, Finding, Place, Walk, drive, fix
+from ..values import Unreadable, color_of, is_id, is_number, numbered
 from .building import ExportBuilder, ImageFinder, PackedLabels, plain_name
 from .shapes import shapes_of
 

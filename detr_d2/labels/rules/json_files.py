@@ -20,8 +20,8 @@ from detr_d2.errors import DatasetError, MissingFileError
 from detr_d2.files import open_regular
 
 from ..archives import opened
-from ..values import shallow, shown
-from .rule import Done, Finding, Fix, Place, Unreadable, fixing, raise_errors
+from ..values import Unreadable, shallow, shown
+from .rule import Done, Finding, Fix, Place, fixing, raise_errors
 
 #: Lists of objects that a COCO file has.
 PARTS = ("images", "annotations", "categories")

@@ -100,10 +100,6 @@ class Change:
     done: str
 
 
-class Unreadable(Exception):
-    """A file can't be read; ``args`` are the code of the rule that it breaks, and a sentence's end."""
-
-
 class Done(NamedTuple):
     """What a fix did; ``is_gone``: the thing that was looked at is to be left out."""
 
