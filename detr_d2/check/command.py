@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from functools import partial
 
 from detr_d2.arguments import whole_number
@@ -15,7 +14,7 @@ from detr_d2.parallel import default_workers
 from detr_d2.progress import progress
 
 from .dataset import dataset_faults
-from .report import Findings, write_faults, write_report
+from .report import Findings, write_report
 from .sources import Sources, files_read, find_sources, folders_read, refuse_exports
 
 _EPILOG = """\
@@ -93,11 +92,7 @@ def _findings(dataset: Sources, args: argparse.Namespace) -> Findings:
     faults = dataset_faults(dataset, args.quick, args.workers, partial(progress, unit="image"))
     findings = Findings(args.limit, _root(args.dataset))
     mode = "quick" if args.quick else "full"
-    if args.json == "-":
-        return write_faults(sys.stdout, faults, findings, args.dataset, mode)
-    if args.json:
-        return write_report(args.json, faults, findings, args.dataset, mode)
-    return findings.take(faults)
+    return write_report(args.json, faults, findings, args.dataset, mode) if args.json else findings.take(faults)
 
 
 def _print(findings: Findings, files: int, args: argparse.Namespace) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from detr_d2.check.before_training import check_before_training
+from detr_d2.check.report import check_before_training
 from detr_d2.cli import main
 from detr_d2.data import register
 from detr_d2.data.categories import known_things
