@@ -38,7 +38,7 @@ _LEFT_TO_LOADING = ("json-missing", "folder-missing")
 
 
 class Column(NamedTuple):
-    """A column of a table: what is above it, characters that it has in any case, and its share of those left, 0 to 1."""
+    """A column of a table: its heading, characters that it has in any case, and its share of those left, 0 to 1."""
 
     heading: str
     least: int
@@ -247,6 +247,8 @@ def check_before_training(cfg: CfgNode) -> list[str]:
             + "\n'detr-d2 check' with the JSON or the register.yaml shows all of them; "
             f"DATASETS.CHECK off trains nevertheless (it is {mode})."
         )
-    first = {found.code: found for found in reversed([*findings.first("warning")])}
-    more_of = {code: findings.counts[code] - 1 for code in reversed(first)}
-    return [first[code].line() + (f" ({more} more of this kind)" if more else "") for code, more in more_of.items()]
+    kinds: dict[str, str] = {}
+    for found in findings.first("warning"):
+        more = findings.counts[found.code] - 1
+        kinds.setdefault(found.code, found.line() + (f" ({more} more of this kind)" if more else ""))
+    return list(kinds.values())
