@@ -33,9 +33,7 @@ COMMANDS = {
     "app": Command("detr_d2.prediction.app.command", "serve a page on which photos can be tried", True),
     "browse": Command("detr_d2.browse.command", "write a page with a dataset's images and their labels", True),
     "check": Command("detr_d2.check.command", "name everything that is wrong with a dataset"),
-    "compare": Command(
-        "detr_d2.evaluation.comparison.command", "is one evaluation better than another, or is it chance?"
-    ),
+    "compare": Command("detr_d2.evaluation.comparison", "is one evaluation better than another, or is it chance?"),
     "convert-weights": Command(
         "detr_d2.checkpoint.convert_command", "write another program's weights as a checkpoint of this one", True
     ),
@@ -49,7 +47,7 @@ COMMANDS = {
     "prepare": Command("detr_d2.prepare.command", "make a panoptic dataset of exports from CVAT, and of COCO"),
     "replay": Command("detr_d2.training.replay_command", "run a training step again whose losses weren't finite", True),
     "report": Command("detr_d2.evaluation.report.command", "what an evaluation found and what to do next, on a page"),
-    "sweep": Command("detr_d2.evaluation.sweep.command", "say which score and overlap thresholds to set", True),
+    "sweep": Command("detr_d2.evaluation.sweep", "say which score and overlap thresholds to set", True),
     "weights": Command("detr_d2.checkpoint.weights_command", "say what a file of weights is"),
     "yard": Command("detr_d2.yard.command", "make a small panoptic dataset of construction yards"),
 }

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 
 from detr_d2.config import add_detr_config
-from detr_d2.data.registration_config import register_file
+from detr_d2.data.registration import register_file
 
 REGISTER_VARIABLE = "DETR_D2_REGISTER"
 

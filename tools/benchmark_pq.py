@@ -29,9 +29,8 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from detr_d2.errors import ConfigError, run_command
-from detr_d2.evaluation.file_quality import compare_files
-from detr_d2.evaluation.ground_truth_maps import GroundTruthMaps
-from detr_d2.evaluation.panoptic_files import read_ground_truth, read_predictions
+from detr_d2.evaluation.file_quality import compare_files, read_ground_truth, read_predictions
+from detr_d2.evaluation.overlaps import GroundTruthMaps
 from detr_d2.evaluation.panoptic_quality import PanopticQuality
 
 OURS, THEIRS = "detr_d2", "panopticapi"

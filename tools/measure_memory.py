@@ -23,7 +23,7 @@ from benchmarking.report import deliver, get_parser, table
 
 from detr_d2.arguments import whole_number
 from detr_d2.config import get_config_file
-from detr_d2.data.registration_config import write_register
+from detr_d2.data.registration import write_register
 from detr_d2.errors import UserError, run_command
 from detr_d2.yard import CATEGORIES, make_scene
 from detr_d2.yard.dataset import Labels, save_photo, save_segments, write_instances, write_panoptic

@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from detr_d2.arguments import whole_number
 from detr_d2.config import get_config_file
-from detr_d2.data.registration_config import write_register
+from detr_d2.data.registration import write_register
 from detr_d2.errors import ConfigError, UserError, run_command
 from detr_d2.files import write_text
 from detr_d2.yard import CATEGORIES, Scene, make_scene

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from detr_d2.data.categories import known_things
-from detr_d2.data.registration import entry_of
-from detr_d2.data.registration_config import write_entries
+from detr_d2.data.registration import entry_of, write_entries
 from detr_d2.labels.rules.annotations import crowd_only_rules
 from detr_d2.labels.rules.document import Document, walk_document
 from detr_d2.labels.rules.image import ImageFile, Plan, walk_image, write_image_file

@@ -248,7 +248,7 @@ def check_before_training(cfg: CfgNode) -> list[str]:
             f"DATASETS.CHECK off trains nevertheless (it is {mode})."
         )
     kinds: dict[str, str] = {}
-    for found in findings.first("warning"):
-        more = findings.counts[found.code] - 1
-        kinds.setdefault(found.code, found.line() + (f" ({more} more of this kind)" if more else ""))
+    for warning in findings.first("warning"):
+        more = findings.counts[warning.code] - 1
+        kinds.setdefault(warning.code, warning.line() + (f" ({more} more of this kind)" if more else ""))
     return list(kinds.values())

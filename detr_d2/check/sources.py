@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from detr_d2.data.registration import dataset_names, entry_of, register
-from detr_d2.data.registration_config import register_file
+from detr_d2.data.registration import dataset_names, entry_of, register, register_file
 from detr_d2.errors import DatasetError, MissingFileError
 from detr_d2.files import refuse_special
 from detr_d2.labels.archives import IMAGE_SUFFIXES, is_folder

@@ -6,16 +6,14 @@ from typing import TYPE_CHECKING
 
 from ..lazy import lazy_names
 from .categories import Category, coco_categories, construction_categories, contiguous_order, distinct_colors
-from .registration import register, register_builtin
+from .registration import register, register_builtin, register_from_config
 
 if TYPE_CHECKING:
     from .augmentation import build_augmentations
     from .catalogs import categories_of, dataset_metadata, use_catalogs
     from .mapper import DetrPanopticDatasetMapper
-    from .registration_config import register_from_config
     from .segments import read_panoptic_png
-    from .train_loader import build_train_loader
-    from .train_stream import TrainLoader
+    from .train_loader import TrainLoader, build_train_loader
 
 __all__ = [
     "Category",
@@ -41,10 +39,8 @@ __getattr__ = lazy_names(
         "augmentation": ("build_augmentations",),
         "catalogs": ("categories_of", "dataset_metadata", "use_catalogs"),
         "mapper": ("DetrPanopticDatasetMapper",),
-        "registration_config": ("register_from_config",),
         "segments": ("read_panoptic_png",),
-        "train_loader": ("build_train_loader",),
-        "train_stream": ("TrainLoader",),
+        "train_loader": ("TrainLoader", "build_train_loader"),
     },
 )
 

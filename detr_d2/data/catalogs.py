@@ -6,7 +6,7 @@ The JSON of a dataset is read when somebody asks its ``Metadata`` for what only 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -17,35 +17,14 @@ from detectron2.structures import BoxMode
 
 from ..errors import DatasetError
 from .categories import Category
-from .coco_json import DatasetDict
+from .coco_json import DatasetDict, read_dataset, read_dataset_categories
 from .registration import (
     DatasetEntry,
     dataset_names,
     entry_of,
     follow_registrations,
     instances_path,
-    read_dataset,
-    read_dataset_categories,
 )
-
-
-class _Catalogs:
-    """See :class:`detr_d2.data.registration.Catalogs`."""
-
-    def has(self, name: str) -> bool:
-        return name in DatasetCatalog.list()
-
-    def enter(self, entry: DatasetEntry) -> None:
-        DatasetCatalog.register(entry.name, partial(_load, entry))
-        make_lazy(entry.name, partial(_description_of, entry), partial(instances_path, entry)).set(
-            image_root=entry.images,
-            panoptic_root=entry.panoptic_root,
-            panoptic_json=entry.panoptic_json,
-            # The only one of Detectron2's kinds that needs nothing else, such as files of semantic segmentation.
-            evaluator_type="coco",
-            ignore_label=255,
-            label_divisor=1000,
-        )
 
 
 def use_catalogs() -> None:
@@ -54,7 +33,22 @@ def use_catalogs() -> None:
     Raises:
         DatasetError: another program has registered one of the names there.
     """
-    follow_registrations(_Catalogs())
+    follow_registrations(lambda name: name in DatasetCatalog.list(), _enter)
+
+
+def _enter(entry: DatasetEntry) -> None:
+    DatasetCatalog.register(entry.name, partial(_load, entry))
+    known = MetadataCatalog.get(entry.name).as_dict()  # somebody may have set something
+    MetadataCatalog[entry.name] = metadata = LazyMetadata(**known)
+    metadata.set(
+        image_root=entry.images,
+        panoptic_root=entry.panoptic_root,
+        panoptic_json=entry.panoptic_json,
+        # The only one of Detectron2's kinds that needs nothing else, such as files of semantic segmentation.
+        evaluator_type="coco",
+        ignore_label=255,
+        label_divisor=1000,
+    )
 
 
 def dataset_metadata(name: str) -> Any:
@@ -114,11 +108,6 @@ def _load(entry: DatasetEntry) -> list[DatasetDict]:
     return dicts
 
 
-def _description_of(entry: DatasetEntry) -> dict[str, Any]:
-    """The metadata that says what the ids mean, from the JSON unless its categories are known already."""
-    return _description(entry, read_dataset_categories(entry))
-
-
 def _description(entry: DatasetEntry, ordered: Sequence[Category]) -> dict[str, Any]:
     """Things come first, so that their names are a list of their own; Detectron2 looks for stuff in the whole list."""
     names = [category.name for category in ordered]
@@ -144,16 +133,11 @@ def _unknown(name: str) -> str:
     return f"there is no dataset {name!r}; {offered} Register your own with DATASETS.REGISTER."
 
 
-#: What :data:`Description` functions return.
+#: What :func:`_description` returns.
 FROM_JSON = (
     *("thing_classes", "thing_colors", "thing_dataset_id_to_contiguous_id"),
     *("stuff_classes", "stuff_colors", "stuff_dataset_id_to_contiguous_id"),
 )
-
-#: Gives the attributes ``FROM_JSON`` of a dataset.
-Description = Callable[[], dict[str, Any]]
-
-_descriptions: dict[str, tuple[Description, Callable[[], str]]] = {}
 
 
 class LazyMetadata(Metadata):
@@ -161,34 +145,20 @@ class LazyMetadata(Metadata):
 
     def __getattr__(self, key: str) -> Any:
         """Called for what isn't known yet; raises what reading the JSON raises."""
-        if self.name in _descriptions and (key in FROM_JSON or key == "json_file"):
-            describe, instances_file = _descriptions[self.name]
-            if key == "json_file":
-                self.__dict__[key] = _ground_truth(self, instances_file())
-            else:
-                self.learn(describe())
-            return self.__dict__[key]
-        return super().__getattr__(key)
+        entry = entry_of(self.name) if key in FROM_JSON or key == "json_file" else None
+        if entry is None:
+            return super().__getattr__(key)
+        if key == "json_file":
+            self.__dict__[key] = _ground_truth(self, instances_path(entry))
+        else:
+            self.learn(_description(entry, read_dataset_categories(entry)))
+        return self.__dict__[key]
 
     def learn(self, values: dict[str, Any]) -> None:
         """Set attributes; AssertionError, as ever, where one is known already and was another."""
         new = {key: value for key, value in values.items() if key not in self.__dict__}
         self.__dict__.update(new)
         self.set(**values)
-
-
-def make_lazy(name: str, describe: Description, instances_file: Callable[[], str]) -> LazyMetadata:
-    """The dataset's entry in the ``MetadataCatalog``, which reads what it doesn't know.
-
-    Args:
-        name: of the dataset.
-        describe: reads the attributes ``FROM_JSON``.
-        instances_file: the path of its COCO instances, or nothing; called when needed, too.
-    """
-    _descriptions[name] = describe, instances_file
-    known = MetadataCatalog.get(name).as_dict()  # somebody may have set something
-    MetadataCatalog[name] = metadata = LazyMetadata(**known)
-    return metadata
 
 
 def _ground_truth(metadata: LazyMetadata, path: str) -> str:

@@ -8,12 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from detr_d2.labels.rules.categories import Categories
-from detr_d2.labels.rules.json_files import list_of
+from detr_d2.labels.rules.json_files import list_of, read_json, without_collector
 from detr_d2.labels.rules.rule import raise_errors
 from detr_d2.labels.values import color_of
 
-from ..errors import DatasetError
-from .categories import Category, distinct_colors
+from ..errors import DatasetError, MissingFileError
+from .categories import Category, contiguous_order, distinct_colors
+from .registration import DatasetEntry
 
 if TYPE_CHECKING:
     from detr_d2.labels.rules.document import Document
@@ -23,6 +24,68 @@ logger = logging.getLogger(__name__)
 DatasetDict = dict[str, Any]
 #: Contiguous id of each dataset id, and whether it is a thing.
 Contiguous = Mapping[int, tuple[int, bool]]
+
+
+@without_collector()
+def read_dataset(entry: DatasetEntry, box_mode: int = 1) -> tuple[list[DatasetDict], list[Category]]:
+    """A dataset's dicts, one an image, and its categories by contiguous id.
+
+    Args:
+        entry: of the dataset.
+        box_mode: what to call boxes of x, y, width and height: Detectron2's ``BoxMode.XYWH_ABS``, whose value is 1.
+
+    Raises:
+        MissingFileError, DatasetError: files aren't there, or make no sense.
+    """
+    path = entry.main_json
+    content = _read(entry, path)
+    ordered = contiguous_order(_categories(entry, content, path))
+    contiguous = {category.id: (number, category.is_thing) for number, category in enumerate(ordered)}
+    for folder in filter(None, (entry.images, entry.panoptic_root)):
+        if not os.path.isdir(folder):
+            raise MissingFileError(f"dataset {entry.name!r}: the folder {folder} isn't there. {entry.advice}")
+    if entry.panoptic_json:
+        dicts = panoptic_dicts(content, path, entry.images, entry.panoptic_root, contiguous)
+    else:
+        dicts = instances_dicts(content, path, entry.images, contiguous, box_mode)
+    if not dicts:
+        raise DatasetError(f"dataset {entry.name!r}: {path} has no annotated image.")
+    logger.info("%s: %d images from %s", entry.name, len(dicts), path)
+    return dicts, ordered
+
+
+def read_dataset_categories(entry: DatasetEntry) -> list[Category]:
+    """A dataset's categories by contiguous id, from its JSON unless they are known already.
+
+    Raises:
+        MissingFileError, DatasetError: the JSON isn't there, or its categories make no sense.
+    """
+    if entry.categories:
+        return contiguous_order(entry.categories)
+    path = entry.main_json
+    return contiguous_order(_categories(entry, _read(entry, path), path))
+
+
+def _read(entry: DatasetEntry, path: str) -> dict[str, Any]:
+    if not os.path.exists(path):
+        raise MissingFileError(f"dataset {entry.name!r}: its annotations aren't at {path}. {entry.advice}")
+    return read_json(path)
+
+
+def _categories(entry: DatasetEntry, content: dict[str, Any], path: str) -> tuple[Category, ...]:
+    """The file's categories, in the colours known beforehand if there are any; they must be the same as those."""
+    found = read_categories(content, path, all_things=not entry.panoptic_json)
+    if not entry.categories:
+        return tuple(found)
+    known = {(category.id, category.name, category.is_thing) for category in entry.categories}
+    differing = [category for category in found if (category.id, category.name, category.is_thing) not in known]
+    if differing or len(found) != len(known):
+        example = f", such as {differing[0].id} {differing[0].name!r}" if differing else ""
+        raise DatasetError(
+            f"dataset {entry.name!r} stands for {len(known)} known categories, but {path} has {len(found)}, "
+            f"{len(differing)} of them others{example}. Register the file under a name of its own."
+        )
+    return entry.categories
 
 
 def read_categories(content: dict[str, Any], path: str, all_things: bool = False) -> list[Category]:

@@ -1,22 +1,27 @@
-"""Datasets by name: built in, or registered once by the user; for commands without Detectron2, and for its catalogs."""
+"""Datasets by name: built in, registered by the user, or named by a config; a file is read only when it is used.
+
+Commands without Detectron2 use the names, and so do its catalogs, see :mod:`detr_d2.data.catalogs`.
+"""
 
 from __future__ import annotations
 
-import logging
+import difflib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from detr_d2.labels.rules.json_files import read_json, without_collector
+import yaml
 
-from ..errors import DatasetError, MissingFileError
-from .categories import Category, coco_categories, construction_categories, contiguous_order
+from ..errors import DatasetError, MissingFileError, UserError
+from ..plain_yaml import read_yaml
+from .categories import Category, coco_categories, construction_categories
 
 if TYPE_CHECKING:
-    from .coco_json import DatasetDict
+    from detectron2.config import CfgNode
 
-logger = logging.getLogger(__name__)
+    from .coco_json import DatasetDict
 
 PathLike = str | os.PathLike[str]
 
@@ -24,16 +29,11 @@ _ADVICE = (
     "Correct the paths given to detr_d2.data.register or in DATASETS.REGISTER (relative ones start "
     "at the working directory, or at the register.yaml that names them)."
 )
-
-
-class Catalogs(Protocol):
-    """Detectron2's catalogs; see :mod:`detr_d2.data.catalogs`."""
-
-    def has(self, name: str) -> bool:
-        """Whether anybody has registered that name."""
-
-    def enter(self, entry: DatasetEntry) -> None:
-        """Registers a dataset."""
+_BUILTIN_ADVICE = (
+    "Set DETECTRON2_DATASETS to the folder that holds all datasets (the default is 'datasets' in the working "
+    "directory); datasets/README.md shows what belongs into it. Other places: DATASETS.REGISTER."
+)
+_PATHS = ("images", "panoptic_json", "panoptic_root", "instances_json")
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,15 @@ class DatasetEntry:
     instances_may_be_absent: bool = False
     advice: str = _ADVICE
 
+    @property
+    def main_json(self) -> str:
+        """The file that says which images and categories there are."""
+        return self.panoptic_json or self.instances_json
+
 
 _entries: dict[str, DatasetEntry] = {}
-_catalogs: Catalogs | None = None
+#: Of Detectron2's catalogs, once they follow: whether anybody has registered a name there, and what registers an entry.
+_catalogs: tuple[Callable[[str], bool], Callable[[DatasetEntry], None]] | None = None
 
 
 def register(
@@ -92,16 +98,12 @@ def register(
         raise DatasetError(
             f"dataset {name!r} has no annotations: give panoptic_json and panoptic_root, or instances_json."
         )
-    register_entry(
-        DatasetEntry(
-            name=name,
-            images=_absolute(images),
-            panoptic_json=_absolute(panoptic_json),
-            panoptic_root=_absolute(panoptic_root),
-            instances_json=_absolute(instances_json),
-            categories=tuple(categories or ()),
-        )
-    )
+    paths = _absolute(images), _absolute(panoptic_json), _absolute(panoptic_root), _absolute(instances_json)
+    register_entry(DatasetEntry(name, *paths, tuple(categories or ())))
+
+
+def _absolute(path: PathLike | None) -> str:
+    return "" if path is None else os.path.abspath(os.path.expanduser(os.fspath(path)))
 
 
 def register_entry(entry: DatasetEntry) -> None:
@@ -113,17 +115,21 @@ def register_entry(entry: DatasetEntry) -> None:
     if not isinstance(entry.name, str) or not entry.name:
         raise DatasetError(f"a dataset's name is a word, not {entry.name!r}.")
     known = _entries.get(entry.name)
-    if _catalogs.has(entry.name) if _catalogs else known is not None:
+    if _catalogs[0](entry.name) if _catalogs else known is not None:
         if known == entry:
             return
         raise DatasetError(_taken(entry, known))
     _entries[entry.name] = entry
     if _catalogs is not None:
-        _catalogs.enter(entry)
+        _catalogs[1](entry)
 
 
-def follow_registrations(catalogs: Catalogs) -> None:
-    """From now on the catalogs have every registered dataset, those registered before as well.
+def follow_registrations(has: Callable[[str], bool], enter: Callable[[DatasetEntry], None]) -> None:
+    """From now on Detectron2's catalogs have every registered dataset, those registered before as well.
+
+    Args:
+        has: whether anybody has registered a name there.
+        enter: registers a dataset there.
 
     Raises:
         DatasetError: another program has registered one of the names there.
@@ -132,11 +138,21 @@ def follow_registrations(catalogs: Catalogs) -> None:
     if _catalogs is not None:
         return
     for entry in _entries.values():
-        if catalogs.has(entry.name):
+        if has(entry.name):
             raise DatasetError(_taken(entry, None))
     for entry in _entries.values():
-        catalogs.enter(entry)
-    _catalogs = catalogs
+        enter(entry)
+    _catalogs = has, enter
+
+
+def _taken(entry: DatasetEntry, known: DatasetEntry | None) -> str:
+    if known is None:
+        return f"the dataset name {entry.name!r} is taken by a dataset that another program registered; choose another."
+    key = next((key for key in (*_PATHS, "categories") if getattr(known, key) != getattr(entry, key)), "advice")
+    return (
+        f"the dataset {entry.name!r} is registered already, with {key}={getattr(known, key)!r}, "
+        f"now with {getattr(entry, key)!r}; give the new one another name."
+    )
 
 
 def entry_of(name: str) -> DatasetEntry | None:
@@ -167,76 +183,6 @@ def segments_of(record: DatasetDict) -> list[dict[str, Any]]:
     return found
 
 
-def read_dataset(entry: DatasetEntry, box_mode: int = 1) -> tuple[list[DatasetDict], list[Category]]:
-    """A dataset's dicts, one an image, and its categories by contiguous id.
-
-    Args:
-        entry: of the dataset.
-        box_mode: what to call boxes of x, y, width and height: Detectron2's ``BoxMode.XYWH_ABS``, whose value is 1.
-
-    Raises:
-        MissingFileError, DatasetError: files aren't there, or make no sense.
-    """
-    with without_collector():
-        return _read_dataset(entry, box_mode)
-
-
-def _read_dataset(entry: DatasetEntry, box_mode: int) -> tuple[list[DatasetDict], list[Category]]:
-    path = entry.panoptic_json or entry.instances_json
-    content = _read(entry, path)
-    ordered = contiguous_order(_categories(entry, content, path))
-    contiguous = {category.id: (number, category.is_thing) for number, category in enumerate(ordered)}
-    for folder in filter(None, (entry.images, entry.panoptic_root)):
-        if not os.path.isdir(folder):
-            raise MissingFileError(f"dataset {entry.name!r}: the folder {folder} isn't there. {entry.advice}")
-    from .coco_json import instances_dicts, panoptic_dicts  # with the rules of labels, which names don't need
-
-    if entry.panoptic_json:
-        dicts = panoptic_dicts(content, path, entry.images, entry.panoptic_root, contiguous)
-    else:
-        dicts = instances_dicts(content, path, entry.images, contiguous, box_mode)
-    if not dicts:
-        raise DatasetError(f"dataset {entry.name!r}: {path} has no annotated image.")
-    logger.info("%s: %d images from %s", entry.name, len(dicts), path)
-    return dicts, ordered
-
-
-def read_dataset_categories(entry: DatasetEntry) -> list[Category]:
-    """A dataset's categories by contiguous id, from its JSON unless they are known already.
-
-    Raises:
-        MissingFileError, DatasetError: the JSON isn't there, or its categories make no sense.
-    """
-    if entry.categories:
-        return contiguous_order(entry.categories)
-    path = entry.panoptic_json or entry.instances_json
-    return contiguous_order(_categories(entry, _read(entry, path), path))
-
-
-def _read(entry: DatasetEntry, path: str) -> dict[str, Any]:
-    if not os.path.exists(path):
-        raise MissingFileError(f"dataset {entry.name!r}: its annotations aren't at {path}. {entry.advice}")
-    return read_json(path)
-
-
-def _categories(entry: DatasetEntry, content: dict[str, Any], path: str) -> tuple[Category, ...]:
-    """The file's categories, in the colours known beforehand if there are any; they must be the same as those."""
-    from .coco_json import read_categories
-
-    found = read_categories(content, path, all_things=not entry.panoptic_json)
-    if not entry.categories:
-        return tuple(found)
-    known = {(category.id, category.name, category.is_thing) for category in entry.categories}
-    differing = [category for category in found if (category.id, category.name, category.is_thing) not in known]
-    if differing or len(found) != len(known):
-        example = f", such as {differing[0].id} {differing[0].name!r}" if differing else ""
-        raise DatasetError(
-            f"dataset {entry.name!r} stands for {len(known)} known categories, but {path} has {len(found)}, "
-            f"{len(differing)} of them others{example}. Register the file under a name of its own."
-        )
-    return entry.categories
-
-
 def instances_path(entry: DatasetEntry) -> str:
     """The path of the instances file, or nothing where there is none and needn't be one.
 
@@ -250,25 +196,103 @@ def instances_path(entry: DatasetEntry) -> str:
     raise MissingFileError(f"dataset {entry.name!r}: its instances aren't at {entry.instances_json}. {entry.advice}")
 
 
-def _absolute(path: PathLike | None) -> str:
-    return "" if path is None else os.path.abspath(os.path.expanduser(os.fspath(path)))
+def register_from_config(cfg: CfgNode) -> None:
+    """Register every entry of ``cfg.DATASETS.REGISTER``.
+
+    An entry is a mapping with the arguments of :func:`register`, relative paths starting at the working directory, or
+    the path of a yaml file with a list of such mappings, relative paths starting at that file's folder.
+
+    Raises:
+        DatasetError: an entry isn't understood, or its name is taken by something else.
+        MissingFileError: a yaml file isn't there.
+    """
+    register_entries(cfg.DATASETS.REGISTER)
 
 
-def _taken(entry: DatasetEntry, known: DatasetEntry | None) -> str:
-    if known is None:
-        return f"the dataset name {entry.name!r} is taken by a dataset that another program registered; choose another."
-    keys = ("images", "panoptic_json", "panoptic_root", "instances_json", "categories")
-    key = next((key for key in keys if getattr(known, key) != getattr(entry, key)), "advice")
-    return (
-        f"the dataset {entry.name!r} is registered already, with {key}={getattr(known, key)!r}, "
-        f"now with {getattr(entry, key)!r}; give the new one another name."
-    )
+def register_entries(entries: Iterable[Any]) -> None:
+    """Register the entries of a ``DATASETS.REGISTER``; see :func:`register_from_config`."""
+    for number, entry in enumerate(entries):
+        place = f"DATASETS.REGISTER[{number}]"
+        if isinstance(entry, str):
+            register_file(os.path.abspath(os.path.expanduser(entry)), place)
+        else:
+            _register_mapping(entry, os.getcwd(), place)
 
 
-_BUILTIN_ADVICE = (
-    "Set DETECTRON2_DATASETS to the folder that holds all datasets (the default is 'datasets' in the working "
-    "directory); datasets/README.md shows what belongs into it. Other places: DATASETS.REGISTER."
-)
+def register_file(path: str, place: str) -> list[str]:
+    """Register every dataset of a yaml file.
+
+    Args:
+        path: of the file, absolute.
+        place: who names it, for messages.
+
+    Returns:
+        The names, in the order of the file.
+
+    Raises:
+        DatasetError, MissingFileError: as :func:`register_from_config`.
+    """
+    try:
+        entries = read_yaml(path)
+    except FileNotFoundError as error:
+        raise MissingFileError(f"{place}: {path} isn't there. Write the path of a register.yaml.") from error
+    except (OSError, UserError) as error:
+        raise DatasetError(f"{place}: {path} can't be read: {error}") from error
+    if not isinstance(entries, list):
+        raise DatasetError(f"{place}: {path} must hold a list of datasets, each starting with '- name: ...'.")
+    for number, entry in enumerate(entries):
+        if isinstance(entry, str):
+            raise DatasetError(
+                f"{path}: entry {number} is {entry!r}; such a file holds datasets and names no other files. Name "
+                "both in DATASETS.REGISTER."
+            )
+        _register_mapping(entry, os.path.dirname(path), f"{path}: entry {number}")
+    return [entry["name"] for entry in entries]
+
+
+def _register_mapping(entry: Any, folder: str, place: str) -> None:
+    """Register what a mapping describes, its relative paths starting at ``folder``."""
+    allowed = ("name", *_PATHS)
+    if not isinstance(entry, dict):
+        raise DatasetError(
+            f"{place} is {entry!r}; it must be a mapping with {', '.join(allowed)}, or a yaml file's path."
+        )
+    for key, value in entry.items():
+        if key not in allowed:
+            near = difflib.get_close_matches(str(key), allowed, 1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise DatasetError(f"{place} has the key {key!r}{hint}; allowed are {', '.join(allowed)}.")
+        if value is not None and not isinstance(value, str):
+            raise DatasetError(f"{place} has {key}={value!r}; it must be text.")
+    for key in ("name", "images"):
+        if not entry.get(key):
+            raise DatasetError(f"{place} has no {key!r}; each dataset needs name and images.")
+    paths = (os.path.join(folder, os.path.expanduser(entry[key])) if entry.get(key) else None for key in _PATHS)
+    register(entry["name"], *paths)  # type: ignore[arg-type]  # images are there
+
+
+def write_register(folder: Path, name: str, splits: Iterable[str]) -> None:
+    """Write ``register.yaml``, which ``DATASETS.REGISTER`` names.
+
+    Args:
+        folder: of the dataset: ``images``, ``panoptic``, each split's ``panoptic_*.json`` and, of things,
+            ``instances_*.json``.
+        name: of the dataset; a split's own is ``<name>_<split>``.
+        splits: such as ``train`` and ``val``.
+    """
+    entries = []
+    for split in splits:
+        panoptic = {"panoptic_json": f"panoptic_{split}.json", "panoptic_root": "panoptic"}
+        entries.append({"name": f"{name}_{split}", "images": "images", **panoptic})
+        if (folder / f"instances_{split}.json").is_file():
+            entries[-1]["instances_json"] = f"instances_{split}.json"
+    write_entries(folder, entries)
+
+
+def write_entries(folder: Path, entries: list[dict[str, Any]]) -> None:
+    """Write a ``register.yaml`` of these entries."""
+    text = yaml.safe_dump(entries, sort_keys=False, allow_unicode=True)
+    (folder / "register.yaml").write_text(text, encoding="utf-8")
 
 
 def datasets_root() -> str:

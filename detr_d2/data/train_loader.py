@@ -1,19 +1,28 @@
-"""The loader of a training, from the config; rare classes may come more often, by repeat factors over segments.
+"""The images of a training, in batches: from the config to a loader that can go on anywhere in the order.
+
+Seed, process, number of processes and position decide what comes, and every image is augmented as it would have been.
+Rare classes may come more often, by repeat factors over segments.
 
 Source: Gupta et al. 2019, "LVIS: A Dataset for Large Vocabulary Instance Segmentation", section 5 and appendix B.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
+import os
+import random
+import signal
+import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Sampler
+from torch.utils.data import IterableDataset, Sampler, get_worker_info
 
 from detectron2.config import CfgNode
 from detectron2.data import build_detection_train_loader, get_detection_dataset_dicts
@@ -25,9 +34,13 @@ from .catalogs import categories_of
 from .mapper import DetrPanopticDatasetMapper
 from .mixing import MixingMapper, PackedRecords, build_mixes
 from .registration import segments_of
-from .train_stream import TrainLoader, seeded
 
 logger = logging.getLogger(__name__)
+
+#: What chance is for, as the second of the numbers that it follows from.
+IMAGES, STEPS, LOADER = 1, 2, 3
+#: So many of the rarest classes are named in the log.
+MOST_LOGGED = 20
 
 
 def build_train_loader(cfg: CfgNode) -> TrainLoader:
@@ -39,20 +52,7 @@ def build_train_loader(cfg: CfgNode) -> TrainLoader:
         ConfigError: keys of ``INPUT`` or ``DATALOADER`` that make no sense.
         DatasetError, MissingFileError: a dataset that can't be read.
     """
-    records = get_detection_dataset_dicts(
-        list(cfg.DATASETS.TRAIN), filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
-    )
-    mapper, entries = build_train_mapper(cfg, records)
-    is_wide = [record.get("width", 0) > record.get("height", 0) for record in records]
-    return TrainLoader(
-        entries=PackedRecords(entries),
-        mapper=mapper,
-        make_sampler=_sampler_maker(cfg, records),
-        batch_size=cfg.SOLVER.IMS_PER_BATCH,
-        is_wide=is_wide if cfg.DATALOADER.ASPECT_RATIO_GROUPING else None,
-        workers=cfg.DATALOADER.NUM_WORKERS,
-        seed=cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed(),
-    )
+    return TrainLoader(cfg)
 
 
 def build_train_mapper(
@@ -99,8 +99,144 @@ def _sampler_of_detectron2(cfg: CfgNode, size: int, seed: int) -> Iterable[int]:
     return sampler
 
 
-#: So many of the rarest classes are named in the log.
-MOST_LOGGED = 20
+class TrainLoader:
+    """An endless loader of batches, through Detectron2's own, that can go on where another one stopped.
+
+    Args:
+        cfg: see :func:`build_train_loader`.
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
+        records = get_detection_dataset_dicts(
+            list(cfg.DATASETS.TRAIN), filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
+        )
+        self._mapper, entries = build_train_mapper(cfg, records)
+        self._entries = PackedRecords(entries)
+        self._batch_size, self._workers = cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.NUM_WORKERS
+        is_wide = [record.get("width", 0) > record.get("height", 0) for record in records]
+        self._is_wide = is_wide if cfg.DATALOADER.ASPECT_RATIO_GROUPING else None
+        self.seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
+        self._origin = self._taken = 0
+        self._make_sampler = _sampler_maker(cfg, records)
+        self._sampler = self._make_sampler(self.seed)
+
+    def __iter__(self) -> Iterator[list[dict[str, Any]]]:
+        rank, processes, size = comm.get_rank(), comm.get_world_size(), self._batch_size // comm.get_world_size()
+        batches = functools.partial(_batches, self._sampler, self._origin, rank, processes, size, self._is_wide)
+        stream = _Stream(self._entries, self._mapper, batches, self.seed, self._taken)
+        loader = build_detection_train_loader(
+            stream,
+            mapper=None,
+            total_batch_size=self._batch_size,
+            aspect_ratio_grouping=False,
+            num_workers=self._workers,
+        )
+        # torch's loader draws a number, which a run that goes on would miss later.
+        with seeded(self.seed, LOADER, rank):
+            loaded = iter(loader)
+        for batch in loaded:
+            self._taken += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """How to go on: plain numbers, the same in all processes."""
+        return {"seed": self.seed, "origin": self._origin, "batches": self._taken} | self._layout()
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Go on where the loader with this state stopped; to be called before the first batch.
+
+        With other sizes of batches or another number of processes, images go on in their order where the other one
+        stopped; some that had waited for a batch of their kind (``DATALOADER.ASPECT_RATIO_GROUPING``) are left out.
+        """
+        if state["seed"] != self.seed:
+            self.seed = state["seed"]
+            self._sampler = self._make_sampler(self.seed)
+        self._origin, self._taken = state["origin"], state["batches"]
+        if any(state[name] != value for name, value in self._layout().items()):
+            self._origin, self._taken = self._origin + self._taken * state["batch_size"], 0
+            logger.warning(
+                "The run that goes on had batches of %d in %d processes; its images go on in their order.",
+                state["batch_size"],
+                state["processes"],
+            )
+
+    def _layout(self) -> dict[str, int]:
+        """What decides, beside seed and position, on which images are in which batch."""
+        grouped = int(self._is_wide is not None)
+        return {"batch_size": self._batch_size, "processes": comm.get_world_size(), "grouped": grouped}
+
+
+def _batches(
+    sampler: Iterable[int], origin: int, rank: int, processes: int, size: int, is_wide: Sequence[bool] | None
+) -> Iterator[list[tuple[int, int]]]:
+    """A process's batches without end, from a position of the whole sequence on: index and position of each image.
+
+    The sampler gives the indices of this process, of ``processes`` neighbours in the sequence one. With ``is_wide``, of
+    each index, a batch has only images that are wide or only others, which need less padding; it comes when it is full,
+    as with Detectron2's ``AspectRatioGroupedDataset``.
+    """
+    first = max(0, -(-(origin - rank) // processes))
+    positions = itertools.count(first * processes + rank, processes)
+    waiting: dict[bool, list[tuple[int, int]]] = {True: [], False: []}
+    for index, position in zip(itertools.islice(sampler, first, None), positions):
+        batch = waiting[is_wide is not None and bool(is_wide[index])]
+        batch.append((index, position))
+        if len(batch) == size:
+            yield batch.copy()
+            batch.clear()
+
+
+class _Stream(IterableDataset[dict[str, Any]]):
+    """The model's inputs, batch after batch, for a loader that puts ``batch_size`` neighbours together.
+
+    Of as many neighbouring batches as the loader has workers each of them makes one, so that batches come in the same
+    order with any number of workers. The chance of the mapper follows from seed and position.
+    """
+
+    def __init__(
+        self,
+        entries: Sequence[Any],
+        mapper: Callable[[Any], dict[str, Any]],
+        batches: Callable[[], Iterator[list[tuple[int, int]]]],
+        seed: int,
+        skipped: int,
+    ) -> None:
+        self._entries, self._mapper, self._batches, self._seed, self._skipped = entries, mapper, batches, seed, skipped
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        _outlive_signals()
+        worker = get_worker_info()
+        number, workers = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        for batch in itertools.islice(self._batches(), self._skipped + number, None, workers):
+            for index, position in batch:
+                with seeded(self._seed, IMAGES, position):
+                    found = self._mapper(self._entries[index])
+                yield found
+
+
+@contextmanager
+def seeded(*numbers: int) -> Iterator[None]:
+    """Within, chance (``random``, ``numpy.random``, torch's on the CPU) follows from ``numbers``; then it is as before.
+
+    Args:
+        numbers: not negative; other numbers give other chance, whatever they have in common.
+    """
+    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    seed_chance(*numbers)
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+        torch.set_rng_state(before[2])
+
+
+def seed_chance(*numbers: int) -> None:
+    """Sets what :func:`seeded` sets, and leaves it so."""
+    words = np.random.SeedSequence(numbers).generate_state(4)
+    random.seed(int(words[0]))
+    np.random.seed(words[1])
+    torch.default_generator.manual_seed(int(words[2]) << 32 | int(words[3]))
 
 
 def repeat_factors(
@@ -165,3 +301,39 @@ class RepeatFactorSampler(Sampler[int]):
             times = (self._factors + chance).floor().long()
             epoch = numbers.repeat_interleave(times)
             yield from epoch[torch.randperm(len(epoch), generator=generator)].tolist()
+
+
+class OutlivingSignals:
+    """A mapper whose workers leave Ctrl-C and SIGTERM, which the terminal or a scheduler sends to all, to their parent.
+
+    It ends them when it ends itself; until then it needs their images, to finish what it does.
+    """
+
+    def __init__(self, mapper: Callable[[Any], dict[str, Any]]) -> None:
+        self._mapper = mapper
+
+    def __call__(self, entry: Any) -> dict[str, Any]:
+        """What the mapper makes of an entry."""
+        _outlive_signals()
+        return self._mapper(entry)
+
+
+def _outlive_signals() -> None:
+    """In a worker of a loader: nobody but the parent ends it. Elsewhere nothing changes."""
+    if get_worker_info() is not None:
+        _leave_signals_to_parent()
+
+
+@functools.cache
+def _leave_signals_to_parent() -> None:
+    """Once in each process; only a thread that waits for a signal learns who sent it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with_parent(parent: int) -> None:
+    while True:
+        if signal.sigwaitinfo({signal.SIGTERM}).si_pid == parent:
+            os._exit(0)

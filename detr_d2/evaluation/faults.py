@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from tabulate import tabulate
 
+from detr_d2.errors import DatasetError
 from detr_d2.evaluation.overlaps import VOID
 from detr_d2.labels.panoptic_png import absent_message, size_message, unlisted_message
 from detr_d2.labels.rules.rule import Finding, Place
@@ -18,6 +19,8 @@ from detr_d2.wording import counted
 MAX_OF_A_KIND, MAX_SHOWN = 8, 40
 #: So many segments of an image that only one of PNG and JSON has are named one by one.
 MAX_OF_AN_IMAGE = 10
+#: No more faults of a dataset that is evaluated than this are listed.
+MAX_FAULTS = 10
 
 
 class Fault(NamedTuple):
@@ -49,7 +52,7 @@ def map_faults(
     segment_ids: Sequence[int],
     areas: Mapping[int, int],
     shape: tuple[int, ...],
-    size: tuple[int, int] | None,
+    size: tuple[int, ...] | None,
     source: str = "the JSON",
 ) -> list[Fault]:
     """How a map and the ids that its JSON entry lists contradict each other.
@@ -65,7 +68,7 @@ def map_faults(
     place, listed, painted = Place(""), Counter(segment_ids), areas.keys() - {VOID}
     found = []
     if size is not None and tuple(shape) != size:
-        found.append(place.found("png-size", size_message((shape[1], shape[0]), size[::-1], source)))
+        found.append(place.found("png-size", size_message((shape[1], shape[0]), (size[1], size[0]), source)))
     if VOID in listed:
         found.append(place.found("id-range", "a segment has id=0."))
     for segment_id, times in sorted(listed.items()):
@@ -92,6 +95,16 @@ def find_faults(record: Mapping[str, Any], areas: Mapping[int, int], shape: tupl
     listed = [segment["id"] for segment in record["segments_info"]]
     faults = map_faults(where, listed, areas, shape, (record["height"], record["width"]))
     return [f"{fault.where}: {fault.fault}" for fault in faults]
+
+
+def contradiction(name: str, faults: Sequence[str]) -> DatasetError:
+    """The error of ground truth, called ``name``, that has faults; some of them are listed."""
+    shown = "\n".join(f"  {fault}" for fault in faults[:MAX_FAULTS])
+    more = "\n  ... and perhaps more." if len(faults) >= MAX_FAULTS else ""
+    return DatasetError(
+        f"{name} contradicts itself, so that no number would mean anything:\n{shown}{more}\n"
+        "Make PNGs and JSON agree; ids are R + 256 G + 65536 B, and 0 is void."
+    )
 
 
 def count_stale_areas(segments: Sequence[Mapping[str, Any]], areas: Mapping[int, int]) -> int:

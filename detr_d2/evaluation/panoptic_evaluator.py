@@ -13,13 +13,11 @@ import numpy as np
 from detr_d2.data import categories_of
 from detr_d2.errors import DatasetError, UserError
 from detr_d2.evaluation.bootstrap import bootstrap_intervals
-from detr_d2.evaluation.boundaries import boundary_overlaps, boundary_width
 from detr_d2.evaluation.evaluation_writer import EvaluationWriter, run_facts, training_iteration
-from detr_d2.evaluation.faults import count_stale_areas, find_faults
-from detr_d2.evaluation.ground_truth_maps import GROUND_TRUTH, read_run_map
+from detr_d2.evaluation.faults import MAX_FAULTS, contradiction, count_stale_areas, find_faults
 from detr_d2.evaluation.matching import compare_maps
 from detr_d2.evaluation.measures import PanopticMeasures
-from detr_d2.evaluation.overlaps import RunMap
+from detr_d2.evaluation.overlaps import GROUND_TRUTH, RunMap, boundary_overlaps, boundary_width, read_run_map
 from detr_d2.evaluation.records import make_record
 from detr_d2.evaluation.results import (
     Results,
@@ -39,8 +37,6 @@ from detectron2.utils import comm
 
 logger = logging.getLogger(__name__)
 
-#: No more faults of the ground truth than this are listed.
-MAX_FAULTS = 10
 _RESULT_FILE = "panoptic_quality.json"
 
 
@@ -107,7 +103,12 @@ class DetrPanopticEvaluator(DatasetEvaluator):
         for item, output in zip(inputs, outputs, strict=True):
             if "panoptic_seg" not in output:
                 raise ValueError('the model gave no "panoptic_seg"; MODEL.DETR.MASK_ON and PANOPTIC_ON must be True.')
-            row, record = self._record(item["image_id"])
+            if item["image_id"] not in self._records:
+                raise DatasetError(
+                    f"the image id {item['image_id']!r} isn't one of the {len(self._records)} of the dataset "
+                    f"{self._dataset_name!r}; evaluate the images of the dataset that the evaluator was made for."
+                )
+            row, record = self._records[item["image_id"]]
             self._times_seen[row] += 1
             ground_truth = self._ground_truth(record)
             if ground_truth is not None:
@@ -126,12 +127,17 @@ class DetrPanopticEvaluator(DatasetEvaluator):
         """
         self._gather()
         if self._faults:
-            raise self._contradiction()
-        self._write_files()
+            raise contradiction(f"the ground truth of {self._dataset_name!r}", self._faults)
+        if self._writer:
+            facts = run_facts(self._dataset_name, self._categories, self._cfg) if comm.is_main_process() else {}
+            self._writer.write(facts | {"seconds": time.perf_counter() - self._started, "images": self._images()})
         if not comm.is_main_process():
             return None
         self._report_coverage()
-        content = self._content()
+        quality, intervals = self._measures.quality, None
+        if self._resamples and len(quality):
+            intervals = bootstrap_intervals(quality, group_labels(self._is_thing), self._resamples)
+        content = measures_as_json(self._measures, self._categories, intervals)
         results = evaluation_results(content)
         logger.info("Panoptic quality by class:\n%s", class_table(content))
         logger.info("Panoptic quality on %s:\n%s", self._dataset_name, quality_table(content))
@@ -140,13 +146,6 @@ class DetrPanopticEvaluator(DatasetEvaluator):
             head = {"dataset": self._dataset_name, "images": self._images()}
             write_json(os.path.join(self._output_dir, _RESULT_FILE), head | content)
         return results
-
-    def _content(self) -> dict[str, Any]:
-        """All numbers, as ``panoptic_quality.json`` has them."""
-        quality, intervals = self._measures.quality, None
-        if self._resamples and len(quality):
-            intervals = bootstrap_intervals(quality, group_labels(self._is_thing), self._resamples)
-        return measures_as_json(self._measures, self._categories, intervals)
 
     def _compare(
         self, dataset_dict: dict[str, Any], true_map: RunMap, predicted_map: np.ndarray, segments: list[dict[str, Any]]
@@ -161,14 +160,6 @@ class DetrPanopticEvaluator(DatasetEvaluator):
         if self._writer:
             self._writer.add(record, predicted_map, segments)
 
-    def _record(self, image_id: Any) -> tuple[int, dict[str, Any]]:
-        if image_id not in self._records:
-            raise DatasetError(
-                f"the image id {image_id!r} isn't one of the {len(self._records)} of the dataset "
-                f"{self._dataset_name!r}; evaluate the images of the dataset that the evaluator was made for."
-            )
-        return self._records[image_id]
-
     def _ground_truth(self, record: dict[str, Any]) -> RunMap | None:
         """The true map, or None where the ground truth has faults, which are noted."""
         try:
@@ -181,16 +172,8 @@ class DetrPanopticEvaluator(DatasetEvaluator):
             self._stale_areas += count_stale_areas(record["segments_info"], areas)
         self._faults += faults
         if len(self._faults) >= MAX_FAULTS:
-            raise self._contradiction()
+            raise contradiction(f"the ground truth of {self._dataset_name!r}", self._faults)
         return None if faults else found
-
-    def _contradiction(self) -> DatasetError:
-        shown = "\n".join(f"  {fault}" for fault in self._faults[:MAX_FAULTS])
-        more = "\n  ... and perhaps more." if len(self._faults) >= MAX_FAULTS else ""
-        return DatasetError(
-            f"the ground truth of {self._dataset_name!r} contradicts itself, so that no number would mean anything:\n"
-            f"{shown}{more}\nMake PNGs and JSON agree; ids are R + 256 G + 65536 B, and 0 is void."
-        )
 
     def _gather(self) -> None:
         """Join what all processes have seen, in the order of their ranks."""
@@ -201,13 +184,6 @@ class DetrPanopticEvaluator(DatasetEvaluator):
         self._times_seen = np.sum([seen for _, seen, _, _ in parts], axis=0)
         self._stale_areas = sum(stale for _, _, stale, _ in parts)
         self._faults = [fault for *_, faults in parts for fault in faults]
-
-    def _write_files(self) -> None:
-        """Records and predictions of all processes."""
-        if self._writer:
-            facts = run_facts(self._dataset_name, self._categories, self._cfg) if comm.is_main_process() else {}
-            facts |= {"seconds": time.perf_counter() - self._started, "images": self._images()}
-            self._writer.write(facts)
 
     def _images(self) -> int:
         return int((self._times_seen > 0).sum())

@@ -12,8 +12,13 @@ from typing import Any
 from detr_d2.arguments import add_seed, whole_number
 from detr_d2.data.categories import Category
 from detr_d2.evaluation.bootstrap import bootstrap_intervals
-from detr_d2.evaluation.file_quality import FileQuality, compare_files
-from detr_d2.evaluation.panoptic_files import PanopticFile, read_ground_truth, read_predictions
+from detr_d2.evaluation.file_quality import (
+    FileQuality,
+    PanopticFile,
+    compare_files,
+    read_ground_truth,
+    read_predictions,
+)
 from detr_d2.evaluation.results import (
     class_table,
     group_labels,
@@ -70,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     pngs = (entry.png for file in (gt, predictions) for entry in file.images.values())
     check_outputs(outputs, chain((args.gt, args.pred), pngs))
     found = compare_files(gt, predictions, len(categories), args.allow_missing, args.subset, args.workers)
-    content = _content(args, found, categories)
+    content = _content(args, found, categories, len(gt.listed))
     tables = [class_table(content)] * args.per_class + [quality_table(content)]
     text = "\n\n".join([*tables, "\n".join(_notes(found, gt, predictions, args.subset))])
     print(text, file=sys.stderr if args.json == "-" else sys.stdout)
@@ -83,14 +88,16 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _content(args: argparse.Namespace, found: FileQuality, categories: Sequence[Category]) -> dict[str, Any]:
+def _content(
+    args: argparse.Namespace, found: FileQuality, categories: Sequence[Category], annotated: int
+) -> dict[str, Any]:
     """All numbers, and what they were made of."""
     intervals = None
     if args.bootstrap:
         groups = group_labels([category.is_thing for category in categories])
         intervals = bootstrap_intervals(found.quality, groups, args.bootstrap, args.seed)
     content = {"ground_truth": args.gt, "predictions": args.pred, "images": len(found.quality)}
-    content |= {"of_images": found.annotated, "counted_as_empty": 0 if args.subset else found.missing}
+    content |= {"of_images": annotated, "counted_as_empty": 0 if args.subset else found.missing}
     content |= {"stale_areas": found.stale_areas, **quality_as_json(found.quality, categories, intervals)}
     return content | ({"intervals": {**content["intervals"], "seed": args.seed}} if args.bootstrap else {})
 
@@ -100,15 +107,14 @@ def _notes(found: FileQuality, gt: PanopticFile, predictions: PanopticFile, subs
     notes = [f"{counted(len(found.quality), 'image was', 'images were')} compared."]
     if found.missing and subset:
         notes = [
-            f"SUBSET: only {len(found.quality)} of {counted(found.annotated, 'image')} could be compared, having a "
+            f"SUBSET: only {len(found.quality)} of {counted(len(gt.listed), 'image')} could be compared, having a "
             "prediction; don't compare these numbers with those of the whole."
         ]
     elif found.missing:
         notes.append(f"{counted(found.missing, 'of them has', 'of them have')} no prediction: empty (--allow-missing).")
-    if found.unannotated:
-        have, are = ("has", "is") if found.unannotated == 1 else ("have", "are")
-        without = f"{counted(found.unannotated, 'image')} of {gt.path} {have} no annotation"
-        notes.append(f"{without} and {are} no part of it.")
+    if unannotated := len(gt.sizes.keys() - gt.listed.keys()):
+        have, are = ("has", "is") if unannotated == 1 else ("have", "are")
+        notes.append(f"{counted(unannotated, 'image')} of {gt.path} {have} no annotation and {are} no part of it.")
     if found.stale_areas:
         notes.append(
             f"{counted(found.stale_areas, 'true segment has', 'true segments have')} another area in the JSON than in "

@@ -194,14 +194,14 @@ def measures_table(results: Mapping[str, Mapping[str, float]]) -> str:
     return pipe_table([*rows, ["mIoU", results["sem_seg"]["mIoU"]]], ["", *ENDINGS])
 
 
-def pipe_table(rows: Sequence[Sequence[Any]], headers: Sequence[str], formats: str | Sequence[str] = ".1f") -> str:
-    """A table for the terminal; numbers with one digit, "-" for None.
-
-    Args:
-        rows, headers: of the table.
-        formats: of all numbers, or of each column's.
-    """
-    return tabulate(rows, headers=headers, tablefmt="pipe", floatfmt=formats, missingval="-")
+def pipe_table(
+    rows: Sequence[Sequence[Any]],
+    headers: Sequence[str],
+    formats: str | Sequence[str] = ".1f",
+    stralign: str = "left",
+) -> str:
+    """A table for the terminal; numbers in ``formats`` (one, or one a column), "-" for None."""
+    return tabulate(rows, headers=headers, tablefmt="pipe", floatfmt=formats, missingval="-", stralign=stralign)
 
 
 def _values(entry: Mapping[str, Any]) -> list[float]:

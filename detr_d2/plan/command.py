@@ -13,8 +13,7 @@ from detr_d2.arguments import add_opts, number
 from detr_d2.check.sources import registered_names
 from detr_d2.config import check_architecture, load_config
 from detr_d2.data import register_from_config
-from detr_d2.data.registration import entry_of
-from detr_d2.data.registration_config import register_file
+from detr_d2.data.registration import entry_of, register_file
 from detr_d2.errors import ConfigError, DatasetError
 
 from .measuring import Measured, measure

@@ -13,8 +13,7 @@ from typing import Any
 
 import torch
 
-from detr_d2.data.train_loader import build_train_mapper
-from detr_d2.data.train_stream import seeded
+from detr_d2.data.train_loader import build_train_mapper, seeded
 from detr_d2.errors import ConfigError
 from detr_d2.labels.rules.json_files import memory_free
 from detr_d2.parallel import default_workers

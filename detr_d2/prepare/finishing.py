@@ -15,7 +15,7 @@ import numpy as np
 import yaml
 
 from detr_d2.data.categories import Category, coco_categories, construction_categories
-from detr_d2.data.registration_config import write_register
+from detr_d2.data.registration import write_register
 from detr_d2.errors import DatasetError
 from detr_d2.files import write_text
 from detr_d2.labels.rules.categories import near_pairs

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from detr_d2.data.train_stream import STEPS, TrainLoader, seed_chance
+from detr_d2.data.train_loader import STEPS, TrainLoader, seed_chance
 
 from detectron2.engine import HookBase
 from detectron2.utils import comm

@@ -15,8 +15,7 @@ from detr_d2.checkpoint import model_categories
 from detr_d2.checkpoint.paths import find_model_weights, is_address, last_checkpoint
 from detr_d2.config import check_architecture, check_device, check_model, check_schedule, check_values
 from detr_d2.data import DetrPanopticDatasetMapper, dataset_metadata
-from detr_d2.data.train_loader import build_train_mapper
-from detr_d2.data.workers import OutlivingSignals
+from detr_d2.data.train_loader import OutlivingSignals, build_train_mapper
 from detr_d2.errors import ConfigError
 from detr_d2.training.averaging import AveragedWeights
 from detr_d2.training.evaluation_log import EvaluationLog, MissedEvaluation

@@ -8,8 +8,7 @@ import shlex
 from typing import Any
 
 from ..arguments import whole_number
-from .dataset import write_yard
-from .exports import write_yard_exports
+from .dataset import write_yard, write_yard_exports
 from .scene import STUFF, THINGS
 
 _EPILOG = f"""\

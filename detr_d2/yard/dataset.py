@@ -1,4 +1,9 @@
-"""Yard scenes as a COCO panoptic dataset: images, panoptic PNGs and the JSON files that describe them."""
+"""The yard as files: a COCO panoptic dataset; or what people export from CVAT, with what usually goes wrong.
+
+In the exports two people each labelled half of the scenes. Things are drawn whole, the nearer ones later, so they
+overlap. Some classes were painted with the brush, which CVAT exports as crowds. File names collide, one person writes
+a class's name another way, and one object was left without a mask. Stuff comes as masks from elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +15,31 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
-from ..data.registration_config import write_register
+from ..data.registration import write_register
 from ..files import write_text, write_whole
 from ..folders import new_folder
 from ..labels.panoptic_png import encode_ids
-from .scene import COLORS, THINGS, Scene, make_scene
+from ..labels.polygons import polygons_of, run_lengths
+from .scene import (
+    CATEGORIES,
+    STUFF,
+    STUFF_COLORS,
+    THINGS,
+    Scene,
+    make_scene,
+    segment_ids,
+    segments_info,
+    shape_of,
+    without_mask,
+)
 
-CATEGORIES: list[dict[str, Any]] = [
-    {"id": number, "name": name, "isthing": int(name in THINGS), "color": list(color)}
-    for number, (name, color) in enumerate(COLORS.items(), 1)
-]
-"""Categories of the yard as COCO writes them: stuff first, ids from 1 on."""
+EXPORTS: dict[str, dict[str, str]] = {"north_gate": {}, "south_gate": {"brick_stack": " Brick stack"}}
+"""The exports, and how each spells a class otherwise than the yard does; scenes go to them in turn."""
+
+BRUSHED = frozenset({"cone", "barrow"})
+"""Classes that were painted with the brush: run lengths with ``iscrowd: 1``."""
 
 Labels = dict[str, list[dict[str, Any]]]
 """Segments or instances by the image's name, without its suffix."""
@@ -32,6 +48,9 @@ _SPLITS = ("train", "val")
 _FILES = {"images", "panoptic", "register.yaml"} | {
     f"{kind}_{split}.json" for kind in ("panoptic", "instances") for split in _SPLITS
 }
+_OPTIONS = {"iscrowd": 0, "attributes": {"occluded": False}}
+#: A label without a mask; each export's first image has one.
+_EMPTY = {"category_id": 1, "segmentation": [], "area": 0.0, "bbox": [0.0, 0.0, 0.0, 0.0], **_OPTIONS}
 
 
 def write_yard(
@@ -78,6 +97,75 @@ def write_yard(
     return target
 
 
+def write_yard_exports(
+    folder: str | os.PathLike[str],
+    images: int = 660,
+    width: int = 160,
+    height: int = 128,
+    seed: int = 0,
+    progress: bool = False,
+) -> Path:
+    """Write the scenes as exports to be prepared: all of it or nothing.
+
+    Args:
+        folder: gets ``cvat/<export>/annotations/instances_default.json`` and ``cvat/<export>/images/``; ``stuff/`` with
+            a mask for each image and ``classes.yaml``; and ``ground_truth/``, a COCO panoptic JSON with its PNGs. In
+            the last two images are named ``<export>/<file>``.
+        images: number of scenes.
+        width, height, seed, progress: as for :func:`write_yard`.
+
+    Returns:
+        The folder.
+
+    Raises:
+        DatasetError: ``folder`` holds something else than such exports.
+    """
+    target = Path(os.path.abspath(folder))
+    files = {"cvat", "stuff", "ground_truth"}
+    with new_folder(target, "yard_exports.json", files, "a folder of yard exports") as partial:
+        segments: Labels = {}
+        for first, (export, spelled) in enumerate(EXPORTS.items()):
+            labels: Labels = {}
+            for index in tqdm(range(first, images, len(EXPORTS)), export, unit="scene", disable=not progress):
+                scene, name = make_scene(index, "train", seed, width, height), f"{len(labels) + 1:04d}"
+                save_photo(scene, partial / "cvat" / export / "images" / f"{name}.jpg")
+                labels[name] = _labels(scene) + ([] if labels else [_EMPTY])
+                _save_stuff(scene, partial / "stuff" / export / f"{name}.png")
+                path = partial / "ground_truth" / export / f"{name}.png"
+                segments[f"{export}/{name}"] = save_segments(scene, path)
+            names = enumerate((spelled.get(name, name) for name in THINGS), 1)
+            categories = [{"id": number, "name": name, "supercategory": ""} for number, name in names]
+            path = partial / "cvat" / export / "annotations" / "instances_default.json"
+            write_instances(path, labels, (width, height), categories, [{"name": "", "id": 0, "url": ""}])
+        legend = "".join(f"{number}: {name}\n" for number, name in enumerate(STUFF, 1))
+        write_text(partial / "stuff" / "classes.yaml", legend)
+        write_panoptic(partial / "ground_truth" / "panoptic.json", segments, (width, height))
+        made_with = {"images": images, "width": width, "height": height, "seed": seed}
+        write_text(partial / "yard_exports.json", json.dumps(made_with))
+    return target
+
+
+def _labels(scene: Scene) -> list[dict[str, Any]]:
+    """What a person draws of a scene's things: all of each, as polygons or with the brush."""
+    labels = []
+    for name, outline in zip(scene.names, scene.outlines):
+        if name in THINGS:
+            shape, is_brushed = shape_of(outline), name in BRUSHED
+            runs = {"size": list(outline.shape), "counts": run_lengths(outline)}
+            label = {"iscrowd": int(is_brushed), "segmentation": runs if is_brushed else polygons_of(outline)}
+            measured = {"area": float(shape["area"]), "bbox": [float(side) for side in shape["bbox"]]}
+            labels.append({**_OPTIONS, "category_id": THINGS.index(name) + 1, **label, **measured})
+    return labels
+
+
+def _save_stuff(scene: Scene, path: Path) -> None:
+    """The mask of the stuff, which a person or a model gave: 1 and up in the order of ``STUFF``, 0 for the rest."""
+    numbers = np.array([STUFF.index(name) + 1 if name in STUFF else 0 for name in scene.names], np.uint8)
+    mask = Image.fromarray(numbers[scene.segments], mode="P")
+    mask.putpalette([0, 0, 0, *(side for color in STUFF_COLORS.values() for side in color)])
+    write_whole(path, lambda file: mask.save(file, "PNG"))
+
+
 def save_photo(scene: Scene, path: Path) -> None:
     """The image as a camera's JPEG."""
     image = Image.fromarray(scene.image)
@@ -89,40 +177,6 @@ def save_segments(scene: Scene, path: Path) -> list[dict[str, Any]]:
     png = encode_ids(scene.segments, segment_ids(scene.names))
     write_whole(path, lambda file: file.write(png))
     return segments_info(scene.segments, scene.names)
-
-
-def segment_ids(names: Iterable[str]) -> list[int]:
-    """Ids in a panoptic PNG for segments of these categories, each close to the category's colour."""
-    colors = [COLORS[name] for name in names]
-    return [min(red, 230) + number + 256 * green + 65536 * blue for number, (red, green, blue) in enumerate(colors)]
-
-
-def segments_info(segments: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
-    """The segments that are seen, as COCO lists them, each with its mask.
-
-    Args:
-        segments: (H, W), index into ``names``.
-        names: category of each segment.
-    """
-    found, category_ids = [], {category["name"]: category["id"] for category in CATEGORIES}
-    for number, (name, segment_id) in enumerate(zip(names, segment_ids(names))):
-        shape = shape_of(segments == number)
-        if shape["area"]:
-            found.append({"id": segment_id, "category_id": category_ids[name], "iscrowd": 0, **shape})
-    return found
-
-
-def shape_of(mask: np.ndarray) -> dict[str, Any]:
-    """Area, box and run lengths of a mask (H, W), as COCO writes them."""
-    runs = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
-    segmentation = {"size": list(mask.shape), "counts": runs["counts"].decode("ascii")}
-    bbox = [int(side) for side in coco_mask.toBbox(runs)]
-    return {"area": int(coco_mask.area(runs)), "bbox": bbox, "segmentation": segmentation}
-
-
-def without_mask(segment: dict[str, Any]) -> dict[str, Any]:
-    """A segment as a panoptic JSON has it, whose masks are in PNGs."""
-    return {key: value for key, value in segment.items() if key != "segmentation"}
 
 
 def write_panoptic(path: Path, labels: Labels, size: tuple[int, int]) -> None:

@@ -1,21 +1,24 @@
-"""Made-up scenes of a construction yard, with exact ground truth for every pixel.
+"""Made-up scenes and videos of a construction yard, with exact ground truth for every pixel.
 
 A scene has sky, ground, mostly buildings and plants (stuff), and two to six things standing on the ground, nearer
 ones larger and in front. What would show too little of itself is left out, so image and ground truth agree.
+In a video things move along smooth paths, leave and come back under their ids.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
+from pycocotools import mask as coco_mask
 
 from ..errors import ConfigError
-from . import scenery
+from . import objects
 from .drawing import SUPERSAMPLING, Light, Sprite, stack
-from .things import SHAPES
+from .objects import SHAPES
 
 STUFF_COLORS = {"sky": (120, 180, 250), "ground": (150, 125, 95), "building": (110, 110, 125), "plant": (60, 160, 50)}
 STUFF = tuple(STUFF_COLORS)
@@ -29,7 +32,17 @@ MIN_VISIBLE_AREA = 24 / (160 * 128)
 METRE = 0.3
 """A metre in the foreground, as a share of the image's height."""
 
+CATEGORIES: list[dict[str, Any]] = [
+    {"id": number, "name": name, "isthing": int(name in THINGS), "color": list(color)}
+    for number, (name, color) in enumerate(COLORS.items(), 1)
+]
+"""Categories of the yard as COCO writes them: stuff first, ids from 1 on."""
+
+Frame = tuple[np.ndarray, np.ndarray, list[dict[str, Any]]]
+
 _SPLITS = {"train": 0, "val": 1}
+_YARD, _CAMERA, _NOISE, _MOVERS = 2, 3, 4, 5
+"""Random streams of a video's seed; those of ``_SPLITS`` are of scenes."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +102,7 @@ class Yard:
         self.width, self.height = width, height
         self._light = Light(rng.uniform(-1, 1), rng.uniform(0.25, 1.0))
         self._horizon = rng.uniform(0.3, 0.46) * height
-        self._backdrop, self._is_ground = scenery.paint_backdrop(rng, width, height, self._horizon)
+        self._backdrop, self._is_ground = objects.paint_backdrop(rng, width, height, self._horizon)
         side = rng.choice([-1, 1])
         self.scenery = [*self._buildings(rng, side), *self._plants(rng, -side)]
 
@@ -100,8 +113,8 @@ class Yard:
         for _ in range(rng.choice([0, 1, 2], p=[0.1, 0.5, 0.4])):
             wide, tall = rng.uniform(54, 84), rng.uniform(0.6, 0.92) * self._horizon / unit
             sprite = Sprite("building", self._light, (wide * 0.85 + 4, tall + 4, 4), unit)
-            draw = (scenery.draw_block, scenery.draw_shed, scenery.draw_frame)[rng.choice(3, p=[0.5, 0.25, 0.25])]
-            draw(sprite, rng, wide, min(tall, wide * 0.7) if draw is scenery.draw_shed else tall)
+            draw = (objects.draw_block, objects.draw_shed, objects.draw_frame)[rng.choice(3, p=[0.5, 0.25, 0.25])]
+            draw(sprite, rng, wide, min(tall, wide * 0.7) if draw is objects.draw_shed else tall)
             base = self._horizon + rng.uniform(0.015, 0.04) * self.height
             sprites.append(sprite.place(x, base, rng, 0.02))
             x += side * wide * rng.uniform(0.9, 1.1) * unit
@@ -118,7 +131,7 @@ class Yard:
             base = self._horizon + rng.uniform(0.03, 0.07) * self.height
             for wide, tall in (tree, bush)[int(rng.random() < 0.2) :]:
                 sprite = Sprite("plant", self._light, (wide * 0.75, tall * 1.15, tall * 0.15), unit)
-                scenery.draw_plant(sprite, rng, wide, tall)
+                objects.draw_plant(sprite, rng, wide, tall)
                 sprites.append(sprite.place(x, base, rng, 0.07))
             x += side * rng.uniform(14, 24) * unit
         return sprites
@@ -197,3 +210,99 @@ class Yard:
             foot = [(left - spread, low), (right + spread, low)]
             head = [(right + slip + spread, high), (left + slip - spread, high)]
             draw.polygon([*foot, *head], fill=(18, 16, 24, int(opacity * share)))
+
+
+def segment_ids(names: Iterable[str]) -> list[int]:
+    """Ids in a panoptic PNG for segments of these categories, each close to the category's colour."""
+    colors = [COLORS[name] for name in names]
+    return [min(red, 230) + number + 256 * green + 65536 * blue for number, (red, green, blue) in enumerate(colors)]
+
+
+def segments_info(segments: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
+    """The segments that are seen, as COCO lists them, each with its mask.
+
+    Args:
+        segments: (H, W), index into ``names``.
+        names: category of each segment.
+    """
+    found, category_ids = [], {category["name"]: category["id"] for category in CATEGORIES}
+    for number, (name, segment_id) in enumerate(zip(names, segment_ids(names))):
+        shape = shape_of(segments == number)
+        if shape["area"]:
+            found.append({"id": segment_id, "category_id": category_ids[name], "iscrowd": 0, **shape})
+    return found
+
+
+def shape_of(mask: np.ndarray) -> dict[str, Any]:
+    """Area, box and run lengths of a mask (H, W), as COCO writes them."""
+    runs = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
+    segmentation = {"size": list(mask.shape), "counts": runs["counts"].decode("ascii")}
+    bbox = [int(side) for side in coco_mask.toBbox(runs)]
+    return {"area": int(coco_mask.area(runs)), "bbox": bbox, "segmentation": segmentation}
+
+
+def without_mask(segment: dict[str, Any]) -> dict[str, Any]:
+    """A segment as a panoptic JSON has it, whose masks are in PNGs."""
+    return {key: value for key, value in segment.items() if key != "segmentation"}
+
+
+def yard_video(frames: int, size: tuple[int, int] = (160, 128), seed: int = 0) -> Iterator[Frame]:
+    """Make a video of a yard in which three to six things move; sun, camera, buildings and plants stand still.
+
+    The same arguments always give the same video, and a shorter one is the beginning of a longer one.
+
+    Args:
+        frames: how many; a thing goes to and fro in 150 to 300 of them.
+        size: width and height of the images, in pixels.
+        seed: a whole number from 0 on; another one gives another video.
+
+    Returns:
+        For each frame the image, (H, W, 3) uint8 RGB; its map of segment ids, (H, W) int32; and the segments that it
+        shows, as in COCO's panoptic JSON, with categories of :data:`CATEGORIES`. A segment's id is the same in all
+        frames, and no other segment ever has it. No pixel is void.
+
+    Raises:
+        ConfigError: a size that is too small or too large.
+    """
+    yard = Yard(_stream(seed, _YARD), *size)
+    movers = range(int(_stream(seed, _MOVERS).integers(3, 7)))
+    return (_frame(yard, movers, seed, frame) for frame in range(frames))
+
+
+def _frame(yard: Yard, movers: range, seed: int, frame: int) -> Frame:
+    names = list(STUFF)
+    shown = [(sprite, STUFF.index(sprite.category)) for sprite in yard.scenery]
+    things = []
+    for mover in movers:
+        name, x, nearness = _moved(_stream(seed, _MOVERS, mover + 1), frame, leaves=mover == 0)
+        look = _stream(seed, _MOVERS, mover + 1, 1)  # the same in each frame, so the thing looks the same
+        things.append((yard.thing(look, name, x * yard.width, nearness), len(names)))
+        names.append(name)
+    shown += sorted(things, key=lambda thing: thing[0].base)
+    sprites, numbers = zip(*shown)
+    segments = yard.segments(sprites, (0, 1, *numbers))
+    image = yard.photograph(sprites, _stream(seed, _CAMERA), noise=_stream(seed, _NOISE, frame))
+    ids = np.array(segment_ids(names), np.int32)[segments]
+    return image, ids, [without_mask(one) for one in segments_info(segments, names)]
+
+
+def _moved(rng: np.random.Generator, frame: int, leaves: bool) -> tuple[str, float, float]:
+    """A thing's name and, in this frame, its column as a share of the image's width and its nearness, 0 to 1.
+
+    One that ``leaves`` goes out of the image on both sides, others may.
+    """
+    name = THINGS[rng.integers(len(THINGS))]
+    centre, far = rng.uniform(0.35, 0.65), rng.uniform(0.1, 0.9)
+    near = np.sort(rng.uniform(0.2, 1.0, 2))
+    x = _swing(rng, frame, centre, 1.0 if leaves else far)
+    return name, x, _swing(rng, frame, near.mean(), np.ptp(near) / 2)
+
+
+def _swing(rng: np.random.Generator, frame: int, centre: float, reach: float) -> float:
+    """A place on a smooth path to and fro, ``reach`` to either side of its centre, in 150 to 300 frames."""
+    period, phase = rng.uniform(150, 300), rng.uniform(0, 2 * np.pi)
+    return float(centre + reach * np.sin(2 * np.pi * frame / period + phase))
+
+
+def _stream(seed: int, *stream: int) -> np.random.Generator:
+    return np.random.default_rng([seed, *stream])

@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detr_d2.data import register_from_config
-from detr_d2.data.copy_paste import CopyPaste, paste_things
-from detr_d2.data.mixing import MixingMapper
+from detr_d2.data.mixing import paste_by_chance, paste_things
 from detr_d2.data.segments import Scene
 from detr_d2.data.train_loader import build_train_mapper
 from detr_d2.errors import ConfigError
@@ -106,7 +105,7 @@ def test_crowds_and_stuff_stay_where_they_are() -> None:
     np.random.seed(0)
 
     for _ in range(20):
-        assert CopyPaste(1.0, 1.0, 1.0)(scene, [other]).segments == scene.segments
+        assert paste_by_chance(scene, [other], 1.0, 1.0).segments == scene.segments
 
 
 def test_training_sees_things_of_other_images_with_their_masks(
@@ -134,12 +133,18 @@ def test_training_sees_things_of_other_images_with_their_masks(
     assert max(counts) > len(records[2]["segments_info"])
 
 
-@pytest.mark.parametrize(("prob", "scales"), [(1.5, (0.5, 1.5)), (0.5, (0.0, 1.0)), (0.5, (2.0, 1.0))])
-def test_senseless_values_are_refused(prob: float, scales: tuple[float, float]) -> None:
-    with pytest.raises(ConfigError, match=r"COPY_PASTE\.PROB"):
-        CopyPaste(prob, *scales)
+@pytest.mark.parametrize(
+    ("key", "value"), [("PROB", 1.5), ("MIN_SCALE", 0.0), ("MIN_SCALE", 2.0), ("MAX_SCALE", float("inf"))]
+)
+def test_senseless_values_are_refused(tiny_config: Callable[..., CfgNode], key: str, value: float) -> None:
+    cfg = tiny_config("INPUT.COPY_PASTE.ENABLED", True, f"INPUT.COPY_PASTE.{key}", value)
+
+    with pytest.raises(ConfigError, match=rf"COPY_PASTE\.{key}"):
+        build_train_mapper(cfg, [])
 
 
-def test_images_with_boxes_only_are_refused_by_name() -> None:
+def test_images_with_boxes_only_are_refused_by_name(tiny_config: Callable[..., CfgNode]) -> None:
+    cfg = tiny_config("INPUT.COPY_PASTE.ENABLED", True)
+
     with pytest.raises(ConfigError, match=r"INPUT\.COPY_PASTE needs panoptic ground truth, and boxes\.jpg has none"):
-        MixingMapper(None, [{"file_name": "boxes.jpg", "annotations": []}], [CopyPaste(0.5, 1.0, 1.0)])  # type: ignore[arg-type]
+        build_train_mapper(cfg, [{"file_name": "boxes.jpg", "annotations": []}])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detr_d2.data import DetrPanopticDatasetMapper
-from detr_d2.data.mixing import MixingMapper, PackedRecords
-from detr_d2.data.ricap import Ricap, compose_scenes
+from detr_d2.data.mixing import Mix, MixingMapper, PackedRecords, compose_scenes, ricap_of
 from detr_d2.data.segments import Scene
+from detr_d2.data.train_loader import build_train_mapper
 from detr_d2.errors import ConfigError, DatasetError
 from tests.made_scenes import scenes
 
@@ -24,6 +25,10 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 
 PARTS = st.floats(0, 1)
+
+
+def ricap(prob: float, beta: float) -> Mix:
+    return Mix("INPUT.RICAP", prob, 3, partial(ricap_of, beta=beta))
 
 
 @given(
@@ -137,7 +142,7 @@ def yard(yard_folder: Path, tiny_config: Callable[..., CfgNode]) -> tuple[CfgNod
 
 def test_targets_of_four_images_are_their_masks(yard: tuple[CfgNode, list[dict[str, Any]]]) -> None:
     cfg, records = yard
-    mapper = MixingMapper(DetrPanopticDatasetMapper(cfg, is_train=True), records, [Ricap(prob=1.0, beta=1.0)])
+    mapper = MixingMapper(DetrPanopticDatasetMapper(cfg, is_train=True), records, [ricap(1.0, 1.0)])
     np.random.seed(0)
 
     for _ in range(10):
@@ -155,20 +160,24 @@ def test_probability_of_none_leaves_images_as_they_are(yard: tuple[CfgNode, list
     cfg, records = yard
     plain = DetrPanopticDatasetMapper(cfg, is_train=True)
 
-    result = MixingMapper(plain, records, [Ricap(prob=0.0, beta=0.3)])(1)
+    result = MixingMapper(plain, records, [ricap(0.0, 0.3)])(1)
 
     torch.testing.assert_close(result["image"], plain(records[1])["image"])
 
 
-@pytest.mark.parametrize(("prob", "beta"), [(1.5, 0.3), (-0.1, 0.3), (0.5, 0.0), (0.5, float("nan"))])
-def test_senseless_values_are_refused(prob: float, beta: float) -> None:
-    with pytest.raises(ConfigError, match=r"RICAP\.PROB"):
-        Ricap(prob, beta)
+@pytest.mark.parametrize(
+    ("key", "value"), [("PROB", 1.5), ("PROB", -0.1), ("BETA", 0.0), ("BETA", float("nan")), ("BETA", float("inf"))]
+)
+def test_senseless_values_are_refused(tiny_config: Callable[..., CfgNode], key: str, value: float) -> None:
+    cfg = tiny_config("INPUT.RICAP.ENABLED", True, f"INPUT.RICAP.{key}", value)
+
+    with pytest.raises(ConfigError, match=rf"RICAP\.{key}"):
+        build_train_mapper(cfg, [])
 
 
 def test_images_with_boxes_only_are_refused_by_name() -> None:
     with pytest.raises(ConfigError, match=r"INPUT\.RICAP needs panoptic ground truth, and boxes\.jpg has none"):
-        MixingMapper(None, [{"file_name": "boxes.jpg", "annotations": []}], [Ricap(0.5, 0.3)])  # type: ignore[arg-type]
+        MixingMapper(None, [{"file_name": "boxes.jpg", "annotations": []}], [ricap(0.5, 0.3)])  # type: ignore[arg-type]
 
 
 def test_broken_image_among_the_four_is_named(yard: tuple[CfgNode, list[dict[str, Any]]], tmp_path: Path) -> None:
@@ -176,7 +185,7 @@ def test_broken_image_among_the_four_is_named(yard: tuple[CfgNode, list[dict[str
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(Path(records[1]["file_name"]).read_bytes()[:300])
     records = [records[0], *[{**records[1], "file_name": str(broken)}] * 30]
-    mapper = MixingMapper(DetrPanopticDatasetMapper(cfg, is_train=True), records, [Ricap(1.0, 1.0)])
+    mapper = MixingMapper(DetrPanopticDatasetMapper(cfg, is_train=True), records, [ricap(1.0, 1.0)])
 
     with pytest.raises(DatasetError, match=r"broken\.jpg\) can't be read"):
         mapper(0)

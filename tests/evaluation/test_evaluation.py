@@ -18,7 +18,7 @@ import torch
 from detr_d2.data import read_panoptic_png, register
 from detr_d2.errors import ConfigError, DatasetError
 from detr_d2.evaluation import DetrPanopticEvaluator, build_evaluator, panoptic_evaluator
-from detr_d2.evaluation.ground_truth_maps import GroundTruthMaps
+from detr_d2.evaluation.overlaps import GroundTruthMaps
 from tests.made_evaluations import config, predict, register_records, run, write_dataset
 
 from detectron2.data import DatasetCatalog

@@ -16,8 +16,7 @@ from PIL import Image
 
 from detr_d2.data import read_panoptic_png
 from detr_d2.errors import DatasetError, MissingFileError
-from detr_d2.evaluation.ground_truth_maps import GroundTruthMaps, read_run_map
-from detr_d2.evaluation.overlaps import Overlaps, RunMap, joint_histogram, segment_areas
+from detr_d2.evaluation.overlaps import GroundTruthMaps, Overlaps, RunMap, joint_histogram, read_run_map, segment_areas
 
 
 def write(path: Path, ids: np.ndarray, mode: str = "RGB", **options: object) -> str:

@@ -16,9 +16,8 @@ from scipy import ndimage
 
 from detr_d2.data import Category, read_panoptic_png
 from detr_d2.evaluation.bootstrap import bootstrap_intervals
-from detr_d2.evaluation.boundaries import INSIDE, boundary_map, boundary_overlaps, boundary_width
 from detr_d2.evaluation.measures import PanopticMeasures, size_of
-from detr_d2.evaluation.overlaps import Overlaps
+from detr_d2.evaluation.overlaps import INSIDE, Overlaps, boundary_map, boundary_overlaps, boundary_width
 from detr_d2.evaluation.records import EvaluationRecord, make_record
 from detr_d2.evaluation.results import evaluation_results, group_labels, measures_as_json
 

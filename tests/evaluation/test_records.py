@@ -14,9 +14,8 @@ from PIL import Image
 from detr_d2.cli import main
 from detr_d2.errors import DatasetError, MissingFileError
 from detr_d2.evaluation import DetrPanopticEvaluator, build_evaluator
-from detr_d2.evaluation.evaluation_folder import read_records, read_run
 from detr_d2.evaluation.measures import PanopticMeasures
-from detr_d2.evaluation.records import encode_preview
+from detr_d2.evaluation.records import encode_preview, read_records, read_run
 from tests.made_evaluations import config, predict, run, write_dataset
 
 from detectron2.data import DatasetCatalog, MetadataCatalog

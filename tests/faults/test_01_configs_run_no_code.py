@@ -12,7 +12,7 @@ import torch
 
 from detr_d2 import get_config_file, load_config
 from detr_d2.cli import main as detr_d2_command
-from detr_d2.data.registration_config import register_file
+from detr_d2.data.registration import register_file
 from detr_d2.errors import ConfigError, DatasetError, MissingFileError, UserError, run_command
 from tests.special_files import make_special
 

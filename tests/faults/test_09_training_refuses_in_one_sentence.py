@@ -87,7 +87,7 @@ def test_a_training_leaves_alone_what_its_output_folder_links_to(train, tmp_path
     ],
 )
 def test_a_register_file_of_odd_shape_is_one_sentence(tmp_path, text, message):
-    from detr_d2.data.registration_config import register_file
+    from detr_d2.data.registration import register_file
 
     file = tmp_path / "register.yaml"
     file.write_text(text)

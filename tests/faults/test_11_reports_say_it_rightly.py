@@ -250,7 +250,7 @@ def test_numbers_of_absent_classes_are_null_in_every_json(tmp_path: Path) -> Non
 
 def test_boxes_that_are_no_numbers_are_taken_from_the_png(tmp_path: Path) -> None:
     from detr_d2.data import categories_of
-    from detr_d2.evaluation.box_ground_truth import things_as_coco
+    from detr_d2.evaluation.builder import things_as_coco
 
     name = write_dataset(tmp_path / "data", images=1)
     records = DatasetCatalog.get(name)

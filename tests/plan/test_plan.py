@@ -14,7 +14,7 @@ import pytest
 
 from detr_d2.cli import main
 from detr_d2.config import load_config
-from detr_d2.data.registration_config import register_file, write_register
+from detr_d2.data.registration import register_file, write_register
 from detr_d2.errors import ConfigError, DatasetError
 from detr_d2.plan.measuring import Measured, Point, measure
 from detr_d2.plan.planning import make_plan

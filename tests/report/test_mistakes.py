@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from detr_d2.evaluation.matching import ComparedImage
 from detr_d2.evaluation.overlaps import Overlaps
 from detr_d2.evaluation.panoptic_quality import PanopticQuality
-from detr_d2.evaluation.report.kinds import KINDS
-from detr_d2.evaluation.report.mistakes import MistakeTally, find_mistakes
+from detr_d2.evaluation.report.mistakes import KINDS, MistakeTally, find_mistakes
 
 CLASSES = 3
 Map = list[str]

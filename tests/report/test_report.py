@@ -17,11 +17,12 @@ from made_runs import made_images, write_run
 from detr_d2.cli import main
 from detr_d2.data.categories import Category
 from detr_d2.errors import DatasetError, MissingFileError
-from detr_d2.evaluation.evaluation_folder import evaluation_folders
 from detr_d2.evaluation.panoptic_quality import PanopticQuality
-from detr_d2.evaluation.report import gallery, write_run_report
-from detr_d2.evaluation.report.kinds import KINDS
-from detr_d2.evaluation.report.views import ImageViews
+from detr_d2.evaluation.records import evaluation_folders
+from detr_d2.evaluation.report import images as report_images
+from detr_d2.evaluation.report import write_run_report
+from detr_d2.evaluation.report.images import ImageViews
+from detr_d2.evaluation.report.mistakes import KINDS
 from detr_d2.evaluation.results import quality_as_json
 
 
@@ -108,7 +109,7 @@ def test_pixels_of_one_image_at_a_time_are_held(
         made.append(weakref.ref(views))
         return views
 
-    monkeypatch.setattr(gallery, "ImageViews", make)
+    monkeypatch.setattr(report_images, "ImageViews", make)
     again = write_run_report(run_folder, tmp_path, images=4, resamples=100)
 
     assert again.read_bytes() == page.read_bytes()

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from detr_d2.data.workers import OutlivingSignals
+from detr_d2.data.train_loader import OutlivingSignals
 from detr_d2.errors import ConfigError, Terminated, run_command
 from detr_d2.training import locking_output_folder
 from detr_d2.training.stopping import terminated_by_signal

@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 
 from detr_d2.data import read_panoptic_png
 from detr_d2.errors import DatasetError
-from detr_d2.yard.exports import BRUSHED, EXPORTS, write_yard_exports
+from detr_d2.yard.dataset import BRUSHED, EXPORTS, write_yard_exports
 from detr_d2.yard.scene import THINGS, make_scene
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from detr_d2.errors import ConfigError
 from detr_d2.yard import CATEGORIES, yard_video
-from detr_d2.yard.video import Frame
+from detr_d2.yard.scene import Frame
 
 SIZE = (96, 80)
 

@@ -27,9 +27,8 @@ from detr_d2.config import configs_folder
 from detr_d2.data import DetrPanopticDatasetMapper, register_from_config
 from detr_d2.prediction.video_files import Frame, Video, write_video
 from detr_d2.training.saved_step import SavedStep, diagnose, random_state_of, write_step
-from detr_d2.yard import write_yard, write_yard_exports
+from detr_d2.yard import write_yard, write_yard_exports, yard_video
 from detr_d2.yard.scene import THINGS
-from detr_d2.yard.video import yard_video
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from detr_d2.evaluation.report.writing import write_reports, write_run_report
+from detr_d2.evaluation.report.command import write_reports, write_run_report
 
 __all__ = ["write_reports", "write_run_report"]

@@ -17,8 +17,7 @@ from detr_d2.evaluation.measures import PanopticMeasures
 from detr_d2.evaluation.overlaps import VOID
 from detr_d2.evaluation.panoptic_quality import image_quality
 from detr_d2.evaluation.records import EvaluationRecord, finite
-from detr_d2.evaluation.report.kinds import KINDS, LOOSE_BORDERS
-from detr_d2.evaluation.report.mistakes import Gain, Mistake, MistakeTally, find_mistakes
+from detr_d2.evaluation.report.mistakes import KINDS, LOOSE_BORDERS, Gain, Mistake, MistakeTally, find_mistakes
 from detr_d2.evaluation.results import group_labels, measures_as_json
 
 #: Bins of a score between 0 and 1; narrow ones, as segments below the score threshold are never seen.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from detr_d2.evaluation.report.kinds import KINDS, LOOSE_BORDERS
+from detr_d2.evaluation.report.mistakes import KINDS, LOOSE_BORDERS
 from detr_d2.wording import counted
 
 Content = Mapping[str, Any]

@@ -11,10 +11,10 @@ import numpy as np
 import yaml
 
 from detr_d2.data.categories import Category
-from detr_d2.data.registration import entry_of, read_dataset
-from detr_d2.data.registration_config import register_entries
+from detr_d2.data.coco_json import read_dataset
+from detr_d2.data.registration import entry_of, register_entries
 from detr_d2.errors import UserError
-from detr_d2.evaluation.evaluation_folder import is_number
+from detr_d2.labels.values import is_number
 from detr_d2.plain_yaml import parse_yaml
 
 logger = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ def _entry(content: Any, path: tuple[str, ...]) -> Any:
 
 
 def _number(value: Any) -> float | None:
-    return value if is_number(value, 0, 2**31) else None
+    return value if is_number(value) and value >= 0 else None
 
 
 def training_segments(config: str, categories: Sequence[Category]) -> list[int] | None:
