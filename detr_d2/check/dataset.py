@@ -296,7 +296,7 @@ def _segmentation(label: Label, record: ImageRecord) -> Any:
     import numpy as np
     from pycocotools import mask as coco_mask
 
-    from detr_d2.labels.readers.shapes import shape_mask
+    from detr_d2.labels.readers.building import shape_mask
     from detr_d2.labels.records import Polygons
 
     if isinstance(label.shape, Polygons):

@@ -81,18 +81,17 @@ class Findings:
         """How many training copes with."""
         return self.counts.total() - self.errors
 
-    def first(self, severity: str) -> Iterator[Fault]:
-        """The faults kept of a severity, kinds in the order of :data:`RULES`."""
-        for code, kind in RULES.items():
-            if kind.severity == severity:
-                yield from self._first.get(code, ())
+    def first(self) -> list[Fault]:
+        """The faults kept: errors first, kinds in the order of :data:`RULES`."""
+        kept = [found for code in RULES for found in self._first.get(code, ())]
+        return sorted(kept, key=lambda found: found.severity)
 
     def table(self) -> str:
         """The faults kept, errors first; the first of a kind says what to do, the last whether there are more."""
         return _text_table(_OF_FAULTS, self._rows())
 
     def _rows(self) -> Iterator[tuple[Any, ...]]:
-        for found in (*self.first("error"), *self.first("warning")):
+        for found in self.first():
             kept = self._first[found.code]
             text = f"{found.code}: {found.message}"
             yield (found.severity, *_where(found, self._root), text, found.fix if found is kept[0] else "")
@@ -239,7 +238,7 @@ def check_before_training(cfg: CfgNode) -> list[str]:
     found = dataset_faults(sources_of_registered(names), mode == "quick", default_workers())
     findings = Findings(_SHOWN).take(fault for fault in found if fault.code not in _LEFT_TO_LOADING)
     if findings.errors:
-        lines = [f"{found.line()} Fix: {found.fix}." for found in findings.first("error")][:_SHOWN]
+        lines = [f"{found.line()} Fix: {found.fix}." for found in findings.first()[: min(_SHOWN, findings.errors)]]
         more = findings.errors - len(lines)
         raise DatasetError(
             f"the datasets {', '.join(names)} have faults that would stop the training or make it go wrong:\n  "
@@ -248,7 +247,7 @@ def check_before_training(cfg: CfgNode) -> list[str]:
             f"DATASETS.CHECK off trains nevertheless (it is {mode})."
         )
     kinds: dict[str, str] = {}
-    for warning in findings.first("warning"):
+    for warning in findings.first():
         more = findings.counts[warning.code] - 1
         kinds.setdefault(warning.code, warning.line() + (f" ({more} more of this kind)" if more else ""))
     return list(kinds.values())

@@ -18,7 +18,7 @@ _DEEPEST = 40
 
 
 class Unreadable(Exception):
-    """A file can't be read; ``args`` are the code of the rule that it breaks, and a sentence's end."""
+    """A file or a shape can't be read; ``args`` are the code of the rule that it breaks, and a sentence's end."""
 
 
 def shown(value: Any) -> str:

@@ -17,8 +17,7 @@ from detr_d2.errors import DatasetError
 from ..archives import FileTree, joined
 from ..panoptic_png import Color, color_of_id, id_of_color, numbers_of, read_ids
 from ..records import ClassRecord, Export, FileRef, Label, Note
-from .building import ExportBuilder, ImageFinder
-from .shapes import shapes_of
+from .building import ExportBuilder, ImageFinder, shapes_of
 
 LABEL_MAP, CLASSES, OBJECTS = "labelmap.txt", "SegmentationClass", "SegmentationObject"
 _BACKGROUND = "background"
@@ -70,14 +69,14 @@ class ColorMap:
         return [known.get(value, "") for value in in_classes]
 
 
-def read_cvat_masks(tree: FileTree, base: str, name: str, finder_of: type[ImageFinder] = ImageFinder) -> Export:
+def read_cvat_masks(tree: FileTree, base: str, name: str, needs_images: bool = True) -> Export:
     """An export from its folder.
 
     Args:
         tree: the folder or zip that it is in.
         base: where ``labelmap.txt`` is.
         name: of the export.
-        finder_of: finds its images.
+        needs_images: see :func:`~.discovery.read_exports`.
 
     Raises:
         DatasetError: ``labelmap.txt`` can't be read, or no image is there.
@@ -90,7 +89,7 @@ def read_cvat_masks(tree: FileTree, base: str, name: str, finder_of: type[ImageF
     except ValueError as error:
         raise DatasetError(f"{file}, {error} Export it again.") from error
     names = tuple("" if one.lower() == _BACKGROUND else one for one in classes)
-    finder = finder_of(tree, base, ["JPEGImages", "images", "images/default", ""])
+    finder = ImageFinder(tree, base, ["JPEGImages", "images", "images/default", ""], is_needed=needs_images)
     builder = ExportBuilder(name, "cvat-masks", file, finder)
     above = joined(base, CLASSES)
     for path in tree.under(above):

@@ -14,7 +14,9 @@ from detr_d2.files import real_path, refuse_special
 
 from ..archives import FileTree, folder_tree, has_image_suffix, joined, zip_tree
 from ..records import Export, Note
-from .building import ImageFinder, NameFinder
+from ..rules.json_files import objects_of
+from ..values import numbered
+from .building import ImageFinder
 from .coco import KnownThings, load_json, read_coco
 from .cvat_masks import CLASSES, LABEL_MAP, read_cvat_masks
 from .cvat_xml import is_cvat_xml, read_cvat_xml
@@ -266,41 +268,36 @@ def _subset(key: str) -> str:
 
 def read_found(found: Found, kind: Kind, needs_images: bool = True, known_things: KnownThings = dict) -> Export | None:
     """The export; None, and a warning, for a JSON that isn't COCO's. For its errors see :func:`read_exports`."""
-    export = _read(found, kind, ImageFinder if needs_images else NameFinder, known_things)
+    export = _read(found, kind, needs_images, known_things)
     if export is None or not found.twin:
         return export
     message = f"{found.twin} beside it has the name of its folder, and isn't read: the folder is what was in it."
     return replace(export, notes=(*export.notes, Note("export-twice", message, str(export.file))))
 
 
-def _read(found: Found, kind: str, finder_of: type[ImageFinder], known_things: KnownThings) -> Export | None:
-    tree, key, base = found.tree, found.key, found.base
-    file, subset = tree.files[key], _subset(key)
+def _read(found: Found, kind: str, needs_images: bool, known_things: KnownThings) -> Export | None:
+    tree, path, base = found.tree, PurePosixPath(found.key), found.base
+    file, subset = tree.files[found.key], _subset(found.key)
+    if path.name == LABEL_MAP:
+        return read_cvat_masks(tree, "" if path.parent.name == "" else path.parent.as_posix(), found.name, needs_images)
     folders = [*(joined("images", subset), subset)[: 2 * bool(subset)], "images", "", "JPEGImages"]
-    finder = finder_of(tree, base, folders)
-    if PurePosixPath(key).name == LABEL_MAP:
-        above = PurePosixPath(key).parent
-        return read_cvat_masks(tree, "" if above == PurePosixPath(".") else above.as_posix(), found.name, finder_of)
-    if key.lower().endswith(".xml"):
+    finder = ImageFinder(tree, base, folders, is_needed=needs_images)
+    if path.suffix.lower() == ".xml":
         return read_cvat_xml(file, found.name, finder)
     content = load_json(file)
-    if not {"images", "annotations"} <= content.keys() and not _is_named_as_coco(PurePosixPath(key)):
+    if not {"images", "annotations"} <= content.keys() and not _is_named_as_coco(path):
         logger.warning("%s %s; it wasn't read.", file, _NOT_COCO)
         return None
-    annotations = content.get("annotations")
-    entries = annotations if isinstance(annotations, list) else ()
-    is_panoptic = any(isinstance(one, dict) and "segments_info" in one for one in entries)
-    pngs = _png_finder(tree, base, key) if is_panoptic else None
+    is_panoptic = any("segments_info" in entry for _, entry in numbered(objects_of(content, "annotations")))
+    pngs = _png_finder(tree, base, path) if is_panoptic else None
     return read_coco(content, file, found.name, finder, kind == "cvat", pngs, known_things)
 
 
-def _png_finder(tree: FileTree, base: str, key: str) -> ImageFinder:
+def _png_finder(tree: FileTree, base: str, path: PurePosixPath) -> ImageFinder:
     """Finds panoptic PNGs: in a folder called as their JSON or ``panoptic``, or in a zip called as their JSON."""
-    path = PurePosixPath(key)
     packed = path.with_suffix(".zip").as_posix()
     if packed in tree.files and tree.path.is_dir():
         return ImageFinder(zip_tree(tree.path / packed), "", [path.stem, ""], everywhere=False)
-    beside = path.parent.as_posix()
     names = (path.stem, "panoptic", "masks", "")
-    folders = [joined(above, name) for above in ("", PurePosixPath(beside).name) for name in names]
+    folders = [joined(above, name) for above in ("", path.parent.name) for name in names]
     return ImageFinder(tree, base, folders, everywhere=False)
