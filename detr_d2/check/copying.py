@@ -91,13 +91,7 @@ def refuse_taken(out: str) -> None:
 
 
 def refuse_inside(out: str, folders: Iterable[str], report: str | None = None) -> None:
-    """Raises a DatasetError where a copy would lie in what is copied, or a report in the copy.
-
-    Args:
-        out: folder of the copy.
-        folders: that are read.
-        report: a file, ``-``, or None.
-    """
+    """Raises a DatasetError where a copy would lie in one of the folders that are read, or a report in the copy."""
     target = os.path.realpath(_absolute(out))
     for folder in folders:
         if _is_below(target, os.path.realpath(folder)):
@@ -124,12 +118,7 @@ def _unwritable(out: str, error: OSError) -> DatasetError:
 class _Leftover:
     """A copy that is made right by leaving things out: errors that nothing fixes, and images of two splits.
 
-    Args:
-        dataset: the original.
-        targets: JSONs of the copy; ``self.targets`` are those of which something is left.
-        folder: of the copy.
-        log: gets what was left out.
-        workers: processes that look at images.
+    ``targets`` are the JSONs of the copy of which something is left; ``log`` gets what was left out.
     """
 
     def __init__(self, dataset: Sources, targets: Iterable[Target], folder: Path, log: ChangeLog, workers: int) -> None:

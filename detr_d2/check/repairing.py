@@ -59,12 +59,7 @@ class Target:
 
 
 def plan(dataset: Sources, root: str | None) -> list[Target]:
-    """A target for each JSON of a dataset: where it lay, or under the usual name; never the same place for two.
-
-    Args:
-        dataset: of COCO's JSON files.
-        root: folder of the dataset; what lies in it keeps its place. None: there is none.
-    """
+    """A target for each JSON of a dataset: where it lay in ``root``, or under the usual name; never one for two."""
     given: dict[str, str] = {}
 
     def place_of(path: str | None, usual: str) -> str | None:
@@ -117,8 +112,7 @@ class CopyTask:
 
     Args:
         task: the image and what is labelled on it.
-        images: folder of the images in the copy; None where the original isn't known.
-        panoptic_root: folder of the PNGs in the copy; likewise.
+        images, panoptic_root: folders of the images and PNGs in the copy; None where the original isn't known.
         annotation: of a panoptic JSON, or None.
         earlier: how another JSON of the dataset has put this image there.
     """
@@ -188,14 +182,7 @@ def _written_name(copy: CopyTask, entry: Entry, image: ImageFile, images: Path) 
 
 @dataclass
 class Copier:
-    """Copies one JSON after another.
-
-    Args:
-        folder: of the copy.
-        log: gets what was changed.
-        workers: processes that read and write images.
-        progress: shows how far the images are.
-    """
+    """Copies one JSON after another into a folder, by several processes; ``log`` gets what was changed."""
 
     folder: Path
     log: ChangeLog

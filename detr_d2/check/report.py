@@ -51,12 +51,7 @@ _OF_CHANGES = (*_WHERE, Column("fault", 20), Column("what was done", 40, 0.8))
 
 
 class Findings:
-    """Counts faults by kind and keeps the first of each, however many there are.
-
-    Args:
-        kept: so many of each kind.
-        root: folder that paths are shown from, if they lie in it.
-    """
+    """Counts faults by kind and keeps the first of each; paths are shown from ``root``, if they lie in it."""
 
     def __init__(self, kept: int, root: str | None = None) -> None:
         self._kept, self._root = kept, root
@@ -105,13 +100,7 @@ class Findings:
 
 
 class ChangeLog:
-    """Counts changes by kind, keeps the first of each, and writes all of them into a CSV file.
-
-    Args:
-        file: open for writing, with ``newline=""``.
-        kept: so many of each kind.
-        root: folder that paths are shown from.
-    """
+    """Counts changes by kind, keeps the first of each, and writes all of them into a CSV file."""
 
     def __init__(self, file: TextIO, kept: int, root: str) -> None:
         self._writer = csv.writer(file)

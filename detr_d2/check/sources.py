@@ -192,10 +192,7 @@ def folders_read(dataset: Sources, name: str) -> list[str]:
 def files_read(dataset: Sources, name: str, output: str) -> list[str]:
     """Those files of a dataset that ``output`` may be: labels, what names them, and itself if it is one of the images.
 
-    Args:
-        dataset: see :func:`find_sources`.
-        name: what was given for it.
-        output: a file that is to be written.
+    ``name`` is what was given for the dataset.
     """
     path = os.path.expanduser(name)
     files = [path, os.path.join(path, "register.yaml"), *(source.json_file for source in dataset.sources)]

@@ -11,8 +11,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -81,11 +80,8 @@ def read_dataset_image(path: str, image_format: str, name: str) -> np.ndarray:
 
 def reading_error(path: str | os.PathLike[str], error: Exception) -> str:
     """What :func:`read_whole_image` raised, in a few words."""
-    try:
-        size = os.path.getsize(path)
-    except (OSError, ValueError):  # an address, for one
-        size = -1
-    return unreadable_reason(error, size)
+    is_file = os.path.isfile(path)  # an address isn't, for one
+    return unreadable_reason(error, os.path.getsize(path) if is_file else -1)
 
 
 #: Pillow's names of what files of images may hold. Its other readers stay out: one starts another program (EPS).
@@ -155,11 +151,7 @@ def load_eight_bits(image: Image.Image) -> Image.Image:
 
 @contextmanager
 def image_of(path: str, broken: str) -> Iterator[Image.Image]:
-    """An image, on disk or in a zip, to be read within; ``broken`` is the code of the rule of images that can't be.
-
-    Raises:
-        Unreadable: it can't be read.
-    """
+    """An image, on disk or in a zip; raises :class:`Unreadable`, where ``broken`` is the code of the rule."""
     try:
         with opened(path) as file, open_image(file) as image:
             if image.width * image.height > MOST_PIXELS:
@@ -182,8 +174,7 @@ class TooManyPixels(ValueError):
     """An image is larger than :data:`~detr_d2.labels.values.MOST_PIXELS`; the text says how large."""
 
 
-@dataclass(frozen=True)
-class LoadedImage:
+class LoadedImage(NamedTuple):
     """An image that was read to its last pixel.
 
     Args:
@@ -202,12 +193,7 @@ class LoadedImage:
 
 
 def load_image(image: Image.Image) -> LoadedImage:
-    """Read an image that Pillow has opened.
-
-    Raises:
-        TooManyPixels: it isn't read.
-        Exception: whatever Pillow raises on files that are broken or cut off.
-    """
+    """Read an image that Pillow has opened; raises TooManyPixels, or whatever Pillow raises on broken files."""
     (width, height), mode, has_more_bits = image.size, image.mode, is_deep(image)
     if width * height > MOST_PIXELS:
         raise TooManyPixels(f"{width}x{height} pixels")

@@ -59,12 +59,9 @@ def ids_of_image(image: Image.Image) -> np.ndarray:
 
 
 class PixelRuns(NamedTuple):
-    """A map row by row, as runs of equal pixels.
+    """A map row by row, as R runs of equal pixels.
 
-    Args:
-        starts: (R,) of each run's first pixel in the flattened map; a row's first pixel always starts one.
-        lengths: (R,) pixels.
-        values: (R,) what the pixels are.
+    ``starts`` are the places of their first pixels in the flattened map; a row's first pixel always starts one.
     """
 
     starts: np.ndarray
@@ -83,12 +80,9 @@ def find_runs(ids: np.ndarray) -> PixelRuns:
 
 
 class Regions(NamedTuple):
-    """Where each value of a map is.
+    """Where each of the V values of a map is, ascending.
 
-    Args:
-        values: (V,) those that occur, ascending.
-        areas: (V,) pixels.
-        boxes: (V, 4) left, top, right, bottom in pixels, the last two exclusive.
+    ``boxes`` (V, 4) are left, top, right, bottom in pixels, the last two exclusive.
     """
 
     values: np.ndarray
@@ -118,11 +112,7 @@ def numbers_of(ids: np.ndarray) -> tuple[list[int], np.ndarray]:
 
 
 def read_ids(file: FileRef, index_modes: Sequence[str] = ()) -> tuple[np.ndarray, bool]:
-    """An image of labels as a number for each pixel.
-
-    Args:
-        file: the image.
-        index_modes: Pillow's modes in which pixels are numbers themselves, not colours.
+    """An image of labels as a number for each pixel; in Pillow's ``index_modes`` pixels are numbers, not colours.
 
     Returns:
         (H, W) int32, the id that each colour stands for, or the number; and whether it is numbers.
@@ -212,11 +202,7 @@ class Png:
         return self.ids.shape[1], self.ids.shape[0]
 
     def write(self, target: Path) -> None:
-        """The PNG of a copy: the original's bytes if nothing changed.
-
-        Raises:
-            OSError: it can't be written.
-        """
+        """The PNG of a copy: the original's bytes if nothing changed."""
         target.parent.mkdir(parents=True, exist_ok=True)
         if not self.is_changed and not self.voided:
             copy_file(self.path, target)
@@ -227,11 +213,7 @@ class Png:
 
 
 def read_png(path: str) -> Png:
-    """The ids of a PNG in RGB; of other files just what they are.
-
-    Raises:
-        Unreadable: it can't be read.
-    """
+    """The ids of a PNG in RGB; of other files just what they are. Raises :class:`Unreadable`."""
     with image_of(path, "png-broken") as image:
         bits = " and 16 bits a channel" if is_deep(image) else ""
         mode = f"{image.format} of mode {image.mode}{bits}"

@@ -38,14 +38,7 @@ def is_polygon(polygon: Ring) -> bool:
 
 
 def solid_parts(rings: Sequence[Ring]) -> list[Part]:
-    """The rings of one object that enclose something of it, each with the holes in it.
-
-    Args:
-        rings: polygons, see :func:`is_polygon`.
-
-    Returns:
-        For each ring that is no hole its place and the places of its holes, in the order of the rings.
-    """
+    """The rings of one object that enclose something of it: the place of each, and of the holes in it, in order."""
     if not 2 <= len(rings) <= MOST_RINGS:
         return [(place, []) for place in range(len(rings))]
     around = _rings_around(rings)

@@ -17,7 +17,7 @@ from detr_d2.errors import DatasetError
 
 from ..archives import IMAGE_SUFFIXES, FileTree, has_image_suffix, is_safe_name, joined
 from ..panoptic_png import find_regions
-from ..polygons import decompressed, is_polygon, polygons_mask
+from ..polygons import decompressed, is_polygon, polygons_mask, run_lengths
 from ..records import (
     Box,
     ClassRecord,
@@ -44,8 +44,7 @@ class ImageFinder:
     """Finds images by the names that the labels give them.
 
     Args:
-        tree: the folder or zip.
-        base: folder in it that the export is in.
+        tree, base: the folder or zip, and the folder in it that the export is in.
         folders: below ``base``, where images are looked for, the likely ones first.
         everywhere: take an image elsewhere below ``base`` if it is the only one of its name; and of a zip without
             images, those beside it: in ``images/``, in a folder of the zip's name, or just there.
@@ -61,11 +60,7 @@ class ImageFinder:
         self._beside = _folders_beside(tree) if everywhere else []
 
     def __call__(self, name: str) -> FileRef | None:
-        """The file of an image: where it should be, or the only one of that name, whatever its folder and case.
-
-        Args:
-            name: safe; see :func:`is_safe_name`.
-        """
+        """The file of an image: where it should be, or the only one of that safe name, whatever its folder and case."""
         found = self._at(name) or self._elsewhere(name, PurePosixPath(name).name.lower())
         return found or self._called(name)
 
@@ -131,14 +126,7 @@ class PackedLabels:
 
 
 class ExportBuilder:
-    """Collects one export.
-
-    Args:
-        name: see :class:`~detr_d2.labels.records.Export`, as are the next two.
-        kind: its format.
-        file: the JSON, XML or labelmap.
-        finder: of its images.
-    """
+    """Collects one export, whose images ``finder`` finds; see :class:`~detr_d2.labels.records.Export`."""
 
     def __init__(self, name: str, kind: ExportKind, file: FileRef, finder: ImageFinder) -> None:
         self._name, self._kind, self._file, self._finder = name, kind, file, finder
@@ -165,12 +153,7 @@ class ExportBuilder:
         return found
 
     def size_of(self, entry: Mapping[str, Any], name: str) -> tuple[int, int]:
-        """Width and height that the labels of an image are for; 0, 0 and a note where they can't be an image's.
-
-        Args:
-            entry: of the image, with ``width`` and ``height`` where the file has them.
-            name: of the image.
-        """
+        """Width and height that the labels of an image are for; 0, 0 and a note where they can't be an image's."""
         problem = size_problem(entry)
         if problem is None:
             return entry["width"], entry["height"]
@@ -184,15 +167,7 @@ class ExportBuilder:
     def add(
         self, name: str, image: FileRef, size: tuple[int, int], labels: LabelSource, image_id: int | str | None = None
     ) -> None:
-        """An image with its labels; those of two entries of one name become one's, if their sizes agree.
-
-        Args:
-            name: safe, unique or not.
-            image: its file.
-            size: width, height, or 0, 0.
-            labels: see there.
-            image_id: for messages.
-        """
+        """An image with its labels; those of two entries of one safe name become one's, if their sizes agree."""
         name = plain_name(name)
         same = self._records.setdefault(name, [])
         if same:
@@ -334,8 +309,6 @@ def shapes_of(ids: np.ndarray) -> dict[int, Runs]:
     regions = find_regions(ids)
     found: dict[int, Runs] = {}
     for value, (left, top, right, bottom) in zip(regions.values.tolist(), regions.boxes.tolist()):
-        pixels = ids[top:bottom, left:right].ravel() == value
-        edges = np.flatnonzero(np.diff(pixels, prepend=False))
-        counts = np.diff(edges, prepend=0, append=pixels.size).tolist()
+        counts = run_lengths((ids[top:bottom, left:right] == value).T)
         found[value] = Runs((bottom - top, right - left), tuple(counts), left, top, by_rows=True)
     return found

@@ -38,9 +38,7 @@ _RECTANGLE = 1e-3
 class SegmentMap:
     """Labels of a panoptic PNG, fixed as ``check --fix`` fixes them; a source of labels.
 
-    Args:
-        task: the image with its segments, and its PNG.
-        names: of their classes, by category id.
+    ``names`` are those of the segments' classes, by category id.
     """
 
     task: ImageTask
@@ -86,9 +84,7 @@ def read_coco(
 
     Args:
         content: of the JSON, which isn't needed afterwards: it is changed.
-        file: the JSON.
-        name: of the export.
-        finder: of its images.
+        file, name, finder: see :class:`~.building.ExportBuilder`.
         may_be_cvat: the user says that it comes from CVAT; COCO's own files are known all the same.
         pngs: of COCO panoptic, finds its PNGs; None: it is COCO instances.
         known_things: whether classes are things, for a panoptic file that doesn't say it.

@@ -32,8 +32,7 @@ class ColorMap:
     Args:
         classes: image whose colours are classes.
         objects: image whose colours are objects, or None: each class is one label then.
-        colors: of each class; black is nothing.
-        names: of the classes, in the order of ``colors``; empty for the background.
+        colors, names: of each class; black is nothing, and the background's name is empty.
     """
 
     classes: FileRef
@@ -70,13 +69,7 @@ class ColorMap:
 
 
 def read_cvat_masks(tree: FileTree, base: str, name: str, needs_images: bool = True) -> Export:
-    """An export from its folder.
-
-    Args:
-        tree: the folder or zip that it is in.
-        base: where ``labelmap.txt`` is.
-        name: of the export.
-        needs_images: see :func:`~.discovery.read_exports`.
+    """An export from its folder, where ``labelmap.txt`` is; ``needs_images``: see :func:`~.discovery.read_exports`.
 
     Raises:
         DatasetError: ``labelmap.txt`` can't be read, or no image is there.

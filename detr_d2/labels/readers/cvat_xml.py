@@ -34,11 +34,6 @@ _CROWD_ATTRIBUTES = ("is_crowd", "iscrowd")
 def read_cvat_xml(file: FileRef, name: str, finder: ImageFinder) -> Export:
     """An export from its XML, which is never in memory as a whole.
 
-    Args:
-        file: the XML.
-        name: of the export.
-        finder: of its images.
-
     Raises:
         DatasetError: it isn't XML, or not CVAT's for images; it declares entities; or no image is there.
     """

@@ -29,7 +29,6 @@ logger = logging.getLogger(__name__)
 
 _KNOWN = ("coco.json", "annotations.json", "_annotations.coco.json")
 _OTHER_TASKS = ("captions_", "person_keypoints_", "stuff_", "image_info_", "labels_")
-_NOT_COCO = "lacks images or annotations, so it isn't COCO's"
 #: A folder with more JSONs or XMLs than this has one for each image, as other programs write them.
 _MOST_BESIDE = 20
 _HOLDS = (
@@ -56,11 +55,6 @@ class Found:
     twin: str = ""
     problem: str = ""
 
-    @classmethod
-    def refused(cls, path: Path, problem: str) -> Found:
-        """What can't be read."""
-        return cls(FileTree(path, {}), "", "", problem=problem)
-
     @property
     def path(self) -> Path:
         """Of the labels, also inside a zip."""
@@ -71,12 +65,13 @@ class Found:
         """The folder of the export in its tree: the nearest one above the labels that has images."""
         above = PurePosixPath(self.key).parent
         base = above.parent if above.name == "annotations" else above
-        while base.name and not any(map(has_image_suffix, self._under(base))):
+        while base.name and not any(has_image_suffix(key) for key in self.tree.files if key.startswith(f"{base}/")):
             base = base.parent
         return "" if base == PurePosixPath(".") else base.as_posix()
 
-    def _under(self, base: PurePosixPath) -> Iterator[str]:
-        return (key for key in self.tree.files if key.startswith(f"{base}/"))
+
+def _refused(path: Path, problem: str) -> Found:
+    return Found(FileTree(path, {}), "", "", problem=problem)
 
 
 def read_exports(
@@ -168,7 +163,7 @@ def find_exports(path: Path) -> list[Found]:
 
 def _in_folder(tree: FileTree) -> Iterator[Found]:
     for path, message in tree.unreadable.items():
-        yield Found.refused(path, message)
+        yield _refused(path, message)
     zips = [key for key in tree.under("") if key.lower().endswith(".zip")]
     unpacked = set()
     for found in _in_tree(tree):
@@ -187,11 +182,11 @@ def _in_zip(path: Path) -> Iterator[Found]:
     try:
         tree = zip_tree(path)
     except (DatasetError, MissingFileError) as error:
-        yield Found.refused(path, str(error))
+        yield _refused(path, str(error))
         return
     found = list(_in_tree(tree))
     if not found and any(key.lower().endswith(".zip") for key in tree.files):
-        yield Found.refused(path, f"{path} is a zip of zips; unpack it, and give the folder.")
+        yield _refused(path, f"{path} is a zip of zips; unpack it, and give the folder.")
     yield from found
 
 
@@ -205,7 +200,8 @@ def _in_tree(tree: FileTree) -> Iterator[Found]:
         counts = Counter(path.suffix.lower() for path in paths)
         for path in paths:
             if _is_export(tree, path, counts[path.suffix.lower()] <= _MOST_BESIDE):
-                yield Found(tree, path.as_posix(), _name(tree, path))
+                above = tree.path.stem if tree.path.is_file() else real_path(tree.path).name
+                yield Found(tree, path.as_posix(), folder_of_export(path).name or above)
 
 
 def _is_export(tree: FileTree, path: PurePosixPath, is_alone: bool) -> bool:
@@ -228,12 +224,6 @@ def _is_named_as_coco(path: PurePosixPath) -> bool:
     return path.name.lower() in _KNOWN or path.name.startswith(("instances_", "panoptic_"))
 
 
-def _name(tree: FileTree, labels: PurePosixPath) -> str:
-    """Of the folder or zip that an export is in."""
-    above = folder_of_export(labels)
-    return above.name or (tree.path.stem if tree.path.is_file() else real_path(tree.path).name)
-
-
 def folder_of_export(labels: AnyPath) -> AnyPath:
     """The folder that an export is called by, from the path of its labels."""
     above = labels.parent
@@ -242,21 +232,18 @@ def folder_of_export(labels: AnyPath) -> AnyPath:
 
 def _named_apart(found: Sequence[Found]) -> Iterator[Found]:
     """With unique names: those of one folder get what is special in their file's name, others a number."""
+    folders = Counter((id(one.tree), PurePosixPath(one.key).parent) for one in found)
     counts = Counter(one.name for one in found)
     used: set[str] = set()
     for one in found:
         name = one.name
-        if counts[name] > 1 and sum(_same_folder(one, other) for other in found) > 1:
+        if counts[name] > 1 and folders[id(one.tree), PurePosixPath(one.key).parent] > 1:
             name = f"{name}_{_subset(one.key) or PurePosixPath(one.key).stem}"
         unique, number = name, 2
         while unique.casefold() in used:
             unique, number = f"{name}_{number}", number + 1
         used.add(unique.casefold())
         yield replace(one, name=unique)
-
-
-def _same_folder(one: Found, other: Found) -> bool:
-    return one.tree is other.tree and PurePosixPath(one.key).parent == PurePosixPath(other.key).parent
 
 
 def _subset(key: str) -> str:
@@ -286,7 +273,7 @@ def _read(found: Found, kind: str, needs_images: bool, known_things: KnownThings
         return read_cvat_xml(file, found.name, finder)
     content = load_json(file)
     if not {"images", "annotations"} <= content.keys() and not _is_named_as_coco(path):
-        logger.warning("%s %s; it wasn't read.", file, _NOT_COCO)
+        logger.warning("%s lacks images or annotations, so it isn't COCO's; it wasn't read.", file)
         return None
     is_panoptic = any("segments_info" in entry for _, entry in numbered(objects_of(content, "annotations")))
     pngs = _png_finder(tree, base, path) if is_panoptic else None

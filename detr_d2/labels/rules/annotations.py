@@ -62,24 +62,21 @@ class AnnotationIds:
         if not is_whole(value):
             whole = as_whole(value)
             is_free = whole is not None and whole not in self._first
-            fix = setting(label, "id", whole) if is_free else self._renumbering(label)
+            fix = setting(label, "id", whole) if is_free else partial(self._renumber, label)
             yield place.found("id-type", f"has id={shown(value)}.", fix)
         if is_whole(label.get("id")) and label["id"] in self._first:
-            yield place.found("id-duplicate", "has the id of an earlier annotation.", self._renumbering(label))
+            yield place.found("id-duplicate", "has the id of an earlier annotation.", partial(self._renumber, label))
 
     def add(self, label: Entry, original: Entry) -> None:
         """Take the id of an annotation that has been looked at."""
         if is_whole(label.get("id")):
             self._first.setdefault(label["id"], original)
 
-    def _renumbering(self, label: Entry) -> Fix:
-        def apply() -> Done:
-            number = as_whole(label.get("id"))
-            if number is not None and number in self._first and same(self._first[number], label):
-                return Done("removed", "repeats an earlier annotation", is_gone=True)
-            return setting(label, "id", next(self._free_ids))()
-
-        return apply
+    def _renumber(self, label: Entry) -> Done:
+        number = as_whole(label.get("id"))
+        if number is not None and number in self._first and same(self._first[number], label):
+            return Done("removed", "repeats an earlier annotation", is_gone=True)
+        return setting(label, "id", next(self._free_ids))()
 
 
 def image_of_rules(label: Entry, images: Images, place: Place) -> Iterator[Finding]:
@@ -153,14 +150,7 @@ def unlabelled_rules(listed: Collection[Any], labelled: Collection[Any], file: s
 def segment_id_rules(
     segment: Entry, taken: set[int], place: Place, extents: Mapping[int, Extent] | None = None
 ) -> Iterator[Finding]:
-    """Findings about the id of one segment.
-
-    Args:
-        segment: of a panoptic JSON.
-        taken: ids of earlier segments of its image.
-        place: of the segment.
-        extents: what its PNG has, where that is known; for the fix.
-    """
+    """Findings about the id of one segment; ``taken`` are the earlier ones, ``extents`` of the PNG are for the fix."""
     value = segment.get("id")
     if not is_usable(value):
         code = "id-range" if is_whole(value) else "id-type"
@@ -198,9 +188,8 @@ def box_rules(
     """Findings about ``bbox`` by itself.
 
     Args:
-        label: an annotation or a segment.
+        label, place: an annotation or a segment.
         size: of its image; 0 and 0: not known.
-        place: of the label.
         extent: of its pixels, where they are known: what they say is right.
         may_lack: a wrong box may go, and the label stay: a segment's pixels are the PNG's.
     """
@@ -232,8 +221,7 @@ def area_rules(label: Entry, place: Place, extent: Extent | None = None, is_coun
     """Findings about ``area`` by itself.
 
     Args:
-        label: an annotation or a segment; an annotation's box is right.
-        place: of the label.
+        label, place: an annotation, whose box is right, or a segment.
         extent: of its pixels, where they are known.
         is_counted: the area is that of the pixels of a PNG, a whole number, and may be missing.
     """

@@ -71,14 +71,7 @@ class Plan:
 
 @dataclass
 class ImageFile:
-    """An image file that was read to its last pixel.
-
-    Args:
-        path: where it is.
-        image: as Pillow opened it.
-        read: what was read.
-        plan: what it is to become.
-    """
+    """An image file that was read to its last pixel, and what it is to become; ``image`` is as Pillow opened it."""
 
     path: str
     image: Image.Image
@@ -96,13 +89,7 @@ class ImageFile:
 
 @dataclass
 class SeenImage:
-    """What was seen of an image.
-
-    Args:
-        image: its file, with what it is to become; None where that isn't known.
-        png: its PNG, likewise.
-        labels: those that stay.
-    """
+    """What was seen of an image: its file and PNG, where they are known and can be read, and the labels that stay."""
 
     image: ImageFile | None = None
     png: Png | None = None
@@ -288,18 +275,7 @@ def _planning(file_: ImageFile, text: str, **changes: Any) -> Fix:
 
 
 def write_image_file(file: ImageFile, target: Path) -> Path:
-    """The image as its plan has it.
-
-    Args:
-        file: the original.
-        target: where to; another ending where this kind of image can't be written.
-
-    Returns:
-        Where it is.
-
-    Raises:
-        OSError: it can't be written.
-    """
+    """The image as its plan has it; returns where it is: another ending where this kind of image can't be written."""
     target.parent.mkdir(parents=True, exist_ok=True)
     plan, kind = file.plan, file.image.format
     if plan.is_copy:

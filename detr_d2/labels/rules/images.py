@@ -205,13 +205,7 @@ class FileNames:
 
 
 def size_rules(entry: dict[str, Any], place: Place, known: Size | None = None) -> Iterator[Finding]:
-    """Findings about ``width`` and ``height``.
-
-    Args:
-        entry: of ``images``.
-        place: of the entry.
-        known: the size of the image's file, or of the masks on it; for the fix.
-    """
+    """Findings about ``width`` and ``height``; ``known``, the size of the file, or of masks on it, is for the fix."""
     problem = size_problem(entry)
     if problem:
         yield place.found(*problem, resizing(entry, known) if known else None)
@@ -229,8 +223,7 @@ class Images:
     Args:
         file: their JSON.
         names: looks for their files.
-        stems: names without ending of the PNGs that belong to an id, of a panoptic file: they say which image of
-            several with one id is meant.
+        stems: of a panoptic file, names without ending of the PNGs, by id: they say which image of several is meant.
     """
 
     def __init__(self, file: str, names: FileNames, stems: Mapping[ImageId, str] | None = None) -> None:
@@ -255,7 +248,7 @@ class Images:
             yield place._replace(image_id=whole).found("id-type", f"has id={shown(entry.get('id'))}.", fix)
         if is_id(entry.get("id")) and (entry["id"] in self.entries or entry["id"] in self._gone):
             place = place._replace(image_id=entry["id"])
-            yield place.found("id-duplicate", "has the id of an earlier image.", self._choosing(entry))
+            yield place.found("id-duplicate", "has the id of an earlier image.", partial(self._choose, entry))
 
     def add(self, entry: dict[str, Any]) -> bool:
         """Keep an entry that has been looked at; False where its id can't be used."""
@@ -290,26 +283,21 @@ class Images:
         """Whether a label's image is there by just this id."""
         return is_id(value) and (value in self.entries or value in self._merged)
 
-    def _choosing(self, entry: dict[str, Any]) -> Fix:
+    def _choose(self, entry: Entry) -> Done:
         """Of several entries with one id the one that a PNG is named like; else nobody knows whose the labels are."""
-
-        def apply() -> Done:
-            image_id, name = entry["id"], entry.get("file_name")
-            earlier = self.entries.get(image_id)
-            stem = self._stems.get(image_id)
-            if earlier is not None and earlier.get("file_name") == name:
-                return Done("fixed", f"{shown(name)} was listed before", is_gone=True)
-            if earlier is not None and _stem_of(earlier) == stem:
-                name = earlier["file_name"]
-                return Done("removed", f"the labels of this id are those of {shown(name)}", is_gone=True)
-            self.entries.pop(image_id, None)
-            if _stem_of(entry) == stem:
-                self._gone.discard(image_id)
-                return Done("removed", f"the labels of this id are those of {shown(name)}; other images are left out")
-            self._gone.add(image_id)
-            return Done("removed", "nobody knows whose the labels of this id are; all are left out", is_gone=True)
-
-        return apply
+        image_id, name = entry["id"], entry.get("file_name")
+        earlier, stem = self.entries.get(image_id), self._stems.get(image_id)
+        if earlier is not None and earlier.get("file_name") == name:
+            return Done("fixed", f"{shown(name)} was listed before", is_gone=True)
+        if earlier is not None and _stem_of(earlier) == stem:
+            name = earlier["file_name"]
+            return Done("removed", f"the labels of this id are those of {shown(name)}", is_gone=True)
+        self.entries.pop(image_id, None)
+        if _stem_of(entry) == stem:
+            self._gone.discard(image_id)
+            return Done("removed", f"the labels of this id are those of {shown(name)}; other images are left out")
+        self._gone.add(image_id)
+        return Done("removed", "nobody knows whose the labels of this id are; all are left out", is_gone=True)
 
     def _merging(self, entry: dict[str, Any], other: Any) -> Fix:
         """An entry of the same file as that of another id becomes one with it, if both say the same of it."""

@@ -114,11 +114,7 @@ def read_json_file(path: str) -> ReadJson:
 
 
 def read_json(path: str, advice: str = "") -> dict[str, Any]:
-    """The object at the top of a file.
-
-    Args:
-        path: of the file.
-        advice: what to do where it is missing, in place of what the rule says.
+    """The object at the top of a file; ``advice`` is what to do where it is missing, in place of what the rule says.
 
     Raises:
         MissingFileError: it isn't there.

@@ -56,11 +56,9 @@ class Fault:
     """One thing that is wrong, and where.
 
     Args:
-        code: of its rule.
-        severity: ``error`` or ``warning``.
+        code, severity: of its rule.
         file: the JSON, image or PNG that has it.
-        image_id: of the image it belongs to, or None.
-        segment_id: id of the annotation or of the panoptic segment, or None.
+        image_id, segment_id: of the image, and of the annotation or panoptic segment, or None.
         message: what is wrong, with the values found.
         fix: what to do.
     """
@@ -85,10 +83,8 @@ class Change:
     """One thing that a fixed copy has otherwise.
 
     Args:
-        action: fixed or removed.
-        code: of the rule that was broken.
-        file: of the original that broke it.
-        image_id, segment_id: of what was changed, or None.
+        action: see :data:`Action`.
+        code, file, image_id, segment_id: of the fault in the original.
         done: what was done, and with what.
     """
 
@@ -113,14 +109,7 @@ Result = TypeVar("Result")
 
 
 class Place(NamedTuple):
-    """Where something is.
-
-    Args:
-        file: the JSON, image or PNG.
-        image_id: of its image.
-        segment_id: its own.
-        text: names it in a message.
-    """
+    """Where something is: its file, image and own id; ``text`` names it in a message."""
 
     file: str
     image_id: Any = None
@@ -166,12 +155,7 @@ class Finding(NamedTuple):
 
 
 def raise_errors(findings: Iterable[Finding], tolerated: Container[str] = ()) -> None:
-    """Raise the first error that is found, but for rules of the ``tolerated`` codes.
-
-    Raises:
-        MissingFileError: a file isn't there.
-        DatasetError: anything else is wrong.
-    """
+    """Raise the first error, a DatasetError, but for rules of the ``tolerated`` codes; MissingFileError for a file."""
     for finding in findings:
         if finding.rule.severity == "error" and finding.rule.code not in tolerated:
             fault = finding.fault()
