@@ -23,7 +23,7 @@ from detr_d2.errors import ConfigError, DatasetError
 if TYPE_CHECKING:
     from PIL import Image
 
-    from detr_d2.prepare.stuff.answers import Answer, AnswerFolder
+    from detr_d2.prepare.stuff.model import Answer, AnswerFolder
 
 logger = logging.getLogger(__name__)
 
@@ -137,8 +137,8 @@ class _CachedModel:
     """A model whose answers are kept in a folder of its own; it isn't loaded before an image is new."""
 
     def __init__(self, weights: str, score: float | None, overrides: list[str], cache: Path) -> None:
-        from detr_d2.prepare.labellers import WeightsLabeller
-        from detr_d2.prepare.stuff.answers import AnswerFolder
+        from detr_d2.prepare.stuff.labellers import WeightsLabeller
+        from detr_d2.prepare.stuff.model import AnswerFolder
 
         every_class = [] if score is None else ["MODEL.DETR.CLASS_SCORE_THRESHOLDS", "[]"]
         self._labeller = WeightsLabeller(weights, score, [*overrides, *every_class])

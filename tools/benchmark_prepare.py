@@ -32,9 +32,8 @@ from detr_d2.errors import MissingFileError, run_command
 from detr_d2.labels.panoptic_png import encode_ids
 from detr_d2.labels.readers import read_exports
 from detr_d2.parallel import default_workers
-from detr_d2.prepare.classes import build_class_table
+from detr_d2.prepare.classes import CrowdRule, LabelRules, build_class_table
 from detr_d2.prepare.drawing import draw_labels, measure
-from detr_d2.prepare.label_rules import CrowdRule, LabelRules
 
 CONVERTERS = ("detection2panoptic_coco_format", "panoptic2detection_coco_format")
 EXAMPLES = """\

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import matplotlib
 
@@ -25,9 +25,9 @@ import detr_d2  # noqa: F401  chooses the detectron2
 from detr_d2.data import read_panoptic_png
 from detr_d2.files import write_whole
 from detr_d2.labels.records import ClassRecord, Export, FileRef, ImageRecord, Label, Runs
-from detr_d2.prepare.coco_mix import mix_in
-from detr_d2.prepare.options import COCO_THINGS, CocoThings, PrepareOptions
+from detr_d2.prepare.options import CocoThings, PrepareOptions
 from detr_d2.prepare.pipeline import prepare
+from detr_d2.prepare.selecting import mix_in
 from detr_d2.prepare.stuff import StuffPolicy, StuffSettings, build_policy
 from detr_d2.visualization import draw_panoptic
 from detr_d2.yard import STUFF, Scene, make_scene
@@ -184,7 +184,7 @@ def panels(folder: Path) -> dict[str, list[Panel]]:
         "crowds": [
             Panel("--crowd keep", drawer.draw(brushed, crowds="keep")),
             Panel("--crowd clear", drawer.draw(brushed, crowds="clear")),
-            *(mixed_panel(drawer, scene, folder, things) for things in COCO_THINGS),
+            *(mixed_panel(drawer, scene, folder, things) for things in get_args(CocoThings)),
         ],
     }
 

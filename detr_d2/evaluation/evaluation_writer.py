@@ -37,7 +37,6 @@ from detr_d2.evaluation.records import (
     RUN_FILE,
     EvaluationRecord,
     encode_preview,
-    finite,
 )
 from detr_d2.files import write_text, write_whole
 from detr_d2.labels.panoptic_png import encode_ids
@@ -121,27 +120,25 @@ class EvaluationWriter:
                 # An evaluation that fails, or is stopped, leaves no half of its predictions. A writer that was given
                 # nothing cleans nothing: other processes may have begun already.
                 self._cleaning = weakref.finalize(self, shutil.rmtree, self._partial, ignore_errors=True)
-            name = self._names[record.image_id]
-            ids = [segment["id"] for segment in segments]
-            numbers = number_segments(predicted_map, ids, name)
-            write_whole(self._partial / name, lambda file: file.write(encode_ids(numbers, [VOID, *ids])))
-            image = {"id": record.image_id, "file_name": os.path.basename(record.file_name)}
-            image |= {"height": record.height, "width": record.width}
-            found = {"segments_info": self._segments_info(numbers, segments)}
-            annotation = {"image_id": record.image_id, "file_name": name, **found}
-            self._predictions.add(json.dumps([image, annotation], allow_nan=False).encode() + b"\n")
+            self._add_prediction(record, predicted_map, self._names[record.image_id])
 
-    def _segments_info(self, numbers: np.ndarray, segments: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        found = find_segments(numbers, np.ones(len(segments), dtype=bool), mask_stride=None)
-        left, top, right, bottom = found.boxes.T if len(segments) else np.zeros((4, 0))
-        boxes = np.stack([left, top, right - left, bottom - top], axis=1).astype(int).tolist()
-        return [
+    def _add_prediction(self, record: EvaluationRecord, predicted_map: np.ndarray, name: str) -> None:
+        """The PNG of an image, and what the JSON says of it."""
+        ids = [segment["id"] for segment in record.predicted]
+        numbers = number_segments(predicted_map, ids, name)
+        write_whole(self._partial / name, lambda file: file.write(encode_ids(numbers, [VOID, *ids])))
+        boxes = find_segments(numbers, np.ones(len(ids), dtype=bool), mask_stride=None).boxes.astype(int).tolist()
+        found = [
             {
-                **{"id": int(s["id"]), "category_id": self._categories[s["category_id"]].id, "iscrowd": 0},
-                **{"area": int(area), "bbox": box, "score": finite(s.get("score"))},
+                **{"id": s["id"], "category_id": self._categories[s["class"]].id, "iscrowd": 0, "area": s["area"]},
+                **{"bbox": [left, top, right - left, bottom - top], "score": s["score"]},
             }
-            for s, area, box in zip(segments, found.areas, boxes, strict=True)
+            for s, (left, top, right, bottom) in zip(record.predicted, boxes, strict=True)
         ]
+        image = {"id": record.image_id, "file_name": os.path.basename(record.file_name)}
+        image |= {"height": record.height, "width": record.width}
+        annotation = {"image_id": record.image_id, "file_name": name, "segments_info": found}
+        self._predictions.add(json.dumps([image, annotation], allow_nan=False).encode() + b"\n")
 
     def write(self, run: Mapping[str, Any]) -> None:
         """Join the images of all processes; the main one writes. All have to call it.
@@ -194,8 +191,7 @@ def _write_zip(file: BinaryIO, previews: Iterator[bytes]) -> None:
     """PNGs don't become smaller, so that they are stored as they are; an image that came twice is there once."""
     seen = set()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        for line in previews:
-            image_id, content = json.loads(line)
+        for image_id, content in map(json.loads, previews):
             if image_id not in seen:
                 archive.writestr(f"{image_id}.png", base64.b64decode(content))
             seen.add(image_id)
@@ -210,25 +206,20 @@ def run_facts(dataset_name: str, categories: Sequence[Category], cfg: CfgNode | 
         cfg: of the run.
     """
     facts: dict[str, Any] = {"dataset": dataset_name}
-    iteration = training_iteration()
+    iteration, backend, commit = training_iteration(), backend_report(), _commit()
     if iteration is not None:
         facts |= {"weights": f"the model in training, after iteration {iteration}", "iteration": iteration}
     elif cfg is not None:
         facts["weights"] = cfg.MODEL.WEIGHTS
-    backend = backend_report()
     facts["versions"] = {
         **{"detr_d2": detr_d2.__version__, backend.name: backend.version, "torch": torch.__version__},
         **{"numpy": np.__version__, "python": platform.python_version()},
     }
-    commit = _commit()
     facts |= {"commit": commit} if commit else {}
     facts |= {"finished": datetime.now(timezone.utc).isoformat(timespec="seconds"), "platform": platform.platform()}
-    if cfg is not None:
-        facts |= {"seed": cfg.SEED, "config": cfg.dump()}
-    facts["categories"] = [
-        {"id": c.id, "name": c.name, "is_thing": c.is_thing, "color": list(c.color)} for c in categories
-    ]
-    return facts
+    facts |= {} if cfg is None else {"seed": cfg.SEED, "config": cfg.dump()}
+    keys = ("id", "name", "is_thing", "color")
+    return facts | {"categories": [{key: getattr(category, key) for key in keys} for category in categories]}
 
 
 def training_iteration() -> int | None:
@@ -246,13 +237,12 @@ def _commit() -> str | None:
         return None
     # Nothing is written, not even a lock, which a full disk would leave there for good; "describe --dirty" writes.
     git = ["git", "--no-optional-locks", "-C", str(folder)]
+    questions = ["rev-parse", "--short=12", "HEAD"], ["status", "--porcelain", "--untracked-files=no"]
     try:
-        commit = _output(*git, "rev-parse", "--short=12", "HEAD")
-        changed = _output(*git, "status", "--porcelain", "--untracked-files=no")
+        commit, changed = (
+            subprocess.run([*git, *words], capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+            for words in questions
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return f"{commit}-dirty" if changed else commit
-
-
-def _output(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout.strip()

@@ -32,11 +32,8 @@ ENDINGS = {"All": "", "Things": "_th", "Stuff": "_st"}
 
 def group_labels(is_thing: Sequence[bool]) -> dict[str, list[int]]:
     """The classes of All, Things and Stuff."""
-    return {
-        "All": list(range(len(is_thing))),
-        "Things": [label for label, flag in enumerate(is_thing) if flag],
-        "Stuff": [label for label, flag in enumerate(is_thing) if not flag],
-    }
+    of_kind = [[label for label, flag in enumerate(is_thing) if flag == wanted] for wanted in (True, False)]
+    return {"All": list(range(len(is_thing))), "Things": of_kind[0], "Stuff": of_kind[1]}
 
 
 def group_means(quality: PanopticQuality, is_thing: Sequence[bool]) -> dict[str, Quality]:
@@ -119,10 +116,12 @@ def evaluation_results(content: Mapping[str, Any]) -> Results:
         "panoptic_size": PQ_small, PQ_medium, PQ_large and so on; "panoptic_dagger": PQ, PQ_th, PQ_st; "sem_seg": mIoU,
         fwIoU, mACC, pACC, as Detectron2's.
     """
+
+    def of_groups(found: Mapping[str, Any]) -> dict[str, float | None]:
+        return {key + end: found[group][key] for group, end in groups for key in _KEYS}
+
     groups = ENDINGS.items()
-    results: dict[str, dict[str, float | None]] = OrderedDict(
-        panoptic_seg={key + end: content[group][key] for group, end in groups for key in _KEYS}
-    )
+    results: dict[str, dict[str, float | None]] = OrderedDict(panoptic_seg=of_groups(content))
     if "intervals" in content:
         results["panoptic_interval"] = {
             f"PQ{end}_{side}": value
@@ -130,17 +129,19 @@ def evaluation_results(content: Mapping[str, Any]) -> Results:
             for side, value in zip(("low", "high"), content[group]["PQ_interval"] or (None, None))
         }
     if "boundary" in content:
-        boundary = content["boundary"]
-        results["panoptic_boundary"] = {key + end: boundary[group][key] for group, end in groups for key in _KEYS}
+        results["panoptic_boundary"] = of_groups(content["boundary"])
     results["panoptic_size"] = {
         f"PQ_{size}{end}": of_size[group]["PQ"] for size, of_size in content["sizes"].items() for group, end in groups
     }
     results["panoptic_dagger"] = {f"PQ{end}": content["dagger"][group] for group, end in groups}
     results["sem_seg"] = content["semantic"]
     return OrderedDict(
-        (task, {name: math.nan if value is None else value for name, value in values.items()})
-        for task, values in results.items()
+        (task, {name: _number(value) for name, value in found.items()}) for task, found in results.items()
     )
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def quality_as_csv(content: Mapping[str, Any]) -> str:
@@ -161,9 +162,7 @@ def quality_as_csv(content: Mapping[str, Any]) -> str:
 
 def quality_table(content: Mapping[str, Any]) -> str:
     """One row a group: PQ, SQ, RQ, N (the number of classes they are means of) and perhaps the interval of PQ."""
-    rows = [
-        [group, *_values(content[group]), content[group]["N"], *_ends(content, content[group])] for group in ENDINGS
-    ]
+    rows = [[group, *_values(content[group]), content[group]["N"], *_ends(content[group])] for group in ENDINGS]
     return pipe_table(rows, ["", *_KEYS, "N", *_ends_header(content)])
 
 
@@ -171,7 +170,7 @@ def class_table(content: Mapping[str, Any]) -> str:
     """One row a class that is in the ground truth or was predicted; absent classes are counted in the last line."""
     rows = [
         [entry["name"], "thing" if entry["is_thing"] else "stuff", *_values(entry)]
-        + [*(entry[key] for key in COUNTS), *_ends(content, entry)]
+        + [*(entry[key] for key in COUNTS), *_ends(entry)]
         for entry in content["classes"]
         if entry["PQ"] is not None
     ]
@@ -205,16 +204,14 @@ def pipe_table(
 
 
 def _values(entry: Mapping[str, Any]) -> list[float]:
-    return [math.nan if entry[key] is None else entry[key] for key in _KEYS]
+    return [_number(entry[key]) for key in _KEYS]
 
 
 def _ends_header(content: Mapping[str, Any]) -> list[str]:
     return [f"PQ, {100 * content['intervals']['confidence']:g} %"] if "intervals" in content else []
 
 
-def _ends(content: Mapping[str, Any], entry: Mapping[str, Any]) -> list[str]:
+def _ends(entry: Mapping[str, Any]) -> list[str]:
     """Lower and upper end of PQ, where there are intervals."""
-    if "intervals" not in content:
-        return []
-    ends = entry["PQ_interval"]
-    return ["-" if ends is None else f"{ends[0]:.1f} to {ends[1]:.1f}"]
+    ends = entry.get("PQ_interval", ())
+    return ["-" if ends is None else f"{ends[0]:.1f} to {ends[1]:.1f}"] if ends != () else []

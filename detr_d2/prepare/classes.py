@@ -1,8 +1,9 @@
-"""Which class of the dataset each class of the exports becomes."""
+"""What labels become: which class of the dataset each class of the exports is, and which crowds are objects."""
 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,10 +15,12 @@ from detr_d2.data.categories import Category, coco_categories, construction_cate
 from detr_d2.data.coco_json import read_categories
 from detr_d2.errors import DatasetError, MissingFileError
 from detr_d2.files import SpecialFileError, open_regular
-from detr_d2.labels.records import ClassRecord, Export
+from detr_d2.labels.records import ClassRecord, Export, Note
 from detr_d2.labels.rules.categories import find_name, near_names, normal_name, spelling
 from detr_d2.labels.rules.json_files import parse_json
 from detr_d2.labels.values import color_of, is_text
+
+from .options import Crowds, Overlap
 
 logger = logging.getLogger(__name__)
 
@@ -87,11 +90,7 @@ def build_class_table(
 
 
 def _refuse_unwritable_names(origins: Mapping[str, str]) -> None:
-    """Raises a DatasetError that lists all class names that can't stand in a JSON.
-
-    Args:
-        origins: for each name where it comes from.
-    """
+    """Raises a DatasetError that lists all class names, each with where it is from, that can't stand in a JSON."""
     shown = [f"{name!r} of {origin}" for name, origin in origins.items() if not is_text(name)]
     if shown:
         raise DatasetError(
@@ -104,9 +103,8 @@ def _warn_of_unused(rules: Mapping[str, Meaning], records: Sequence[ClassRecord]
     known = {normal_name(record.name) for record in records}
     unused: dict[str, str] = {}
     for raw in rules:
-        if normal_name(raw) not in known:
-            unused.setdefault(normal_name(raw), raw)
-    for raw in unused.values():
+        unused.setdefault(normal_name(raw), raw)
+    for raw in (raw for normal, raw in unused.items() if normal not in known):
         near = near_names(raw, [record.name for record in records])
         hint = f"; near are {', '.join(near)}" if near else ""
         logger.warning("%s has a line for %r, which no export has%s.", classes, raw, hint)
@@ -237,3 +235,71 @@ def _load(path: Path, option: str, allowed: str) -> Any:
         raise DatasetError(f"{option}: {error}") from error
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise DatasetError(f"{option}: {path} can't be read: {error}") from error
+
+
+@dataclass(frozen=True)
+class CrowdRule:
+    """Which crowds become objects.
+
+    Args:
+        clears_all: every one.
+        classes: those of CVAT's exports, of these classes.
+    """
+
+    clears_all: bool = False
+    classes: frozenset[int] = frozenset()
+
+    def is_crowd(self, said: bool, number: int, is_cvat: bool) -> bool:
+        """Whether a label of class ``number`` that the export calls a crowd, or not, stays one."""
+        return said and not self.clears_all and not (is_cvat and number in self.classes)
+
+
+@dataclass(frozen=True)
+class LabelRules:
+    """What labels become.
+
+    Args:
+        table: of the classes.
+        crowds: which crowds become objects.
+        overlap: who gets a pixel that several labels claim.
+        min_area: segments of fewer pixels become void.
+        fills_holes: holes that are written as polygons belong to their objects.
+    """
+
+    table: ClassTable
+    crowds: CrowdRule
+    overlap: Overlap
+    min_area: int
+    fills_holes: bool = False
+
+
+def decide_crowds(exports: Sequence[Export], table: ClassTable, choice: Crowds) -> tuple[CrowdRule, list[Note]]:
+    """What to do with crowds, which CVAT makes of whatever was painted with its brush, and what there is to say of it.
+
+    ``auto`` makes objects of a class's crowds where CVAT's exports have nothing else of that class.
+    """
+    if choice != "auto":
+        return CrowdRule(clears_all=choice == "clear"), []
+    crowds: Counter[int] = Counter()
+    objects: Counter[int] = Counter()
+    painted = (export for export in exports if export.is_cvat and export.kind == "coco-instances")
+    for label in (label for export in painted for record in export.images for label in record.read_labels()):
+        number = table.numbers.get(label.class_name, REST)
+        if number >= 0:
+            (crowds if label.is_crowd else objects)[number] += 1
+    cleared, kept = [], []
+    for number, count in sorted(crowds.items()):
+        name = table.classes[number].name
+        if objects[number]:
+            message = (
+                f"{count} labels of {name} from CVAT are crowds, {objects[number]} aren't; crowds aren't "
+                "trained on. If they were painted with the brush, take --crowd clear."
+            )
+            kept.append(Note("crowd-kept", message, class_name=name))
+        else:
+            message = (
+                f"all {count} labels of {name} from CVAT are crowds, as its brush writes them; they are taken "
+                "as objects (--crowd keep leaves them crowds)."
+            )
+            cleared.append(Note("crowd-cleared", message, class_name=name))
+    return CrowdRule(classes=frozenset(number for number in crowds if not objects[number])), cleared + kept

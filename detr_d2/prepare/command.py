@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from detr_d2.arguments import add_engine, number, whole_number
 from detr_d2.cluster import import_ray
@@ -20,19 +20,18 @@ from detr_d2.labels.readers import refuse_unreadable, try_exports
 from detr_d2.labels.records import Export
 from detr_d2.parallel import default_workers
 
-from .coco_mix import mix_in
-from .only_changed import only_changed
 from .options import (
-    COCO_THINGS,
-    CROWDS,
-    FOREIGN_THINGS,
-    HOLES,
-    OVERLAPS,
-    STUFF_CLASSES,
+    CocoThings,
+    Crowds,
+    ForeignThings,
+    Holes,
+    Overlap,
     PrepareOptions,
+    StuffClasses,
     StuffSettings,
 )
 from .pipeline import Prepared, find_target, prepare
+from .selecting import mix_in, only_changed
 from .stuff import build_policy
 
 _EPILOG = """\
@@ -95,7 +94,7 @@ def _add_sources(add: Callable[..., Any]) -> None:
     mix = "mix in N images of --coco, which is COCO panoptic: stuff as --stuff-classes says, void stays void"
     add("--coco-images", type=_FROM_ONE, metavar="N", help=mix)
     things = "what their things become: misc, or keep their names (default: misc)"
-    add("--coco-things", choices=COCO_THINGS, default="misc", help=things)
+    add("--coco-things", choices=get_args(CocoThings), default="misc", help=things)
 
 
 def _add_labels(add: Callable[..., Any]) -> None:
@@ -103,10 +102,10 @@ def _add_labels(add: Callable[..., Any]) -> None:
     add("--categories", default="auto", metavar="LIST", help=listed)
     add("--classes", type=Path, metavar="YAML", help="lines 'name in the export: class', null or void")
     crowds = "crowds, as CVAT's brush writes: keep, clear, or clear where a class has nothing else (default: auto)"
-    add("--crowd", dest="crowds", choices=CROWDS, default="auto", help=crowds)
-    add("--overlap", choices=OVERLAPS, default="small-on-top", help="see below (default: small-on-top)")
+    add("--crowd", dest="crowds", choices=get_args(Crowds), default="auto", help=crowds)
+    add("--overlap", choices=get_args(Overlap), default="small-on-top", help="see below (default: small-on-top)")
     holes = "a polygon inside a polygon of the same object is a hole: cut it, or fill it (default: cut)"
-    add("--holes", choices=HOLES, default="cut", help=holes)
+    add("--holes", choices=get_args(Holes), default="cut", help=holes)
     small = "segments of fewer pixels become void (default: 16)"
     add("--min-area", type=_COUNT, default=16, metavar="N", help=small)
 
@@ -115,9 +114,9 @@ def _add_stuff(add: Callable[..., Any]) -> None:
     ways = "none: void; misc: one class; masks DIR; model WEIGHTS, or model module:function (default: none)"
     add("--stuff", nargs="+", default=["none"], metavar="WAY", help=ways)
     classes = "COCO's stuff as 16 super-categories, or as it is (default: super)"
-    add("--stuff-classes", choices=STUFF_CLASSES, default="super", help=classes)
+    add("--stuff-classes", choices=get_args(StuffClasses), default="super", help=classes)
     things = "what a model's things become (default: misc)"
-    add("--stuff-things", choices=FOREIGN_THINGS, default="misc", help=things)
+    add("--stuff-things", choices=get_args(ForeignThings), default="misc", help=things)
     score = "what a model is less sure of is void (0.85)"
     add("--stuff-score", type=_PROBABILITY, default=0.85, metavar="P", help=score)
     margin = "what is at most so many pixels away from people's labels is void (model: 5, else 0)"

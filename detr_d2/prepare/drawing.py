@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal, TypeAlias
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -15,10 +16,11 @@ from detr_d2.labels.readers import shape_mask
 from detr_d2.labels.records import Label, Note, Polygons
 from detr_d2.labels.rules.masks import OVERLAP_PIXELS, OVERLAP_SHARE
 
-from .classes import REST, VOID, ClassTable
-from .label_rules import LabelRules
+from .classes import REST, VOID, ClassTable, LabelRules
 from .options import Overlap
-from .stuff.policy import Region, mean_score
+
+Source: TypeAlias = Literal["human", "model", "masks", "coco", "rest"]
+"""Who says so: a person; a model; masks from elsewhere; COCO's annotators; nobody, it is what was left."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Segment:
     Args:
         class_number: index in the class table.
         is_crowd: it can't be counted.
-        source: ``human``, ``model``, ``masks``, ``coco`` or ``rest``.
+        source: who gave it.
         score: of a model, or None.
         id: the pixels' red + 256 green + 65536 blue; 0 as long as the segment isn't measured.
         area: pixels.
@@ -38,7 +40,7 @@ class Segment:
 
     class_number: int
     is_crowd: bool = False
-    source: str = "human"
+    source: Source = "human"
     score: float | None = None
     id: int = 0
     area: int = 0
@@ -52,17 +54,10 @@ _FEW = 12
 
 @dataclass(frozen=True)
 class Piece:
-    """A label drawn into its image.
+    """A label drawn into its image: (H, W) bool, with a pixel at least, and its area.
 
-    Args:
-        mask: (H, W) bool, with a pixel at least.
-        area: its pixels.
-        z_order: CVAT's layer.
-        is_crowd: of a crowd, which lies below everything else.
-        label_id: for messages.
-        class_name: as the export has it.
-        class_number: index in the class table.
-        owner: the same one, the same segment.
+    A crowd lies below everything else; pieces of one owner are one segment. The label's own id and class are for
+    messages.
     """
 
     mask: np.ndarray
@@ -78,11 +73,9 @@ class Piece:
 def drawing_order(pieces: Sequence[Piece], policy: Overlap) -> list[int]:
     """Indices of labels, which are in the file's order, from the lowest to what lies on top of everything.
 
-    Args:
-        pieces: labels of an image.
-        policy: ``small-on-top``: the fewer pixels, the higher (``error``, too, where labels share next to nothing);
-            ``z-order``: CVAT's layers, and the later label within a layer; ``file-order``: the earlier label;
-            ``last``: the later one. Crowds are below all that isn't one.
+    ``small-on-top``: the fewer pixels, the higher (``error``, too, where labels share next to nothing); ``z-order``:
+    CVAT's layers, and the later label within a layer; ``file-order``: the earlier label; ``last``: the later one.
+    Crowds are below all that isn't one.
     """
 
     def height(index: int) -> tuple[bool, int, int]:
@@ -96,15 +89,7 @@ def drawing_order(pieces: Sequence[Piece], policy: Overlap) -> list[int]:
 
 
 def paint(pieces: Sequence[Piece], policy: Overlap, size: tuple[int, int]) -> np.ndarray:
-    """The image of labels: for each pixel 1 + the index of the label on top, 0 where there is none.
-
-    Args:
-        pieces: in the file's order.
-        policy: see :func:`drawing_order`.
-        size: height, width.
-
-    Returns:
-        (H, W) uint16.
+    """(H, W) uint16 of an image's labels: for each pixel 1 + the index of the label on top, 0 where there is none.
 
     Raises:
         DatasetError: there are 65,535 labels or more.
@@ -127,9 +112,7 @@ def pixel_counts(canvas: np.ndarray, count: int) -> np.ndarray:
 def overlapping_pairs(pieces: Sequence[Piece], canvas: np.ndarray) -> list[tuple[int, int, int]]:
     """Pairs of labels, not crowds, that overlap: two indices and the shared pixels.
 
-    Args:
-        pieces: in the file's order.
-        canvas: of :func:`paint`; labels that are wholly visible there share nothing with what is below them.
+    Labels that are wholly visible on ``canvas``, which is :func:`paint`'s, share nothing with what is below them.
     """
     visible = pixel_counts(canvas, len(pieces))
     pairs = set()
@@ -169,7 +152,7 @@ class Canvas:
 
 
 def draw_labels(
-    labels: Sequence[Label], rules: LabelRules, size: tuple[int, int], is_cvat: bool, source: str
+    labels: Sequence[Label], rules: LabelRules, size: tuple[int, int], is_cvat: bool, source: Source
 ) -> Canvas:
     """The segments that people labelled.
 
@@ -193,19 +176,14 @@ def draw_labels(
             for one, other, shared in overlapping_pairs(pieces, painted)
             if pieces[one].owner != pieces[other].owner
         ]
-    owners: dict[tuple[str, int], int] = {}
-    names: list[str] = []
-    numbers = np.zeros(len(pieces) + 1, np.uint16)
-    for index, piece in enumerate(pieces):
-        if piece.class_number == VOID:
-            continue
-        if piece.owner not in owners:
-            owners[piece.owner] = len(owners) + 1
-            names.append(piece.class_name)
-            canvas.segments.append(Segment(piece.class_number, piece.is_crowd, source))
-        numbers[index + 1] = owners[piece.owner]
+    firsts: dict[tuple[str, int], Piece] = {}
+    for piece in (piece for piece in pieces if piece.class_number != VOID):
+        firsts.setdefault(piece.owner, piece)
+    canvas.segments = [Segment(piece.class_number, piece.is_crowd, source) for piece in firsts.values()]
+    number_of = {owner: number for number, owner in enumerate(firsts, 1)}
+    numbers = np.array([0, *(number_of.get(piece.owner, 0) for piece in pieces)], np.uint16)
     canvas.numbers = numbers[painted] if np.any(numbers != np.arange(len(numbers))) else painted
-    _drop_small(canvas, names, rules.min_area)
+    _drop_small(canvas, [piece.class_name for piece in firsts.values()], rules.min_area)
     return canvas
 
 
@@ -274,6 +252,35 @@ def _drop_small(canvas: Canvas, names: Sequence[str], min_area: int) -> None:
         anew = np.concatenate([[0], np.where(stays, np.cumsum(stays), 0)]).astype(np.uint16)
         canvas.numbers = anew[canvas.numbers]
         canvas.segments = [segment for segment, kept in zip(canvas.segments, stays) if kept]
+
+
+@dataclass(frozen=True)
+class Region:
+    """A piece of stuff in one image.
+
+    Args:
+        class_name: one of the policy's categories; several regions of a class become one segment. Empty: void, which
+            other regions must not fill.
+        mask: (H, W) bool; what isn't free is cut off, and where regions overlap the first one wins.
+        source: who says so.
+        score: of a model, 0 to 1, or None.
+    """
+
+    class_name: str
+    mask: np.ndarray
+    source: Source
+    score: float | None = None
+
+
+def mean_score(parts: Iterable[tuple[int, float | None]]) -> float | None:
+    """The mean score of some regions by their pixels, over those that have a score; None where none has.
+
+    Args:
+        parts: pixels and score of each.
+    """
+    scored = [(area, score) for area, score in parts if score is not None]
+    total = sum(area for area, _ in scored)
+    return round(sum(area * score for area, score in scored) / total, 4) if total else None
 
 
 def fill_rest(canvas: Canvas, regions: Sequence[Region], table: ClassTable, min_area: int) -> None:

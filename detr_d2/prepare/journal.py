@@ -1,4 +1,7 @@
-"""What is known of images once they are prepared, one line each, so that an interrupted run can go on with them."""
+"""The work in progress: its folder, for one run at a time, and the images that are finished.
+
+They are kept a line each, so that an interrupted run can go on with them.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,30 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from detr_d2.errors import DatasetError, StoppedError, UserError, os_error_message
 from detr_d2.files import line_content, sealed_line
 from detr_d2.labels.records import Note
 
 from .drawing import Segment
+
+try:
+    import fcntl
+except ImportError:  # Windows: two runs at once aren't noticed there
+    fcntl = None  # type: ignore[assignment]
+
+#: Processes of a run that was killed hold its lock until they notice, which takes less than all tries together.
+_TRIES, _WAIT = 4, 0.5
+
+
+class WritingError(StoppedError):
+    """The dataset's folder can't be written."""
 
 
 @dataclass(frozen=True)
@@ -55,19 +73,16 @@ class ImageResult:
         return json.dumps(asdict(self), separators=(",", ":"))
 
 
-def result_from_json(line: str) -> ImageResult:
-    """What :meth:`ImageResult.to_json` wrote.
-
-    Raises:
-        ValueError: it is something else, such as a line that was cut off.
-    """
+def _result_from_json(line: str) -> ImageResult:
+    """What :meth:`ImageResult.to_json` wrote; ValueError: it is something else, such as a line that was cut off."""
     try:
         content: dict[str, Any] = json.loads(line)
         content["segments"] = tuple(Segment(**{**one, "bbox": tuple(one["bbox"])}) for one in content["segments"])
         content["notes"] = tuple(Note(**one) for one in content["notes"])
+        content["sizes"] = tuple(content["sizes"])
         for key in ("dropped", "overlaps"):
             content[key] = tuple(map(tuple, content[key]))
-        return ImageResult(**{**content, "sizes": tuple(content["sizes"])})
+        return ImageResult(**content)
     except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"not a prepared image: {error}") from error
 
@@ -114,7 +129,7 @@ class Journal:
     def _is_whole(self, content: bytes) -> bool:
         """Whether an image needn't be prepared again; what failed is tried anew, as what made it fail may be gone."""
         try:
-            result = result_from_json(content.decode())
+            result = _result_from_json(content.decode())
         except ValueError:
             return False
         paths = (self.data / "images" / result.file_name, self.data / "panoptic" / result.png)
@@ -137,10 +152,99 @@ class Journal:
         with self._path.open("rb") as file:
             for key in keys:
                 file.seek(self._offsets[key])
-                yield result_from_json((line_content(file.readline()) or b"").partition(b" ")[2].decode())
+                yield _result_from_json((line_content(file.readline()) or b"").partition(b" ")[2].decode())
 
     def __enter__(self) -> Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
+
+
+@dataclass
+class Work:
+    """The folder of the work in progress, and whether nothing of an earlier run with other options is in it."""
+
+    folder: Path
+    is_ours: bool
+
+
+@contextmanager
+def work_folder(target: Path) -> Iterator[Work]:
+    """The folder of the work in progress beside ``target``, for one run at a time.
+
+    It stays where the run is stopped from outside, so that the same command can go on. A run that is refused leaves
+    nothing, but for what an earlier one with other options had left.
+
+    Raises:
+        DatasetError: another run works there.
+        WritingError: something can't be written.
+        KeyboardInterrupt: with a sentence that says how to go on.
+    """
+    folder = _partial_of(target)
+    goes_on = f"The same command again goes on where it stopped; what is finished is in {folder} until then."
+    above = _absent_above(target)
+    work = Work(folder, is_ours=not folder.exists())
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with _locked(folder, target):
+            try:
+                yield work
+            except (StoppedError, KeyboardInterrupt):
+                raise
+            except UserError:
+                if work.is_ours:
+                    shutil.rmtree(folder, ignore_errors=True)
+                    _remove_empty(above)
+                raise
+    except OSError as error:
+        if isinstance(error, UserError):
+            raise
+        raise WritingError(f"{os_error_message(error)} {goes_on}") from error
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"interrupted. {goes_on}") from None
+
+
+def refuse_unwritable(target: Path) -> None:
+    """Sees that a dataset's folder can be made, before anything is read for it.
+
+    Raises:
+        OSError: what the system has against it.
+    """
+    folder, above = _partial_of(target), _absent_above(target)
+    if folder.is_dir():
+        return
+    try:
+        folder.mkdir(parents=True)
+    finally:
+        _remove_empty([folder, *above])
+
+
+def _partial_of(target: Path) -> Path:
+    return target.parent / f".{target.name}.partial"
+
+
+def _absent_above(target: Path) -> list[Path]:
+    """The folders above a path that aren't there, the nearest first."""
+    return [parent for parent in target.parents if not parent.exists()]
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    """Removes folders in turn as far as nothing is in them."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
+
+
+@contextmanager
+def _locked(folder: Path, target: Path) -> Iterator[None]:
+    with (folder / "lock").open("w") as lock:
+        for attempt in range(_TRIES if fcntl else 0):
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if attempt == _TRIES - 1:
+                    raise DatasetError(f"another 'detr-d2 prepare' is writing {target}; wait for it to end.") from error
+                time.sleep(_WAIT)
+        yield

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
-from detr_d2.arguments import ENGINES, Engine
+from detr_d2.arguments import Engine
 from detr_d2.errors import ConfigError
 
 Crowds: TypeAlias = Literal["auto", "keep", "clear"]
@@ -19,21 +18,13 @@ CocoThings: TypeAlias = Literal["misc", "keep"]
 StuffClasses: TypeAlias = Literal["super", "coco"]
 ForeignThings: TypeAlias = Literal["misc", "void"]
 
-CROWDS: tuple[Crowds, ...] = get_args(Crowds)
 OVERLAPS: tuple[Overlap, ...] = get_args(Overlap)
-HOLES: tuple[Holes, ...] = get_args(Holes)
-COCO_THINGS: tuple[CocoThings, ...] = get_args(CocoThings)
-STUFF_CLASSES: tuple[StuffClasses, ...] = get_args(StuffClasses)
-FOREIGN_THINGS: tuple[ForeignThings, ...] = get_args(ForeignThings)
-
-#: Of a panoptic model's masks, which are at a quarter of the image's size and blurred by one more pixel there.
-MODEL_MARGIN = 5
 
 
-def refuse_other(option: str, value: object, allowed: Sequence[str]) -> None:
-    """Raises a :class:`ConfigError` for a value that isn't among those allowed."""
-    if value not in allowed:
-        raise ConfigError(f"{option} {value}: allowed are {', '.join(allowed)}.")
+def refuse_other(option: str, value: object, allowed: Any) -> None:
+    """Raises a :class:`ConfigError` for a value that isn't among those of a ``Literal``."""
+    if value not in get_args(allowed):
+        raise ConfigError(f"{option} {value}: allowed are {', '.join(get_args(allowed))}.")
 
 
 @dataclass(frozen=True)
@@ -80,10 +71,10 @@ class PrepareOptions:
             raise ConfigError(f"--val {self.val} isn't a share of the images; allowed are 0 to below 1, such as 0.2.")
         if self.min_area < 0 or (self.workers is not None and self.workers < 1):
             raise ConfigError(f"--min-area {self.min_area}, --workers {self.workers}: allowed are 0 or 1 and more.")
-        refuse_other("--crowd", self.crowds, CROWDS)
-        refuse_other("--overlap", self.overlap, OVERLAPS)
-        refuse_other("--holes", self.holes, HOLES)
-        refuse_other("--engine", self.engine, ENGINES)
+        refuse_other("--crowd", self.crowds, Crowds)
+        refuse_other("--overlap", self.overlap, Overlap)
+        refuse_other("--holes", self.holes, Holes)
+        refuse_other("--engine", self.engine, Engine)
         if not 1 <= self.quality <= 100:
             raise ConfigError(f"a JPEG's quality is 1 to 100, not {self.quality}.")
         if not re.fullmatch(r"\w[\w.-]*", self.dataset_name):
@@ -105,8 +96,8 @@ class StuffSettings:
         classes: COCO's stuff becomes one of 16 super-categories (``super``) or stays as it is (``coco``).
         things: a model's things become ``misc``, or ``void``.
         score: a model's segments with a lower score become void; 0 to 1.
-        margin: what is at most so many pixels away from what people labelled becomes void, so that a class that the
-            model saw there doesn't leak out of it; None: 5 for a model, 0 otherwise.
+        margin: what is at most so many pixels away from people's labels becomes void, so that a class that the model
+            saw there doesn't leak out of it; None: 5 for a model, 0 otherwise.
         cache: folder where a model's answers are kept, also for later runs; None: they last until the run is complete.
         overrides: config keys and values in turn for the model, such as ``("MODEL.DEVICE", "cpu")``.
 
@@ -122,8 +113,8 @@ class StuffSettings:
     overrides: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        refuse_other("--stuff-classes", self.classes, STUFF_CLASSES)
-        refuse_other("--stuff-things", self.things, FOREIGN_THINGS)
+        refuse_other("--stuff-classes", self.classes, StuffClasses)
+        refuse_other("--stuff-things", self.things, ForeignThings)
         if not 0 <= self.score <= 1:
             raise ConfigError(f"--stuff-score {self.score} isn't a probability; allowed are 0 to 1, such as 0.85.")
         if self.margin is not None and self.margin < 0:

@@ -5,27 +5,25 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from detr_d2.cluster import on_cluster
-from detr_d2.errors import DatasetError, StoppedError, UserError, os_error_message
+from detr_d2.errors import DatasetError, StoppedError
 from detr_d2.folders import put_in_place, refuse_foreign
 from detr_d2.labels.records import Export
 from detr_d2.parallel import default_workers, in_processes
 from detr_d2.progress import progress
 
-from .classes import build_class_table
-from .finishing import FILES, MARKER, Finishing
-from .journal import ImageResult, Journal
-from .label_rules import LabelRules, decide_crowds
+from .classes import LabelRules, build_class_table, decide_crowds
+from .finishing import FILES, MARKER, finish
+from .journal import ImageResult, Journal, Work, refuse_unwritable, work_folder
 from .options import PrepareOptions
-from .preparing import Preparer, Task, WritingError, make_tasks, task_key
-from .stuff.policy import StuffPolicy
+from .preparing import Preparer, Task, make_tasks, task_key
+from .stuff.policies import StuffPolicy
 from .summary import Summary
 
 #: What is prepared differently by another version of this code must not be mixed.
@@ -34,13 +32,7 @@ _VERSION = 3
 
 @dataclass(frozen=True)
 class Prepared:
-    """What was made.
-
-    Args:
-        folder: of the dataset.
-        report: the content of its ``report.json``.
-        reused: images that an interrupted run had finished.
-    """
+    """A dataset's folder, the content of its ``report.json``, and how many images an interrupted run had finished."""
 
     folder: Path
     report: dict[str, Any]
@@ -106,8 +98,7 @@ def _make(work: Work, tasks: Sequence[Task], preparer: Preparer, summary: Summar
         keys, reused = _prepare_images(tasks, journal, preparer)
         for note in policy.notes:
             summary.add_note(note)
-        finishing = Finishing(journal, keys, preparer.rules.table, options, summary)
-        return finishing.finish(repr(policy), started), reused
+        return finish(journal, keys, options, summary, repr(policy), started), reused
 
 
 def _prepare_images(tasks: Sequence[Task], journal: Journal, preparer: Preparer) -> tuple[list[str], int]:
@@ -150,116 +141,10 @@ def _refuse_overlaps(journal: Journal, keys: Sequence[str]) -> None:
     overlapping = 0
     for result in journal.results(keys):
         overlapping += bool(result.overlaps)
-        lines += [
-            f"  {result.name}: labels {one} and {other} share {pixels} pixels" for one, other, pixels in result.overlaps
-        ]
+        lines += (f"  {result.name}: labels {one} and {other} share {n} pixels" for one, other, n in result.overlaps)
     if lines:
         raise DatasetError(
             f"labels overlap in {overlapping} of {len(keys)} images, {len(lines)} pairs of them:\n"
             + "\n".join(lines)
             + "\nCorrect them, or say who is on top: --overlap small-on-top, z-order, file-order or last."
         )
-
-
-try:
-    import fcntl
-except ImportError:  # Windows: two runs at once aren't noticed there
-    fcntl = None  # type: ignore[assignment]
-
-#: Processes of a run that was killed hold its lock until they notice, which takes less than all tries together.
-_TRIES, _WAIT = 4, 0.5
-
-
-@dataclass
-class Work:
-    """The work in progress.
-
-    Args:
-        folder: its folder.
-        is_ours: nothing of an earlier run with other options is in it.
-    """
-
-    folder: Path
-    is_ours: bool
-
-
-@contextmanager
-def work_folder(target: Path) -> Iterator[Work]:
-    """The folder of the work in progress beside ``target``, for one run at a time.
-
-    It stays where the run is stopped from outside, so that the same command can go on. A run that is refused leaves
-    nothing, but for what an earlier one with other options had left.
-
-    Raises:
-        DatasetError: another run works there.
-        WritingError: something can't be written.
-        KeyboardInterrupt: with a sentence that says how to go on.
-    """
-    folder = partial_of(target)
-    goes_on = f"The same command again goes on where it stopped; what is finished is in {folder} until then."
-    above = _absent_above(target)
-    work = Work(folder, is_ours=not folder.exists())
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with _locked(folder, target):
-            try:
-                yield work
-            except (StoppedError, KeyboardInterrupt):
-                raise
-            except UserError:
-                if work.is_ours:
-                    shutil.rmtree(folder, ignore_errors=True)
-                    _remove_empty(above)
-                raise
-    except OSError as error:
-        if isinstance(error, UserError):
-            raise
-        raise WritingError(f"{os_error_message(error)} {goes_on}") from error
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"interrupted. {goes_on}") from None
-
-
-def partial_of(target: Path) -> Path:
-    """Where the work in progress on a dataset's folder is."""
-    return target.parent / f".{target.name}.partial"
-
-
-def refuse_unwritable(target: Path) -> None:
-    """Sees that a dataset's folder can be made, before anything is read for it.
-
-    Raises:
-        OSError: what the system has against it.
-    """
-    folder, above = partial_of(target), _absent_above(target)
-    if folder.is_dir():
-        return
-    try:
-        folder.mkdir(parents=True)
-    finally:
-        _remove_empty([folder, *above])
-
-
-def _absent_above(target: Path) -> list[Path]:
-    """The folders above a path that aren't there, the nearest first."""
-    return [parent for parent in target.parents if not parent.exists()]
-
-
-def _remove_empty(folders: Iterable[Path]) -> None:
-    """Removes folders in turn as far as nothing is in them."""
-    for folder in folders:
-        with suppress(OSError):
-            folder.rmdir()
-
-
-@contextmanager
-def _locked(folder: Path, target: Path) -> Iterator[None]:
-    with (folder / "lock").open("w") as lock:
-        for attempt in range(_TRIES if fcntl else 0):
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as error:
-                if attempt == _TRIES - 1:
-                    raise DatasetError(f"another 'detr-d2 prepare' is writing {target}; wait for it to end.") from error
-                time.sleep(_WAIT)
-        yield

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -29,7 +29,6 @@ class _ClassCounts:
         self.images = dict.fromkeys(SPLITS, 0)
         self.crowds = 0
         self.sources: Counter[str] = Counter()
-        self.dropped: Counter[str] = Counter()
 
     def examples(self) -> list[tuple[int, int]]:
         """Up to ten segments, spread over all of them: image id and segment id."""
@@ -47,10 +46,10 @@ class Summary:
     """
 
     def __init__(self, table: ClassTable, exports: Sequence[Export]) -> None:
-        self._table = table
-        self._exports = exports
+        self.table, self._exports = table, exports
         self._classes = [_ClassCounts() for _ in table.classes]
-        self._left_out: dict[str, Counter[str]] = {}
+        #: Reasons by the number of a class, or by the raw name of one that is left out.
+        self._dropped: defaultdict[int | str, Counter[str]] = defaultdict(Counter)
         self._together = np.zeros((len(table.classes), len(table.classes)), np.int64)
         self._notes: dict[str, dict[str, Any]] = {}
         self._skipped: list[dict[str, str]] = []
@@ -104,9 +103,8 @@ class Summary:
             self.add_note(note)
 
     def _drop(self, raw: str, reason: str) -> None:
-        number = self._table.numbers.get(raw, REST)
-        dropped = self._classes[number].dropped if number >= 0 else self._left_out.setdefault(raw, Counter())
-        dropped[reason] += 1
+        number = self.table.numbers.get(raw, REST)
+        self._dropped[number if number >= 0 else raw][reason] += 1
 
     def used(self) -> list[bool]:
         """For each class whether it has a segment."""
@@ -136,11 +134,20 @@ class Summary:
         used = [number for number, category in enumerate(categories) if category is not None]
         return {
             "options": options,
-            "exports": [_export_entry(export) for export in self._exports],
+            "exports": [
+                {
+                    "name": export.name,
+                    "kind": export.kind,
+                    "file": str(export.file),
+                    "images": len(export.images),
+                    "notes": len(export.notes),
+                }
+                for export in self._exports
+            ],
             "classes": [self._class(number, category, files) for number, category in enumerate(categories)],
-            "names": [self._name(raw, number) for raw, number in sorted(self._table.numbers.items())],
+            "names": [self._name(raw, number) for raw, number in sorted(self.table.numbers.items())],
             "cooccurrence": {
-                "names": [self._table.classes[number].name for number in used],
+                "names": [self.table.classes[number].name for number in used],
                 "counts": self._together[np.ix_(used, used)].tolist(),
             },
             "images": {**self._counts, "skipped": self._skipped, "skipped_count": self._counts["skipped"]},
@@ -151,11 +158,11 @@ class Summary:
 
     def _name(self, raw: str, number: int) -> dict[str, Any]:
         """What became of a raw name."""
-        meaning = self._table.classes[number].name if number >= 0 else None if number == REST else "void"
-        return {"from": raw, "to": meaning, "dropped": dict(self._left_out.get(raw, {}))}
+        meaning = self.table.classes[number].name if number >= 0 else None if number == REST else "void"
+        return {"from": raw, "to": meaning, "dropped": dict(self._dropped.get(raw, {}))}
 
     def _class(self, number: int, category: Category | None, files: dict[int, tuple[str, str]]) -> dict[str, Any]:
-        counts, listed = self._classes[number], self._table.classes[number]
+        counts, listed = self._classes[number], self.table.classes[number]
         examples = [
             {"file_name": files[image_id][0], "png": files[image_id][1], "segment_id": segment, "image_id": image_id}
             for image_id, segment in counts.examples()
@@ -165,23 +172,13 @@ class Summary:
             "is_thing": listed.is_thing,
             "id": category.id if category else None,
             "color": list(listed.color),
-            "matched_from": self._table.matched_from(number),
+            "matched_from": self.table.matched_from(number),
             "kept": len(counts.areas),
             "crowds": counts.crowds,
             "sources": dict(counts.sources),
             "images": counts.images,
             "pixels": sum(counts.areas),
-            "dropped": dict(sorted(counts.dropped.items())),
+            "dropped": dict(sorted(self._dropped.get(number, {}).items())),
             "areas": np.quantile(counts.areas, [0, 0.25, 0.5, 0.75, 1]).tolist() if counts.areas else [],
             "examples": examples,
         }
-
-
-def _export_entry(export: Export) -> dict[str, Any]:
-    return {
-        "name": export.name,
-        "kind": export.kind,
-        "file": str(export.file),
-        "images": len(export.images),
-        "notes": len(export.notes),
-    }

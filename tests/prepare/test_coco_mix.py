@@ -10,7 +10,7 @@ import pytest
 
 from detr_d2.errors import ConfigError, DatasetError
 from detr_d2.labels.records import Box, ClassRecord, Export, FileRef, ImageRecord, Label
-from detr_d2.prepare.coco_mix import mix_in
+from detr_d2.prepare.selecting import mix_in
 
 CLASSES = (
     ClassRecord("person", True, (1, 2, 3)),

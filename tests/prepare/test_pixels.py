@@ -12,7 +12,7 @@ from PIL import Image
 from detr_d2.errors import MissingFileError
 from detr_d2.labels.records import FileRef, ImageRecord
 from detr_d2.labels.rules.splits import group_equal, image_hash
-from detr_d2.prepare.pixels import UnusableImage, decode, encode, read_pixels
+from detr_d2.prepare.preparing import UnusableImage, decode, encode
 
 SHADES = np.arange(24 * 32).reshape(24, 32) * 65535 // (24 * 32)
 
@@ -98,7 +98,7 @@ def test_what_is_no_image_is_named(tmp_path: Path, content: bytes, code: str) ->
     path.write_bytes(content)
 
     with pytest.raises(UnusableImage, match=r"a\.jpg") as caught:
-        read_pixels(record(path))
+        decode(record(path))
 
     assert caught.value.code == code
 

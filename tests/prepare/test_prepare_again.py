@@ -17,12 +17,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from detr_d2.errors import DatasetError
+from detr_d2.errors import DatasetError, StoppedError
 from detr_d2.labels.records import Box, Export, Label
 from detr_d2.prepare import pipeline
 from detr_d2.prepare.options import PrepareOptions
 from detr_d2.prepare.pipeline import prepare
-from detr_d2.prepare.preparing import StoppedError
 from detr_d2.prepare.stuff import build_policy
 from tests.prepare.made_datasets import HEIGHT, WIDTH, make_export, prepare_in, read
 

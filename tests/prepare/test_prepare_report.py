@@ -13,9 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detr_d2.prepare.report import write_report
-from detr_d2.prepare.report.examples import draw_example, draw_examples
-from detr_d2.prepare.report.page import _size_axis, _spread
+from detr_d2.prepare.report import _size_axis, _spread, draw_example, draw_examples, write_report
 
 
 @pytest.fixture
@@ -75,6 +73,8 @@ def _report(folder):
             "train": 6,
             "val": 3,
             "skipped": [{"name": "job_1/5.jpg", "reason": "image-broken", "message": "it is <cut> off."}],
+            "skipped_count": 1,
+            "pixels": 10**6,
         },
         "warnings": ["something & <script>alert(1)</script>"],
         "notes": {"mask-empty": {"count": 7, "examples": [{"message": "covers no pixel.", "image": "job_1/2.jpg"}]}},
@@ -140,7 +140,7 @@ def test_report_of_a_single_class_without_anything_else(dataset):
         "names": [],
         "warnings": [],
         "notes": {},
-        "images": {"train": 1, "val": 0, "skipped": [], "pixels": 10**6},
+        "images": {"train": 1, "val": 0, "skipped": [], "skipped_count": 0, "pixels": 10**6},
         "cooccurrence": {"names": [entry["name"]], "counts": [[1]]},
     }
 

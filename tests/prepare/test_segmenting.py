@@ -15,11 +15,9 @@ from pycocotools import mask as coco_mask
 from detr_d2.errors import DatasetError
 from detr_d2.labels.panoptic_png import encode_ids
 from detr_d2.labels.records import Box, ClassRecord, Export, FileRef, ImageRecord, Label, Polygons
-from detr_d2.prepare.classes import ClassTable, build_class_table
-from detr_d2.prepare.drawing import Canvas, Segment, draw_labels, fill_rest, measure
-from detr_d2.prepare.label_rules import CrowdRule, LabelRules, decide_crowds
+from detr_d2.prepare.classes import ClassTable, CrowdRule, LabelRules, build_class_table, decide_crowds
+from detr_d2.prepare.drawing import Canvas, Region, Segment, draw_labels, fill_rest, measure
 from detr_d2.prepare.options import OVERLAPS, Overlap
-from detr_d2.prepare.stuff.policy import Region
 
 SIZE = (20, 24)
 CLASSES = (ClassRecord("wall", False), ClassRecord("pipe"), ClassRecord("drum"), ClassRecord("misc", False))

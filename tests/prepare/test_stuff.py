@@ -15,7 +15,7 @@ from detr_d2.data import coco_categories, construction_categories
 from detr_d2.errors import ConfigError, DatasetError, MissingFileError
 from detr_d2.labels.records import FileRef, ImageRecord
 from detr_d2.prepare.stuff import StuffSettings, build_policy
-from detr_d2.prepare.stuff.policy import ClassMapping, beyond_margin, coco_stuff, super_categories, super_category_of
+from detr_d2.prepare.stuff.policies import ClassMapping, beyond_margin, coco_stuff, super_categories, super_category_of
 
 
 def _free(height=8, width=10):

@@ -13,10 +13,10 @@ from detr_d2.checkpoint import DetrCheckpointer
 from detr_d2.data import coco_categories
 from detr_d2.errors import ConfigError, DatasetError, MissingFileError, WeightsError
 from detr_d2.labels.records import FileRef, ImageRecord
-from detr_d2.prepare.pixels import read_pixels
+from detr_d2.prepare.preparing import decode
 from detr_d2.prepare.stuff import StuffSettings, build_policy
 from detr_d2.prepare.stuff import model as stuff_model
-from detr_d2.prepare.stuff.answers import Answer, AnsweredSegment, AnswerFolder
+from detr_d2.prepare.stuff.model import Answer, AnsweredSegment, AnswerFolder
 
 from detectron2.modeling import build_model
 
@@ -93,7 +93,7 @@ def _free():
 def test_model_stuff_maps_classes_drops_low_scores_and_keeps_away_from_labels(module, images, tmp_path):
     policy = _prepared(build_policy(["model", "labelling:label"], StuffSettings(margin=3)), images, tmp_path / "work")
 
-    regions = policy(read_pixels(images[0]), _free(), "site/0.png")
+    regions = policy(decode(images[0]).pixels(), _free(), "site/0.png")
 
     assert [(region.class_name, region.source) for region in regions] == [("sky", "model"), ("misc", "model")]
     sky, misc = regions
@@ -113,7 +113,7 @@ def test_model_stuff_maps_classes_drops_low_scores_and_keeps_away_from_labels(mo
 def test_choices_decide_what_becomes_of_classes(module, images, tmp_path, choices, expected):
     policy = _prepared(build_policy(["model", "labelling:label"], StuffSettings(**choices)), images, tmp_path / "w")
 
-    found = {region.class_name: int(region.mask.sum()) for region in policy(read_pixels(images[0]), _free(), "")}
+    found = {region.class_name: int(region.mask.sum()) for region in policy(decode(images[0]).pixels(), _free(), "")}
 
     assert (found if isinstance(expected, dict) else set(found)) == expected
 
@@ -143,7 +143,7 @@ def test_interrupted_labelling_goes_on(module, images, tmp_path, monkeypatch):
     policy = _prepared(build_policy(["model", "labelling:label"]), images, tmp_path / "work")
 
     assert len(sys.modules["labelling"].calls) == 2 and asked <= 1
-    assert policy(read_pixels(images[1]), _free(), "site/1.png")
+    assert policy(decode(images[1]).pixels(), _free(), "site/1.png")
 
 
 def test_changed_function_is_asked_again(module, images, tmp_path):
@@ -158,7 +158,7 @@ def test_function_says_which_stuff_it_knows(module, images, tmp_path):
     policy = _prepared(build_policy(["model", "labelling:listed"]), images[:1], tmp_path / "work")
 
     assert policy.categories[-1].name == "rebar mat"
-    assert policy(read_pixels(images[0]), _free(), "")[0].class_name == "rebar mat"
+    assert policy(decode(images[0]).pixels(), _free(), "")[0].class_name == "rebar mat"
     with pytest.raises(ConfigError, match=r"label\.stuff_classes = \['rebar mat'\]"):
         _prepared(build_policy(["model", "labelling:rebar"]), images[:1], tmp_path / "work")
 
@@ -225,7 +225,7 @@ def test_weights_alone_label_the_rest(weights, images, tmp_path):
 
     policy = _prepared(policy, images, tmp_path / "work")
 
-    regions = policy(read_pixels(images[0]), _free(), "site/0.png")
+    regions = policy(decode(images[0]).pixels(), _free(), "site/0.png")
     assert regions and sum(int(region.mask.sum()) for region in regions) <= int(_free().sum())
     assert all(region.score is not None and 0 <= region.score <= 1 for region in regions)
     assert not (np.sum([region.mask for region in regions], axis=0) > _free()).any()

@@ -50,18 +50,17 @@ class GroundTruthCounts:
 
     def add(self, image: ComparedImage) -> None:
         """Add an image."""
-        areas = image.overlaps.true_areas
+        areas, labels = image.overlaps.true_areas, list(image.true_class.values())
+        own = [areas[i] for i in image.true_class]
         self.pixels += sum(areas.values())
         self.void_pixels += areas.get(VOID, 0)
-        self.segments_of_image.append(len(image.true_class))
-        self.areas += [areas[i] for i in image.true_class]
+        self.segments_of_image.append(len(labels))
+        self.areas += own
         segments, images, crowds, pixels = self.classes
-        for true_id, label in image.true_class.items():
-            segments[label] += 1
-            pixels[label] += areas[true_id]
-        for label in image.crowd_class.values():
-            crowds[label] += 1
-        images[list(set(image.true_class.values()))] += 1
+        np.add.at(segments, labels, 1)
+        np.add.at(pixels, labels, own)
+        np.add.at(crowds, list(image.crowd_class.values()), 1)
+        images[list(set(labels))] += 1
 
     def as_json(self) -> dict[str, Any]:
         """Of the whole; areas are quantiles (0, ¼, ½, ¾, 1) in pixels."""
@@ -72,8 +71,8 @@ class GroundTruthCounts:
             "crowds": crowds,
             "void_share": self.void_pixels / self.pixels if self.pixels else None,
             "classes_present": int((self.classes[0] > 0).sum()),
-            "segments_per_image": quantiles(self.segments_of_image),
-            "areas": quantiles(self.areas),
+            "segments_per_image": _quantiles(self.segments_of_image),
+            "areas": _quantiles(self.areas),
         }
 
     def of_class(self, label: int) -> dict[str, Any]:
@@ -83,7 +82,7 @@ class GroundTruthCounts:
         return {"true_segments": segments, "images": images, "crowds": crowds, "pixel_share": share}
 
 
-def quantiles(values: list[int]) -> list[float] | None:
+def _quantiles(values: list[int]) -> list[float] | None:
     """Least, lower quarter, middle, upper quarter and largest; None of nothing."""
     return [float(value) for value in np.quantile(values, [0, 0.25, 0.5, 0.75, 1])] if values else None
 
@@ -126,10 +125,11 @@ class Analysis:
     """Sums over images, and the little that is kept of each.
 
     Args:
+        records: of all images.
         categories: by contiguous class.
     """
 
-    def __init__(self, categories: Sequence[Category]) -> None:
+    def __init__(self, records: Iterable[EvaluationRecord], categories: Sequence[Category]) -> None:
         num_classes = len(categories)
         self.categories = list(categories)
         self.is_thing = [category.is_thing for category in categories]
@@ -145,9 +145,10 @@ class Analysis:
         #: For each class, the mistakes in each image (its row) that has some.
         self.rows_of_class: list[Counter[int]] = [Counter() for _ in categories]
         self.empty_predictions = 0
+        for row, record in enumerate(records):
+            self._add(row, record)
 
-    def add(self, row: int, record: EvaluationRecord) -> None:
-        """Add an image; ``row`` is its place among the records."""
+    def _add(self, row: int, record: EvaluationRecord) -> None:
         image = record.compared
         mistakes = find_mistakes(image)
         self.measures.add(record)
@@ -222,7 +223,7 @@ class Analysis:
         order = sorted(range(len(by_class)), key=lambda label: (-by_class[label], label))
         return {
             "kind": kind,
-            "count": self.tally.mistakes[kind],
+            "count": int(by_class.sum()),
             "gives_back": {name: finite(value) for name, value in gain.groups.items()},
             "classes": {self.categories[label].name: int(by_class[label]) for label in order if by_class[label]},
         }
@@ -237,11 +238,3 @@ class Analysis:
             }
             for (true, predicted), count in pairs
         ]
-
-
-def analyse(records: Iterable[EvaluationRecord], categories: Sequence[Category]) -> Analysis:
-    """Looks at every image."""
-    analysis = Analysis(categories)
-    for row, record in enumerate(records):
-        analysis.add(row, record)
-    return analysis

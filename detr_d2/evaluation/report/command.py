@@ -14,7 +14,7 @@ import numpy as np
 from detr_d2.arguments import add_resamples, add_shown_images
 from detr_d2.errors import UserError
 from detr_d2.evaluation.records import RECORDS_FILE, EvaluationFolder, evaluation_folders
-from detr_d2.evaluation.report.analysis import analyse
+from detr_d2.evaluation.report.analysis import Analysis
 from detr_d2.evaluation.report.images import Gallery
 from detr_d2.evaluation.report.mistakes import KINDS, LOOSE_BORDERS
 from detr_d2.evaluation.report.next_steps import next_steps
@@ -90,13 +90,14 @@ def write_run_report(
     target = Path(output or folder)
     outputs = {name: target / name for name in ("report.html", "report.json", "per_class.csv")}
     check_outputs(outputs, evaluation.own_files())
-    analysis = analyse(evaluation.records(), evaluation.categories)
+    analysis = Analysis(evaluation.records(), evaluation.categories)
     gallery = Gallery(evaluation, analysis, images)
     content = {"dataset": evaluation.run["dataset"], **analysis.as_json(resamples, seed)}
-    _add_training_counts_(content, evaluation)
-    for entry, worst in zip(content["classes"], gallery.worst_of_classes()):
-        entry["worst_images"] = worst
-    content["settings"] = run_settings(evaluation.run.get("config") or "")
+    config = evaluation.run.get("config") or ""
+    training = training_segments(config, evaluation.categories)
+    for label, (entry, worst) in enumerate(zip(content["classes"], gallery.worst_of_classes())):
+        entry |= {"training_segments": None if training is None else training[label], "worst_images": worst}
+    content |= {"training_known": training is not None, "settings": run_settings(config)}
     content |= {"images": gallery.named(), "run": _about_run(evaluation.run), "next_steps": next_steps(content)}
     write_json(outputs["report.json"], content)
     write_text(outputs["per_class.csv"], quality_as_csv({"classes": [_row(entry) for entry in content["classes"]]}))
@@ -124,14 +125,6 @@ def write_reports(output_dir: str | os.PathLike[str], dataset_names: Iterable[st
     return pages
 
 
-def _add_training_counts_(content: dict[str, Any], evaluation: EvaluationFolder) -> None:
-    """Each class gets its segments in training, or None."""
-    counts = training_segments(evaluation.run.get("config") or "", evaluation.categories)
-    content["training_known"] = counts is not None
-    for label, entry in enumerate(content["classes"]):
-        entry["training_segments"] = None if counts is None else counts[label]
-
-
 def _about_run(run: Mapping[str, Any]) -> dict[str, Any]:
     """Facts to be read one under the other, and the config."""
     facts = []
@@ -150,12 +143,9 @@ def _about_run(run: Mapping[str, Any]) -> dict[str, Any]:
 
 def _row(entry: Mapping[str, Any]) -> dict[str, Any]:
     """A class for the CSV file: one number a column."""
-    flat = {
-        key: value for key, value in entry.items() if key not in ("color", "mistakes", "gives_back", "worst_images")
-    }
-    for kind, value in entry["gives_back"].items():
-        flat[f"gives_back_{kind}"] = value
-    return flat
+    nested = ("color", "mistakes", "gives_back", "worst_images")
+    flat = {key: value for key, value in entry.items() if key not in nested}
+    return flat | {f"gives_back_{kind}": value for kind, value in entry["gives_back"].items()}
 
 
 def write_report_page(
@@ -169,8 +159,7 @@ def write_report_page(
     Args:
         path: of the file.
         content: the report's numbers, as in ``report.json``.
-        images: the worst and the best, drawn.
-        examples: of each kind of mistake, drawn.
+        images, examples: the worst and the best ones, and those of each kind of mistake, drawn.
     """
     classes = [_with_worst_kind(entry) for entry in content["classes"]]
     mistakes = sorted(content["mistakes"], key=lambda entry: -(entry["gives_back"]["All"] or 0.0))

@@ -19,7 +19,7 @@ import numpy as np
 from detr_d2.evaluation.matching import MATCH_IOU, ComparedImage, Count
 from detr_d2.evaluation.overlaps import VOID
 from detr_d2.evaluation.panoptic_quality import IOU, PanopticQuality, class_qualities
-from detr_d2.evaluation.results import group_labels
+from detr_d2.evaluation.results import group_means
 
 #: A true and a predicted segment of one class with an IoU above this, and no match, are one object cut poorly.
 LEAST_IOU = 0.1
@@ -271,13 +271,10 @@ class _Search:
         return [i for i in self.lost if self.image.true_class[i] == label]
 
 
-@dataclass(frozen=True)
-class Gain:
-    """What fixing one kind of mistake gives back, in percentage points of PQ.
+class Gain(NamedTuple):
+    """What fixing one kind of mistake gives back, in percentage points of PQ: for All, Things, Stuff and (K,) classes.
 
-    Args:
-        groups: for All, Things and Stuff; NaN where there is nothing to judge.
-        classes: (K,), NaN where a class is neither in the ground truth nor predicted.
+    NaN where there is nothing to judge.
     """
 
     groups: dict[str, float]
@@ -292,10 +289,8 @@ class MistakeTally:
     """
 
     def __init__(self, num_classes: int) -> None:
-        self.num_classes = num_classes
-        #: Mistakes of each kind: in all, and by class (the true one where there is one, else the predicted one).
-        self.mistakes: Counter[str] = Counter()
-        self.of_class: dict[str, np.ndarray] = {kind: np.zeros(num_classes, np.int64) for kind in KINDS}
+        #: Mistakes of each kind, by class (the true one where there is one, else the predicted one).
+        self.of_class = {kind: np.zeros(num_classes, np.int64) for kind in KINDS}
         #: (true class, predicted class) of each "wrong_class"; class of each predicted segment that is mostly void.
         self.confusions: Counter[tuple[int, int]] = Counter()
         self.ignored = np.zeros(num_classes, np.int64)
@@ -307,7 +302,6 @@ class MistakeTally:
         """Add an image and its mistakes."""
         for mistake in mistakes:
             label = mistake.changes[0].label
-            self.mistakes[mistake.kind] += 1
             self.of_class[mistake.kind][label] += 1
             if mistake.kind == "wrong_class":
                 self.confusions[label, image.predicted_class[mistake.predicted_ids[0]]] += 1
@@ -327,15 +321,14 @@ class MistakeTally:
         return quality.changed(change)
 
     def gain(self, quality: PanopticQuality, kind: str, is_thing: Sequence[bool]) -> Gain:
-        """PQ with one kind fixed, less PQ as it is, in percentage points.
+        """PQ with one kind fixed, less PQ as it is.
 
         A class that is left with nothing to judge, as all there was of it was predicted wrongly, leaves the means.
         """
         fixed = self.fixed(quality, kind)
-        groups = {
-            name: 100 * (fixed.average(labels).pq - quality.average(labels).pq)
-            for name, labels in group_labels(is_thing).items()
-        }
-        before, after = (class_qualities(counts.totals)[:, 0] for counts in (quality, fixed))
-        gone = np.isnan(after) & ~np.isnan(before)
-        return Gain(groups, 100 * np.where(gone, 0.0, after - before))
+        before, after = group_means(quality, is_thing), group_means(fixed, is_thing)
+        was, now = (class_qualities(counts.totals)[:, 0] for counts in (quality, fixed))
+        gone = np.isnan(now) & ~np.isnan(was)
+        return Gain(
+            {name: 100 * (after[name].pq - before[name].pq) for name in before}, 100 * np.where(gone, 0.0, now - was)
+        )

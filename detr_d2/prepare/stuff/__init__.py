@@ -7,14 +7,15 @@ from collections.abc import Sequence
 import detr_d2
 from detr_d2.errors import ConfigError
 
-from ..options import MODEL_MARGIN, StuffSettings
-from .answers import Labeller
-from .functions import find_function, is_function
-from .masks import MaskStuff
-from .model import ModelStuff
-from .policy import MiscStuff, NoStuff, Region, StuffPolicy
+from ..options import StuffSettings
+from .labellers import FunctionLabeller, WeightsLabeller, is_function
+from .model import Labeller, ModelStuff
+from .policies import MaskStuff, MiscStuff, NoStuff, StuffPolicy
 
-__all__ = ["Region", "StuffPolicy", "StuffSettings", "build_policy"]
+__all__ = ["StuffPolicy", "StuffSettings", "build_policy"]
+
+#: Of a panoptic model's masks, which are at a quarter of the image's size and blurred by one more pixel there.
+_MODEL_MARGIN = 5
 
 _WAYS = "none, misc, 'masks DIR', 'model WEIGHTS' or 'model module:function'"
 
@@ -24,7 +25,7 @@ def build_policy(words: Sequence[str], settings: StuffSettings | None = None) ->
 
     Args:
         words: ``["none"]``, ``["misc"]``, ``["masks", DIR]``, ``["model", WEIGHTS]`` with what ``MODEL.WEIGHTS`` takes,
-            or ``["model", "module:function"]``, see :mod:`detr_d2.prepare.stuff.functions`.
+            or ``["model", "module:function"]``, see :mod:`detr_d2.prepare.stuff.labellers`.
         settings: the choices beside it.
 
     Raises:
@@ -46,14 +47,14 @@ def build_policy(words: Sequence[str], settings: StuffSettings | None = None) ->
         return MiscStuff(settings.margin or 0)
     if way == "masks":
         return MaskStuff(rest[0], settings)
-    margin = MODEL_MARGIN if settings.margin is None else settings.margin
+    margin = _MODEL_MARGIN if settings.margin is None else settings.margin
     return ModelStuff(_find_labeller(rest[0], settings), margin, settings)
 
 
 def _find_labeller(what: str, settings: StuffSettings) -> Labeller:
     detr_d2.register_all()  # a function, too, may count on it
-    if is_function(what):
-        return find_function(what, settings)
-    from ..labellers import WeightsLabeller  # loads torch and Detectron2, which only weights need
-
-    return WeightsLabeller(what, settings.score, settings.overrides)
+    if not is_function(what):
+        return WeightsLabeller(what, settings.score, settings.overrides)
+    if settings.overrides:
+        raise ConfigError(f"--stuff model {what} is a function; {' '.join(settings.overrides)} would change a config.")
+    return FunctionLabeller(what)

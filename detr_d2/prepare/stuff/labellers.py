@@ -1,4 +1,4 @@
-"""Any function in Python as a model for stuff.
+"""Models for ``--stuff model``: this project's own, from weights alone, or any function in Python.
 
 A function is named ``module:function`` and is called with an image, (H, W, 3) uint8 RGB. It returns ``ids, segments``:
 ``ids`` (H, W), whole numbers, of which those that no segment has are void; and for each segment a dict of
@@ -19,7 +19,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -28,33 +28,78 @@ from typing import Any
 import numpy as np
 
 from detr_d2.data.categories import coco_categories
-from detr_d2.errors import ConfigError, UserError
+from detr_d2.errors import ConfigError, UserError, WeightsError
 from detr_d2.files import refuse_special
 
-from ..options import StuffSettings
-from .answers import Answer, AnsweredSegment, answer_of, digest_of
+from .model import Answer, AnsweredSegment, answer_of, digest_of
 
 _PACKAGE = Path(__file__).resolve().parents[3]
 _INSTALLED = {"site-packages", "dist-packages"}
 _NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
+class WeightsLabeller:
+    """A panoptic model of this project.
+
+    Args:
+        weights: what ``MODEL.WEIGHTS`` takes.
+        score: least score of a segment; None: the weights' own.
+        overrides: of their config.
+
+    Raises:
+        MissingFileError: there is no such file.
+        WeightsError: the weights have no mask head, or classes without names.
+    """
+
+    def __init__(self, weights: str, score: float | None, overrides: Sequence[str] = ()) -> None:
+        from detr_d2.checkpoint import config_of, read_weights  # loads torch and Detectron2, which only weights need
+        from detr_d2.data.catalogs import categories_of
+
+        file = read_weights(weights)
+        options = (*(() if score is None else ("MODEL.DETR.SCORE_THRESHOLD", str(score))), *overrides)
+        self._cfg = config_of(file, options)
+        if not self._cfg.MODEL.DETR.MASK_ON:
+            raise WeightsError(
+                f"{weights} ({file.origin}) finds boxes only. Give a panoptic model, for example detr-r50-panoptic."
+            )
+        self._cfg.MODEL.DETR.PANOPTIC_ON, self._cfg.MODEL.DETR.INSTANCE_ON = True, False
+        self.categories = categories_of(self._cfg.DATASETS.TEST[0])
+        self.stuff_names = tuple(category.name for category in self.categories if not category.is_thing)
+        settings = self._cfg.MODEL.clone()
+        settings.WEIGHTS = settings.DEVICE = ""  # another place or machine, but the same model
+        parts = [repr(options), repr(self.categories), settings.dump(), self._cfg.INPUT.dump()]
+        self.identity = digest_of([*_bytes_of(file.weights), *(part.encode() for part in parts)])
+
+    def open(self) -> Callable[[np.ndarray], Answer]:
+        """See :class:`~detr_d2.prepare.stuff.model.Labeller`."""
+        from detr_d2.prediction import DetrPredictor
+
+        predictor = DetrPredictor(self._cfg)
+
+        def label(pixels: np.ndarray) -> Answer:
+            ids, segments = predictor(np.ascontiguousarray(pixels[:, :, ::-1]))["panoptic_seg"]
+            named = [(segment, self.categories[segment["category_id"]]) for segment in segments]
+            return answer_of(
+                ids.cpu().numpy(),
+                [segment["id"] for segment, _ in named],
+                [AnsweredSegment(c.name, c.is_thing, round(float(segment["score"]), 4)) for segment, c in named],
+            )
+
+        return label
+
+
+def _bytes_of(weights: Mapping[str, Any]) -> Iterator[bytes]:
+    """Names and values of weights, which are tensors; they may have come from several files."""
+    import torch
+
+    for name, tensor in sorted(weights.items()):
+        yield f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode()
+        yield tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
 def is_function(what: str) -> bool:
     """Whether a name is ``module:function``, and no file."""
     return _NAME.fullmatch(what) is not None and not os.path.exists(what)
-
-
-def find_function(what: str, settings: StuffSettings) -> FunctionLabeller:
-    """The function that ``--stuff model`` names.
-
-    Raises:
-        ConfigError: it isn't there, or needs no overrides.
-    """
-    if not is_function(what):
-        raise ConfigError(f"--stuff model {what}: a function is named module:function.")
-    if settings.overrides:
-        raise ConfigError(f"--stuff model {what} is a function; {' '.join(settings.overrides)} would change a config.")
-    return FunctionLabeller(what)
 
 
 class FunctionLabeller:
@@ -90,7 +135,7 @@ class FunctionLabeller:
             yield f"{path}:{state.st_size}:{state.st_mtime_ns}".encode("utf-8", "surrogatepass")
 
     def open(self) -> Callable[[np.ndarray], Answer]:
-        """See :class:`~detr_d2.prepare.stuff.answers.Labeller`."""
+        """See :class:`~detr_d2.prepare.stuff.model.Labeller`."""
         coco = {category.id: category for category in coco_categories()}
 
         def label(pixels: np.ndarray) -> Answer:
