@@ -170,26 +170,23 @@ def _cell(value: Any) -> str:
     return f"'{text}" if text[:1] in ("=", "+", "-", "@") and not text[1:].isdigit() else text
 
 
-def write_report(path: str, faults: Iterable[Fault], findings: Findings, dataset: str, mode: str) -> Findings:
-    """Writes faults as JSON while they are found, so that any number of them fits.
+def write_report(path: str, faults: Iterable[Fault], findings_: Findings, dataset: str, mode: str) -> None:
+    """Writes faults as JSON while they are found, so that any number of them fits; ``findings_`` takes them, too.
 
     Args:
         path: a file, which is there whole or not at all; ``-`` is the standard output.
-        faults: are added to ``findings``, which is returned.
-        dataset: its name, for the reader.
-        mode: ``quick`` or ``full``.
+        dataset, mode: its name, and ``quick`` or ``full``, for the reader.
     """
 
     def write(file: BinaryIO) -> None:
         text = io.TextIOWrapper(file, encoding="utf-8", write_through=True)
-        _write_faults(text, faults, findings, dataset, mode)
+        _write_faults(text, faults, findings_, dataset, mode)
         text.detach()
 
     if path == "-":
-        _write_faults(sys.stdout, faults, findings, dataset, mode)
+        _write_faults(sys.stdout, faults, findings_, dataset, mode)
     else:
         write_whole(path, write)
-    return findings
 
 
 def _write_faults(file: TextIO, faults: Iterable[Fault], findings_: Findings, dataset: str, mode: str) -> None:

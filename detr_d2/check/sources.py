@@ -41,12 +41,9 @@ class Source:
 
 @dataclass(frozen=True)
 class Sources:
-    """All that a dataset consists of.
+    """All that a dataset consists of, and the ``names`` of the registered datasets that these are, if they are.
 
-    Args:
-        sources: one for each JSON.
-        to_be_merged: they are exports of several jobs or classes, to become one dataset.
-        names: of the registered datasets that it consists of, if it does.
+    ``to_be_merged``: they are exports of several jobs or classes, to become one dataset.
     """
 
     sources: tuple[Source, ...]
@@ -92,9 +89,6 @@ def find_sources(dataset: str, images: str | None = None, panoptic_root: str | N
 def registered_names(dataset: str) -> list[str]:
     """The names under which the datasets are registered that an argument stands for; a JSON's is its own path.
 
-    Args:
-        dataset: see :func:`find_sources`, exports left out.
-
     Raises:
         DatasetError: it is an export, or a JSON whose images or PNGs aren't found beside it.
         MissingFileError, SpecialFileError: see :func:`find_sources`.
@@ -127,10 +121,7 @@ def _registered(source: Source) -> str:
 
 
 def sources_of_registered(names: Sequence[str]) -> Sources:
-    """The files of registered datasets, without the instances that only box AP needs.
-
-    Datasets that another program registered have none.
-    """
+    """The files of registered datasets, without the instances that only box AP needs; another program's have none."""
     entries = filter(None, map(entry_of, names))
     sources = [
         Source(entry.panoptic_json or entry.instances_json, entry.images, entry.panoptic_root or None)
