@@ -36,14 +36,9 @@ _ZIP = re.compile(rf"\.zip({re.escape(os.sep)})", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Target:
-    """One JSON of the copy, its paths relative to the copy's folder.
+    """One JSON of the copy and its folders, their paths relative to the copy's; None where the original's isn't known.
 
-    Args:
-        source: the original.
-        json_file: of the copy.
-        images: folder of its images, or None where the original's isn't known.
-        panoptic_root: folder of its PNGs, or None.
-        is_secondary: instances beside a panoptic JSON of the same images.
+    ``is_secondary``: instances beside a panoptic JSON of the same images.
     """
 
     source: Source
@@ -126,14 +121,7 @@ class CopyTask:
 
 @dataclass
 class CopiedImage:
-    """What became of it.
-
-    Args:
-        entry: of ``images`` in the copy, or None where the image is left out.
-        annotations: those of the image, as the format has them.
-        plan: of the image's file, or None where there is none.
-        changes: what was changed.
-    """
+    """What became of it: its entry (None: it is left out), its annotations, the plan of its file, and what changed."""
 
     entry: Entry | None = None
     annotations: list[Entry] = field(default_factory=list)
@@ -142,11 +130,7 @@ class CopiedImage:
 
 
 def copy_image(copy: CopyTask) -> CopiedImage:
-    """Fix one image, its PNG and its labels, and write the files.
-
-    Raises:
-        OSError: they can't be written.
-    """
+    """Fix one image, its PNG and its labels, and write the files."""
     task, copied = copy.task, CopiedImage()
     assert task.entry is not None
     seen = fix_all(walk_image(task), copied.changes)

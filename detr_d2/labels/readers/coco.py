@@ -104,10 +104,11 @@ def read_coco(
         for one in document.categories.entries
     }
     names = {number: record.name for number, record in classes.items()}
+    merged = set(document.images.merged.values())
     for image_id in document.images.entries:
         task = document.task(image_id)
         document.labels.pop(image_id, None)  # its memory is free for what comes
-        reader.add_image(task, names, image_id in document.images.merged_into)
+        reader.add_image(task, names, image_id in merged)
     return reader.builder.finish(list(classes.values()), is_cvat)
 
 

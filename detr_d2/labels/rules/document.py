@@ -36,12 +36,9 @@ NamesOf = Callable[[str, Iterable[Any]], FileNames]
 
 @dataclass
 class ImageLabels:
-    """What is labelled on one image.
+    """What is labelled on one image: annotations of COCO instances, or segments of a panoptic JSON.
 
-    Args:
-        labels: annotations of COCO instances, or segments of a panoptic JSON.
-        annotation: of a panoptic JSON: the entry that has the name of the PNG; None for instances.
-        count: labels that the file has, those left out included.
+    ``annotation`` is the panoptic entry that has the name of the PNG; ``count`` includes labels that were left out.
     """
 
     labels: list[Entry] = field(default_factory=list)
@@ -113,12 +110,10 @@ class Document:
         """What pixels have to say of an image."""
         labels = self.labels.get(image_id) or ImageLabels()
         png = self._png_names.path(labels.annotation.get("file_name")) if labels.annotation is not None else None
-        entry = self.images.entries[image_id] if self._fixes else None
-        listed = ListedImage(image_id, self._path_of(image_id), self._size_of(image_id))
-        return ImageTask(listed, self.file, labels.labels, self.is_panoptic, png, entry, labels.count)
-
-    def _path_of(self, image_id: ImageId) -> str | None:
-        return self._image_names.path(self.images.entries[image_id].get("file_name"))
+        entry = self.images.entries[image_id]
+        listed = ListedImage(image_id, self._image_names.path(entry.get("file_name")), self._size_of(image_id))
+        fixed = entry if self._fixes else None
+        return ImageTask(listed, self.file, labels.labels, self.is_panoptic, png, fixed, labels.count)
 
     def _size_of(self, image_id: ImageId) -> Size:
         """As the JSON has it now; 0 and 0 where it has none that is right."""

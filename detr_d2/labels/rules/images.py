@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, TypeGuard
@@ -23,13 +23,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 class ListedImage(NamedTuple):
-    """An image as the JSON has it.
-
-    Args:
-        image_id: its id.
-        path: of its file; None where that isn't known.
-        size: width, height in pixels; 0 and 0 where the JSON doesn't say them rightly.
-    """
+    """An image as the JSON has it; ``path`` is None where it isn't known, ``size`` 0 and 0 where the JSON is wrong."""
 
     image_id: ImageId
     path: str | None
@@ -119,13 +113,7 @@ class FileNames:
         return None if self.folder is None else os.path.join(self.folder, *name.split("/"))
 
     def rules(self, entry: Entry, place: Place, merge: Callable[[Any], Fix] | None = None) -> Iterator[Finding]:
-        """Findings about ``file_name``.
-
-        Args:
-            entry: of an image, or of a PNG.
-            place: of the entry.
-            merge: makes what fixes an entry of the same file as that of an earlier image id.
-        """
+        """Findings about ``file_name``; ``merge`` makes what fixes an entry of the file of an earlier image id."""
         name = entry.get("file_name")
         if not isinstance(name, str) or not name:
             yield place.found("json-key", f"has file_name={shown(name)}.")
@@ -229,7 +217,8 @@ class Images:
     def __init__(self, file: str, names: FileNames, stems: Mapping[ImageId, str] | None = None) -> None:
         self._file, self._names, self._stems = file, names, stems or {}
         self.entries: dict[ImageId, dict[str, Any]] = {}
-        self._merged: dict[ImageId, ImageId] = {}
+        #: Ids of entries that became one with that of another id.
+        self.merged: dict[ImageId, ImageId] = {}
         self._gone: set[ImageId] = set()
 
     def rules(self, entry: dict[str, Any], number: int) -> Iterator[Finding]:
@@ -257,20 +246,15 @@ class Images:
         self.entries[entry["id"]] = entry
         return True
 
-    @property
-    def merged_into(self) -> Set[ImageId]:
-        """The images that other entries became one with."""
-        return set(self._merged.values())
-
     def leave_out(self, image_id: Any) -> None:
         """Labels of this id are of an image that is left out."""
-        if is_id(image_id) and image_id not in self.entries and image_id not in self._merged:
+        if is_id(image_id) and image_id not in self.entries and image_id not in self.merged:
             self._gone.add(image_id)
 
     def id_of(self, value: Any) -> ImageId | None:
         """The id to be written for what a label has for its image; None: there is none, or it has been left out."""
         for candidate in _readings(value):
-            image_id = self._merged.get(candidate, candidate)
+            image_id = self.merged.get(candidate, candidate)
             if image_id in self.entries:
                 return image_id
         return None
@@ -281,7 +265,7 @@ class Images:
 
     def is_listed(self, value: Any) -> bool:
         """Whether a label's image is there by just this id."""
-        return is_id(value) and (value in self.entries or value in self._merged)
+        return is_id(value) and (value in self.entries or value in self.merged)
 
     def _choose(self, entry: Entry) -> Done:
         """Of several entries with one id the one that a PNG is named like; else nobody knows whose the labels are."""
@@ -304,7 +288,7 @@ class Images:
         text, earlier = f"{shown(entry['file_name'])} is image id {shown(other)} too", self.entries.get(other, {})
         sizes = [(each.get("width"), each.get("height")) for each in (entry, earlier)]
         if earlier and same(*sizes):
-            merge = partial(self._merged.__setitem__, entry["id"], other)
+            merge = partial(self.merged.__setitem__, entry["id"], other)
             return fixing(f"{text}; the labels of both are together now", merge, is_gone=True)
         return fixing(f"{text}, otherwise; left out with its labels", action="removed", is_gone=True)
 

@@ -1,9 +1,9 @@
 """Rules of right and wrong labels: each declared once, with its severity, what to do about it and what fixes it.
 
 ``rules.md`` is the table of them. A function of this package that finds what breaks some of them looks at one thing (a
-category, an image, a label) and yields findings, each with the fix of just that. What :func:`faults` does
-with them is a check; :func:`fix` applies the fixes while the function goes on, which therefore reads anew what it has
-found wrong. An error without a fix costs the thing that it is about; a warning without one stays.
+category, an image, a label) and yields findings, each with the fix of just that. :func:`faults` lists them, a check;
+:func:`fix` applies the fixes while the function goes on, which therefore reads anew what it has found wrong. An error
+without a fix costs the thing that it is about; a warning without one stays.
 
 A walk goes through many things: :class:`Listing`, :func:`fix_all` and :func:`raise_first` are the ways to take one.
 """
@@ -26,13 +26,9 @@ Action = Literal["fixed", "removed"]
 
 @dataclass(frozen=True)
 class Rule:
-    """A kind of fault.
+    """A kind of fault: an error where training would stop or go wrong, a warning where it copes.
 
-    Args:
-        code: its name.
-        severity: ``error`` where training would stop or go wrong, ``warning`` where it copes.
-        advice: what the user does about it.
-        fixed: what is made of it by ``--fix``.
+    ``advice`` is what the user does about it, ``fixed`` what ``--fix`` makes of it.
     """
 
     code: str
@@ -169,15 +165,7 @@ def faults(findings: Iterable[Finding]) -> Iterator[Fault]:
 
 
 def fix(findings: Iterable[Finding], changes_: list[Change]) -> bool:
-    """Apply the fixes of what is found.
-
-    Args:
-        findings: of one thing, by a function that goes on with what has been fixed.
-        changes_: gets what was done.
-
-    Returns:
-        False where the thing has to be left out.
-    """
+    """Apply the fixes of what is found about one thing; False where that has to be left out."""
     for finding in findings:
         if finding.fix is not None:
             done = finding.fix()

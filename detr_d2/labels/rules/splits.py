@@ -35,13 +35,7 @@ _BITS = np.array([bin(number).count("1") for number in range(2**16)], dtype=np.u
 
 
 class Split(NamedTuple):
-    """One registered dataset.
-
-    Args:
-        name: of the dataset; the words in it say whether it is for training.
-        json_file: its JSON.
-        images: that the JSON lists.
-    """
+    """One registered dataset, and the images that its JSON lists; words in its name say whether it is for training."""
 
     name: str
     json_file: str
@@ -127,13 +121,7 @@ def _fingerprints(split: Split, quick: bool, workers: int) -> Iterator[tuple[Lis
 
 
 class Fingerprint(NamedTuple):
-    """What images are compared by.
-
-    Args:
-        digest: of the file's bytes.
-        hash: 64 bits, nearly the same for images that look the same; None without a pattern.
-        thumbnail: (256,) uint8 grey levels.
-    """
+    """What images are compared by: their bytes, 64 bits (None without a pattern), and 256 grey levels."""
 
     digest: bytes
     hash: int | None
