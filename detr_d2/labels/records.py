@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import IO, Literal, Protocol, TypeAlias
+from typing import IO, Literal, TypeAlias
 
 from detr_d2.errors import DatasetError, MissingFileError
 from detr_d2.files import SpecialFileError, open_regular, read_at_most
@@ -162,15 +162,9 @@ class Note:
     is_lost: bool = False
 
 
-class LabelSource(Protocol):
-    """Reads labels when their image's turn comes, in the process that draws them, to which it can be sent."""
-
-    def __call__(self, notes_: list[Note] | None = None) -> Sequence[Label]:
-        """The labels; what had to be fixed in them is put into ``notes_``.
-
-        Raises:
-            DatasetError: they can't be read; it names the file.
-        """
+#: Reads labels when their image's turn comes, in the process that draws them, to which it can be sent. What had to be
+#: fixed in them is put into the notes. Raises a DatasetError, which names the file.
+LabelSource: TypeAlias = Callable[[list[Note] | None], Sequence[Label]]
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,8 @@ def crowd_only_rules(labels: Sequence[Entry], names: Mapping[int, Any], file: st
     """Categories of which CVAT wrote crowds only: its brush masks, which every loader drops."""
     of_category = [label for label in labels if is_whole(label.get("category_id"))]
     crowds = Counter(label["category_id"] for label in of_category if is_crowd(label))
-    if not crowds or not any(_is_of_cvat(label) for label in labels):
+    attributes = (label.get("attributes") for label in labels if crowds)
+    if not any(isinstance(each, dict) and "occluded" in each for each in attributes):  # CVAT writes it
         return
     total = Counter(label["category_id"] for label in of_category)
     for category_id, count in sorted(crowds.items()):
@@ -131,11 +132,6 @@ def crowd_only_rules(labels: Sequence[Entry], names: Mapping[int, Any], file: st
 def _clear_crowds(labels_: Iterable[Entry]) -> None:
     for label in labels_:
         label["iscrowd"] = 0
-
-
-def _is_of_cvat(label: Entry) -> bool:
-    attributes = label.get("attributes")
-    return isinstance(attributes, dict) and "occluded" in attributes
 
 
 def unlabelled_rules(listed: Collection[Any], labelled: Collection[Any], file: str) -> Iterator[Finding]:

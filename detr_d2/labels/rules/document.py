@@ -9,20 +9,7 @@ from typing import Any
 
 from ..archives import is_folder
 from ..values import Size, is_id, numbered, shallow, size_problem
-from .annotations import (
-    AnnotationIds,
-    area_rules,
-    area_sum_rules,
-    box_rules,
-    category_of_rules,
-    crowd_only_rules,
-    crowd_rules,
-    geometry_rules,
-    image_of_rules,
-    is_usable,
-    segment_id_rules,
-    unlabelled_rules,
-)
+from . import annotations as rules
 from .categories import Categories
 from .images import FileNames, ImageId, Images, ImageTask, ListedImage, size_rules
 from .json_files import PARTS, list_rules, objects_of
@@ -137,8 +124,8 @@ class Document:
         yield from self._walk_images()
         labels = yield from (self._walk_panoptic() if self.is_panoptic else self._walk_instances())
         if not self._fixes and isinstance(self._content.get("annotations"), list):
-            yield crowd_only_rules(labels, self.categories.names, self.file)
-            yield unlabelled_rules(self.images.entries, self.labels, self.file)
+            yield rules.crowd_only_rules(labels, self.categories.names, self.file)
+            yield rules.unlabelled_rules(self.images.entries, self.labels, self.file)
         return self
 
     def _walk_images(self) -> Walk[None]:
@@ -151,7 +138,7 @@ class Document:
 
     def _walk_instances(self) -> Walk[list[Entry]]:
         """Annotations of COCO instances, all of which are returned."""
-        ids, labels = AnnotationIds(self._annotations), list[Entry]()
+        ids, labels = rules.AnnotationIds(self._annotations), list[Entry]()
         if self._fixes:
             self.labels.update((image_id, ImageLabels()) for image_id in self.images.entries)
         sizes = {image_id: self._size_of(image_id) for image_id in self.images.entries}
@@ -173,14 +160,14 @@ class Document:
                     group.labels.append(self._settled(label, image_id))
         return labels
 
-    def _annotation_rules(self, label: Entry, ids: AnnotationIds, size: Size, place: Place) -> Iterator[Finding]:
-        yield from image_of_rules(label, self.images, place)
+    def _annotation_rules(self, label: Entry, ids: rules.AnnotationIds, size: Size, place: Place) -> Iterator[Finding]:
+        yield from rules.image_of_rules(label, self.images, place)
         yield from ids.rules(label, place)
-        yield from category_of_rules(label, self.categories, place)
-        yield from crowd_rules(label, place)
+        yield from rules.category_of_rules(label, self.categories, place)
+        yield from rules.crowd_rules(label, place)
         if not self._fixes:
-            yield from box_rules(label, size, place)
-            yield from area_rules(label, place)
+            yield from rules.box_rules(label, size, place)
+            yield from rules.area_rules(label, place)
             yield from mask_rules(label, size, place)
 
     def _walk_panoptic(self) -> Walk[list[Entry]]:
@@ -191,7 +178,7 @@ class Document:
                 continue
             entry = self._copy(original)
             place = Place(self.file, original.get("image_id"), None, f"annotations[{number}]")
-            if not (yield image_of_rules(entry, self.images, place)):
+            if not (yield rules.image_of_rules(entry, self.images, place)):
                 continue
             image_id = self._image_of(entry)
             if image_id is not None and image_id in self.labels:
@@ -225,17 +212,17 @@ class Document:
         taken: set[int] = set()
         for number, segment in numbered(segments):
             here = _segment_place(place, segment, number)
-            yield from segment_id_rules(segment, taken, here)
+            yield from rules.segment_id_rules(segment, taken, here)
             yield from self._segment_rules(segment, here)
-            yield from geometry_rules(segment, size, here, None)
-            if is_usable(segment.get("id")) and segment["id"] not in taken:
+            yield from rules.geometry_rules(segment, size, here, None)
+            if rules.is_usable(segment.get("id")) and segment["id"] not in taken:
                 taken.add(segment["id"])
                 group_.labels.append(segment)
-        yield from area_sum_rules(group_.labels, size, place)
+        yield from rules.area_sum_rules(group_.labels, size, place)
 
     def _segment_rules(self, segment: Entry, place: Place) -> Iterator[Finding]:
-        yield from category_of_rules(segment, self.categories, place)
-        yield from crowd_rules(segment, place)
+        yield from rules.category_of_rules(segment, self.categories, place)
+        yield from rules.crowd_rules(segment, place)
 
     def _is_gone(self, original: Entry) -> bool:
         """Whether a label is left out with its image, which has been reported."""

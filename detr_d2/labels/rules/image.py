@@ -14,27 +14,8 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
+from .. import image_reading, panoptic_png
 from ..archives import copy_file, is_file
-from ..image_reading import (
-    INFO_OF_EXIF,
-    PLAIN_MODES,
-    TURNED_SIDEWAYS,
-    LoadedImage,
-    image_of,
-    load_image,
-    same_ratio,
-    turned,
-)
-from ..panoptic_png import (
-    Extents,
-    Png,
-    absent_message,
-    extents_of,
-    extents_rules,
-    png_file_rules,
-    png_size_rules,
-    read_png,
-)
 from ..values import Size, Unreadable, as_whole, is_whole, shown
 from .annotations import extent_rules, geometry_rules, is_usable, segment_id_rules
 from .images import ImageTask, resizing, size_rules
@@ -46,7 +27,7 @@ Read = TypeVar("Read")
 
 _WRITTEN = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 #: What Pillow keeps of an image, and would write again.
-_FORGOTTEN = (*INFO_OF_EXIF, "transparency")
+_FORGOTTEN = (*image_reading.INFO_OF_EXIF, "transparency")
 
 
 @dataclass(frozen=True)
@@ -75,7 +56,7 @@ class ImageFile:
 
     path: str
     image: Image.Image
-    read: LoadedImage
+    read: image_reading.LoadedImage
     plan: Plan = field(default_factory=Plan)
 
     @property
@@ -83,7 +64,7 @@ class ImageFile:
         """width, height as it is shown, once the plan is carried out."""
         if self.plan.resized:
             return self.plan.resized
-        is_turned = self.read.orientation in TURNED_SIDEWAYS and not self.plan.as_stored
+        is_turned = self.read.orientation in image_reading.TURNED_SIDEWAYS and not self.plan.as_stored
         return self.read.size[::-1] if is_turned else self.read.size
 
 
@@ -92,7 +73,7 @@ class SeenImage:
     """What was seen of an image: its file and PNG, where they are known and can be read, and the labels that stay."""
 
     image: ImageFile | None = None
-    png: Png | None = None
+    png: panoptic_png.Png | None = None
     labels: list[Entry] = field(default_factory=list)
 
 
@@ -145,12 +126,12 @@ def _reading_rules(task: ImageTask, seen_: SeenImage) -> Iterator[Finding]:
     except Unreadable as problem:
         yield Place(path or "", image_id).found(*problem.args)
     try:
-        png = _quietly(read_png, task.png)
+        png = _quietly(panoptic_png.read_png, task.png)
     except Unreadable as problem:
         yield Place(task.png or "", image_id).found(*problem.args)
     else:
         if png is not None:
-            yield from png_file_rules(png, image_id, [segment.get("id") for segment in task.labels])
+            yield from panoptic_png.png_file_rules(png, image_id, [segment.get("id") for segment in task.labels])
             seen_.png = png if png.ids is not None else None
 
 
@@ -164,24 +145,24 @@ def _quietly(read: Callable[[str], Read], path: str | None) -> Read | None:
 
 
 def _read_image(path: str) -> ImageFile:
-    with image_of(path, "image-broken") as image:
-        file = ImageFile(path, image, load_image(image))
+    with image_reading.image_of(path, "image-broken") as image:
+        file = ImageFile(path, image, image_reading.load_image(image))
     return file
 
 
 def _walk_segments(task: ImageTask, seen_: SeenImage, size: Size) -> Walk[bool]:
     """Segments against their PNG; False where that is of something else."""
     image_id, png = task.listed.image_id, seen_.png
-    extents: Extents | None = None
+    extents: panoptic_png.Extents | None = None
     if png is None and task.entry is None:
         return True
     if png is not None:
-        if not (yield png_size_rules(png, size, image_id)):
+        if not (yield panoptic_png.png_size_rules(png, size, image_id)):
             return False
         assert png.ids is not None
-        extents = extents_of(png.ids)
+        extents = panoptic_png.extents_of(png.ids)
         if extents is None:
-            return (yield extents_rules(png, image_id, None, set()))
+            return (yield panoptic_png.extents_rules(png, image_id, None, set()))
     taken: set[int] = set()
     for segment in sorted(task.labels, key=lambda segment: not is_usable(as_whole(segment.get("id")))):
         place = Place(task.file, image_id, segment.get("id"), "segment")
@@ -189,7 +170,7 @@ def _walk_segments(task: ImageTask, seen_: SeenImage, size: Size) -> Walk[bool]:
             taken.add(segment["id"])
             seen_.labels.append(segment)
     if png is not None:
-        yield extents_rules(png, image_id, extents, taken)
+        yield panoptic_png.extents_rules(png, image_id, extents, taken)
     for segment in seen_.labels:
         extent = (extents or {}).get(segment["id"])
         place = Place(task.file, image_id, segment["id"], f"segment {segment['id']}")
@@ -201,12 +182,12 @@ def _walk_segments(task: ImageTask, seen_: SeenImage, size: Size) -> Walk[bool]:
 
 
 def _segment_rules(
-    segment: Entry, taken: set[int], place: Place, png: Png | None, extents: Extents | None
+    segment: Entry, taken: set[int], place: Place, png: panoptic_png.Png | None, extents: panoptic_png.Extents | None
 ) -> Iterator[Finding]:
     yield from segment_id_rules(segment, taken, place, extents)
     if png is not None and extents is not None and segment["id"] not in extents:
         here = Place(png.path, place.image_id, segment["id"])
-        yield here.found("png-absent", absent_message(segment["id"]))
+        yield here.found("png-absent", panoptic_png.absent_message(segment["id"]))
 
 
 def _sizes_of_masks(annotations: Sequence[Entry]) -> set[Size]:
@@ -243,7 +224,7 @@ def _file_rules(file: ImageFile, image_id: Any, entry: Entry | None, masks: Set[
         yield _size_finding(file, place, entry, masks)
     elif read.orientation not in (None, 1):
         yield place.found("image-orientation", f"is turned by its EXIF tag (orientation {read.orientation}).")
-    if read.is_deep or read.mode not in PLAIN_MODES:
+    if read.is_deep or read.mode not in image_reading.PLAIN_MODES:
         fix = _planning(file, f"saved as RGB, 8 bits a channel (it was {shown(read.mode)})", plain=True)
         if read.is_deep:
             yield place.found("image-depth", f"has more than 8 bits a channel (mode {read.mode}).", fix)
@@ -262,7 +243,7 @@ def _size_finding(file: ImageFile, place: Place, entry_: Entry, masks: Set[Size]
         fix = resizing(entry_, upright, ", as it is")
     elif said == stored:
         fix = _planning(file, f"saved without the EXIF tag that turns it: {text}", as_stored=True)
-    elif evidence in (None, said) and same_ratio(said, upright):
+    elif evidence in (None, said) and image_reading.same_ratio(said, upright):
         fix = _planning(file, f"resized from {upright[0]}x{upright[1]} to {text}", resized=said)
     if said == stored:
         tag = f"as before its EXIF tag {file.read.orientation} turns it"
@@ -281,7 +262,7 @@ def write_image_file(file: ImageFile, target: Path) -> Path:
     if plan.is_copy:
         copy_file(file.path, target)
         return target
-    changed = file.read.pixels if plan.as_stored else turned(file.read.pixels, file.read.orientation)
+    changed = file.read.pixels if plan.as_stored else image_reading.turned(file.read.pixels, file.read.orientation)
     for key in _FORGOTTEN:
         changed.info.pop(key, None)
     if kind == "JPEG" and not (plan.resized or plan.plain):
