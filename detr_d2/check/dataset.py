@@ -27,19 +27,14 @@ from detr_d2.parallel import in_processes
 from .sources import Source, Sources
 
 if TYPE_CHECKING:
-    from detr_d2.labels.records import Export, ImageRecord, Label, Note
+    from detr_d2.labels.records import Export, ImageRecord, Label
     from detr_d2.labels.rules.splits import Split
 
 #: Wraps images, to show how far the check is; gets their number as well.
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 #: What the readers call it, where the checks have another word, or none as it is no fault.
-_CODES = {
-    "shape-number": "box",
-    "shape-unknown": "shape-undrawn",
-    "label-duplicate": "overlap",
-    "attribute-unused": None,
-    "export-twice": None,
-}
+_CODES = {"shape-number": "box", "shape-unknown": "shape-undrawn", "label-duplicate": "overlap"}
+_CODES |= {"attribute-unused": "", "export-twice": ""}
 
 
 def dataset_faults(
@@ -243,7 +238,11 @@ def _export_rules(
     export: Export, content: dict[str, list[dict[str, Any]]], without: list[str], place: Place
 ) -> Iterator[Finding]:
     """Findings about what was noted while an export was read, its classes and names, without a look at pixels."""
-    yield from filter(None, (_of_note(note, place.file) for note in export.notes))
+    for note in export.notes:
+        if code := _CODES.get(note.code, note.code):
+            about = f"{note.class_name}: " if note.class_name else ""
+            here = Place(place.file, note.image or None, note.label_id or None)
+            yield here.found(code if code in RULES else "export-broken", about + note.message)
     categories = Categories(content["categories"], place.file, with_isthing=False)
     for number, entry in enumerate(content["categories"]):
         yield from categories.rules(entry, number)
@@ -255,15 +254,6 @@ def _export_rules(
     if without:
         named = ", ".join(without[:5]) + (", ..." if len(without) > 5 else "")
         yield place.found("image-unlabelled", f"{len(without)} of {len(export.images)} images have no label: {named}.")
-
-
-def _of_note(note: Note, file: str) -> Finding | None:
-    code = _CODES.get(note.code, note.code)
-    if code is None:
-        return None
-    about = f"{note.class_name}: " if note.class_name else ""
-    place = Place(file, note.image or None, note.label_id or None)
-    return place.found(code if code in RULES else "export-broken", about + note.message)
 
 
 def _export_image_faults(file: str, record: ImageRecord) -> list[Fault]:

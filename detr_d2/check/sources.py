@@ -70,7 +70,9 @@ def find_sources(dataset: str, images: str | None = None, panoptic_root: str | N
     elif path.suffix.lower() in (".yaml", ".yml") and path.is_file():
         found = _of_names(register_file(os.path.abspath(path), dataset))
     elif path.is_file() and path.suffix.lower() in (".zip", ".xml", ".txt"):
-        found = _of_exports(_exports_in(path))
+        from detr_d2.labels.readers.discovery import find_exports
+
+        found = _of_exports(find_exports(path))
     elif path.is_file() or path.suffix.lower() == ".json":
         found = Sources((_of_json(path, images, panoptic_root),))
     elif entry_of(dataset):
@@ -203,8 +205,10 @@ def _not_among(jsons: Sequence[Path], folder: Path) -> list[Found]:
 
     JSONs that lie in the folder itself, or beside those that are known, are left to the caller.
     """
+    from detr_d2.labels.readers.discovery import find_exports
+
     try:
-        found = _exports_in(folder)
+        found = find_exports(folder)
     except DatasetError:
         return []  # it holds none
     known = {folder, *(path.parent for path in jsons)}
@@ -213,12 +217,6 @@ def _not_among(jsons: Sequence[Path], folder: Path) -> list[Found]:
         for one in found
         if (one.path not in jsons if one.problem else not _is_json(one) or one.path.parent not in known)
     ]
-
-
-def _exports_in(path: Path) -> list[Found]:
-    from detr_d2.labels.readers.discovery import find_exports
-
-    return find_exports(path)
 
 
 def _is_json(found: Found) -> bool:

@@ -119,10 +119,8 @@ def zip_tree(path: Path) -> FileTree:
             members = archive.infolist()
     except FileNotFoundError as error:
         raise MissingFileError(f"{path} isn't there.") from error
-    except SpecialFileError as error:
+    except (SpecialFileError, DatasetError) as error:
         raise DatasetError(str(error)) from error
-    except DatasetError:
-        raise
     except Exception as error:  # BadZipFile, and whatever else zipfile and its decoders raise on random bytes
         raise DatasetError(f"{path} can't be read as a zip: {str(error)[:200]}. {_ADVICE}") from error
     files: dict[str, FileRef] = {}

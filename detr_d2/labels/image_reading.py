@@ -262,19 +262,14 @@ def _shifted_colour(image: Image.Image, file: IO[bytes], is_grey: bool) -> Image
     """An image of 16 bits a channel, of which Pillow has loaded the upper 8."""
     upper = np.asarray(image)[:, :, : 1 if is_grey else 3]
     if upper.max(initial=0) < 128:
-        values = upper.astype(np.uint16) * 256 + _lower_bytes(file, is_grey)
+        file.seek(0)
+        with open_image(file) as again:
+            again.tile = [_for_lower_byte(tile) for tile in again.tile]  # type: ignore[attr-defined]
+            again.load()
+            lower = np.asarray(again)[:, :, 1:2] if is_grey else np.asarray(again)[:, :, :3]
+        values = upper.astype(np.uint16) * 256 + lower
         upper = (values >> _spare_bits(int(values.max(initial=0)))).astype(np.uint8)
     return _like(np.ascontiguousarray(upper[:, :, 0] if is_grey else upper), image)
-
-
-def _lower_bytes(file: IO[bytes], is_grey: bool) -> np.ndarray:
-    """(H, W, 3) uint8, or (H, W, 1) of grey: the byte of each channel that Pillow leaves out."""
-    file.seek(0)
-    with open_image(file) as image:
-        image.tile = [_for_lower_byte(tile) for tile in image.tile]  # type: ignore[attr-defined]
-        image.load()
-        pixels = np.asarray(image)
-    return pixels[:, :, 1:2] if is_grey else pixels[:, :, :3]
 
 
 def _for_lower_byte(tile: Any) -> Any:

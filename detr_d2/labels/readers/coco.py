@@ -92,7 +92,10 @@ def read_coco(
     Raises:
         DatasetError: a part of the JSON is missing or of a wrong type, or no image is there.
     """
-    is_cvat = may_be_cvat and pngs is None and not _is_from_coco(content)
+    # The COCO dataset's own images, and what is cut out of it, have the dataset's addresses.
+    first = next((entry for _, entry in numbered(objects_of(content, "images")[:1])), {})
+    is_from_coco = isinstance(first.get("coco_url"), str) and first["coco_url"]
+    is_cvat = may_be_cvat and pngs is None and not is_from_coco
     reader = _Reader(content, file, name, finder, pngs)
     document = reader.walk(known_things)
     are_things = pngs is None and not is_cvat
@@ -124,12 +127,6 @@ def load_json(file: FileRef) -> Entry:
         return read_object(lambda: io.BytesIO(content))
     except Unreadable as problem:
         raise DatasetError(f"{file} {problem.args[1]} Export it again, in parts where it is too large.") from problem
-
-
-def _is_from_coco(content: Entry) -> bool:
-    """Whether a file is the COCO dataset's own or cut out of it: its images have the dataset's addresses."""
-    first = next((entry for _, entry in numbered(objects_of(content, "images")[:1])), {})
-    return isinstance(address := first.get("coco_url"), str) and bool(address)
 
 
 def _fix_errors(findings: Iterable[Finding], changes_: list[Change]) -> bool:

@@ -17,6 +17,7 @@ from detr_d2.errors import DatasetError
 from ..archives import FileTree, joined
 from ..panoptic_png import Color, color_of_id, id_of_color, numbers_of, read_ids
 from ..records import ClassRecord, Export, FileRef, Label, Note
+from ..values import color_of
 from .building import ExportBuilder, ImageFinder, shapes_of
 
 LABEL_MAP, CLASSES, OBJECTS = "labelmap.txt", "SegmentationClass", "SegmentationObject"
@@ -128,10 +129,9 @@ def parse_label_map(text: str) -> dict[str, Color]:
 
 
 def _color(text: str) -> Color | None:
-    parts = text.split(",")
-    if len(parts) != 3 or not all(part.strip().isdecimal() and int(part) < 256 for part in parts):
-        return None
-    return int(parts[0]), int(parts[1]), int(parts[2])
+    return (
+        color_of([int(part) for part in text.split(",") if part.strip().isdecimal()]) if text.count(",") == 2 else None
+    )
 
 
 def _palette(index: int) -> Color:
