@@ -11,9 +11,8 @@ import shapely
 from pycocotools import mask as coco_mask
 
 from ..polygons import decompressed, has_holes, polygons_runs
-from ..values import are_numbers, is_number, is_whole, shown
-from .annotations import is_crowd
-from .boxes import EDGE, Box, Extent, Size, area_rules, box_rules, extent_rules
+from ..values import Size, are_numbers, is_number, is_whole, shown
+from .annotations import EDGE, Box, Extent, area_rules, box_rules, extent_rules, is_crowd
 from .rule import Done, Finding, Place, fixing
 
 #: Two objects overlap when they share more than this of the smaller one, and so many pixels.
@@ -27,13 +26,7 @@ _DRAWABLE = ("mask-empty", "rle-uncompressed", "polygon-beyond")
 
 
 def mask_rules(label: dict[str, Any], size: Size, place: Place) -> Iterator[Finding]:
-    """Findings about ``segmentation``, which may be absent.
-
-    Args:
-        label: an annotation.
-        size: of its image; 0 and 0: not known.
-        place: of the annotation.
-    """
+    """Findings about the ``segmentation`` of an annotation, which may be absent; ``size`` 0 and 0: not known."""
     if "segmentation" not in label:
         return
     value = label["segmentation"]
@@ -153,8 +146,7 @@ def drawn_rules(labels: Sequence[dict[str, Any]], size: Size, file: str, image_i
     Args:
         labels: its annotations; those whose segmentation is wrong by itself are passed by.
         size: of the image; 0 and 0: not known, and nothing can be drawn.
-        file: the JSON.
-        image_id: of the image.
+        file, image_id: whose they are.
     """
     drawn: list[tuple[dict[str, Any], Any]] = []
     for label in labels if size[0] else ():
@@ -174,13 +166,7 @@ def drawn_rules(labels: Sequence[dict[str, Any]], size: Size, file: str, image_i
 
 
 def object_rules(label: dict[str, Any], size: Size, place: Place) -> Iterator[Finding]:
-    """All findings about the mask, box and area of one annotation, in the order in which they can be fixed.
-
-    Args:
-        label: an annotation.
-        size: of its image.
-        place: of the annotation.
-    """
+    """All findings about the mask, box and area of one annotation, in the order in which they can be fixed."""
     yield from mask_rules(label, size, place)
     extent = None
     if label.get("segmentation"):
