@@ -18,9 +18,8 @@ from detr_d2.prediction import Predictor
 from detr_d2.prediction.image_files import drawing_paths, find_inputs
 from detr_d2.prediction.running import WholeImages, predict_each
 from detr_d2.prediction.tracking import MEMORY
-from detr_d2.prediction.video import predict_video
+from detr_d2.prediction.video import predict_camera, predict_video
 from detr_d2.prediction.video_files import open_video, result_suffix
-from detr_d2.prediction.video_results import predict_camera
 from detr_d2.visualization import save_image
 
 from detectron2.config import CfgNode

@@ -30,7 +30,7 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "app": Command("detr_d2.prediction.app.command", "serve a page on which photos can be tried", True),
+    "app": Command("detr_d2.prediction.app.page", "serve a page on which photos can be tried", True),
     "browse": Command("detr_d2.browse.command", "write a page with a dataset's images and their labels", True),
     "check": Command("detr_d2.check.command", "name everything that is wrong with a dataset"),
     "compare": Command("detr_d2.evaluation.comparison", "is one evaluation better than another, or is it chance?"),

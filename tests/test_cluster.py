@@ -19,8 +19,7 @@ from detr_d2 import Predictor, cli, cluster
 from detr_d2.errors import DatasetError, run_command
 from detr_d2.files import line_content
 from detr_d2.prediction.image_files import find_inputs
-from detr_d2.prediction.on_cluster import predict_on_cluster
-from detr_d2.prediction.running import WholeImages, predict_all
+from detr_d2.prediction.running import WholeImages, predict_all, predict_on_cluster
 from detr_d2.prediction.writers import WRITERS
 from detr_d2.yard import write_yard_exports
 from tests.prediction.conftest import write_checkpoint

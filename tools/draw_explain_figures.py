@@ -18,8 +18,7 @@ from detr_d2.prediction.explain import mask_figures as mask
 from detr_d2.prediction.explain.canvas import Drawn
 from detr_d2.prediction.explain.command import network_image
 from detr_d2.prediction.explain.explaining import Explanation, won_and_lost
-from detr_d2.prediction.explain.matching import match_result, matching_figure
-from detr_d2.prediction.explain.query_places import collect_boxes, places_figure
+from detr_d2.prediction.explain.query_figures import collect_boxes, match_result, matching_figure, places_figure
 from detr_d2.prediction.images import read_image
 
 QUICKSTART = Path("runs/quickstart")

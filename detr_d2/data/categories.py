@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from detr_d2.labels.class_names import normal_name
+from detr_d2.labels.rules.categories import normal_name
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,8 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from detr_d2.labels.json_reading import without_collector
 from detr_d2.labels.rules.categories import Categories
-from detr_d2.labels.rules.json_files import list_of, read_json
+from detr_d2.labels.rules.json_files import list_of, read_json, without_collector
 from detr_d2.labels.rules.rule import raise_errors
 from detr_d2.labels.values import color_of
 

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from detr_d2.labels.archives import why_no_file
-from detr_d2.labels.panoptic_png import find_regions, find_runs
-from detr_d2.labels.rules.image_files import Unreadable
-from detr_d2.labels.rules.pngs import png_file_rules, read_png
+from detr_d2.labels.panoptic_png import find_regions, find_runs, png_file_rules, read_png
 from detr_d2.labels.rules.rule import Place, raise_errors
+from detr_d2.labels.values import Unreadable
 
 from ..errors import DatasetError
 

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 from ..lazy import lazy_names
 
 if TYPE_CHECKING:
-    from .default_predictor import DetrPredictor
     from .prediction import Prediction
-    from .predictor import Predictor
+    from .predictor import DetrPredictor, Predictor
 
 __all__ = ["DetrPredictor", "Prediction", "Predictor"]
 
 __getattr__ = lazy_names(
     __name__,
-    {"default_predictor": ("DetrPredictor",), "prediction": ("Prediction",), "predictor": ("Predictor",)},
+    {"prediction": ("Prediction",), "predictor": ("DetrPredictor", "Predictor")},
 )

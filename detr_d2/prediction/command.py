@@ -13,12 +13,11 @@ from detr_d2.arguments import add_engine, add_opts, number, whole_number
 from detr_d2.cluster import import_ray
 from detr_d2.errors import USER_ERROR_EXIT_CODE, ConfigError, MissingFileError
 from detr_d2.prediction.image_files import FoundInputs, find_inputs
-from detr_d2.prediction.on_cluster import predict_on_cluster
 from detr_d2.prediction.predictor import Predictor
 from detr_d2.prediction.ranking import rank_images
-from detr_d2.prediction.running import Engine, Outcome, PredictEach, Tiles, WholeImages, predict_all
+from detr_d2.prediction.running import Engine, Outcome, PredictEach, Tiles, WholeImages, predict_all, predict_on_cluster
 from detr_d2.prediction.tracking import MEMORY
-from detr_d2.prediction.video_results import predict_camera, predict_videos
+from detr_d2.prediction.video import predict_camera, predict_videos
 from detr_d2.prediction.writers import DEFAULT_KINDS, RESULT_FOLDERS, WRITERS
 from detr_d2.wording import counted
 

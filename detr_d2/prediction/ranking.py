@@ -18,12 +18,11 @@ from tqdm import tqdm
 
 from detr_d2.files import write_text
 from detr_d2.pages import thumbnail, write_page
-from detr_d2.prediction.forward_pass import ForwardPass
 from detr_d2.prediction.image_files import FoundImage
 from detr_d2.prediction.images import ImageError
 from detr_d2.prediction.pipeline import overlapped
 from detr_d2.prediction.prediction import Prediction
-from detr_d2.prediction.predictor import Predictor
+from detr_d2.prediction.predictor import ForwardPass, Predictor
 from detr_d2.prediction.running import LoadedImage, WholeImages
 
 _TEMPLATE = Path(__file__).parent / "templates" / "ranking.html"

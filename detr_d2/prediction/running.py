@@ -1,4 +1,4 @@
-"""Images to results in a folder: as they are made, and an interrupted run goes on."""
+"""Images to results in a folder, here or on a cluster: as they are made, and an interrupted run goes on."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 from tqdm import tqdm
 
+from detr_d2.cluster import on_cluster
 from detr_d2.data import Category
 from detr_d2.errors import ConfigError
 from detr_d2.prediction.image_files import FoundImage
@@ -24,11 +25,10 @@ from detr_d2.prediction.tiling import predict_by_tiles, tile_grid
 from detr_d2.prediction.writers import OWN_PATHS, add_all, finish_all
 
 Written = TypeVar("Written")
+#: Writes the results of an image, and returns what the journal keeps.
+Write = Callable[[FoundImage, Prediction], dict[str, Any]]
 #: Predicts images, has the function write each prediction, and gives each image with what that returned, or None.
-PredictEach = Callable[
-    [Sequence[FoundImage], Callable[[FoundImage, Prediction], dict[str, Any]]],
-    Iterator[tuple[FoundImage, dict[str, Any] | None]],
-]
+PredictEach = Callable[[Sequence[FoundImage], Write], Iterator[tuple[FoundImage, dict[str, Any] | None]]]
 
 
 class LoadedImage(NamedTuple):
@@ -245,9 +245,7 @@ def predict_all(
     journal = Journal(folder, {**engine.settings(), "write": list(kinds)}, begins_anew, OWN_PATHS)
     waiting = [image for image in images if not journal.has(image)]
     outcome = Outcome(reused=len(images) - len(waiting))
-
     predict = predict or partial(predict_each, engine, batch=batch)
-
     try:
         for image, result in predict(waiting, partial(add_all, kinds, folder)):
             if result is None:
@@ -264,3 +262,38 @@ def predict_all(
     outcome.done = len(images) - outcome.skipped
     outcome.written = finish_all(kinds, folder, journal.entries, engine.categories)
     return outcome
+
+
+def predict_on_cluster(
+    build_engine: Callable[[], Engine],
+    images: Sequence[FoundImage],
+    write: Write,
+    batch: int = 1,
+    workers: int | None = None,
+    gpus: int = 0,
+) -> Iterator[tuple[FoundImage, dict[str, Any] | None]]:
+    """What :func:`~detr_d2.prediction.running.predict_each` does, in the workers of a cluster; in the images' order.
+
+    Args:
+        build_engine: makes the model, once in each worker; it is sent there, as ``write`` is.
+        images, write, batch: as there.
+        workers, gpus: see :func:`~detr_d2.cluster.on_cluster`.
+
+    Raises:
+        ConfigError, StoppedError: see there.
+    """
+    finished = on_cluster(partial(build_worker, build_engine, write, batch), images, workers, gpus)
+    return shown(zip(images, finished, strict=True), len(images))
+
+
+def build_worker(
+    build_engine: Callable[[], Engine], write: Write, batch: int
+) -> Callable[[list[FoundImage]], list[Finished]]:
+    """The function of a worker: predicts some images, writes their files, and says what became of each."""
+    engine = build_engine()
+
+    def predict(images: list[FoundImage]) -> list[Finished]:
+        found = {image.stem: finished for image, finished in finish_each(engine, images, write, batch)}
+        return [found[image.stem] for image in images]
+
+    return predict

@@ -3,6 +3,9 @@
 A writer's ``add`` is called in another thread with each prediction; it writes the image's own files and returns plain
 data, which the journal keeps. ``finish`` is given those of all images, one at a time, and writes the file that they
 share. So nothing grows with the number of images.
+
+CVAT's kinds, "CVAT for images 1.1" and "COCO 1.0", have every segment as a mask, to the pixel. Source: CVAT's "XML
+annotation format" document: masks are run lengths row by row inside their box, pixels off first.
 """
 
 from __future__ import annotations
@@ -10,13 +13,17 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
+from xml.sax.saxutils import escape, quoteattr
+
+import numpy as np
+from pycocotools import mask as coco_mask
 
 from detr_d2.data import Category
 from detr_d2.files import write_whole
-from detr_d2.prediction.cvat_files import XML_TAIL, coco_annotations, xml_head, xml_image, xml_shapes
 from detr_d2.prediction.image_files import FoundImage, drawing_name
 from detr_d2.prediction.prediction import Prediction
 from detr_d2.visualization import save_image
@@ -24,6 +31,9 @@ from detr_d2.visualization import save_image
 Data = Any
 #: The entry of an image, as COCO has it, and what a writer's ``add`` returned for it.
 Row = tuple[dict[str, Any], Data]
+#: Folders of images among the results.
+RESULT_FOLDERS = _DRAWINGS, _PANOPTIC = "drawings", "panoptic"
+XML_TAIL = "</annotations>\n"
 
 
 class Writer(NamedTuple):
@@ -31,19 +41,19 @@ class Writer(NamedTuple):
 
     Args:
         meaning: for the help.
-        needs_masks: it can't be made of boxes.
-        files: the image's own files, by its name, below the folder.
         add: writes the image's own files in the folder, and returns plain data.
         shared: the file that all images share, below the folder; empty: there is none.
         finish: writes that file, whose path it is given.
+        needs_masks: it can't be made of boxes.
+        files: the image's own files, by its name, below the folder.
     """
 
     meaning: str
-    needs_masks: bool
-    files: Callable[[FoundImage], list[str]]
     add: Callable[[Path, FoundImage, Prediction], Data]
     shared: str = ""
     finish: Callable[[Path, Iterable[Row], Sequence[Category]], object] | None = None
+    needs_masks: bool = False
+    files: Callable[[FoundImage], list[str]] = lambda image: []
 
 
 def add_all(kinds: Sequence[str], folder: Path, image: FoundImage, prediction: Prediction) -> dict[str, Any]:
@@ -82,10 +92,6 @@ def _rows(entries: Iterable[dict[str, Any]], kind: str) -> Iterator[Row]:
         yield image, entry["data"][kind]
 
 
-#: Folders of images among the results.
-RESULT_FOLDERS = _DRAWINGS, _PANOPTIC = "drawings", "panoptic"
-
-
 def _add_drawing(folder: Path, image: FoundImage, prediction: Prediction) -> Data:
     save_image(prediction.draw(), folder / _DRAWINGS / drawing_name(image))
 
@@ -102,20 +108,8 @@ def _finish_panoptic(path: Path, rows: Iterable[Row], categories: Sequence[Categ
     _write_coco(path, annotated, categories)
 
 
-def _add_instances(folder: Path, image: FoundImage, prediction: Prediction) -> Data:
-    return prediction.to_coco("instances")["annotations"]
-
-
 def _finish_annotations(path: Path, rows: Iterable[Row], categories: Sequence[Category]) -> None:
     _write_coco(path, _numbered(rows), categories)
-
-
-def _add_cvat_coco(folder: Path, image: FoundImage, prediction: Prediction) -> Data:
-    return coco_annotations(prediction)
-
-
-def _add_cvat_xml(folder: Path, image: FoundImage, prediction: Prediction) -> Data:
-    return xml_shapes(prediction)
 
 
 def _finish_cvat_xml(path: Path, rows: Iterable[Row], categories: Sequence[Category]) -> None:
@@ -126,10 +120,6 @@ def _finish_cvat_xml(path: Path, rows: Iterable[Row], categories: Sequence[Categ
         file.write(XML_TAIL.encode())
 
     write_whole(path, write)
-
-
-def _add_quantities(folder: Path, image: FoundImage, prediction: Prediction) -> Data:
-    return prediction.quantities()
 
 
 def _finish_quantities(path: Path, rows: Iterable[Row], categories: Sequence[Category]) -> None:
@@ -181,50 +171,129 @@ def _dumped(content: Any) -> bytes:
     return json.dumps(content, allow_nan=False).encode()
 
 
-def _none(image: FoundImage) -> list[str]:
-    return []
+def xml_head(categories: Sequence[Category]) -> str:
+    """The begin of a "CVAT for images 1.1" file: its labels and their colours."""
+    labels = "".join(
+        f"<label><name>{_text(category.name)}</name><color>#{bytes(category.color).hex()}</color>"
+        "<type>any</type><attributes></attributes></label>\n"
+        for category in categories
+    )
+    head = '<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n<version>1.1</version>\n'
+    return f"{head}<meta><job><labels>\n{labels}</labels></job></meta>\n"
+
+
+def xml_image(image: Mapping[str, Any], shapes: Iterable[str]) -> str:
+    """An image's part of a "CVAT for images 1.1" file.
+
+    Args:
+        image: "id", "file_name", "width" and "height".
+        shapes: see :func:`xml_shapes`.
+    """
+    name = quoteattr(_text(image["file_name"], escaped=False))
+    sides = f'width="{image["width"]}" height="{image["height"]}"'
+    return f'<image id="{image["id"] - 1}" name={name} {sides}>\n{"".join(shapes)}</image>\n'
+
+
+def xml_shapes(prediction: Prediction) -> list[str]:
+    """The segments as masks, or boxes where there is no map, one element a shape; stuff below things."""
+    if prediction.panoptic is None:
+        return _xml_boxes(prediction)
+    shapes = []
+    for segment in sorted(prediction.segments, key=lambda segment: bool(segment["isthing"])):
+        left, top, width, height = segment["bbox"]
+        window = prediction.panoptic[top : top + height, left : left + width] == segment["id"]
+        place = f'left="{left}" top="{top}" width="{width}" height="{height}" z_order="{int(segment["isthing"])}"'
+        shapes.append(
+            f'<mask label={quoteattr(_text(segment["category"], escaped=False))} source="auto" occluded="0" '
+            f'rle="{", ".join(map(str, row_runs(window)))}" {place}></mask>\n'
+        )
+    return shapes
+
+
+def _xml_boxes(prediction: Prediction) -> list[str]:
+    instances = prediction.instances
+    names = [prediction.categories[index].name for index in instances.pred_classes.tolist()]
+    corners = ("xtl", "ytl", "xbr", "ybr")
+    return [
+        f'<box label={quoteattr(_text(name, escaped=False))} source="auto" occluded="0" '
+        + " ".join(f'{corner}="{value:.2f}"' for corner, value in zip(corners, box))
+        + ' z_order="1"></box>\n'
+        for name, box in zip(names, instances.pred_boxes.tensor.tolist())
+    ]
+
+
+def row_runs(mask: np.ndarray) -> list[int]:
+    """Pixels off, on, off, ... in turn, row by row, of (H, W) bool; CVAT's run lengths."""
+    flat = np.ascontiguousarray(mask).ravel()
+    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    runs: list[int] = np.diff(changes, prepend=0, append=flat.size).tolist()
+    return [0, *runs] if flat.size and flat[0] else runs
+
+
+def coco_annotations(prediction: Prediction) -> list[dict[str, Any]]:
+    """The segments as "COCO 1.0" has them: each a mask in COCO's compressed run lengths, stuff as well.
+
+    ``iscrowd`` is 0: CVAT writes 1 for masks that were painted, and loaders leave those out. Datumaro, by which CVAT
+    imports, makes masks of run lengths whatever it is.
+    """
+    if prediction.panoptic is None:
+        return [{**one, "segmentation": []} for one in prediction.to_coco("instances")["annotations"]]
+    annotations = []
+    for segment in prediction.segments:
+        runs = coco_mask.encode(np.asfortranarray(prediction.mask(segment).view(np.uint8)))
+        segmentation = {"size": list(runs["size"]), "counts": runs["counts"].decode()}
+        annotation = {key: segment[key] for key in ("category_id", "area", "bbox")}
+        annotations.append({**annotation, "iscrowd": 0, "segmentation": segmentation})
+    return annotations
+
+
+def _text(name: str, escaped: bool = True) -> str:
+    """A name as XML may hold it: without characters that XML forbids."""
+    plain = re.sub("[\x00-\x08\x0b-\x1f\ud800-\udfff]", "", name)
+    return escape(plain) if escaped else plain
+
+
+def _data(make: Callable[[Prediction], Data]) -> Callable[[Path, FoundImage, Prediction], Data]:
+    """The ``add`` of a writer without files of an image's own."""
+    return lambda folder, image, prediction: make(prediction)
 
 
 #: The kinds of results by their names on the command line.
 WRITERS = {
     "drawing": Writer(
         "the image with its segments in colours, in drawings/",
-        False,
-        lambda image: [f"{_DRAWINGS}/{drawing_name(image)}"],
         _add_drawing,
+        files=lambda image: [f"{_DRAWINGS}/{drawing_name(image)}"],
     ),
     "panoptic": Writer(
         "COCO panoptic: panoptic.json with a PNG an image in panoptic/",
-        True,
-        lambda image: [f"{_PANOPTIC}/{image.stem}.png"],
         _add_panoptic,
         f"{_PANOPTIC}.json",
         _finish_panoptic,
+        needs_masks=True,
+        files=lambda image: [f"{_PANOPTIC}/{image.stem}.png"],
     ),
     "instances": Writer(
-        "COCO instances: instances.json", False, _none, _add_instances, "instances.json", _finish_annotations
+        "COCO instances: instances.json",
+        _data(lambda prediction: prediction.to_coco("instances")["annotations"]),
+        "instances.json",
+        _finish_annotations,
     ),
     "cvat-xml": Writer(
         "'CVAT for images 1.1': cvat-xml/annotations.xml",
-        False,
-        _none,
-        _add_cvat_xml,
+        _data(xml_shapes),
         "cvat-xml/annotations.xml",
         _finish_cvat_xml,
     ),
     "cvat-coco": Writer(
         "CVAT's 'COCO 1.0': cvat-coco/annotations/instances_default.json",
-        False,
-        _none,
-        _add_cvat_coco,
+        _data(coco_annotations),
         "cvat-coco/annotations/instances_default.json",
         _finish_annotations,
     ),
     "quantities": Writer(
         "quantities.csv: count, pixels and share of each class in each image",
-        False,
-        _none,
-        _add_quantities,
+        _data(lambda prediction: prediction.quantities()),
         "quantities.csv",
         _finish_quantities,
     ),

@@ -13,9 +13,9 @@ from detr_d2.data.categories import Category, coco_categories, construction_cate
 from detr_d2.data.coco_json import read_categories
 from detr_d2.errors import DatasetError, MissingFileError, UserError
 from detr_d2.files import SpecialFileError, open_regular
-from detr_d2.labels.class_names import find_name, near_names, normal_name, spelling
-from detr_d2.labels.json_reading import parse_json
 from detr_d2.labels.records import ClassRecord, Export, Note
+from detr_d2.labels.rules.categories import find_name, near_names, normal_name, spelling
+from detr_d2.labels.rules.json_files import parse_json
 from detr_d2.labels.values import color_of, is_text
 from detr_d2.plain_yaml import read_yaml
 

@@ -19,7 +19,7 @@ from detr_d2.data.categories import Category, coco_categories, construction_cate
 from detr_d2.data.registration import write_register
 from detr_d2.errors import DatasetError
 from detr_d2.files import write_text
-from detr_d2.labels.class_names import near_pairs
+from detr_d2.labels.rules.categories import near_pairs
 from detr_d2.wording import counted
 
 from .classes import ClassTable

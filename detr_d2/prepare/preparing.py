@@ -22,7 +22,6 @@ from PIL import Image
 
 from detr_d2.errors import DatasetError, MissingFileError
 from detr_d2.files import numbered_names, real_path
-from detr_d2.labels.fingerprints import image_hash
 from detr_d2.labels.image_reading import (
     INFO_OF_EXIF,
     PLAIN_MODES,
@@ -35,6 +34,7 @@ from detr_d2.labels.image_reading import (
 )
 from detr_d2.labels.panoptic_png import encode_ids
 from detr_d2.labels.records import Export, FileRef, ImageRecord, Note
+from detr_d2.labels.rules.splits import image_hash
 from detr_d2.labels.values import is_text
 
 from .classes import LabelRules

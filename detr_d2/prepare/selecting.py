@@ -20,9 +20,9 @@ from typing import TypeAlias
 import numpy as np
 
 from detr_d2.errors import ConfigError, DatasetError
-from detr_d2.labels.class_names import normal_name
 from detr_d2.labels.readers import read_exports, shape_mask
 from detr_d2.labels.records import ClassRecord, Export, ImageRecord, Label, Note
+from detr_d2.labels.rules.categories import normal_name
 from detr_d2.progress import progress
 from detr_d2.wording import counted
 

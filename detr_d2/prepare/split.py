@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detr_d2.labels.fingerprints import group_equal
+from detr_d2.labels.rules.splits import group_equal
 
 SPLITS = ("train", "val")
 

@@ -12,8 +12,8 @@ import torch
 import detr_d2
 from detr_d2.cli import main
 from detr_d2.errors import ConfigError
-from detr_d2.prediction.forward_pass import ForwardPass
 from detr_d2.prediction.images import read_image
+from detr_d2.prediction.predictor import ForwardPass
 from detr_d2.prediction.ranking import uncertainty_of
 
 THRESHOLD = 0.02

@@ -16,7 +16,7 @@ from detr_d2.errors import run_command
 from detr_d2.prediction import images
 from detr_d2.prediction.images import read_image
 from detr_d2.prediction.tiling import predict_by_tiles
-from detr_d2.prediction.video_results import predict_camera
+from detr_d2.prediction.video import predict_camera
 from detr_d2.yard import yard_video
 
 Run = Callable[..., int]

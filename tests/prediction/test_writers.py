@@ -14,8 +14,8 @@ from hypothesis.extra.numpy import arrays
 
 from detr_d2 import Predictor, cli
 from detr_d2.labels.readers import read_exports, shape_mask
-from detr_d2.prediction.cvat_files import row_runs
 from detr_d2.prediction.prediction import Prediction
+from detr_d2.prediction.writers import row_runs
 
 
 @pytest.fixture(scope="module")

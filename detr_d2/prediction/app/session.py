@@ -16,13 +16,12 @@ from PIL import Image
 from detr_d2.errors import UserError
 from detr_d2.files import write_text, write_whole
 from detr_d2.labels.image_reading import open_image
-from detr_d2.prediction.cvat_files import XML_TAIL, xml_head, xml_image, xml_shapes
 from detr_d2.prediction.explain.maps import attention_of
-from detr_d2.prediction.forward_pass import ForwardPass
 from detr_d2.prediction.images import ImageError, read_image
 from detr_d2.prediction.prediction import Prediction, Segment
-from detr_d2.prediction.predictor import Predictor
+from detr_d2.prediction.predictor import ForwardPass, Predictor
 from detr_d2.prediction.video import shade
+from detr_d2.prediction.writers import XML_TAIL, xml_head, xml_image, xml_shapes
 
 _SHOWN_SIDE = 1280
 """Long side at which a page shows an image, in pixels."""

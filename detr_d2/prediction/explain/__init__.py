@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 from detr_d2.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from .class_relevance import relevance
     from .explaining import Explanation, explain
-    from .maps import attention_of
+    from .maps import attention_of, relevance
     from .page import write_explanation
     from .recording import MaskRecording, Recording, record, record_masks
 
@@ -29,9 +28,8 @@ __getattr__ = lazy_names(
     __name__,
     {
         "explaining": ("Explanation", "explain"),
-        "maps": ("attention_of",),
+        "maps": ("attention_of", "relevance"),
         "page": ("write_explanation",),
         "recording": ("MaskRecording", "Recording", "record", "record_masks"),
-        "class_relevance": ("relevance",),
     },
 )

@@ -25,7 +25,7 @@ from ..running import read_found
 from .canvas import Drawn
 from .explaining import explain
 from .page import write_explanation
-from .query_places import collect_boxes, places_figure
+from .query_figures import collect_boxes, places_figure
 
 _EPILOG = """\
 examples:

@@ -15,8 +15,7 @@ from detr_d2.meta_arch import DetrPanoptic
 from detr_d2.modeling import Sizes, upsample_masks
 from detr_d2.modeling.box_ops import box_cxcywh_to_xyxy
 
-from .class_relevance import relevance
-from .maps import HeatShare, heat_share
+from .maps import HeatShare, heat_share, relevance
 from .recording import MaskRecording, Recording, record, record_masks
 
 #: Where no query is above the threshold, so many with the highest scores are explained.

@@ -17,8 +17,8 @@ from . import detector_figures, mask_figures
 from .canvas import Drawn
 from .explaining import ExplainedQuery, Explanation, Won, inner_point, query_at, won_and_lost
 from .maps import heat_share, token_at
-from .matching import match_result, matching_figure
-from .shapes import forward_steps
+from .query_figures import match_result, matching_figure
+from .recording import forward_steps
 
 _TEMPLATE = Path(__file__).parent / "templates" / "explain.html"
 _LARGE, _SMALL = 1400, 1100

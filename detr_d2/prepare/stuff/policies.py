@@ -20,10 +20,10 @@ from scipy import ndimage
 from detr_d2.data.categories import Category, coco_categories, coco_super_categories, construction_categories
 from detr_d2.errors import ConfigError, DatasetError, MissingFileError
 from detr_d2.files import SpecialFileError, open_regular, real_path
-from detr_d2.labels.class_names import find_name, normal_name
 from detr_d2.labels.panoptic_png import color_of_id, id_of_color, read_ids
 from detr_d2.labels.readers.cvat_masks import LABEL_MAP, parse_label_map
 from detr_d2.labels.records import ClassRecord, FileRef, ImageRecord, Note
+from detr_d2.labels.rules.categories import find_name, normal_name
 
 from ..drawing import Region
 from ..options import ForeignThings, StuffClasses, StuffSettings

@@ -11,8 +11,7 @@ from detr_d2.prediction.explain import explain
 from detr_d2.prediction.explain.canvas import panels
 from detr_d2.prediction.explain.explaining import Explanation, won_and_lost
 from detr_d2.prediction.explain.maps import heat_share, principal_colors, token_at
-from detr_d2.prediction.explain.matching import match_result
-from detr_d2.prediction.explain.query_places import collect_boxes, kinds_of, places_figure
+from detr_d2.prediction.explain.query_figures import collect_boxes, kinds_of, match_result, places_figure
 
 SIZE = (96, 128)
 

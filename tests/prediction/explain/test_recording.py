@@ -11,8 +11,7 @@ from torch import nn
 from detr_d2.modeling import predict_masks
 from detr_d2.prediction.explain import record, record_masks
 from detr_d2.prediction.explain.maps import attention_of, relative
-from detr_d2.prediction.explain.recording import attend, recorded_attention
-from detr_d2.prediction.explain.shapes import forward_steps
+from detr_d2.prediction.explain.recording import attend, forward_steps, recorded_attention
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from detr_d2.prediction.explain import record, relevance
-from detr_d2.prediction.explain.class_relevance import head_mean, over_memory, through_encoder
+from detr_d2.prediction.explain.maps import head_mean, over_memory, through_encoder
 
 
 def _normalised(matrix: Tensor) -> Tensor:
