@@ -111,7 +111,7 @@ class CvatFunction:
         ]
 
     def _polygons(self, answer: Answer, shown: list[int]) -> list[Any]:
-        from detr_d2.labels.outlines import outlines_of
+        from detr_d2.labels.polygons import outlines_of
 
         outlines = outlines_of([answer.numbers == number for number in shown], self._tolerance)
         parts = np.bincount([outline.segment for outline in outlines], minlength=len(shown))

@@ -9,8 +9,7 @@ import numpy as np
 
 import detr_d2  # noqa: F401
 from detr_d2.arguments import whole_number
-from detr_d2.labels.outlines import outlines_of
-from detr_d2.labels.polygons import polygons_mask
+from detr_d2.labels.polygons import outlines_of, polygons_mask
 from detr_d2.yard.scene import make_scene
 
 EXAMPLE = "example: python tools/measure_polygons.py --scenes 50 --width 320 --height 256"

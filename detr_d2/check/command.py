@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from functools import partial
+from typing import Any
 
 from detr_d2.arguments import whole_number
 from detr_d2.errors import DatasetError
@@ -15,7 +15,7 @@ from detr_d2.parallel import default_workers
 from detr_d2.progress import progress
 
 from .dataset import dataset_faults
-from .report import Findings, write_faults, write_report
+from .report import Findings, write_report
 from .sources import Sources, files_read, find_sources, folders_read, refuse_exports
 
 _EPILOG = """\
@@ -41,26 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", metavar="DIR", help="images of a JSON (default: looked for beside it)")
     parser.add_argument("--panoptic", metavar="DIR", help="PNGs of a panoptic JSON (default: looked for beside it)")
     parser.add_argument("--quick", action="store_true", help="the JSON, and whether files are there, but no pixels")
-    parser.add_argument(
-        "--json", metavar="FILE", help="write all faults as JSON; - for the terminal, instead of a table"
-    )
-    parser.add_argument(
-        "--fix", metavar="OUT", help="write a repaired copy into this new folder; the original stays as it is"
-    )
-    parser.add_argument(
-        "--limit",
-        type=whole_number(1, 999_999),
-        default=5,
-        metavar="N",
-        help="so many of each kind in the table (default: 5)",
-    )
-    parser.add_argument(
-        "--workers",
-        type=whole_number(1, 999_999),
-        default=default_workers(),
-        metavar="N",
-        help="processes (default: %(default)s)",
-    )
+    parser.add_argument("--json", metavar="FILE", help="all faults as JSON; - for the terminal, instead of a table")
+    parser.add_argument("--fix", metavar="OUT", help="write a repaired copy into this new folder, beside the original")
+    number: dict[str, Any] = {"type": whole_number(1, 999_999), "metavar": "N"}
+    parser.add_argument("--limit", default=5, help="so many of each kind in the table (default: 5)", **number)
+    parser.add_argument("--workers", default=default_workers(), help="processes (default: %(default)s)", **number)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -80,24 +65,17 @@ def run(args: argparse.Namespace) -> int:
         refuse_exports(dataset, args.dataset)
         refuse_taken(args.fix)
         refuse_inside(args.fix, folders_read(dataset, args.dataset), args.json)
-    findings = _findings(dataset, args)
+    faults = dataset_faults(dataset, args.quick, args.workers, partial(progress, unit="image"))
+    findings = Findings(args.limit, _root(args.dataset))
+    if args.json:  # while they are found
+        write_report(args.json, faults, findings, args.dataset, "quick" if args.quick else "full")
+    else:
+        findings.take(faults)
     if args.fix:
         return _fix(dataset, findings, args)
     if args.json != "-":
         _print(findings, len(dataset.sources), args)
     return 1 if findings.errors else 0
-
-
-def _findings(dataset: Sources, args: argparse.Namespace) -> Findings:
-    """All faults, written to where ``--json`` says."""
-    faults = dataset_faults(dataset, args.quick, args.workers, partial(progress, unit="image"))
-    findings = Findings(args.limit, _root(args.dataset))
-    mode = "quick" if args.quick else "full"
-    if args.json == "-":
-        return write_faults(sys.stdout, faults, findings, args.dataset, mode)
-    if args.json:
-        return write_report(args.json, faults, findings, args.dataset, mode)
-    return findings.take(faults)
 
 
 def _print(findings: Findings, files: int, args: argparse.Namespace) -> None:

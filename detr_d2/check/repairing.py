@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,37 +16,29 @@ from detr_d2.data.categories import known_things
 from detr_d2.data.registration import entry_of, write_entries
 from detr_d2.labels.rules.annotations import crowd_only_rules
 from detr_d2.labels.rules.document import Document, walk_document
-from detr_d2.labels.rules.image import walk_image
-from detr_d2.labels.rules.image_files import ImageFile, Plan, write_image_file
+from detr_d2.labels.rules.image import ImageFile, Plan, walk_image, write_image_file
 from detr_d2.labels.rules.images import ImageTask
 from detr_d2.labels.rules.json_files import PARTS, read_json_file
 from detr_d2.labels.rules.rule import Change, fix, fix_all
 from detr_d2.labels.values import shallow, strict
 from detr_d2.parallel import in_processes
 
-from .dataset import is_of_coco
+from .dataset import Progress, is_of_coco
 from .report import ChangeLog
 from .sources import Source, Sources
 
 Entry = dict[str, Any]
-#: How each image was put into the copy, by its original's path: the plan and the name.
-Written = dict[str, tuple[Plan, str]]
-#: Wraps what becomes of images, to show how far the copy is; gets their number as well.
-Progress = Callable[[Iterable[Any], int], Iterable[Any]]
+#: How an image was put into the copy: by this plan, under this name.
+Written = tuple[Plan, str]
 #: The ending of a zip that files lie in: their copies lie in a folder.
 _ZIP = re.compile(rf"\.zip({re.escape(os.sep)})", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Target:
-    """One JSON of the copy, its paths relative to the copy's folder.
+    """One JSON of the copy and its folders, their paths relative to the copy's; None where the original's isn't known.
 
-    Args:
-        source: the original.
-        json_file: of the copy.
-        images: folder of its images, or None where the original's isn't known.
-        panoptic_root: folder of its PNGs, or None.
-        is_secondary: instances beside a panoptic JSON of the same images.
+    ``is_secondary``: instances beside a panoptic JSON of the same images.
     """
 
     source: Source
@@ -61,28 +54,20 @@ class Target:
 
 
 def plan(dataset: Sources, root: str | None) -> list[Target]:
-    """A target for each JSON of a dataset: where it lay, or under the usual name; never the same place for two.
-
-    Args:
-        dataset: of COCO's JSON files.
-        root: folder of the dataset; what lies in it keeps its place. None: there is none.
-    """
+    """A target for each JSON of a dataset: where it lay in ``root``, or under the usual name; never one for two."""
     given: dict[str, str] = {}
 
     def place_of(path: str | None, usual: str) -> str | None:
         if path is None:
             return None
         key = os.path.abspath(path)
-        kept = os.path.relpath(key, os.path.abspath(root)) if root else os.pardir
-        is_outside = kept in (os.curdir, os.pardir) or kept.startswith(os.pardir + os.sep)
-        wanted = usual if is_outside else _ZIP.sub(r"\1", kept)
-        stem, ending = os.path.splitext(wanted)
-        number = 1
-        while key not in given:
-            name = wanted if number == 1 else f"{stem}-{number}{ending}"
-            if name not in given.values():
-                given[key] = name
-            number += 1
+        if key not in given:
+            kept = os.path.relpath(key, os.path.abspath(root)) if root else os.pardir
+            is_outside = kept in (os.curdir, os.pardir) or kept.startswith(os.pardir + os.sep)
+            wanted = usual if is_outside else _ZIP.sub(r"\1", kept)
+            stem, ending = os.path.splitext(wanted)
+            names = (wanted if number == 1 else f"{stem}-{number}{ending}" for number in count(1))
+            given[key] = next(name for name in names if name not in given.values())
         return given[key]
 
     second = {entry.instances_json for entry in map(entry_of, dataset.names) if entry and entry.panoptic_json}
@@ -104,16 +89,15 @@ def write_register(folder: Path, dataset: Sources, targets: Sequence[Target]) ->
     described: list[dict[str, Any]] = []
     for entry in filter(None, map(entry_of, dataset.names)):
         first, instances = placed.get(entry.panoptic_json or entry.instances_json), placed.get(entry.instances_json)
-        if first is None:
-            continue
-        mapping = {
-            "name": f"{entry.name}_fixed" if entry.categories else entry.name,
-            "images": first.images,
-            "panoptic_json": first.json_file if entry.panoptic_json else None,
-            "panoptic_root": first.panoptic_root if entry.panoptic_json else None,
-            "instances_json": instances.json_file if instances else None,
-        }
-        described.append({key: value for key, value in mapping.items() if value})
+        if first is not None:
+            mapping = {
+                "name": f"{entry.name}_fixed" if entry.categories else entry.name,
+                "images": first.images,
+                "panoptic_json": first.json_file if entry.panoptic_json else None,
+                "panoptic_root": first.panoptic_root if entry.panoptic_json else None,
+                "instances_json": instances.json_file if instances else None,
+            }
+            described.append({key: value for key, value in mapping.items() if value})
     write_entries(folder, described)
 
 
@@ -123,29 +107,21 @@ class CopyTask:
 
     Args:
         task: the image and what is labelled on it.
-        images: folder of the images in the copy; None where the original isn't known.
-        panoptic_root: folder of the PNGs in the copy; likewise.
+        images, panoptic_root: folders of the images and PNGs in the copy; None where the original isn't known.
         annotation: of a panoptic JSON, or None.
-        earlier: plan by which another JSON of the dataset has put this image there, and its name then.
+        earlier: how another JSON of the dataset has put this image there.
     """
 
     task: ImageTask
     images: Path | None
     panoptic_root: Path | None
     annotation: Entry | None
-    earlier: tuple[Plan, str] | None
+    earlier: Written | None
 
 
 @dataclass
 class CopiedImage:
-    """What became of it.
-
-    Args:
-        entry: of ``images`` in the copy, or None where the image is left out.
-        annotations: those of the image, as the format has them.
-        plan: of the image's file, or None where there is none.
-        changes: what was changed.
-    """
+    """What became of it: its entry (None: it is left out), its annotations, the plan of its file, and what changed."""
 
     entry: Entry | None = None
     annotations: list[Entry] = field(default_factory=list)
@@ -154,11 +130,7 @@ class CopiedImage:
 
 
 def copy_image(copy: CopyTask) -> CopiedImage:
-    """Fix one image, its PNG and its labels, and write the files.
-
-    Raises:
-        OSError: they can't be written.
-    """
+    """Fix one image, its PNG and its labels, and write the files."""
     task, copied = copy.task, CopiedImage()
     assert task.entry is not None
     seen = fix_all(walk_image(task), copied.changes)
@@ -176,9 +148,7 @@ def copy_image(copy: CopyTask) -> CopiedImage:
     if copy.annotation is not None:
         if seen.png is not None and copy.panoptic_root is not None:
             seen.png.write(copy.panoptic_root / copy.annotation["file_name"])
-        copied.annotations = [
-            {**copy.annotation, "segments_info": seen.labels, "image_id": task.listed.image_id},
-        ]
+        copied.annotations = [{**copy.annotation, "segments_info": seen.labels, "image_id": task.listed.image_id}]
     elif not task.is_panoptic:
         copied.annotations = seen.labels
     return copied
@@ -196,20 +166,13 @@ def _written_name(copy: CopyTask, entry: Entry, image: ImageFile, images: Path) 
 
 @dataclass
 class Copier:
-    """Copies one JSON after another.
-
-    Args:
-        folder: of the copy.
-        log: gets what was changed.
-        workers: processes that read and write images.
-        progress: shows how far the images are.
-    """
+    """Copies one JSON after another into a folder, by several processes; ``log`` gets what was changed."""
 
     folder: Path
     log: ChangeLog
     workers: int
     progress: Progress
-    _written: Written = field(default_factory=dict)
+    _written: dict[str, Written] = field(default_factory=dict)
 
     def copy(self, target: Target) -> bool:
         """Copy one JSON with its images; False where nothing of it is left."""
@@ -243,17 +206,16 @@ class Copier:
         write_json(self.folder / target.json_file, content)
         return True
 
-    def _tasks(self, target: Target, document: Document) -> Iterable[CopyTask]:
+    def _tasks(self, target: Target, document: Document) -> Iterator[CopyTask]:
         """What is left to do, image by image."""
         images, pngs = (self.folder / place if place else None for place in (target.images, target.panoptic_root))
         for image_id in document.images.entries:
             labels = document.labels.get(image_id)
-            if document.is_panoptic and labels is not None and labels.annotation is None:
-                continue  # its PNG isn't there
-            task = replace(document.task(image_id), may_lose_labels=target.is_secondary)
             annotation = labels.annotation if labels is not None else None
-            path = task.listed.path
-            yield CopyTask(task, images if path else None, pngs, annotation, self._written.get(path or ""))
+            if labels is None or annotation is not None or not document.is_panoptic:  # else its PNG isn't there
+                task = replace(document.task(image_id), may_lose_labels=target.is_secondary)
+                path = task.listed.path
+                yield CopyTask(task, images if path else None, pngs, annotation, self._written.get(path or ""))
 
     def _content(self, document: Document, rest: Entry, kept: Sequence[CopiedImage]) -> Entry:
         """The JSON of the copy from what became of its images; its keys keep their order."""

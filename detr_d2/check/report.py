@@ -1,4 +1,7 @@
-"""Faults and changes for people and for programs: a table of the first of each kind, and files with all of them."""
+"""Faults and changes for people and for programs: tables of the first of each kind, files with all, and refusals.
+
+The last is what a training does that ``DATASETS.CHECK`` has look at its datasets first.
+"""
 
 from __future__ import annotations
 
@@ -7,30 +10,35 @@ import io
 import json
 import os
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
-from typing import Any, BinaryIO, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TextIO
 
-from tabulate import tabulate
-
+from detr_d2.errors import DatasetError
 from detr_d2.files import write_whole
 from detr_d2.labels.rules.rule import RULES, Action, Change, Fault
 from detr_d2.labels.values import shown
+from detr_d2.parallel import default_workers
 from detr_d2.wording import counted
+
+from .dataset import dataset_faults
+from .sources import sources_of_registered
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
 
 #: Characters of a table where there is no terminal to ask, and at least.
 _USUAL_WIDTH, _LEAST_WIDTH = 160, 110
+#: Errors that a refused training shows.
+_SHOWN = 5
+#: Reading the dataset finds these as well, and knows where such a dataset is usually kept.
+_LEFT_TO_LOADING = ("json-missing", "folder-missing")
 
 
 class Column(NamedTuple):
-    """A column of a table.
-
-    Args:
-        heading: above it.
-        least: characters that it has in any case.
-        share: of what the terminal has left, 0 to 1.
-    """
+    """A column of a table: its heading, characters that it has in any case, and its share of those left, 0 to 1."""
 
     heading: str
     least: int
@@ -43,16 +51,10 @@ _OF_CHANGES = (*_WHERE, Column("fault", 20), Column("what was done", 40, 0.8))
 
 
 class Findings:
-    """Counts faults by kind and keeps the first of each, however many there are.
-
-    Args:
-        kept: so many of each kind.
-        root: folder that paths are shown from, if they lie in it.
-    """
+    """Counts faults by kind and keeps the first of each; paths are shown from ``root``, if they lie in it."""
 
     def __init__(self, kept: int, root: str | None = None) -> None:
-        self._kept = kept
-        self._root = root
+        self._kept, self._root = kept, root
         self._first: dict[str, list[Fault]] = {}
         self.counts: Counter[str] = Counter()
 
@@ -72,17 +74,15 @@ class Findings:
     @property
     def warnings(self) -> int:
         """How many training copes with."""
-        return sum(self.counts.values()) - self.errors
+        return self.counts.total() - self.errors
 
-    def first(self) -> Iterator[Fault]:
+    def first(self) -> list[Fault]:
         """The faults kept: errors first, kinds in the order of :data:`RULES`."""
-        for severity in ("error", "warning"):
-            for code, kind in RULES.items():
-                if kind.severity == severity:
-                    yield from self._first.get(code, ())
+        kept = [found for code in RULES for found in self._first.get(code, ())]
+        return sorted(kept, key=lambda found: found.severity)
 
     def table(self) -> str:
-        """The faults kept, as a table; the first of a kind says what to do, the last whether there are more."""
+        """The faults kept, errors first; the first of a kind says what to do, the last whether there are more."""
         return _text_table(_OF_FAULTS, self._rows())
 
     def _rows(self) -> Iterator[tuple[Any, ...]]:
@@ -100,19 +100,12 @@ class Findings:
 
 
 class ChangeLog:
-    """Counts changes by kind, keeps the first of each, and writes all of them into a CSV file.
-
-    Args:
-        file: open for writing, with ``newline=""``.
-        kept: so many of each kind.
-        root: folder that paths are shown from.
-    """
+    """Counts changes by kind, keeps the first of each, and writes all of them into a CSV file."""
 
     def __init__(self, file: TextIO, kept: int, root: str) -> None:
         self._writer = csv.writer(file)
         self._writer.writerow(["action", "fault", "file", "image id", "segment id", "what was done"])
-        self._kept = kept
-        self._root = root
+        self._kept, self._root = kept, root
         self._first: dict[tuple[Action, str], list[Change]] = {}
         self.counts: Counter[tuple[Action, str]] = Counter()
 
@@ -152,6 +145,8 @@ class ChangeLog:
 
 def _text_table(columns: Sequence[Column], rows: Iterable[Sequence[Any]]) -> str:
     """A table as wide as the terminal; what doesn't fit into a column goes on in its next line."""
+    from tabulate import tabulate
+
     total = max(shutil.get_terminal_size((_USUAL_WIDTH, 0)).columns, _LEAST_WIDTH)
     left = max(0, total - sum(column.least + 2 for column in columns))
     widths = [column.least + int(column.share * left) for column in columns]
@@ -175,34 +170,70 @@ def _cell(value: Any) -> str:
     return f"'{text}" if text[:1] in ("=", "+", "-", "@") and not text[1:].isdigit() else text
 
 
-def write_faults(file: TextIO, faults: Iterable[Fault], findings: Findings, dataset: str, mode: str) -> Findings:
-    """Writes faults as JSON while they are found, so that any number of them fits.
+def write_report(path: str, faults: Iterable[Fault], findings_: Findings, dataset: str, mode: str) -> None:
+    """Writes faults as JSON while they are found, so that any number of them fits; ``findings_`` takes them, too.
 
     Args:
-        file: open for writing.
-        faults: are added to ``findings``, which is returned.
-        dataset: its name, for the reader.
-        mode: ``quick`` or ``full``.
+        path: a file, which is there whole or not at all; ``-`` is the standard output.
+        dataset, mode: its name, and ``quick`` or ``full``, for the reader.
     """
-    file.write(f'{{\n  "dataset": {json.dumps(dataset)},\n  "mode": {json.dumps(mode)},\n  "faults": [')
-    separator = "\n    "
-    for found in faults:
-        findings.take([found])
-        file.write(separator + json.dumps(asdict(found)))
-        separator = ",\n    "
-    numbers = {"errors": findings.errors, "warnings": findings.warnings, "counts": findings.counts}
-    rest = "".join(f',\n  "{key}": {json.dumps(value)}' for key, value in numbers.items())
-    file.write(f"\n  ]{rest}\n}}\n")
-    return findings
-
-
-def write_report(path: str, faults: Iterable[Fault], findings: Findings, dataset: str, mode: str) -> Findings:
-    """As :func:`write_faults` into a file, which is there whole or not at all."""
 
     def write(file: BinaryIO) -> None:
         text = io.TextIOWrapper(file, encoding="utf-8", write_through=True)
-        write_faults(text, faults, findings, dataset, mode)
+        _write_faults(text, faults, findings_, dataset, mode)
         text.detach()
 
-    write_whole(path, write)
-    return findings
+    if path == "-":
+        _write_faults(sys.stdout, faults, findings_, dataset, mode)
+    else:
+        write_whole(path, write)
+
+
+def _write_faults(file: TextIO, faults: Iterable[Fault], findings_: Findings, dataset: str, mode: str) -> None:
+    file.write(f'{{\n  "dataset": {json.dumps(dataset)},\n  "mode": {json.dumps(mode)},\n  "faults": [')
+    separator = "\n    "
+    for found in faults:
+        findings_.take([found])
+        file.write(separator + json.dumps(asdict(found)))
+        separator = ",\n    "
+    numbers = {"errors": findings_.errors, "warnings": findings_.warnings, "counts": findings_.counts}
+    rest = "".join(f',\n  "{key}": {json.dumps(value)}' for key, value in numbers.items())
+    file.write(f"\n  ]{rest}\n}}\n")
+
+
+def check_before_training(cfg: CfgNode) -> list[str]:
+    """Check the datasets of a config as ``DATASETS.CHECK`` says, as far as this project registered them.
+
+    Args:
+        cfg: whose ``DATASETS.TRAIN`` and ``DATASETS.TEST`` are looked at.
+
+    Returns:
+        A line for each kind of warning, for the log.
+
+    Raises:
+        DatasetError: something would stop the training or make it go wrong.
+        ConfigError: ``DATASETS.CHECK`` isn't quick, full or off.
+    """
+    from detr_d2.config import check_values  # and Detectron2, which a check of files doesn't need
+
+    check_values(cfg, "DATASETS.CHECK")
+    mode = cfg.DATASETS.CHECK
+    if mode == "off":
+        return []
+    names = list(dict.fromkeys([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]))
+    found = dataset_faults(sources_of_registered(names), mode == "quick", default_workers())
+    findings = Findings(_SHOWN).take(fault for fault in found if fault.code not in _LEFT_TO_LOADING)
+    if findings.errors:
+        lines = [f"{found.line()} Fix: {found.fix}." for found in findings.first()[: min(_SHOWN, findings.errors)]]
+        more = findings.errors - len(lines)
+        raise DatasetError(
+            f"the datasets {', '.join(names)} have faults that would stop the training or make it go wrong:\n  "
+            + "\n  ".join([*lines, *([f"... and {more} more"] if more else [])])
+            + "\n'detr-d2 check' with the JSON or the register.yaml shows all of them; "
+            f"DATASETS.CHECK off trains nevertheless (it is {mode})."
+        )
+    kinds: dict[str, str] = {}
+    for warning in findings.first():
+        more = findings.counts[warning.code] - 1
+        kinds.setdefault(warning.code, warning.line() + (f" ({more} more of this kind)" if more else ""))
+    return list(kinds.values())

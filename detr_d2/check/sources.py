@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,12 +41,9 @@ class Source:
 
 @dataclass(frozen=True)
 class Sources:
-    """All that a dataset consists of.
+    """All that a dataset consists of, and the ``names`` of the registered datasets that these are, if they are.
 
-    Args:
-        sources: one for each JSON.
-        to_be_merged: they are exports of several jobs or classes, to become one dataset.
-        names: of the registered datasets that it consists of, if it does.
+    ``to_be_merged``: they are exports of several jobs or classes, to become one dataset.
     """
 
     sources: tuple[Source, ...]
@@ -73,7 +70,9 @@ def find_sources(dataset: str, images: str | None = None, panoptic_root: str | N
     elif path.suffix.lower() in (".yaml", ".yml") and path.is_file():
         found = _of_names(register_file(os.path.abspath(path), dataset))
     elif path.is_file() and path.suffix.lower() in (".zip", ".xml", ".txt"):
-        found = _of_exports(_exports_in(path))
+        from detr_d2.labels.readers.discovery import find_exports
+
+        found = _of_exports(find_exports(path))
     elif path.is_file() or path.suffix.lower() == ".json":
         found = Sources((_of_json(path, images, panoptic_root),))
     elif entry_of(dataset):
@@ -91,9 +90,6 @@ def find_sources(dataset: str, images: str | None = None, panoptic_root: str | N
 
 def registered_names(dataset: str) -> list[str]:
     """The names under which the datasets are registered that an argument stands for; a JSON's is its own path.
-
-    Args:
-        dataset: see :func:`find_sources`, exports left out.
 
     Raises:
         DatasetError: it is an export, or a JSON whose images or PNGs aren't found beside it.
@@ -127,17 +123,12 @@ def _registered(source: Source) -> str:
 
 
 def sources_of_registered(names: Sequence[str]) -> Sources:
-    """The files of registered datasets, without the instances that only box AP needs.
-
-    Datasets that another program registered have none.
-    """
-    sources = []
-    for name in names:
-        entry = entry_of(name)
-        if entry is not None:
-            sources.append(
-                Source(entry.panoptic_json or entry.instances_json, entry.images, entry.panoptic_root or None)
-            )
+    """The files of registered datasets, without the instances that only box AP needs; another program's have none."""
+    entries = filter(None, map(entry_of, names))
+    sources = [
+        Source(entry.panoptic_json or entry.instances_json, entry.images, entry.panoptic_root or None)
+        for entry in entries
+    ]
     return Sources(tuple(dict.fromkeys(sources)), names=tuple(names))
 
 
@@ -156,14 +147,15 @@ def _of_folder(folder: Path, images: str | None, panoptic_root: str | None) -> S
         refuse_special(path)
         return _of_names(register_file(os.path.abspath(path), str(path)))
     exports = _jsons_of_export(folder)
-    inner = [path for child in _folders_in(folder) for path in _jsons_of_export(child)] if not exports else []
+    children = sorted(child for child in folder.iterdir() if os.path.isdir(child)) if not exports else []
+    inner = [path for child in children for path in _jsons_of_export(child)]
     lying = sorted(folder.glob("*.json"))
     others = _of_exports(_not_among(exports or [*inner, *lying], folder)).sources
     if exports:
-        named = tuple(_of_json(path, images, panoptic_root, is_meant=False) for path in exports)
+        named = [_of_json(path, images, panoptic_root, is_meant=False) for path in exports]
         return Sources((*named, *others), to_be_merged=bool(others))
     if inner or others:
-        jsons = tuple(_of_json(path, None, None, is_meant=False) for path in (*inner, *lying))
+        jsons = [_of_json(path, None, None, is_meant=False) for path in (*inner, *lying)]
         return Sources((*jsons, *others), to_be_merged=len(jsons) + len(others) > 1 or bool(inner))
     if not lying:
         raise DatasetError(
@@ -193,10 +185,7 @@ def folders_read(dataset: Sources, name: str) -> list[str]:
 def files_read(dataset: Sources, name: str, output: str) -> list[str]:
     """Those files of a dataset that ``output`` may be: labels, what names them, and itself if it is one of the images.
 
-    Args:
-        dataset: see :func:`find_sources`.
-        name: what was given for it.
-        output: a file that is to be written.
+    ``name`` is what was given for the dataset.
     """
     path = os.path.expanduser(name)
     files = [path, os.path.join(path, "register.yaml"), *(source.json_file for source in dataset.sources)]
@@ -211,33 +200,23 @@ def files_read(dataset: Sources, name: str, output: str) -> list[str]:
     return files
 
 
-def _folders_in(folder: Path) -> list[Path]:
-    return sorted(child for child in folder.iterdir() if os.path.isdir(child))
-
-
 def _not_among(jsons: Sequence[Path], folder: Path) -> list[Found]:
     """What else in a folder ``detr-d2 prepare`` would read as an export: zips, XMLs, masks and JSONs of other folders.
 
     JSONs that lie in the folder itself, or beside those that are known, are left to the caller.
     """
+    from detr_d2.labels.readers.discovery import find_exports
+
     try:
-        found = _exports_in(folder)
+        found = find_exports(folder)
     except DatasetError:
         return []  # it holds none
     known = {folder, *(path.parent for path in jsons)}
-    return [one for one in found if _is_another(one, known, jsons)]
-
-
-def _exports_in(path: Path) -> list[Found]:
-    from detr_d2.labels.readers.discovery import find_exports
-
-    return find_exports(path)
-
-
-def _is_another(one: Found, folders: Collection[Path], jsons: Sequence[Path]) -> bool:
-    if one.problem:
-        return one.path not in jsons
-    return not _is_json(one) or one.path.parent not in folders
+    return [
+        one
+        for one in found
+        if (one.path not in jsons if one.problem else not _is_json(one) or one.path.parent not in known)
+    ]
 
 
 def _is_json(found: Found) -> bool:
@@ -259,19 +238,14 @@ def _of_exports(found: Sequence[Found]) -> Sources:
 
 def _jsons_of_export(folder: Path) -> list[Path]:
     """The JSONs of one export: ``annotations/*.json`` or ``coco.json``, whatever stands under these names."""
-    standard = sorted(path for path in _entries(folder / "annotations") if path.suffix == ".json")
-    described = [path for path in standard if path.name.startswith(("instances_", "panoptic_"))]
+    try:
+        lying = sorted((folder / "annotations").iterdir())
+    except OSError:  # where it can't be read, that is said where exports are looked for
+        lying = []
+    described = [p for p in lying if p.suffix == ".json" and p.name.startswith(("instances_", "panoptic_"))]
     if described:
         return described
     return [folder / "coco.json"] if os.path.lexists(folder / "coco.json") else []
-
-
-def _entries(folder: Path) -> list[Path]:
-    """What lies in a folder; nothing where it can't be read, which is said where exports are looked for."""
-    try:
-        return list(folder.iterdir())
-    except OSError:
-        return []
 
 
 def _of_json(path: Path, images: str | None, panoptic_root: str | None, is_meant: bool = True) -> Source:

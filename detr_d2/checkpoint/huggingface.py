@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import torch
 
 from detr_d2.errors import WeightsError
-from detr_d2.labels.json_reading import load_json
+from detr_d2.labels.rules.json_files import load_json
 
 _RENAMES = [
     (re.compile(pattern), replacement)

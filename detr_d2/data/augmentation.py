@@ -34,11 +34,9 @@ class ResizeShortestEdge(T.ResizeShortestEdge):
 
 
 class ScaleJitter(T.Augmentation):
-    """Resize so that the image, which as a whole would just fit on a canvas, is ``scale`` times as large.
+    """Resize so that the image, which as a whole would just fit on a square canvas, is ``scale`` times as large.
 
-    Args:
-        min_scale, max_scale: between them the scale is drawn.
-        size: sides of the square canvas in pixels.
+    The scale is drawn between the two that are given; ``size`` is the canvas's side in pixels.
     """
 
     def __init__(self, min_scale: float, max_scale: float, size: int) -> None:
@@ -53,11 +51,7 @@ class ScaleJitter(T.Augmentation):
 
 
 class Pad(T.Augmentation):
-    """Put an image into the upper left corner of a square grey canvas; its labels get void around them.
-
-    Args:
-        size: sides of the canvas in pixels; no image may be larger.
-    """
+    """Put an image into the upper left corner of a square grey canvas of this side; its labels get void around them."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -72,10 +66,8 @@ class Pad(T.Augmentation):
 class ColorTransform(T.NoOpTransform):
     """Changes of colour, one after the other; nothing moves, so that targets stay as they are.
 
-    Args:
-        changes: names and amounts: "brightness", "contrast" and "saturation" by a factor (1 changes nothing), "hue" by
-            a part of the colour circle (0 changes nothing).
-        is_bgr: the order of the image's channels.
+    They are names and amounts: "brightness", "contrast" and "saturation" by a factor (1 changes nothing), "hue" by a
+    part of the circle of colours (0 changes nothing).
     """
 
     def __init__(self, changes: list[tuple[str, float]], is_bgr: bool = False) -> None:
@@ -145,7 +137,10 @@ def build_augmentations(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
     if cfg.INPUT.RANDOM_FLIP != "none":
         vertical = cfg.INPUT.RANDOM_FLIP == "vertical"
         augmentations.append(T.RandomFlip(horizontal=not vertical, vertical=vertical))
-    color = _color_jitter(cfg) if cfg.INPUT.COLOR_JITTER.ENABLED else []
+    color, jitter = list[T.Augmentation](), cfg.INPUT.COLOR_JITTER
+    if jitter.ENABLED:
+        amounts = (jitter.BRIGHTNESS, jitter.CONTRAST, jitter.SATURATION, jitter.HUE)
+        color.append(ColorJitter(jitter.PROB, *amounts, is_bgr=cfg.INPUT.FORMAT == "BGR"))
     if cfg.INPUT.LSJ.ENABLED:
         return augmentations + _scale_jitter(cfg.INPUT.LSJ, color)
     if cfg.INPUT.DETR_CROP.ENABLED:
@@ -160,12 +155,6 @@ def _scale_jitter(lsj: CfgNode, color: list[T.Augmentation]) -> list[T.Augmentat
         raise ConfigError(f"INPUT.LSJ.MIN_SCALE={lsj.MIN_SCALE} is above MAX_SCALE={lsj.MAX_SCALE}; lower it.")
     jitter = [ScaleJitter(lsj.MIN_SCALE, lsj.MAX_SCALE, lsj.SIZE), T.RandomCrop("absolute", (lsj.SIZE, lsj.SIZE))]
     return jitter + color + ([Pad(lsj.SIZE)] if lsj.PAD else [])
-
-
-def _color_jitter(cfg: CfgNode) -> list[T.Augmentation]:
-    jitter = cfg.INPUT.COLOR_JITTER
-    factors = (jitter.BRIGHTNESS, jitter.CONTRAST, jitter.SATURATION)
-    return [ColorJitter(jitter.PROB, *factors, jitter.HUE, is_bgr=cfg.INPUT.FORMAT == "BGR")]
 
 
 def _crop(crop: CfgNode) -> T.Augmentation:

@@ -52,16 +52,20 @@ def _enter(entry: DatasetEntry) -> None:
 
 
 def dataset_metadata(name: str) -> Any:
-    """Detectron2's metadata of a dataset, with names, colours and ids of its categories.
-
-    The JSON is read for its categories, unless they are known already.
+    """Detectron2's metadata of a dataset, with what its ids mean; its JSON is read if it has to be.
 
     Raises:
         DatasetError: no such dataset (the nearest names are offered), or its JSON is wrong.
         MissingFileError: its JSON isn't there.
     """
     if name not in DatasetCatalog.list():
-        raise DatasetError(_unknown(name))
+        near = difflib.get_close_matches(str(name), DatasetCatalog.list(), 5, 0.5)
+        offered = (
+            f"did you mean {' or '.join(map(repr, near))}?"
+            if near
+            else f"registered are {', '.join(dataset_names()[:12])} ..."
+        )
+        raise DatasetError(f"there is no dataset {name!r}; {offered} Register your own with DATASETS.REGISTER.")
     metadata = MetadataCatalog.get(name)
     entry = entry_of(name)
     if entry is None:  # somebody else's dataset: reading it is what fills in its metadata
@@ -123,14 +127,6 @@ def _description(entry: DatasetEntry, ordered: Sequence[Category]) -> dict[str, 
         "thing_dataset_id_to_contiguous_id": {c.id: ids[c.id] for c in ordered if c.is_thing},
         "stuff_dataset_id_to_contiguous_id": {c.id: ids[c.id] for c in ordered if not c.is_thing},
     }
-
-
-def _unknown(name: str) -> str:
-    names = DatasetCatalog.list()
-    near = difflib.get_close_matches(str(name), names, 5, 0.5)
-    ours = ", ".join(dataset_names()[:12])
-    offered = f"did you mean {' or '.join(map(repr, near))}?" if near else f"registered are {ours} ..."
-    return f"there is no dataset {name!r}; {offered} Register your own with DATASETS.REGISTER."
 
 
 #: What :func:`_description` returns.

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from detr_d2.labels.class_names import normal_name
+from detr_d2.labels.rules.categories import normal_name
 
 
 @dataclass(frozen=True)
@@ -106,12 +106,25 @@ def known_things() -> Mapping[str, int]:
     return {normal_name(category.name): int(category.is_thing) for category in known}
 
 
+@cache
+def coco_super_categories() -> Mapping[str, str]:
+    """The super-category of each of COCO's 53 kinds of stuff, by name.
+
+    Source: the field ``supercategory`` of the COCO 2017 panoptic annotations (CC BY 4.0); three of its names are
+    shortened, as the datasets of construction photos have them: food-stuff, furniture-stuff, raw-material.
+    """
+    return {row["name"]: row["super"] for row in _rows("coco") if row["super"]}
+
+
 def _listed(name: str) -> tuple[Category, ...]:
     """Categories of a list in ``categories.csv``."""
-    with open(Path(__file__).with_name("categories.csv"), encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["list"] == name]
-    colors = [bytes.fromhex(row["color"].removeprefix("#")) for row in rows]
     return tuple(
         Category(int(row["id"]), row["name"], row["isthing"] == "1", (color[0], color[1], color[2]))
-        for row, color in zip(rows, colors)
+        for row in _rows(name)
+        for color in [bytes.fromhex(row["color"].removeprefix("#"))]
     )
+
+
+def _rows(name: str) -> list[dict[str, str]]:
+    with open(Path(__file__).with_name("categories.csv"), encoding="utf-8", newline="") as file:
+        return [row for row in csv.DictReader(file) if row["list"] == name]

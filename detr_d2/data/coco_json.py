@@ -7,9 +7,8 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from detr_d2.labels.json_reading import without_collector
 from detr_d2.labels.rules.categories import Categories
-from detr_d2.labels.rules.json_files import list_of, read_json
+from detr_d2.labels.rules.json_files import list_of, read_json, without_collector
 from detr_d2.labels.rules.rule import raise_errors
 from detr_d2.labels.values import color_of
 
@@ -56,11 +55,7 @@ def read_dataset(entry: DatasetEntry, box_mode: int = 1) -> tuple[list[DatasetDi
 
 
 def read_dataset_categories(entry: DatasetEntry) -> list[Category]:
-    """A dataset's categories by contiguous id, from its JSON unless they are known already.
-
-    Raises:
-        MissingFileError, DatasetError: the JSON isn't there, or its categories make no sense.
-    """
+    """A dataset's categories by contiguous id, from its JSON unless they are known; raises as :func:`read_dataset`."""
     if entry.categories:
         return contiguous_order(entry.categories)
     path = entry.main_json
@@ -93,8 +88,7 @@ def read_categories(content: dict[str, Any], path: str, all_things: bool = False
     """The categories of a COCO file, in its order.
 
     Args:
-        content: of the file.
-        path: of the file, for messages.
+        content, path: of the file.
         all_things: a file of COCO instances: everything is a thing, and ``isthing`` may be absent.
 
     Raises:
@@ -120,10 +114,8 @@ def panoptic_dicts(
     """One dict for each annotated image of a COCO panoptic file.
 
     Args:
-        content: of the file.
-        path: of the file, for messages.
-        images: folder of the images.
-        panoptic_root: folder of the panoptic PNGs.
+        content, path: of the file.
+        images, panoptic_root: folders of the images and of the panoptic PNGs.
         contiguous: dataset id to contiguous id and whether it is a thing.
 
     Raises:
@@ -184,8 +176,7 @@ def checked_document(
     """What is in a file that has no errors, but for those that cost an object or its mask, and no more.
 
     Args:
-        content: of the file.
-        path: of the file, for messages.
+        content, path: of the file.
         images: the folder of its images; None: it isn't looked at.
         panoptic_root: the folder of its PNGs; None: a file of COCO instances.
 
@@ -212,10 +203,8 @@ def _described(document: Document, image_id: Any, images: str) -> DatasetDict:
 
 def _segment(segment: DatasetDict, contiguous: Contiguous) -> DatasetDict:
     category_id, is_thing = contiguous[segment["category_id"]]
-    info = {"id": segment["id"], "category_id": category_id, "isthing": is_thing}
-    info["iscrowd"] = segment.get("iscrowd", 0)
-    info.update((key, segment[key]) for key in ("area", "bbox") if key in segment)
-    return info
+    info = {"id": segment["id"], "category_id": category_id, "isthing": is_thing, "iscrowd": segment.get("iscrowd", 0)}
+    return {**info, **{key: segment[key] for key in ("area", "bbox") if key in segment}}
 
 
 def _instance(label: DatasetDict, contiguous: Contiguous, image: DatasetDict, box_mode: int) -> DatasetDict:

@@ -67,10 +67,7 @@ def build_mixes(cfg: CfgNode) -> list[Mix]:
 def ricap_of(scene: Scene, others: Sequence[Scene], beta: float) -> Scene:
     """The scene with pieces of three others, at places by chance.
 
-    Args:
-        scene: gives the size.
-        others: three.
-        beta: of the beta distribution of where the pieces meet, as a part of height and width.
+    ``beta`` is that of the beta distribution of where the pieces meet, as a part of height and width.
     """
     height, width = scene.size
     row, column = np.round(np.random.beta(beta, beta, 2) * [height, width]).astype(int).tolist()
@@ -146,10 +143,7 @@ def _cut(scene: Scene, size: tuple[int, int], canvas: tuple[int, int], place: Po
 def paste_by_chance(scene: Scene, others: Sequence[Scene], min_scale: float, max_scale: float) -> Scene:
     """The scene with about half of another's things, at a place by chance; crowds and stuff aren't pasted.
 
-    Args:
-        scene: gives the size.
-        others: one.
-        min_scale, max_scale: how large the things become, times what fits the other image onto this one.
+    They become ``min_scale`` to ``max_scale`` times as large as what fits the other image onto this one.
     """
     (other,) = others
     areas = np.bincount(other.numbers.ravel(), minlength=len(other.segments) + 1)[1:]

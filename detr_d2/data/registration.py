@@ -127,9 +127,7 @@ def register_entry(entry: DatasetEntry) -> None:
 def follow_registrations(has: Callable[[str], bool], enter: Callable[[DatasetEntry], None]) -> None:
     """From now on Detectron2's catalogs have every registered dataset, those registered before as well.
 
-    Args:
-        has: whether anybody has registered a name there.
-        enter: registers a dataset there.
+    ``has`` says whether anybody has registered a name there, and ``enter`` registers a dataset there.
 
     Raises:
         DatasetError: another program has registered one of the names there.
@@ -220,17 +218,9 @@ def register_entries(entries: Iterable[Any]) -> None:
 
 
 def register_file(path: str, place: str) -> list[str]:
-    """Register every dataset of a yaml file.
+    """Register every dataset of a yaml file, whose path is absolute, and return their names in its order.
 
-    Args:
-        path: of the file, absolute.
-        place: who names it, for messages.
-
-    Returns:
-        The names, in the order of the file.
-
-    Raises:
-        DatasetError, MissingFileError: as :func:`register_from_config`.
+    ``place`` says in messages who names it; raises as :func:`register_from_config`.
     """
     try:
         entries = read_yaml(path)
@@ -272,13 +262,10 @@ def _register_mapping(entry: Any, folder: str, place: str) -> None:
 
 
 def write_register(folder: Path, name: str, splits: Iterable[str]) -> None:
-    """Write ``register.yaml``, which ``DATASETS.REGISTER`` names.
+    """Write ``register.yaml``, which ``DATASETS.REGISTER`` names, for the splits of a dataset's folder.
 
-    Args:
-        folder: of the dataset: ``images``, ``panoptic``, each split's ``panoptic_*.json`` and, of things,
-            ``instances_*.json``.
-        name: of the dataset; a split's own is ``<name>_<split>``.
-        splits: such as ``train`` and ``val``.
+    The folder has ``images``, ``panoptic``, each split's ``panoptic_*.json`` and, of things, ``instances_*.json``; a
+    split's dataset is called ``<name>_<split>``.
     """
     entries = []
     for split in splits:

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from detr_d2.labels.archives import why_no_file
-from detr_d2.labels.panoptic_png import find_regions, find_runs
-from detr_d2.labels.rules.image_files import Unreadable
-from detr_d2.labels.rules.pngs import png_file_rules, read_png
+from detr_d2.labels.panoptic_png import find_regions, find_runs, png_file_rules, read_png
 from detr_d2.labels.rules.rule import Place, raise_errors
+from detr_d2.labels.values import Unreadable
 
 from ..errors import DatasetError
 
@@ -55,15 +54,12 @@ def read_panoptic_png(path: str) -> np.ndarray:
 
 
 def number_segments(ids: np.ndarray, segment_ids: Sequence[int], place: str) -> np.ndarray:
-    """For each pixel 1 + the place of its id in ``segment_ids``, or 0 for void.
+    """For each pixel 1 + the place of its id in ``segment_ids``, or 0 for void: (H, W), uint8 if that fits, or uint16.
 
     Args:
         ids: (H, W) integers, as :func:`read_panoptic_png` gives them.
         segment_ids: the ids that the JSON lists.
         place: names the image in the message.
-
-    Returns:
-        (H, W), uint8 where the numbers fit, else uint16.
 
     Raises:
         DatasetError: the image has ids that aren't listed.
@@ -95,7 +91,7 @@ def transform_numbers(numbers: np.ndarray, transforms: Any) -> np.ndarray:
 
 
 def find_segments(numbers: np.ndarray, wanted: np.ndarray, mask_stride: int | None = 1) -> Segments:
-    """Boxes, areas and masks of the wanted segments that have a pixel.
+    """Boxes, areas and masks of the wanted segments that have a pixel, in the order of their places.
 
     The map is read once, as runs of equal pixels; a segment's mask is then made inside its box, so that many small
     segments cost no more than a few large ones.
@@ -104,9 +100,6 @@ def find_segments(numbers: np.ndarray, wanted: np.ndarray, mask_stride: int | No
         numbers: (H, W), 1 + the place of a segment, or 0.
         wanted: (M,) bool, for each place.
         mask_stride: how masks are made, see :func:`segment_masks`; None: none are.
-
-    Returns:
-        The segments in the order of their places.
     """
     regions = find_regions(numbers)
     kept = np.flatnonzero(np.concatenate([[False], wanted])[regions.values])
@@ -118,7 +111,7 @@ def find_segments(numbers: np.ndarray, wanted: np.ndarray, mask_stride: int | No
 
 
 def segment_masks(numbers: np.ndarray, chosen: np.ndarray, boxes: np.ndarray, stride: int = 1) -> np.ndarray:
-    """Masks of chosen numbers, of every ``stride``-th pixel in both directions.
+    """(N, ceil(H / stride), ceil(W / stride)) bool: masks of chosen numbers, every ``stride``-th pixel both ways.
 
     Each cell of stride x stride pixels is what its middle pixel is. A segment that no middle pixel shows has every cell
     that it touches, so that none is lost.
@@ -128,9 +121,6 @@ def segment_masks(numbers: np.ndarray, chosen: np.ndarray, boxes: np.ndarray, st
         chosen: (N,), each with a pixel in ``numbers``.
         boxes: (N, 4) integers, of the chosen ones: left, top, right, bottom, the last two exclusive.
         stride: from 1 on.
-
-    Returns:
-        (N, ceil(H / stride), ceil(W / stride)) bool.
     """
     small = (
         numbers if stride == 1 else numbers[_middles(numbers.shape[0], stride)][:, _middles(numbers.shape[1], stride)]

@@ -58,11 +58,7 @@ def build_train_loader(cfg: CfgNode) -> TrainLoader:
 def build_train_mapper(
     cfg: CfgNode, records: list[dict[str, Any]]
 ) -> tuple[Callable[[Any], dict[str, Any]], list[Any]]:
-    """What makes the model's input of an entry, and the entries: one for each record.
-
-    Raises:
-        ConfigError: keys of ``INPUT`` that make no sense.
-    """
+    """What makes the model's input of an entry, and the entries, one for each record; raises ConfigErrors."""
     mapper = DetrPanopticDatasetMapper(cfg, is_train=True)
     mixes = build_mixes(cfg)
     if not mixes:
@@ -100,11 +96,7 @@ def _sampler_of_detectron2(cfg: CfgNode, size: int, seed: int) -> Iterable[int]:
 
 
 class TrainLoader:
-    """An endless loader of batches, through Detectron2's own, that can go on where another one stopped.
-
-    Args:
-        cfg: see :func:`build_train_loader`.
-    """
+    """An endless loader of batches, through Detectron2's own, that can go on where another one stopped."""
 
     def __init__(self, cfg: CfgNode) -> None:
         records = get_detection_dataset_dicts(
@@ -218,8 +210,7 @@ class _Stream(IterableDataset[dict[str, Any]]):
 def seeded(*numbers: int) -> Iterator[None]:
     """Within, chance (``random``, ``numpy.random``, torch's on the CPU) follows from ``numbers``; then it is as before.
 
-    Args:
-        numbers: not negative; other numbers give other chance, whatever they have in common.
+    The numbers aren't negative; other ones give other chance, whatever they have in common.
     """
     before = random.getstate(), np.random.get_state(), torch.get_rng_state()
     seed_chance(*numbers)
@@ -242,7 +233,7 @@ def seed_chance(*numbers: int) -> None:
 def repeat_factors(
     records: Sequence[dict[str, Any]], threshold: float, sqrt: bool = True, names: Sequence[str] = ()
 ) -> np.ndarray:
-    """How often each image shall come in an epoch, on average.
+    """How often each image shall come in an epoch, on average: (N,) float64, each at least 1.
 
     A class that a part f of the images shows has the factor max(1, root of threshold / f); an image has the highest
     of its classes'. Crowds don't count, as they aren't trained on.
@@ -252,9 +243,6 @@ def repeat_factors(
         threshold: classes in a larger part of the images aren't repeated; 0: none is.
         sqrt: take the root; else threshold / f itself.
         names: of the classes, for the log.
-
-    Returns:
-        (N,) float64, each at least 1.
     """
     shown = [classes_of(record) for record in records]
     counts = Counter(itertools.chain.from_iterable(shown))
@@ -277,11 +265,7 @@ class RepeatFactorSampler(Sampler[int]):
     """Images in a new order each epoch, without end, each as often as its factor says, on average.
 
     A factor of 1.3 is once in seven epochs of ten and twice in three, by chance. Every process takes its own share of
-    one sequence.
-
-    Args:
-        factors: (N,), what :func:`repeat_factors` returns.
-        seed: of the sequence; None: one by chance, the same for all processes.
+    one sequence, which ``seed`` decides, or chance where it is None.
     """
 
     def __init__(self, factors: np.ndarray, seed: int | None = None) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,14 +21,12 @@ from detr_d2.evaluation.panoptic_quality import PanopticQuality, class_qualities
 _CHUNK_VALUES = 2**20
 
 
-@dataclass(frozen=True)
-class Intervals:
+class Intervals(NamedTuple):
     """Lower and upper ends of PQ, SQ and RQ, or of what they rose by, as parts of 1; NaN: nothing to judge.
 
     Args:
-        groups: by name, (3, 2): PQ, SQ, RQ by lower and upper end.
-        classes: (K, 3, 2).
-        above_groups, above_classes: (3,) and (K, 3), the part of the draws that is above 0.
+        groups, classes: (3, 2) by name, and (K, 3, 2): PQ, SQ, RQ by lower and upper end.
+        above_groups, above_classes: (3,) by name, and (K, 3), the part of the draws that is above 0.
         resamples: draws that they come from.
         confidence: the part of the draws between the two ends.
     """

@@ -11,7 +11,7 @@ from tabulate import tabulate
 
 from detr_d2.errors import DatasetError
 from detr_d2.evaluation.overlaps import VOID
-from detr_d2.labels.rules.pngs import absent_message, size_message, unlisted_message
+from detr_d2.labels.panoptic_png import absent_message, size_message, unlisted_message
 from detr_d2.labels.rules.rule import Finding, Place
 from detr_d2.wording import counted
 

@@ -25,9 +25,8 @@ from detr_d2.evaluation.overlaps import Overlaps, segment_areas
 from detr_d2.evaluation.panoptic_quality import PanopticQuality
 from detr_d2.labels.rules.annotations import category_of_rules, crowd_rules, segment_id_rules
 from detr_d2.labels.rules.categories import Categories
-from detr_d2.labels.rules.images import Images, size_rules
+from detr_d2.labels.rules.images import FileNames, Images, size_rules
 from detr_d2.labels.rules.json_files import list_of, list_rules, objects_of, read_json
-from detr_d2.labels.rules.names import FileNames
 from detr_d2.labels.rules.rule import RULES, Finding, Place
 from detr_d2.labels.values import is_id, is_whole, shown
 from detr_d2.progress import progress

@@ -7,7 +7,6 @@ panopticapi, so that the numbers are the same to the last digit.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -36,8 +35,7 @@ class Count(NamedTuple):
     false_negatives: int = 0
 
 
-@dataclass(frozen=True)
-class Matching:
+class Matching(NamedTuple):
     """Which segments of an image belong together, by their ids.
 
     Args:
@@ -120,13 +118,10 @@ class ComparedImage:
 
         Of several crowds of a class only the last counts, as in panopticapi.
         """
-        crowd_id = self._crowd_of_class.get(self.predicted_class[predicted_id], -1)
+        label = self.predicted_class[predicted_id]
+        crowd_id = next((i for i in reversed(self.crowd_class) if self.crowd_class[i] == label), -1)
         ignored = self.overlaps.pixels(VOID, predicted_id) + self.overlaps.pixels(crowd_id, predicted_id)
         return ignored / self.overlaps.predicted_areas[predicted_id] > 0.5
-
-    @cached_property
-    def _crowd_of_class(self) -> dict[int, int]:
-        return {label: crowd_id for crowd_id, label in self.crowd_class.items()}
 
 
 def compare_maps(
@@ -147,27 +142,18 @@ def compare_maps(
         ValueError: the maps' sizes differ, or the prediction's ids in map and segments do, or a class is unknown.
     """
     if true_map.shape != predicted_map.shape:
+        predicted_size, true_size = (" x ".join(map(str, each.shape)) for each in (predicted_map, true_map))
         raise ValueError(
-            f"the predicted map is {_size(predicted_map)}, the true one {_size(true_map)} (height x width); "
-            "predict at the size of the original image."
+            f"the predicted map is {predicted_size}, the true one {true_size} (height x width); predict at the size of "
+            "the original image."
         )
-    overlaps = Overlaps(true_map, predicted_map)
-    image = ComparedImage(overlaps, true_segments, predicted_segments)
-    _require_agreement(image.predicted_class, overlaps.predicted_areas, num_classes)
+    image = ComparedImage(Overlaps(true_map, predicted_map), true_segments, predicted_segments)
+    in_map, listed = image.overlaps.predicted_areas.keys() - {VOID}, image.predicted_class
+    unknown = sorted({label for label in listed.values() if not 0 <= label < num_classes})
+    if in_map != listed.keys() or unknown:
+        raise ValueError(
+            f"a predicted panoptic map contradicts its segments_info: ids only in the map "
+            f"{sorted(in_map - listed.keys())}, only in segments_info {sorted(listed.keys() - in_map)} (0 is void), "
+            f"classes outside of 0 ... {num_classes - 1} {unknown}."
+        )
     return image
-
-
-def _require_agreement(predicted_class: Mapping[int, int], areas: Mapping[int, int], num_classes: int) -> None:
-    """A prediction's segments are those of its map."""
-    unlisted = sorted(areas.keys() - predicted_class.keys() - {VOID})
-    unseen = sorted(predicted_class.keys() - (areas.keys() - {VOID}))
-    unknown = sorted({label for label in predicted_class.values() if not 0 <= label < num_classes})
-    if unlisted or unseen or unknown:
-        raise ValueError(
-            f"a predicted panoptic map contradicts its segments_info: ids only in the map {unlisted}, only in "
-            f"segments_info {unseen} (0 is void), classes outside of 0 ... {num_classes - 1} {unknown}."
-        )
-
-
-def _size(array: np.ndarray | RunMap) -> str:
-    return " x ".join(map(str, array.shape))

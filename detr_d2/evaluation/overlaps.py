@@ -41,34 +41,20 @@ class RunMap:
 
     def __init__(self, shape: tuple[int, int], starts: np.ndarray, ids: np.ndarray) -> None:
         self.shape = shape
-        #: (U,) ids in order, and (R,) of each run the place of its id among them.
+        #: (U,) ids in order; (R,) of each run the place of its id among them, and its pixels, as small integers.
         self.ids, places = np.unique(ids, return_inverse=True)
-        self._places = places.astype(_least_type(len(self.ids)))
+        self.places = places.astype(_least_type(len(self.ids)))
         lengths = np.diff(starts, append=shape[0] * shape[1])
-        self._lengths = lengths.astype(_least_type(int(lengths.max(initial=0))))
-
-    @property
-    def places(self) -> np.ndarray:
-        """(R,) int64: of each run the place of its id in ``ids``."""
-        return self._places.astype(np.int64)
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """(R,) int64: pixels."""
-        return self._lengths.astype(np.int64)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that are kept."""
-        return self.ids.nbytes + self._places.nbytes + self._lengths.nbytes
+        self.lengths = lengths.astype(_least_type(int(lengths.max(initial=0))))
+        self.nbytes = self.ids.nbytes + self.places.nbytes + self.lengths.nbytes
 
     def pixels(self) -> np.ndarray:
         """The map, (H, W) of the ids' type."""
-        return np.repeat(self.ids[self._places], self._lengths).reshape(self.shape)
+        return np.repeat(self.ids[self.places], self.lengths).reshape(self.shape)
 
     def areas(self) -> dict[int, int]:
         """Pixels of each id, void included, in the order of the ids."""
-        return dict(zip(self.ids.tolist(), np.bincount(self._places, self._lengths).astype(np.int64).tolist()))
+        return dict(zip(self.ids.tolist(), np.bincount(self.places, self.lengths).astype(np.int64).tolist()))
 
 
 def read_run_map(path: str) -> RunMap:
@@ -144,7 +130,7 @@ def joint_histogram(
     begins = np.ones(predicted_ids.size, dtype=bool)
     np.not_equal(predicted_ids[1:], predicted_ids[:-1], out=begins[1:])
     if isinstance(true_map, RunMap):
-        ends = np.cumsum(true_map.lengths)
+        ends = np.cumsum(true_map.lengths, dtype=np.int64)
         begins[ends[:-1]] = True
     else:
         true_ids = true_map.ravel()
@@ -153,7 +139,8 @@ def joint_histogram(
     lengths, second = np.diff(starts, append=predicted_ids.size), predicted_ids[starts].astype(np.int64)
     _require_ids("predicted", second)
     if isinstance(true_map, RunMap):
-        places, count = true_map.places[np.searchsorted(ends, starts, side="right")], int(second.max()) + 1
+        places = true_map.places[np.searchsorted(ends, starts, side="right")].astype(np.int64)
+        count = int(second.max()) + 1
         if len(true_map.ids) * count <= _TABLE:
             pixels = np.bincount(places * count + second, lengths)  # whole numbers up to 2⁵³ are exact
             found = np.flatnonzero(pixels)

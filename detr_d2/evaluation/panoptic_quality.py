@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -64,17 +64,17 @@ class PanopticQuality:
 
     @property
     def true_positives(self) -> np.ndarray:
-        """(K,) int64."""
+        """(K,) int64; as are the two below."""
         return self.totals[TRUE_POSITIVES].astype(np.int64)
 
     @property
     def false_positives(self) -> np.ndarray:
-        """(K,) int64."""
+        """(K,) wrong predicted segments."""
         return self.totals[FALSE_POSITIVES].astype(np.int64)
 
     @property
     def false_negatives(self) -> np.ndarray:
-        """(K,) int64."""
+        """(K,) missed true segments."""
         return self.totals[FALSE_NEGATIVES].astype(np.int64)
 
     def update(
@@ -84,17 +84,7 @@ class PanopticQuality:
         predicted_map: np.ndarray,
         predicted_segments: Sequence[Segment],
     ) -> None:
-        """Add one image.
-
-        Args:
-            true_map: (H, W) integers, the segment id of each pixel, 0 is void; or its runs.
-            true_segments: each with "id", "category_id" (contiguous) and "iscrowd".
-            predicted_map: (H, W) integers, as ``true_map``.
-            predicted_segments: each with "id" and "category_id" (contiguous).
-
-        Raises:
-            ValueError: the maps' sizes differ, or the prediction's ids in map and segments do.
-        """
+        """Add one image; see :func:`detr_d2.evaluation.matching.compare_maps`."""
         image = compare_maps(true_map, true_segments, predicted_map, predicted_segments, self.num_classes)
         self.add(image.counts().values())
 
@@ -166,11 +156,10 @@ class PanopticQuality:
         return matrix
 
 
-def image_quality(counts: Iterable[Count]) -> float:
+def image_quality(counts: Collection[Count]) -> float:
     """PQ of one image, as a part of 1: the mean over the classes that it has or is said to have; NaN for none."""
-    known = list(counts)
-    quality = PanopticQuality(max((count.label for count in known), default=0) + 1)
-    quality.add(known)
+    quality = PanopticQuality(max((count.label for count in counts), default=0) + 1)
+    quality.add(counts)
     return quality.average(range(quality.num_classes)).pq
 
 

@@ -24,7 +24,7 @@ from detr_d2.errors import DatasetError, MissingFileError
 from detr_d2.evaluation.matching import ComparedImage
 from detr_d2.evaluation.overlaps import INSIDE, VOID, Overlaps
 from detr_d2.files import open_regular
-from detr_d2.labels.json_reading import json_type
+from detr_d2.labels.rules.json_files import json_type
 from detr_d2.labels.values import MAX_SEGMENT_ID, color_of, is_id, is_number, is_whole
 
 #: The files of an evaluation's folder.

@@ -21,6 +21,7 @@ from detr_d2.errors import DatasetError, MissingFileError
 from detr_d2.files import SpecialFileError, open_regular, refuse_special
 
 from .records import FileRef
+from .values import shown
 
 #: How files of images are called: what ``prepare`` looks for, ``demo.py`` takes from folders, and ``check`` accepts.
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
@@ -37,12 +38,9 @@ _ADVICE = "Nothing was read. Export it again, or take the file from somebody you
 
 @dataclass(frozen=True)
 class FileTree:
-    """A folder or a zip with all files in it.
+    """A folder or a zip, and each file in it by its name there, with ``/``.
 
-    Args:
-        path: of the folder or zip.
-        files: each file by its name in the folder or zip, with ``/``.
-        unreadable: folders, and links that lead nowhere, each with a sentence that says so.
+    ``unreadable`` are folders, and links that lead nowhere, each with a sentence that says so.
     """
 
     path: Path
@@ -89,19 +87,16 @@ def folder_tree(folder: Path) -> FileTree:
         above = Path(root).relative_to(folder)
         for name in names:
             path = Path(root) / name
-            if _leads_nowhere(path):
+            if name.startswith("."):
+                continue
+            # Images that are links to nowhere are looked at when their turn comes.
+            if not has_image_suffix(name) and path.is_symlink() and not os.path.exists(path):
                 unreadable[path] = f"{path} is a link to {os.readlink(path)}, which isn't there. Correct or remove it."
-            elif not name.startswith("."):
+            else:
                 files[(above / name).as_posix()] = FileRef(path)
         if len(files) > MOST_FILES:
             raise DatasetError(f"{folder} has more than {MOST_FILES} files; name the folder of an export.")
     return FileTree(folder, files, unreadable)
-
-
-def _leads_nowhere(path: Path) -> bool:
-    """Whether it is a link to what isn't there; those called as images are looked at when their turn comes."""
-    is_hidden = path.name.startswith(".")
-    return not is_hidden and not has_image_suffix(path.name) and path.is_symlink() and not os.path.exists(path)
 
 
 def has_image_suffix(key: str) -> bool:
@@ -124,10 +119,8 @@ def zip_tree(path: Path) -> FileTree:
             members = archive.infolist()
     except FileNotFoundError as error:
         raise MissingFileError(f"{path} isn't there.") from error
-    except SpecialFileError as error:
+    except (SpecialFileError, DatasetError) as error:
         raise DatasetError(str(error)) from error
-    except DatasetError:
-        raise
     except Exception as error:  # BadZipFile, and whatever else zipfile and its decoders raise on random bytes
         raise DatasetError(f"{path} can't be read as a zip: {str(error)[:200]}. {_ADVICE}") from error
     files: dict[str, FileRef] = {}
@@ -137,7 +130,7 @@ def zip_tree(path: Path) -> FileTree:
         if wrong is None and name in files:
             wrong = "is there twice"
         if wrong:
-            raise DatasetError(f"{path}: {_shown(member.filename)} {wrong}. {_ADVICE}")
+            raise DatasetError(f"{path}: {shown(member.filename)} {wrong}. {_ADVICE}")
         is_hidden = any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
         if not member.is_dir() and not is_hidden:
             files[name] = FileRef(path, member.filename)
@@ -161,10 +154,6 @@ def _harm(member: zipfile.ZipInfo) -> str | None:
     if member.file_size > _SMALL and member.file_size > MOST_RATIO * max(member.compress_size, 1):
         return f"would unpack from {member.compress_size} bytes to {member.file_size}"
     return None
-
-
-def _shown(name: str) -> str:
-    return repr(name if len(name) <= 80 else f"{name[:77]}...")
 
 
 def _refuse_many(path: Path) -> None:
@@ -207,8 +196,6 @@ def joined(*parts: str) -> str:
 
 #: What :func:`why_no_file` says where nothing stands.
 NOT_THERE = "isn't there"
-
-_ENDING = ".zip"
 
 
 def is_file(path: str) -> bool:
@@ -270,12 +257,12 @@ def member_of(path: str) -> FileRef | None:
 
 def _tree_of(path: str) -> tuple[FileTree | None, str]:
     """The zip that a path leads into, and the name in it."""
-    if _ENDING not in path.lower():
+    if ".zip" not in path.lower():
         return None, ""
     parts = Path(path).parts
     for count in range(len(parts), 0, -1):
         above = Path(*parts[:count])
-        if above.suffix.lower() == _ENDING and os.path.isfile(above):
+        if above.suffix.lower() == ".zip" and os.path.isfile(above):
             status = above.stat()
             try:
                 return _listed(above, status.st_mtime_ns, status.st_size), "/".join(parts[count:])

@@ -9,8 +9,9 @@ import os
 import re
 import sys
 import warnings
-from dataclasses import dataclass
-from typing import IO, Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -18,7 +19,8 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from detr_d2.errors import DatasetError, MissingFileError
 from detr_d2.files import open_regular
 
-from .values import MOST_PIXELS
+from .archives import opened, size_of
+from .values import MOST_PIXELS, Size, Unreadable
 
 
 def read_whole_image(path: str, image_format: str) -> np.ndarray:
@@ -78,11 +80,8 @@ def read_dataset_image(path: str, image_format: str, name: str) -> np.ndarray:
 
 def reading_error(path: str | os.PathLike[str], error: Exception) -> str:
     """What :func:`read_whole_image` raised, in a few words."""
-    try:
-        size = os.path.getsize(path)
-    except (OSError, ValueError):  # an address, for one
-        size = -1
-    return unreadable_reason(error, size)
+    is_file = os.path.isfile(path)  # an address isn't, for one
+    return unreadable_reason(error, os.path.getsize(path) if is_file else -1)
 
 
 #: Pillow's names of what files of images may hold. Its other readers stay out: one starts another program (EPS).
@@ -150,12 +149,32 @@ def load_eight_bits(image: Image.Image) -> Image.Image:
     return image.convert(_PREMULTIPLIED[image.mode]) if image.mode in _PREMULTIPLIED else image
 
 
+@contextmanager
+def image_of(path: str, broken: str) -> Iterator[Image.Image]:
+    """An image, on disk or in a zip; raises :class:`Unreadable`, where ``broken`` is the code of the rule."""
+    try:
+        with opened(path) as file, open_image(file) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise Unreadable("image-large", f"has {image.width}x{image.height} pixels.")
+            yield image
+    except Unreadable:
+        raise
+    except Image.DecompressionBombError as error:
+        raise Unreadable("image-large", f"{error}") from error
+    except Exception as error:  # decoders raise whatever they like on broken files
+        raise Unreadable(broken, f"can't be read: {unreadable_reason(error, size_of(path))}.") from error
+
+
+def same_ratio(first: Size, second: Size) -> bool:
+    """Whether images of these sizes can be one, made smaller or larger: their sides' ratios differ by 1% at most."""
+    return abs(first[0] * second[1] / (first[1] * second[0]) - 1) <= 0.01
+
+
 class TooManyPixels(ValueError):
     """An image is larger than :data:`~detr_d2.labels.values.MOST_PIXELS`; the text says how large."""
 
 
-@dataclass(frozen=True)
-class LoadedImage:
+class LoadedImage(NamedTuple):
     """An image that was read to its last pixel.
 
     Args:
@@ -174,12 +193,7 @@ class LoadedImage:
 
 
 def load_image(image: Image.Image) -> LoadedImage:
-    """Read an image that Pillow has opened.
-
-    Raises:
-        TooManyPixels: it isn't read.
-        Exception: whatever Pillow raises on files that are broken or cut off.
-    """
+    """Read an image that Pillow has opened; raises TooManyPixels, or whatever Pillow raises on broken files."""
     (width, height), mode, has_more_bits = image.size, image.mode, is_deep(image)
     if width * height > MOST_PIXELS:
         raise TooManyPixels(f"{width}x{height} pixels")
@@ -248,19 +262,14 @@ def _shifted_colour(image: Image.Image, file: IO[bytes], is_grey: bool) -> Image
     """An image of 16 bits a channel, of which Pillow has loaded the upper 8."""
     upper = np.asarray(image)[:, :, : 1 if is_grey else 3]
     if upper.max(initial=0) < 128:
-        values = upper.astype(np.uint16) * 256 + _lower_bytes(file, is_grey)
+        file.seek(0)
+        with open_image(file) as again:
+            again.tile = [_for_lower_byte(tile) for tile in again.tile]  # type: ignore[attr-defined]
+            again.load()
+            lower = np.asarray(again)[:, :, 1:2] if is_grey else np.asarray(again)[:, :, :3]
+        values = upper.astype(np.uint16) * 256 + lower
         upper = (values >> _spare_bits(int(values.max(initial=0)))).astype(np.uint8)
     return _like(np.ascontiguousarray(upper[:, :, 0] if is_grey else upper), image)
-
-
-def _lower_bytes(file: IO[bytes], is_grey: bool) -> np.ndarray:
-    """(H, W, 3) uint8, or (H, W, 1) of grey: the byte of each channel that Pillow leaves out."""
-    file.seek(0)
-    with open_image(file) as image:
-        image.tile = [_for_lower_byte(tile) for tile in image.tile]  # type: ignore[attr-defined]
-        image.load()
-        pixels = np.asarray(image)
-    return pixels[:, :, 1:2] if is_grey else pixels[:, :, :3]
 
 
 def _for_lower_byte(tile: Any) -> Any:

@@ -4,6 +4,7 @@ A ring inside a ring of the same object is the outline of a hole, a ring in a ho
 whatever the label's area says: programs that trace the outlines of a mask write those of its holes as polygons, too,
 and nobody draws a part of what is drawn already. Rings that only overlap, or run along one another, are united.
 
+And the other way: masks as polygons along the edges of pixels, which are the masks again once pycocotools draws them.
 Run lengths are those of COCO.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import shapely
@@ -37,14 +38,7 @@ def is_polygon(polygon: Ring) -> bool:
 
 
 def solid_parts(rings: Sequence[Ring]) -> list[Part]:
-    """The rings of one object that enclose something of it, each with the holes in it.
-
-    Args:
-        rings: polygons, see :func:`is_polygon`.
-
-    Returns:
-        For each ring that is no hole its place and the places of its holes, in the order of the rings.
-    """
+    """The rings of one object that enclose something of it: the place of each, and of the holes in it, in order."""
     if not 2 <= len(rings) <= MOST_RINGS:
         return [(place, []) for place in range(len(rings))]
     around = _rings_around(rings)
@@ -203,3 +197,79 @@ def run_lengths(mask: np.ndarray) -> list[int]:
     edges = np.flatnonzero(np.diff(pixels, prepend=False))
     result: list[int] = np.diff(edges, prepend=0, append=pixels.size).tolist()
     return result
+
+
+class Outline(NamedTuple):
+    """A polygon without holes that shows a part of a segment.
+
+    Args:
+        segment: index of the segment.
+        ring: x0, y0, x1, y1, ... in pixels; the last point isn't the first.
+        order: to be drawn in rising order: what lies in a hole of another one is above it.
+    """
+
+    segment: int
+    ring: list[float]
+    order: int
+
+
+def polygons_of(mask: np.ndarray) -> list[list[float]]:
+    """Polygons along the edges of the pixels of a mask (H, W), cut so that none has holes; drawn, they are the mask."""
+    pieces, polygons = _pieces(mask), []
+    while pieces:
+        piece = pieces.pop()
+        if piece.geom_type == "Polygon" and piece.interiors:
+            left, low, right, high = piece.bounds
+            column = int(piece.interiors[0].bounds[0] + piece.interiors[0].bounds[2]) // 2  # through the hole
+            for half in (shapely.box(left, low, column, high), shapely.box(column, low, right, high)):
+                pieces += shapely.get_parts(piece & half).tolist()
+        elif piece.geom_type == "Polygon":
+            polygons.append(_ring(piece.exterior, 0))
+    return polygons
+
+
+def outlines_of(masks: Sequence[np.ndarray], tolerance: float = 0) -> list[Outline]:
+    """The segments of a panoptic map as polygons that people can correct: few points, no holes, drawn over one another.
+
+    Holes are filled, and what lies in them is drawn above: drawn in their order, polygons show the map, but for void in
+    holes. A segment with a part in one of its own holes is cut in pieces, as one of its polygons would hide the other.
+
+    Args:
+        masks: (H, W) bool, no pixel in two of them.
+        tolerance: pixels by which a polygon may leave the pixels' edges, to have fewer points; 0: not at all.
+
+    Returns:
+        Polygons in the order in which they are drawn, the largest first.
+    """
+    found: list[tuple[float, int, list[float]]] = []
+    for index, mask in enumerate(masks):
+        parts = _pieces(mask)
+        filled = [shapely.Polygon(part.exterior) for part in parts]
+        if _has_nested(parts, filled):
+            filled = [shapely.Polygon(np.reshape(ring, (-1, 2))) for ring in polygons_of(mask)]
+        found += [(part.area, index, _ring(part.exterior, tolerance)) for part in filled]
+    found.sort(key=lambda one: -one[0])
+    return [Outline(index, ring, order) for order, (_, index, ring) in enumerate(found)]
+
+
+def _pieces(mask: np.ndarray) -> list[Any]:
+    """The mask's parts as shapely's polygons; pixels that touch at a corner are two parts."""
+    y, x = np.nonzero(np.diff(mask.astype(np.int8), axis=1, prepend=0, append=0))  # ends of runs, two by two
+    runs = shapely.box(x[::2], y[::2], x[1::2], y[::2] + 1)
+    parts: list[Any] = shapely.get_parts(shapely.unary_union(runs)).tolist()
+    return parts
+
+
+def _has_nested(parts: Sequence[Any], filled: Sequence[Any]) -> bool:
+    """Whether a part lies in a hole of another one."""
+    return any(
+        part.interiors and any(shapely.covers(outer, other) for other in parts if other is not part)
+        for part, outer in zip(parts, filled, strict=True)
+    )
+
+
+def _ring(exterior: Any, tolerance: float) -> list[float]:
+    straight = exterior.simplify(0)
+    fewer = shapely.Polygon(straight).simplify(tolerance).exterior if tolerance else straight
+    ring: list[float] = np.asarray(fewer.coords)[:-1].ravel().tolist()
+    return ring

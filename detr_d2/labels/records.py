@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import IO, Literal, Protocol, TypeAlias
+from typing import IO, Literal, TypeAlias
 
 from detr_d2.errors import DatasetError, MissingFileError
 from detr_d2.files import SpecialFileError, open_regular, read_at_most
@@ -26,12 +26,7 @@ def _archive(path: Path, changed: int, size: int, process: int) -> zipfile.ZipFi
 
 @dataclass(frozen=True)
 class FileRef:
-    """A file on disk, or one inside a zip; small, and can be sent to another process.
-
-    Args:
-        path: of the file, or of the zip.
-        member: name inside the zip, or empty.
-    """
+    """A file on disk, or, where ``member`` names one, inside a zip; small, and can be sent to another process."""
 
     path: Path
     member: str = ""
@@ -55,10 +50,8 @@ class FileRef:
             raise MissingFileError(f"{self} isn't there.") from error
         except SpecialFileError as error:
             raise DatasetError(str(error)) from error
-        except (OSError, RuntimeError, ValueError, zipfile.BadZipFile) as error:
-            raise DatasetError(f"{self} can't be read: {error}. Export it again.") from error
         except Exception as error:  # a broken zip fails in its decompressor, in ways of its own
-            raise DatasetError(f"{self} can't be unpacked: {error}. Export it again.") from error
+            raise DatasetError(f"{self} can't be read: {error}. Export it again.") from error
         if len(content) > limit:
             raise DatasetError(f"{self} has more than {limit} bytes, more than such a file can need.")
         return content
@@ -134,9 +127,8 @@ class Label:
     """One labelled object, or a piece of stuff.
 
     Args:
-        class_name: as the export has it.
+        class_name, is_crowd: as the export has them.
         shape: where it is, in pixels of the labels' size.
-        is_crowd: the export says ``iscrowd: 1``.
         z_order: CVAT's layer; higher ones are on top.
         id: of the annotation in its file, for messages; 0 where there is none.
         group: labels of one image with the same group, not 0, are pieces of one object.
@@ -157,10 +149,7 @@ class Note:
     Args:
         code: a short word with hyphens, the same for all of a kind, such as ``mask-empty``.
         message: what and why, one sentence.
-        file: where.
-        image: its name, or empty.
-        class_name: of the label, or empty.
-        label_id: of the label, or 0.
+        file, image, class_name, label_id: where, as far as it is known; else empty, and 0.
         is_lost: the label was left out.
     """
 
@@ -173,15 +162,9 @@ class Note:
     is_lost: bool = False
 
 
-class LabelSource(Protocol):
-    """Reads labels when their image's turn comes, in the process that draws them, to which it can be sent."""
-
-    def __call__(self, notes_: list[Note] | None = None) -> Sequence[Label]:
-        """The labels; what had to be fixed in them is put into ``notes_``.
-
-        Raises:
-            DatasetError: they can't be read; it names the file.
-        """
+#: Reads labels when their image's turn comes, in the process that draws them, to which it can be sent. What had to be
+#: fixed in them is put into the notes. Raises a DatasetError, which names the file.
+LabelSource: TypeAlias = Callable[[list[Note] | None], Sequence[Label]]
 
 
 @dataclass(frozen=True)
@@ -210,13 +193,7 @@ class ImageRecord:
 
 @dataclass(frozen=True)
 class ClassRecord:
-    """A class of an export.
-
-    Args:
-        name: as the export has it.
-        is_thing: None where the export doesn't say (CVAT's); COCO instances have things only.
-        color: red, green, blue, or None.
-    """
+    """A class, as its export has it; ``is_thing`` is None where that doesn't say it (CVAT's), ``color`` is RGB."""
 
     name: str
     is_thing: bool | None = None
@@ -234,8 +211,7 @@ class Export:
         name: short and unique among all exports that are read together: the folder's or zip's name, as ``brick``.
         kind: its format.
         file: the JSON, XML or labelmap.
-        classes: in the file's order.
-        images: in the file's order.
+        classes, images: in the file's order.
         notes: what was left out or changed while reading.
         is_cvat: it comes from CVAT, whose brush masks are written as crowds.
         source: who labelled it. COCO's annotators looked at every pixel: what they left void stays void.

@@ -7,11 +7,22 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeGuard
 
+#: width, height
+Size = tuple[int, int]
+
 _LARGEST = 1e9
 _LONGEST = 80
 _WHOLE = re.compile(r"\s*[+-]?[0-9]{1,18}\s*")
 #: Lists in lists beyond this are left out: no label file needs them, and not every program can write them.
 _DEEPEST = 40
+#: The largest id of a segment: as much as the three bytes of a colour hold.
+MAX_SEGMENT_ID = 256**3 - 1
+#: Pixels beyond which Pillow refuses to open an image.
+MOST_PIXELS = 178_956_970
+
+
+class Unreadable(Exception):
+    """A file or a shape can't be read; ``args`` are the code of the rule that it breaks, and a sentence's end."""
 
 
 def shown(value: Any) -> str:
@@ -73,9 +84,7 @@ def as_whole(value: Any) -> int | None:
 
 def as_flag(value: Any) -> int | None:
     """0 or 1 where it is one of the two in some form; else None."""
-    if isinstance(value, bool):
-        return int(value)
-    number = as_whole(value)
+    number = int(value) if isinstance(value, bool) else as_whole(value)
     return number if number in (0, 1) else None
 
 
@@ -118,38 +127,21 @@ def strict(value: Any) -> Any:
 
 
 def is_text(name: str) -> bool:
-    """Whether a name can be written as UTF-8.
-
-    The bytes of a file's name that isn't UTF-8 can't be, which Python keeps as lone surrogates, nor can those that
-    JSON's escapes may spell.
-    """
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-#: The largest id of a segment: as much as the three bytes of a colour hold.
-MAX_SEGMENT_ID = 256**3 - 1
-#: Pixels beyond which Pillow refuses to open an image.
-MOST_PIXELS = 178_956_970
+    """Whether a name can be written as UTF-8: it has no lone surrogate, of odd bytes or of JSON's escapes."""
+    return re.search("[\ud800-\udfff]", name) is None
 
 
 def size_problem(entry: Mapping[str, Any]) -> tuple[str, str] | None:
-    """What is wrong with ``width`` and ``height`` of an image's entry.
-
-    Args:
-        entry: as a JSON has it; keys that are absent aren't there.
+    """What is wrong with ``width`` and ``height`` of an image's entry; None for a size that an image can have.
 
     Returns:
-        The code of the fault and a sentence's end, such as "has no width."; None for a size that an image can have.
+        The code of the fault and a sentence's end, such as "has no width.".
     """
     for key in ("width", "height"):
         value = entry.get(key)
         if key not in entry:
             return "json-key", f"has no {key}."
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        if not is_whole(value) or value < 1:
             return "json-type", f"has {key}={shown(value)}; it must be a whole number of pixels."
     if entry["width"] * entry["height"] > MOST_PIXELS:
         return "image-large", f"is said to be {shown(entry['width'])}x{shown(entry['height'])} pixels; too many."

@@ -15,7 +15,7 @@ import torch
 
 from detr_d2.data.train_loader import build_train_mapper, seeded
 from detr_d2.errors import ConfigError
-from detr_d2.labels.json_reading import memory_free
+from detr_d2.labels.rules.json_files import memory_free
 from detr_d2.parallel import default_workers
 from detr_d2.progress import progress
 from detr_d2.solver import build_optimizer

@@ -9,16 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import yaml
-
 from detr_d2.data.categories import Category, coco_categories, construction_categories, distinct_colors
 from detr_d2.data.coco_json import read_categories
-from detr_d2.errors import DatasetError, MissingFileError
+from detr_d2.errors import DatasetError, MissingFileError, UserError
 from detr_d2.files import SpecialFileError, open_regular
-from detr_d2.labels.class_names import find_name, near_names, normal_name, spelling
-from detr_d2.labels.json_reading import parse_json
 from detr_d2.labels.records import ClassRecord, Export, Note
+from detr_d2.labels.rules.categories import find_name, near_names, normal_name, spelling
+from detr_d2.labels.rules.json_files import parse_json
 from detr_d2.labels.values import color_of, is_text
+from detr_d2.plain_yaml import read_yaml
 
 from .options import Crowds, Overlap
 
@@ -36,14 +35,13 @@ class ClassTable:
 
     Args:
         classes: in the order of their ids. Those of ``auto`` are numbered anew once it is known which are used.
-        numbers: for each raw name, also those of stuff policies, the index in ``classes``, or :data:`REST` or
-            :data:`VOID`.
+        numbers: for each raw name, also of stuff policies, the index in ``classes``, :data:`REST` or :data:`VOID`.
         is_fixed: the list was given; classes without a segment stay in it.
     """
 
     classes: tuple[Category, ...]
     numbers: dict[str, int]
-    is_fixed: bool
+    is_fixed: bool = True
 
     def matched_from(self, number: int) -> list[str]:
         """The raw names that became a class, sorted."""
@@ -111,11 +109,7 @@ def _warn_of_unused(rules: Mapping[str, Meaning], records: Sequence[ClassRecord]
 
 
 def read_known(categories: str) -> tuple[Category, ...]:
-    """The categories of ``construction``, ``coco``, a yaml or a COCO JSON.
-
-    Raises:
-        DatasetError, MissingFileError: it can't be read, or lists something else.
-    """
+    """The categories of ``construction``, ``coco``, a yaml or a COCO JSON; raises as :func:`build_class_table`."""
     if categories in ("construction", "coco"):
         return construction_categories() if categories == "construction" else coco_categories()
     path = Path(categories).expanduser()
@@ -149,7 +143,7 @@ def _known_table(wanted: Sequence[tuple[str, Meaning]], known: tuple[Category, .
             "with a line 'raw name: class' for each ('null' leaves its labels out, 'void' makes them void) and give "
             "it by --classes; or take --categories auto."
         )
-    return ClassTable(known, numbers, is_fixed=True)
+    return ClassTable(known, numbers)
 
 
 def _found_table(wanted: Sequence[tuple[str, Meaning]]) -> ClassTable:
@@ -226,25 +220,21 @@ def _meaning(value: Any, prefix: str) -> Meaning:
 
 def _load(path: Path, option: str, allowed: str) -> Any:
     try:
-        with open_regular(path) as file:
-            is_json = path.suffix.lower() == ".json"
-            return parse_json(file) if is_json else yaml.safe_load(file.read().decode("utf-8-sig"))
+        if path.suffix.lower() == ".json":
+            with open_regular(path) as file:
+                return parse_json(file)
+        return read_yaml(path)
     except FileNotFoundError as error:
         raise MissingFileError(f"{option}: {path} isn't there. Give {allowed}.") from error
     except SpecialFileError as error:
         raise DatasetError(f"{option}: {error}") from error
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+    except (UserError, OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"{option}: {path} can't be read: {error}") from error
 
 
 @dataclass(frozen=True)
 class CrowdRule:
-    """Which crowds become objects.
-
-    Args:
-        clears_all: every one.
-        classes: those of CVAT's exports, of these classes.
-    """
+    """Which crowds become objects: all, or those of CVAT's exports of some classes."""
 
     clears_all: bool = False
     classes: frozenset[int] = frozenset()
@@ -259,8 +249,6 @@ class LabelRules:
     """What labels become.
 
     Args:
-        table: of the classes.
-        crowds: which crowds become objects.
         overlap: who gets a pixel that several labels claim.
         min_area: segments of fewer pixels become void.
         fills_holes: holes that are written as polygons belong to their objects.

@@ -7,7 +7,7 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -163,7 +163,10 @@ def _exports(args: argparse.Namespace) -> list[Export]:
         raise ConfigError("nothing to read; name exports by --cvat, --coco, or both.")
     if args.coco_images and not args.coco:
         raise ConfigError("--coco-images wants images of COCO; name their folder by --coco.")
-    _refuse_out_among([*args.cvat, *args.coco, *([args.only_changed] if args.only_changed else [])], args.out)
+    target = Path(os.path.realpath(args.out))
+    for path in filter(None, [*args.cvat, *args.coco, args.only_changed]):
+        if Path(os.path.realpath(path)) in (target, *target.parents):  # the next run would read it
+            raise ConfigError(f"--out {args.out} lies in {path}, which is read; name a folder outside of it.")
     exports, wrong = try_exports(args.cvat, "cvat", known_things=known_things)
     others, also_wrong = try_exports(args.coco, "coco", known_things=known_things)
     refuse_unreadable([*wrong, *also_wrong])
@@ -175,14 +178,6 @@ def _exports(args: argparse.Namespace) -> list[Export]:
         print(f"--only-changed: {found}")
         return found.exports + mixed
     return exports + others + mixed
-
-
-def _refuse_out_among(paths: Sequence[Path], out: Path) -> None:
-    """The dataset must not be among what is read, or the next run would read it."""
-    target = Path(os.path.realpath(out))
-    for path in paths:
-        if Path(os.path.realpath(path)) in (target, *target.parents):
-            raise ConfigError(f"--out {out} lies in {path}, which is read; name a folder outside of it.")
 
 
 def _print(prepared: Prepared, options: PrepareOptions) -> None:

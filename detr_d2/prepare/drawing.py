@@ -25,17 +25,10 @@ Source: TypeAlias = Literal["human", "model", "masks", "coco", "rest"]
 
 @dataclass(frozen=True)
 class Segment:
-    """A segment of a panoptic PNG.
+    """A segment of a panoptic PNG: index in the class table, whether it can't be counted, who gave it, a model's score.
 
-    Args:
-        class_number: index in the class table.
-        is_crowd: it can't be counted.
-        source: who gave it.
-        score: of a model, or None.
-        id: the pixels' red + 256 green + 65536 blue; 0 as long as the segment isn't measured.
-        area: pixels.
-        bbox: left, top, width, height in pixels.
-        runs: of a thing, compressed run lengths as COCO has them; else empty.
+    Once it is measured it has an id (red + 256 green + 65536 blue), pixels, a box (left, top, width, height) and, of a
+    thing, compressed run lengths as COCO has them.
     """
 
     class_number: int
@@ -80,9 +73,7 @@ def drawing_order(pieces: Sequence[Piece], policy: Overlap) -> list[int]:
 
     def height(index: int) -> tuple[bool, int, int]:
         piece = pieces[index]
-        if policy == "file-order":
-            return not piece.is_crowd, 0, -index
-        level = {"last": 0, "z-order": piece.z_order}.get(policy, -piece.area)
+        level = {"file-order": -index, "last": index, "z-order": piece.z_order}.get(policy, -piece.area)
         return not piece.is_crowd, level, index
 
     return sorted(range(len(pieces)), key=height)
@@ -112,7 +103,7 @@ def pixel_counts(canvas: np.ndarray, count: int) -> np.ndarray:
 def overlapping_pairs(pieces: Sequence[Piece], canvas: np.ndarray) -> list[tuple[int, int, int]]:
     """Pairs of labels, not crowds, that overlap: two indices and the shared pixels.
 
-    Labels that are wholly visible on ``canvas``, which is :func:`paint`'s, share nothing with what is below them.
+    What is wholly visible on ``canvas``, which is :func:`paint`'s, shares nothing with what is below it.
     """
     visible = pixel_counts(canvas, len(pieces))
     pairs = set()
@@ -158,10 +149,10 @@ def draw_labels(
 
     Args:
         labels: in the file's order.
-        rules: see there.
+        rules: what they become.
         size: height, width of the image in pixels.
         is_cvat: they come from CVAT.
-        source: who labelled them: ``human`` or ``coco``.
+        source: who labelled them.
 
     Raises:
         DatasetError: there are too many.
@@ -234,11 +225,11 @@ def _mask(label: Label, size: tuple[int, int], fills_holes: bool, canvas: Canvas
         return None
     if isinstance(label.shape, Polygons) and has_holes(label.shape.polygons):
         note("polygon-holes", f"has holes written as polygons; they are {'filled' if fills_holes else 'cut out'}.")
-    if not mask.any():  # stops at the first one
-        note("mask-empty", "covers no pixel.")
-        canvas.dropped.append((label.class_name, "mask-empty"))
-        return None
-    return mask
+    if mask.any():  # stops at the first one
+        return mask
+    note("mask-empty", "covers no pixel.")
+    canvas.dropped.append((label.class_name, "mask-empty"))
+    return None
 
 
 def _drop_small(canvas: Canvas, names: Sequence[str], min_area: int) -> None:
@@ -273,11 +264,7 @@ class Region:
 
 
 def mean_score(parts: Iterable[tuple[int, float | None]]) -> float | None:
-    """The mean score of some regions by their pixels, over those that have a score; None where none has.
-
-    Args:
-        parts: pixels and score of each.
-    """
+    """The mean of scores by their pixels, over those parts (pixels and score) that have one; None where none has."""
     scored = [(area, score) for area, score in parts if score is not None]
     total = sum(area for area, _ in scored)
     return round(sum(area * score for area, score in scored) / total, 4) if total else None
@@ -328,8 +315,8 @@ def measure(canvas: Canvas, table: ClassTable) -> list[Segment]:
             segment_id = (segment_id + 1) % 256**3
         used.add(segment_id)
         runs = coco_mask.encode((canvas.numbers == index + 1).view(np.uint8))
-        left, top, width, height = (int(side) for side in coco_mask.toBbox(runs))
-        counts = runs["counts"].decode("ascii") if category.is_thing else ""
+        left, top, width, height = map(int, coco_mask.toBbox(runs))
         area, box = int(coco_mask.area(runs)), (left, top, width, height)
+        counts = runs["counts"].decode("ascii") if category.is_thing else ""
         measured.append(replace(segment, id=segment_id, area=area, bbox=box, runs=counts))
     return measured

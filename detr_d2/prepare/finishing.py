@@ -19,7 +19,7 @@ from detr_d2.data.categories import Category, coco_categories, construction_cate
 from detr_d2.data.registration import write_register
 from detr_d2.errors import DatasetError
 from detr_d2.files import write_text
-from detr_d2.labels.class_names import near_pairs
+from detr_d2.labels.rules.categories import near_pairs
 from detr_d2.wording import counted
 
 from .classes import ClassTable
@@ -200,8 +200,7 @@ def write_split(
     """Write ``panoptic_<split>.json`` and, where there are classes of things, ``instances_<split>.json``.
 
     Args:
-        folder: of the dataset.
-        split: ``train`` or ``val``.
+        folder, split: of the dataset, and ``train`` or ``val``.
         results: gives the images of the split and their ids, anew each time.
         ids: for each index in the class table the category's id, or 0 where it has no segment.
         categories: in the order of their ids.

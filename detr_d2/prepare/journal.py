@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 
 from detr_d2.errors import DatasetError, StoppedError, UserError, os_error_message
 from detr_d2.files import line_content, sealed_line
+from detr_d2.folders import folder_beside
 from detr_d2.labels.records import Note
 
 from .drawing import Segment
@@ -37,20 +38,17 @@ class WritingError(StoppedError):
 
 @dataclass(frozen=True)
 class ImageResult:
-    """An image that was prepared, or why it wasn't.
+    """An image that was prepared, or why it wasn't: then ``skipped`` is a short code and ``why`` a sentence.
 
     Args:
-        name: of the image, ``<export>/<name>``.
-        file_name: below ``images/``; empty where the image is left out.
-        png: below ``panoptic/``.
+        name: ``<export>/<name>``.
+        file_name, png: below ``images/`` and ``panoptic/``.
         width, height: in pixels, upright.
         sizes: bytes of the two files, to know them again.
         look: the perceptual hash.
         segments: from the first label to the last piece of stuff.
         dropped: labels that didn't become a segment of their own: class as the export has it, and a short word.
         notes: what was changed or left out.
-        skipped: a short code where the image is left out.
-        why: a sentence for it.
         overlaps: pairs of label ids that share pixels, with their number; where overlaps are errors.
     """
 
@@ -183,7 +181,7 @@ def work_folder(target: Path) -> Iterator[Work]:
     """
     folder = _partial_of(target)
     goes_on = f"The same command again goes on where it stopped; what is finished is in {folder} until then."
-    above = _absent_above(target)
+    above = [parent for parent in target.parents if not parent.exists()]
     work = Work(folder, is_ours=not folder.exists())
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -195,7 +193,9 @@ def work_folder(target: Path) -> Iterator[Work]:
             except UserError:
                 if work.is_ours:
                     shutil.rmtree(folder, ignore_errors=True)
-                    _remove_empty(above)
+                    for parent in above:
+                        with suppress(OSError):  # something else is there now
+                            parent.rmdir()
                 raise
     except OSError as error:
         if isinstance(error, UserError):
@@ -206,34 +206,14 @@ def work_folder(target: Path) -> Iterator[Work]:
 
 
 def refuse_unwritable(target: Path) -> None:
-    """Sees that a dataset's folder can be made, before anything is read for it.
-
-    Raises:
-        OSError: what the system has against it.
-    """
-    folder, above = _partial_of(target), _absent_above(target)
-    if folder.is_dir():
-        return
-    try:
-        folder.mkdir(parents=True)
-    finally:
-        _remove_empty([folder, *above])
+    """Sees that a dataset's folder can be made, before anything is read; OSError: what the system has against it."""
+    if not _partial_of(target).is_dir():
+        with folder_beside(target, is_kept=False):
+            pass
 
 
 def _partial_of(target: Path) -> Path:
     return target.parent / f".{target.name}.partial"
-
-
-def _absent_above(target: Path) -> list[Path]:
-    """The folders above a path that aren't there, the nearest first."""
-    return [parent for parent in target.parents if not parent.exists()]
-
-
-def _remove_empty(folders: Iterable[Path]) -> None:
-    """Removes folders in turn as far as nothing is in them."""
-    for folder in folders:
-        with suppress(OSError):
-            folder.rmdir()
 
 
 @contextmanager

@@ -22,7 +22,6 @@ from PIL import Image
 
 from detr_d2.errors import DatasetError, MissingFileError
 from detr_d2.files import numbered_names, real_path
-from detr_d2.labels.fingerprints import image_hash
 from detr_d2.labels.image_reading import (
     INFO_OF_EXIF,
     PLAIN_MODES,
@@ -35,6 +34,7 @@ from detr_d2.labels.image_reading import (
 )
 from detr_d2.labels.panoptic_png import encode_ids
 from detr_d2.labels.records import Export, FileRef, ImageRecord, Note
+from detr_d2.labels.rules.splits import image_hash
 from detr_d2.labels.values import is_text
 
 from .classes import LabelRules
@@ -56,11 +56,8 @@ _USUAL_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 class Task:
     """An image to prepare.
 
-    Args:
-        record: its file and labels; its name is ``<export>/<name>``, unique.
-        target: the name without suffix, unique on every file system: what its files are called.
-        is_cvat: the labels come from CVAT.
-        source: who labelled it, ``human`` or ``coco``.
+    Its record's name is ``<export>/<name>``, unique; ``target``, what its files are called, is the name without suffix,
+    unique on every file system.
     """
 
     record: ImageRecord
@@ -109,11 +106,9 @@ def _stem(name: str) -> str:
 
 
 def task_key(task: Task, others: Iterable[Path] = ()) -> str:
-    """Names an image, its labels and the state of all files that are read for it: another key, other results.
+    """Names an image, its labels and the state of all files that are read for it, of which ``others`` are more.
 
-    Args:
-        task: the image.
-        others: files that are read beside its own and those of its labels.
+    Another key, other results.
     """
     digest = hashlib.sha256(repr(task).encode("utf-8", "surrogatepass"))
     for file in sorted({ref.path for ref in _files_of(task)} | set(others)):
@@ -145,14 +140,7 @@ class UnusableImage(DatasetError):
 
 @dataclass(frozen=True)
 class Preparer:
-    """Prepares images; it holds what is the same for all of them, and is sent to the worker processes.
-
-    Args:
-        folder: gets ``images/`` and ``panoptic/``.
-        rules: what labels become.
-        policy: for what people didn't label.
-        options: whether images are copied, linked or written as JPEG, and of which quality.
-    """
+    """Prepares images: writes ``images/`` and ``panoptic/`` below a folder; it is sent to the worker processes."""
 
     folder: Path
     rules: LabelRules
@@ -245,11 +233,9 @@ def _link(source: Path, path: Path) -> None:
 
 @dataclass(frozen=True)
 class Decoded:
-    """An image that was read to its last pixel.
+    """An image that was read to its last pixel, of mode RGB or L, turned as its labels are.
 
     Args:
-        image: mode RGB or L, turned as its labels are.
-        content: the file's bytes.
         is_plain: the file shows this to every program, so its bytes can be copied; else it has to be written anew.
         is_lossy: it was a JPEG.
         notes: what was changed, each a code and a sentence.

@@ -20,9 +20,9 @@ from typing import TypeAlias
 import numpy as np
 
 from detr_d2.errors import ConfigError, DatasetError
-from detr_d2.labels.class_names import normal_name
 from detr_d2.labels.readers import read_exports, shape_mask
 from detr_d2.labels.records import ClassRecord, Export, ImageRecord, Label, Note
+from detr_d2.labels.rules.categories import normal_name
 from detr_d2.progress import progress
 from detr_d2.wording import counted
 
@@ -35,12 +35,7 @@ _Mark: TypeAlias = tuple[str, object]
 
 @dataclass
 class ChangedImages:
-    """What is left of exports.
-
-    Args:
-        exports: those with images that were changed or are new.
-        unchanged, changed, new: how many images have the labels of BASE, have other ones, or aren't in BASE.
-    """
+    """What is left of exports, and how many images have the labels of BASE, have other ones, or aren't in BASE."""
 
     exports: list[Export] = field(default_factory=list)
     unchanged: int = 0

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detr_d2.labels.fingerprints import group_equal
+from detr_d2.labels.rules.splits import group_equal
 
 SPLITS = ("train", "val")
 
@@ -73,11 +73,7 @@ def split_images(
 
 
 def _is_torn(total: np.ndarray, in_val: np.ndarray) -> np.ndarray:
-    """(K,) bool: classes of two groups or more that are on one side only.
-
-    Args:
-        total, in_val: (K,) groups that have a class, in all and in validation.
-    """
+    """(K,) bool: classes that two groups or more ``total`` have, and that are ``in_val`` with none or all of them."""
     return (total >= 2) & ((in_val == 0) | (in_val == total))
 
 
@@ -113,11 +109,7 @@ class _Splitter:
         return bool(side.all() or not side.any()), int(torn.sum()), abs(int(self._sizes[side].sum()) - self.wanted)
 
     def _stratified(self, may_validate: np.ndarray) -> np.ndarray:
-        """Groups given out class by class, the rarest first, to the side that lacks more of it.
-
-        Args:
-            may_validate: (G,) bool; the other groups are for training.
-        """
+        """Groups given out class by class, the rarest first, to the side that lacks more of it, or only to training."""
         has, shares = self._has, np.array([1 - self._val, self._val])
         lacking, room = self._total[None] * shares[:, None], self._sizes.sum() * shares
         side = np.zeros(len(has), bool)

@@ -38,12 +38,7 @@ class _ClassCounts:
 
 
 class Summary:
-    """Counts everything while the images pass by; keeps a few bytes for each segment.
-
-    Args:
-        table: of the classes.
-        exports: with their notes.
-    """
+    """Counts everything while the images pass by; keeps a few bytes for each segment."""
 
     def __init__(self, table: ClassTable, exports: Sequence[Export]) -> None:
         self.table, self._exports = table, exports

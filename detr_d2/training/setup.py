@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
-from detr_d2.check.before_training import check_before_training
+from detr_d2.check.report import check_before_training
 from detr_d2.checkpoint import model_categories
 from detr_d2.checkpoint.paths import find_model_weights, is_address, last_checkpoint
 from detr_d2.config import check_architecture, check_device, check_model, check_schedule, check_values

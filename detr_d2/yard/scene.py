@@ -219,12 +219,7 @@ def segment_ids(names: Iterable[str]) -> list[int]:
 
 
 def segments_info(segments: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
-    """The segments that are seen, as COCO lists them, each with its mask.
-
-    Args:
-        segments: (H, W), index into ``names``.
-        names: category of each segment.
-    """
+    """The segments that are seen, as COCO lists them, each with its mask; ``segments``, (H, W), index ``names``."""
     found, category_ids = [], {category["name"]: category["id"] for category in CATEGORIES}
     for number, (name, segment_id) in enumerate(zip(names, segment_ids(names))):
         shape = shape_of(segments == number)

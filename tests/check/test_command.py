@@ -11,7 +11,7 @@ import pytest
 
 from detr_d2 import cli
 from detr_d2.check import RULES, dataset_faults, find_sources
-from detr_d2.check.before_training import check_before_training
+from detr_d2.check.report import check_before_training
 from detr_d2.errors import ConfigError, DatasetError, MissingFileError
 
 

@@ -15,7 +15,7 @@ from detr_d2.check import Source, Sources, dataset_faults
 from detr_d2.check.copying import fix_dataset
 from detr_d2.errors import DatasetError
 from detr_d2.files import open_regular
-from detr_d2.labels import json_reading
+from detr_d2.labels.rules import json_files
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -121,7 +121,7 @@ def test_json_that_does_not_fit_into_memory_is_refused_before_it_is_read(
 ) -> None:
     built = made(build, str(tmp_path), panoptic=False)
     built.json_file.write_text(json.dumps(built.content))
-    monkeypatch.setattr(json_reading, "memory_free", lambda: 1000)
+    monkeypatch.setattr(json_files, "memory_free", lambda: 1000)
     monkeypatch.setattr(json.JSONDecoder, "decode", pytest.fail)
 
     source = Source(str(built.json_file), str(built.folder / "images"))
@@ -143,7 +143,7 @@ def test_memory_that_a_json_takes_is_not_reckoned_too_low(tmp_path: Path, text: 
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
 
-    assert peak <= json_reading.memory_needed(lambda: open_regular(path)) <= 6 * peak
+    assert peak <= json_files.memory_needed(lambda: open_regular(path)) <= 6 * peak
 
 
 def test_thousands_of_annotations_of_one_image_are_looked_at(build: Any, tmp_path: Path) -> None:

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from detr_d2.check.before_training import check_before_training
+from detr_d2.check.report import check_before_training
 from detr_d2.cli import main
 from detr_d2.data import register
 from detr_d2.data.categories import known_things
 from detr_d2.errors import DatasetError, MissingFileError
-from detr_d2.labels.class_names import normal_name
 from detr_d2.labels.readers import read_exports, shape_mask
+from detr_d2.labels.rules.categories import normal_name
 from tests.check import broken_files, broken_json
 from tests.check.breaking import Break, segments_of
 

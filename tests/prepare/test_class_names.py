@@ -8,8 +8,8 @@ import pytest
 
 from detr_d2.data.categories import construction_categories
 from detr_d2.errors import DatasetError, MissingFileError
-from detr_d2.labels.class_names import find_name, near_names, near_pairs, normal_name, spelling
 from detr_d2.labels.records import ClassRecord, Export, FileRef
+from detr_d2.labels.rules.categories import find_name, near_names, near_pairs, normal_name, spelling
 from detr_d2.prepare.classes import REST, VOID, build_class_table, read_known
 from detr_d2.prepare.stuff.policies import ClassMapping
 

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from detr_d2.errors import MissingFileError
-from detr_d2.labels.fingerprints import group_equal, image_hash
 from detr_d2.labels.records import FileRef, ImageRecord
+from detr_d2.labels.rules.splits import group_equal, image_hash
 from detr_d2.prepare.preparing import UnusableImage, decode, encode
 
 SHADES = np.arange(24 * 32).reshape(24, 32) * 65535 // (24 * 32)

@@ -59,7 +59,7 @@ def test_broken_json_is_refused_by_its_name(content, tmp_path):
 
 
 def test_json_beyond_memory_is_refused_before_it_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("detr_d2.labels.json_reading.memory_free", lambda: 1000)
+    monkeypatch.setattr("detr_d2.labels.rules.json_files.memory_free", lambda: 1000)
 
     with pytest.raises(DatasetError, match="GB of memory"):
         read_one(tmp_path, annotation())

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from detr_d2.data import coco_categories, construction_categories
+from detr_d2.data.categories import coco_super_categories
 from detr_d2.errors import ConfigError, DatasetError, MissingFileError
 from detr_d2.labels.records import FileRef, ImageRecord
 from detr_d2.prepare.stuff import StuffSettings, build_policy
-from detr_d2.prepare.stuff.policies import ClassMapping, beyond_margin, coco_stuff, super_categories, super_category_of
+from detr_d2.prepare.stuff.policies import ClassMapping, beyond_margin, coco_stuff, super_categories
 
 
 def _free(height=8, width=10):
@@ -31,8 +32,8 @@ def _image(path, name="site/1.jpg"):
 def test_super_categories_cover_all_of_cocos_stuff():
     stuff = {category.name for category in coco_categories() if not category.is_thing}
 
-    assert set(super_category_of()) == stuff and len(stuff) == 53
-    assert {"misc", *super_category_of().values()} == {category.name for category in super_categories()}
+    assert set(coco_super_categories()) == stuff and len(stuff) == 53
+    assert {"misc", *coco_super_categories().values()} == {category.name for category in super_categories()}
     assert super_categories() == construction_categories()[:16] and len(coco_stuff()) == 54
 
 
@@ -42,7 +43,7 @@ def test_super_categories_are_those_of_cocos_own_file(shared_data):
 
     theirs = {c["name"]: c["supercategory"] for c in content["categories"] if not c["isthing"]}
 
-    assert {name: shortened.get(found, found) for name, found in theirs.items()} == super_category_of()
+    assert {name: shortened.get(found, found) for name, found in theirs.items()} == coco_super_categories()
 
 
 @pytest.mark.parametrize(

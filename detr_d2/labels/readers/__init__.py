@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
+from .building import shape_mask
 from .discovery import read_exports, refuse_unreadable, try_exports
-from .shapes import shape_mask
 
 __all__ = ["read_exports", "refuse_unreadable", "shape_mask", "try_exports"]

@@ -10,32 +10,27 @@ ellipses are uncompressed run lengths with ``iscrowd: 1``.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from detr_d2.errors import DatasetError
 from detr_d2.files import SpecialFileError, refuse_special
 
-from ..json_reading import UnreadableJson, read_object
 from ..records import Box, ClassRecord, Export, FileRef, Label, Note, Polygons, Runs, Shape
-from ..rules.boxes import box_rules
+from ..rules.annotations import box_rules
 from ..rules.document import Document, walk_document
 from ..rules.image import walk_image
-from ..rules.images import ImageTask, ListedImage
-from ..rules.json_files import objects_of
+from ..rules.images import FileNames, ImageTask, ListedImage
+from ..rules.json_files import objects_of, read_object
 from ..rules.masks import mask_rules
-from ..rules.names import Absence, FileNames, is_allowed
-from ..rules.rule import Change, Finding, Place, Walk, drive, fix
-from ..values import color_of, is_id, is_number, numbered
-from .building import ExportBuilder, ImageFinder, PackedLabels, plain_name
-from .shapes import shapes_of
+from ..rules.rule import Change, Finding, Place, drive, fix
+from ..values import Unreadable, color_of, is_id, is_number, numbered
+from .building import ExportBuilder, ImageFinder, PackedLabels, plain_name, shapes_of
 
 Entry = dict[str, Any]
 #: 1 or 0, a thing or stuff, by names of classes that are known; asked where a file doesn't say it.
 KnownThings = Callable[[], Mapping[str, int]]
-Result = TypeVar("Result")
-
 _RECTANGLE = 1e-3
 
 
@@ -43,9 +38,7 @@ _RECTANGLE = 1e-3
 class SegmentMap:
     """Labels of a panoptic PNG, fixed as ``check --fix`` fixes them; a source of labels.
 
-    Args:
-        task: the image with its segments, and its PNG.
-        names: of their classes, by category id.
+    ``names`` are those of the segments' classes, by category id.
     """
 
     task: ImageTask
@@ -64,7 +57,7 @@ class SegmentMap:
         except SpecialFileError as error:
             raise DatasetError(str(error)) from error
         changes: list[Change] = []
-        seen = _fixed(walk_image(task), changes.append)
+        seen = drive(walk_image(task), lambda findings: _fix_errors(findings, changes))
         if seen is None or seen.png is None or seen.png.ids is None:
             raise DatasetError(f"{png}: {changes[-1].done if changes else 'it has no ids'}.")
         if notes_ is not None:
@@ -76,39 +69,6 @@ class SegmentMap:
             for segment, shape in found
             if shape
         ]
-
-
-class FoundNames(FileNames):
-    """File names whose files are found wherever an :class:`~detr_d2.labels.readers.building.ImageFinder` looks.
-
-    Args:
-        finder: of the files.
-        missing, named: see :class:`~detr_d2.labels.rules.names.FileNames`.
-    """
-
-    def __init__(self, finder: ImageFinder, missing: str, named: Iterable[Any] = ()) -> None:
-        super().__init__(None, missing, named)
-        self._finder = finder
-        self._found: dict[str, FileRef | None] = {}
-
-    def file(self, name: str) -> FileRef | None:
-        """The file of a name that is allowed, if it is there."""
-        if name not in self._found:
-            self._found[name] = self._finder(plain_name(name))
-        return self._found[name]
-
-    def path(self, name: Any) -> str | None:
-        """See :class:`~detr_d2.labels.rules.names.FileNames`."""
-        found = self.file(name) if is_allowed(name) else None
-        return None if found is None else str(found)
-
-    def absence(self, name: str) -> Absence | None:
-        """See :class:`~detr_d2.labels.rules.names.FileNames`."""
-        return None if self.file(name) else Absence(f"{name[:200]} isn't in the export.")
-
-    def meant(self, name: str, is_last: bool) -> str | None:
-        """See :class:`~detr_d2.labels.rules.names.FileNames`."""
-        return name if self.path(name) else None
 
 
 def read_coco(
@@ -124,9 +84,7 @@ def read_coco(
 
     Args:
         content: of the JSON, which isn't needed afterwards: it is changed.
-        file: the JSON.
-        name: of the export.
-        finder: of its images.
+        file, name, finder: see :class:`~.building.ExportBuilder`.
         may_be_cvat: the user says that it comes from CVAT; COCO's own files are known all the same.
         pngs: of COCO panoptic, finds its PNGs; None: it is COCO instances.
         known_things: whether classes are things, for a panoptic file that doesn't say it.
@@ -134,22 +92,27 @@ def read_coco(
     Raises:
         DatasetError: a part of the JSON is missing or of a wrong type, or no image is there.
     """
-    is_cvat = may_be_cvat and pngs is None and not _is_from_coco(content)
-    builder = ExportBuilder(name, "coco-panoptic" if pngs else "coco-instances", file, finder)
-    reader = _Reader(builder, content, str(file), finder, pngs)
+    # The COCO dataset's own images, and what is cut out of it, have the dataset's addresses.
+    first = next((entry for _, entry in numbered(objects_of(content, "images")[:1])), {})
+    is_from_coco = isinstance(first.get("coco_url"), str) and first["coco_url"]
+    is_cvat = may_be_cvat and pngs is None and not is_from_coco
+    reader = _Reader(content, file, name, finder, pngs)
     document = reader.walk(known_things)
+    are_things = pngs is None and not is_cvat
     classes = {
-        entry["id"]: ClassRecord(
-            entry["name"], _is_thing(entry, pngs is None and not is_cvat), color_of(entry.get("color"))
+        # What a category says of itself; else whether all of the file are things; None where nobody says.
+        one["id"]: ClassRecord(
+            one["name"], bool(one["isthing"]) if "isthing" in one else are_things or None, color_of(one.get("color"))
         )
-        for entry in document.categories.entries
+        for one in document.categories.entries
     }
     names = {number: record.name for number, record in classes.items()}
+    merged = set(document.images.merged.values())
     for image_id in document.images.entries:
         task = document.task(image_id)
         document.labels.pop(image_id, None)  # its memory is free for what comes
-        reader.add_image(task, names, image_id in document.images.merged_into)
-    return builder.finish(list(classes.values()), is_cvat)
+        reader.add_image(task, names, image_id in merged)
+    return reader.builder.finish(list(classes.values()), is_cvat)
 
 
 def load_json(file: FileRef) -> Entry:
@@ -162,33 +125,13 @@ def load_json(file: FileRef) -> Entry:
     content = file.read()
     try:
         return read_object(lambda: io.BytesIO(content))
-    except UnreadableJson as problem:
+    except Unreadable as problem:
         raise DatasetError(f"{file} {problem.args[1]} Export it again, in parts where it is too large.") from problem
 
 
-def _is_thing(category: Entry, are_things: bool) -> bool | None:
-    """What a category says of itself; else whether all of the file are things; None where nobody says."""
-    return bool(category["isthing"]) if "isthing" in category else are_things or None
-
-
-def _is_from_coco(content: Entry) -> bool:
-    """Whether a file is the COCO dataset's own or cut out of it: its images have the dataset's addresses."""
-    images = content.get("images")
-    first = images[0] if isinstance(images, list) and images and isinstance(images[0], dict) else {}
-    return isinstance(address := first.get("coco_url"), str) and bool(address)
-
-
-def _fixed(walk: Walk[Result], changed: Callable[[Change], None]) -> Result:
-    """Goes through a walk and applies the fixes of what is wrong, each of which ``changed`` is called with."""
-    return drive(walk, lambda findings: _is_kept(findings, changed))
-
-
-def _is_kept(findings: Iterable[Finding], changed: Callable[[Change], None]) -> bool:
-    changes: list[Change] = []
-    is_kept = fix((found for found in findings if found.rule.severity == "error"), changes)
-    for change in changes:
-        changed(change)
-    return is_kept
+def _fix_errors(findings: Iterable[Finding], changes_: list[Change]) -> bool:
+    """Applies the fixes of what is wrong; False where nothing is left. Warnings stay."""
+    return fix((found for found in findings if found.rule.severity == "error"), changes_)
 
 
 def _sentence(change: Change) -> str:
@@ -199,35 +142,38 @@ def _sentence(change: Change) -> str:
 class _Reader:
     """Turns a JSON into labels; what had to be fixed or left out is noted."""
 
-    def __init__(
-        self, builder: ExportBuilder, content: Entry, file: str, finder: ImageFinder, pngs: ImageFinder | None
-    ) -> None:
-        self._builder, self._content, self._file = builder, content, file
-        self._finder, self._png_finder, self._place = finder, pngs or finder, Place(file)
-        self._files: dict[str, FoundNames] = {}
+    def __init__(self, content: Entry, file: FileRef, name: str, finder: ImageFinder, pngs: ImageFinder | None) -> None:
+        self.builder = ExportBuilder(name, "coco-panoptic" if pngs else "coco-instances", file, finder)
+        self._content, self._file, self._place = content, str(file), Place(str(file))
+        self._finders = {"image-missing": finder, "png-missing": pngs or finder}
+        self._files: dict[str, FileNames] = {}
         entries = objects_of(content, "images")
         self._names = {entry["id"]: entry.get("file_name") for _, entry in numbered(entries) if is_id(entry.get("id"))}
-        self._last = ""
 
     def walk(self, known_things: KnownThings) -> Document:
         """What the JSON says, right as far as that goes without pixels."""
+        last = ""
 
         def names_of(missing: str, named: Iterable[Any]) -> FileNames:
-            finder = self._finder if missing == "image-missing" else self._png_finder
-            self._files[missing] = FoundNames(finder, missing, named)
+            finder = self._finders[missing]
+            self._files[missing] = FileNames(None, missing, named, lambda name: finder(plain_name(name)))
             return self._files[missing]
 
-        walk = walk_document(self._content, self._file, None, None, known_things, names_of)
-        document = _fixed(walk, self._note)
-        if document is None:
-            raise DatasetError(f"{self._file}: {self._last}.")
-        return document
+        def keeps(findings: Iterable[Finding]) -> bool:
+            nonlocal last
+            changes: list[Change] = []
+            is_kept = _fix_errors(findings, changes)
+            for change in changes:
+                last = change.done
+                image, label = self._names.get(change.image_id), change.segment_id
+                name, label_id = image[:200] if isinstance(image, str) else "", label if isinstance(label, int) else 0
+                self.builder.note(change.code, _sentence(change), name, label_id=label_id)
+            return is_kept
 
-    def _note(self, change: Change) -> None:
-        self._last = change.done
-        image, label = self._names.get(change.image_id), change.segment_id
-        name = image if isinstance(image, str) else ""
-        self._builder.note(change.code, _sentence(change), name[:200], label_id=label if isinstance(label, int) else 0)
+        document = drive(walk_document(self._content, self._file, None, None, known_things, names_of), keeps)
+        if document is None:
+            raise DatasetError(f"{self._file}: {last}.")
+        return document
 
     def add_image(self, task: ImageTask, names: Mapping[int, str], is_merged: bool) -> None:
         """Adds an image with its labels to the export; ``is_merged``: they are of several entries."""
@@ -236,25 +182,25 @@ class _Reader:
         file = self._files["image-missing"].file(name)
         if file is None or (task.is_panoptic and task.count and task.png is None):
             return  # its PNG isn't there, which was noted
-        size = self._builder.size_of(task.entry, name)
+        size = self.builder.size_of(task.entry, name)
         if task.png is not None:
-            listed = ListedImage(image_id, *size, None)
+            listed = ListedImage(image_id, None, size)
             sides = {"width": size[0], "height": size[1]} if size[0] else {}
             used = {one["category_id"]: names[one["category_id"]] for one in task.labels}
             source = SegmentMap(replace(task, listed=listed, entry=sides, may_lose_labels=True), used)
-            self._builder.add(name, file, size, source, image_id)
+            self.builder.add(name, file, size, source, image_id)
             return
         found = (label for one in task.labels if (label := self._label(one, name, size, names)))
-        kept = self._once(found, name) if is_merged else found
-        self._builder.add(name, file, size, PackedLabels.of([*kept]), image_id)
+        kept = self.builder.once(found, name) if is_merged else found
+        self.builder.add(name, file, size, PackedLabels.of([*kept]), image_id)
 
     def _label(self, entry: Entry, image: str, size: tuple[int, int], names: Mapping[int, str]) -> Label | None:
         """The label of an annotation; None, and a note, where nothing of it is left."""
         place, class_name = self._place, names[entry["category_id"]]
         changes: list[Change] = []
-        is_kept = _is_kept(mask_rules(entry, size, place), changes.append)
+        is_kept = _fix_errors(mask_rules(entry, size, place), changes)
         if is_kept and not entry.get("segmentation"):
-            is_kept = _is_kept(box_rules(entry, size, place), changes.append)
+            is_kept = _fix_errors(box_rules(entry, size, place), changes)
         shape = _shape_of(entry) if is_kept else None
         found = [(change.code, _sentence(change)) for change in changes]
         if isinstance(shape, Box) and not changes:
@@ -264,20 +210,10 @@ class _Reader:
             why = [("mask-empty", "has neither an outline nor a rectangle; left out.")] if is_kept else []
             found = [((found + why)[0][0], " ".join(text for _, text in found + why))]
         for code, message in found:
-            self._builder.note(code, message, image, class_name, entry["id"], is_lost=shape is None)
+            self.builder.note(code, message, image, class_name, entry["id"], is_lost=shape is None)
         if shape is None:
             return None
         return Label(class_name, shape, is_crowd=bool(entry.get("iscrowd", 0)), id=entry["id"])
-
-    def _once(self, labels: Iterable[Label], image: str) -> Iterator[Label]:
-        """The labels of several entries of an image, each once."""
-        seen: set[tuple[str, Shape]] = set()
-        for label in labels:
-            if (label.class_name, label.shape) in seen:
-                self._builder.repeated(label, image)
-            else:
-                seen.add((label.class_name, label.shape))
-                yield label
 
 
 def _shape_of(annotation: Entry) -> Shape | None:

@@ -17,8 +17,8 @@ from detr_d2.errors import DatasetError
 from ..archives import FileTree, joined
 from ..panoptic_png import Color, color_of_id, id_of_color, numbers_of, read_ids
 from ..records import ClassRecord, Export, FileRef, Label, Note
-from .building import ExportBuilder, ImageFinder
-from .shapes import shapes_of
+from ..values import color_of
+from .building import ExportBuilder, ImageFinder, shapes_of
 
 LABEL_MAP, CLASSES, OBJECTS = "labelmap.txt", "SegmentationClass", "SegmentationObject"
 _BACKGROUND = "background"
@@ -33,8 +33,7 @@ class ColorMap:
     Args:
         classes: image whose colours are classes.
         objects: image whose colours are objects, or None: each class is one label then.
-        colors: of each class; black is nothing.
-        names: of the classes, in the order of ``colors``; empty for the background.
+        colors, names: of each class; black is nothing, and the background's name is empty.
     """
 
     classes: FileRef
@@ -70,14 +69,8 @@ class ColorMap:
         return [known.get(value, "") for value in in_classes]
 
 
-def read_cvat_masks(tree: FileTree, base: str, name: str, finder_of: type[ImageFinder] = ImageFinder) -> Export:
-    """An export from its folder.
-
-    Args:
-        tree: the folder or zip that it is in.
-        base: where ``labelmap.txt`` is.
-        name: of the export.
-        finder_of: finds its images.
+def read_cvat_masks(tree: FileTree, base: str, name: str, needs_images: bool = True) -> Export:
+    """An export from its folder, where ``labelmap.txt`` is; ``needs_images``: see :func:`~.discovery.read_exports`.
 
     Raises:
         DatasetError: ``labelmap.txt`` can't be read, or no image is there.
@@ -90,7 +83,7 @@ def read_cvat_masks(tree: FileTree, base: str, name: str, finder_of: type[ImageF
     except ValueError as error:
         raise DatasetError(f"{file}, {error} Export it again.") from error
     names = tuple("" if one.lower() == _BACKGROUND else one for one in classes)
-    finder = finder_of(tree, base, ["JPEGImages", "images", "images/default", ""])
+    finder = ImageFinder(tree, base, ["JPEGImages", "images", "images/default", ""], is_needed=needs_images)
     builder = ExportBuilder(name, "cvat-masks", file, finder)
     above = joined(base, CLASSES)
     for path in tree.under(above):
@@ -136,10 +129,9 @@ def parse_label_map(text: str) -> dict[str, Color]:
 
 
 def _color(text: str) -> Color | None:
-    parts = text.split(",")
-    if len(parts) != 3 or not all(part.strip().isdecimal() and int(part) < 256 for part in parts):
-        return None
-    return int(parts[0]), int(parts[1]), int(parts[2])
+    return (
+        color_of([int(part) for part in text.split(",") if part.strip().isdecimal()]) if text.count(",") == 2 else None
+    )
 
 
 def _palette(index: int) -> Color:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import PurePosixPath
@@ -21,9 +22,8 @@ from detr_d2.errors import DatasetError
 from ..archives import joined
 from ..polygons import is_polygon, solid_parts
 from ..records import Box, ClassRecord, Ellipse, Export, FileRef, Label, Polygons, Runs, Shape
-from ..values import MOST_PIXELS, is_number
+from ..values import MOST_PIXELS, Unreadable, is_number
 from .building import ExportBuilder, ImageFinder, PackedLabels
-from .shapes import BadShape
 
 ROOT, FILE_NAME = "annotations", "annotations.xml"
 _DEEPEST = 32
@@ -34,17 +34,15 @@ _CROWD_ATTRIBUTES = ("is_crowd", "iscrowd")
 def read_cvat_xml(file: FileRef, name: str, finder: ImageFinder) -> Export:
     """An export from its XML, which is never in memory as a whole.
 
-    Args:
-        file: the XML.
-        name: of the export.
-        finder: of its images.
-
     Raises:
         DatasetError: it isn't XML, or not CVAT's for images; it declares entities; or no image is there.
     """
     reader = _Reader(file, name, finder)
     for element in _elements(_events(file), file):
-        reader.take(element)
+        if element.tag == "meta":
+            reader.take_meta(element)
+        elif element.tag == "image":
+            reader.take_image(element)
     return reader.export()
 
 
@@ -105,40 +103,34 @@ def _refuse_foreign(path: list[Element], file: FileRef) -> None:
 
 
 class _Reader:
-    """Takes one element after another."""
+    """Takes one element after another; others than these two say nothing of labels."""
 
     def __init__(self, file: FileRef, name: str, finder: ImageFinder) -> None:
         self._builder = ExportBuilder(name, "cvat-xml", file, finder)
         self._note = self._builder.note
-        self._file, self._count = file, 0
+        self._count = 0
         self._classes: dict[str, ClassRecord] = {}
-        self._attributes: dict[str, int] = {}
+        self._attributes: Counter[str] = Counter()
         self._names: dict[str, str] = {}
-
-    def take(self, element: Element) -> None:
-        """``meta`` or ``image``; others say nothing of labels."""
-        if element.tag == "meta":
-            self._take_meta(element)
-        elif element.tag == "image":
-            self._take_image(element)
 
     def export(self) -> Export:
         """All of it."""
         for attribute, count in self._attributes.items():
-            message = f"the attribute {attribute!r} of {count} labels isn't used."
-            self._note("attribute-unused", message)
+            self._note("attribute-unused", f"the attribute {attribute!r} of {count} labels isn't used.")
         return self._builder.finish(list(self._classes.values()), is_cvat=True)
 
-    def _take_meta(self, meta: Element) -> None:
+    def take_meta(self, meta: Element) -> None:
+        """Classes and their colours."""
         for label in meta.iter("label"):
-            name = label.findtext("name", "")
-            is_drawn = label.findtext("type", "any") not in ("points", "skeleton", "polyline", "tag", "cuboid")
-            if name and is_drawn and label.find("parent") is None:
-                self._classes.setdefault(name, ClassRecord(name, None, _color(label.findtext("color", ""))))
+            name, color = label.findtext("name", ""), label.findtext("color", "")
+            if name and label.findtext("type", "any") not in _UNDRAWN and label.find("parent") is None:
+                is_color = re.fullmatch("#[0-9a-fA-F]{6}", color) is not None
+                rgb = (int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)) if is_color else None
+                self._classes.setdefault(name, ClassRecord(name, None, rgb))
 
-    def _take_image(self, image: Element) -> None:
-        name = image.get("name", "")
-        subset = image.get("subset", "")
+    def take_image(self, image: Element) -> None:
+        """An image with its shapes."""
+        name, subset = image.get("name", ""), image.get("subset", "")
         if not name:
             self._note("json-key", f"image {image.get('id')} has no name; left out.")
             return
@@ -155,19 +147,21 @@ class _Reader:
         """The label of a shape; None, and a note, if it can't be drawn."""
         self._count += 1
         class_name = shape.get("label", "")
-        if shape.tag in _UNDRAWN:
-            self._note("shape-undrawn", f"a {shape.tag} covers no pixels; left out.", image, class_name, is_lost=True)
-            return None
         if shape.tag not in SHAPES:
-            self._note("shape-unknown", f"<{shape.tag[:50]}> isn't known; left out.", image, class_name, is_lost=True)
+            if shape.tag in _UNDRAWN:
+                code, message = "shape-undrawn", f"a {shape.tag} covers no pixels; left out."
+            else:
+                code, message = "shape-unknown", f"<{shape.tag[:50]}> isn't known; left out."
+            self._note(code, message, image, class_name, is_lost=True)
             return None
         if not class_name:
             self._note("category-unknown", f"a {shape.tag} has no label; left out.", image)
             return None
         try:
             drawn = SHAPES[shape.tag](shape, width, height)
-        except BadShape as error:
-            self._note(error.code, f"a {shape.tag} {error}; left out.", image, class_name, self._count, is_lost=True)
+        except Unreadable as problem:
+            code, why = problem.args
+            self._note(code, f"a {shape.tag} {why}; left out.", image, class_name, self._count, is_lost=True)
             return None
         self._classes.setdefault(class_name, ClassRecord(class_name))
         return Label(
@@ -187,14 +181,8 @@ class _Reader:
             if name in _CROWD_ATTRIBUTES:
                 is_crowd = is_crowd or text in ("true", "1")
             elif name in self._attributes or len(self._attributes) < 1000:
-                self._attributes[name] = self._attributes.get(name, 0) + 1
+                self._attributes[name] += 1
         return is_crowd
-
-
-def _color(text: str) -> tuple[int, int, int] | None:
-    if not re.fullmatch("#[0-9a-fA-F]{6}", text):
-        return None
-    return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
 
 
 def _with_holes(labels: list[Label]) -> list[Label]:
@@ -232,21 +220,21 @@ def _number(element: Element, key: str, default: str = "") -> float:
     except ValueError:
         value = math.nan
     if not is_number(value):
-        raise BadShape("shape-number", f"has {key}={text[:30]!r}, which is no number of pixels")
+        raise Unreadable("shape-number", f"has {key}={text[:30]!r}, which is no number of pixels")
     return value
 
 
 def _box(element: Element, width: int, height: int) -> Shape:
     left, top, right, bottom = (_number(element, key) for key in ("xtl", "ytl", "xbr", "ybr"))
     if right <= left or bottom <= top:
-        raise BadShape("box-empty", f"reaches from ({left:g}, {top:g}) to ({right:g}, {bottom:g})")
+        raise Unreadable("box-empty", f"reaches from ({left:g}, {top:g}) to ({right:g}, {bottom:g})")
     return Box(left, top, right, bottom, _number(element, "rotation", "0"))
 
 
 def _ellipse(element: Element, width: int, height: int) -> Shape:
     x, y, radius_x, radius_y = (_number(element, key) for key in ("cx", "cy", "rx", "ry"))
     if min(radius_x, radius_y) <= 0:
-        raise BadShape("mask-empty", f"has half axes of {radius_x:g} and {radius_y:g} pixels")
+        raise Unreadable("mask-empty", f"has half axes of {radius_x:g} and {radius_y:g} pixels")
     return Ellipse(x, y, radius_x, radius_y, _number(element, "rotation", "0"))
 
 
@@ -257,29 +245,29 @@ def _polygon(element: Element, width: int, height: int) -> Shape:
     except ValueError:
         numbers = ()
     if not is_polygon(numbers):
-        raise BadShape("polygon-points", "isn't x and y of three points or more, all finite")
+        raise Unreadable("polygon-points", "isn't x and y of three points or more, all finite")
     return Polygons((numbers,))
 
 
 def _mask(element: Element, width: int, height: int) -> Shape:
     left, top, columns, rows = (_number(element, key) for key in ("left", "top", "width", "height"))
     if not 0 < columns * rows <= MOST_PIXELS or columns < 1 or any(n % 1 for n in (left, top, columns, rows)):
-        raise BadShape("rle-size", f"is said to be {columns:g}x{rows:g} pixels")
+        raise Unreadable("rle-size", f"is said to be {columns:g}x{rows:g} pixels")
     if width and not (0 <= left <= width - columns and 0 <= top <= height - rows):
-        raise BadShape("rle-size", f"of {columns:g}x{rows:g} pixels at ({left:g}, {top:g}) leaves its image")
+        raise Unreadable("rle-size", f"of {columns:g}x{rows:g} pixels at ({left:g}, {top:g}) leaves its image")
     try:
         counts = tuple(map(int, element.get("rle", "").split(",")))
     except ValueError:
         counts = (-1,)
     if min(counts) < 0 or sum(counts) != columns * rows:
-        raise BadShape("rle-counts", f"has run lengths that don't fill its {columns:g}x{rows:g} pixels")
+        raise Unreadable("rle-counts", f"has run lengths that don't fill its {columns:g}x{rows:g} pixels")
     if not any(counts[1::2]):
-        raise BadShape("mask-empty", "has no pixel")
+        raise Unreadable("mask-empty", "has no pixel")
     return Runs((int(rows), int(columns)), counts, int(left), int(top), by_rows=True)
 
 
 #: The shapes that cover pixels, by their name in the XML; made of an element, and of width and height of its image in
-#: pixels, 0 where they aren't known; raise BadShape for what can't be drawn.
+#: pixels, 0 where they aren't known; raise Unreadable for what can't be drawn.
 SHAPES: dict[str, Callable[[Element, int, int], Shape]] = {
     "box": _box,
     "ellipse": _ellipse,

@@ -14,7 +14,9 @@ from detr_d2.files import real_path, refuse_special
 
 from ..archives import FileTree, folder_tree, has_image_suffix, joined, zip_tree
 from ..records import Export, Note
-from .building import ImageFinder, NameFinder
+from ..rules.json_files import objects_of
+from ..values import numbered
+from .building import ImageFinder
 from .coco import KnownThings, load_json, read_coco
 from .cvat_masks import CLASSES, LABEL_MAP, read_cvat_masks
 from .cvat_xml import is_cvat_xml, read_cvat_xml
@@ -27,7 +29,6 @@ logger = logging.getLogger(__name__)
 
 _KNOWN = ("coco.json", "annotations.json", "_annotations.coco.json")
 _OTHER_TASKS = ("captions_", "person_keypoints_", "stuff_", "image_info_", "labels_")
-_NOT_COCO = "lacks images or annotations, so it isn't COCO's"
 #: A folder with more JSONs or XMLs than this has one for each image, as other programs write them.
 _MOST_BESIDE = 20
 _HOLDS = (
@@ -54,11 +55,6 @@ class Found:
     twin: str = ""
     problem: str = ""
 
-    @classmethod
-    def refused(cls, path: Path, problem: str) -> Found:
-        """What can't be read."""
-        return cls(FileTree(path, {}), "", "", problem=problem)
-
     @property
     def path(self) -> Path:
         """Of the labels, also inside a zip."""
@@ -69,12 +65,13 @@ class Found:
         """The folder of the export in its tree: the nearest one above the labels that has images."""
         above = PurePosixPath(self.key).parent
         base = above.parent if above.name == "annotations" else above
-        while base.name and not any(map(has_image_suffix, self._under(base))):
+        while base.name and not any(has_image_suffix(key) for key in self.tree.files if key.startswith(f"{base}/")):
             base = base.parent
         return "" if base == PurePosixPath(".") else base.as_posix()
 
-    def _under(self, base: PurePosixPath) -> Iterator[str]:
-        return (key for key in self.tree.files if key.startswith(f"{base}/"))
+
+def _refused(path: Path, problem: str) -> Found:
+    return Found(FileTree(path, {}), "", "", problem=problem)
 
 
 def read_exports(
@@ -166,7 +163,7 @@ def find_exports(path: Path) -> list[Found]:
 
 def _in_folder(tree: FileTree) -> Iterator[Found]:
     for path, message in tree.unreadable.items():
-        yield Found.refused(path, message)
+        yield _refused(path, message)
     zips = [key for key in tree.under("") if key.lower().endswith(".zip")]
     unpacked = set()
     for found in _in_tree(tree):
@@ -185,11 +182,11 @@ def _in_zip(path: Path) -> Iterator[Found]:
     try:
         tree = zip_tree(path)
     except (DatasetError, MissingFileError) as error:
-        yield Found.refused(path, str(error))
+        yield _refused(path, str(error))
         return
     found = list(_in_tree(tree))
     if not found and any(key.lower().endswith(".zip") for key in tree.files):
-        yield Found.refused(path, f"{path} is a zip of zips; unpack it, and give the folder.")
+        yield _refused(path, f"{path} is a zip of zips; unpack it, and give the folder.")
     yield from found
 
 
@@ -203,7 +200,8 @@ def _in_tree(tree: FileTree) -> Iterator[Found]:
         counts = Counter(path.suffix.lower() for path in paths)
         for path in paths:
             if _is_export(tree, path, counts[path.suffix.lower()] <= _MOST_BESIDE):
-                yield Found(tree, path.as_posix(), _name(tree, path))
+                above = tree.path.stem if tree.path.is_file() else real_path(tree.path).name
+                yield Found(tree, path.as_posix(), folder_of_export(path).name or above)
 
 
 def _is_export(tree: FileTree, path: PurePosixPath, is_alone: bool) -> bool:
@@ -226,12 +224,6 @@ def _is_named_as_coco(path: PurePosixPath) -> bool:
     return path.name.lower() in _KNOWN or path.name.startswith(("instances_", "panoptic_"))
 
 
-def _name(tree: FileTree, labels: PurePosixPath) -> str:
-    """Of the folder or zip that an export is in."""
-    above = folder_of_export(labels)
-    return above.name or (tree.path.stem if tree.path.is_file() else real_path(tree.path).name)
-
-
 def folder_of_export(labels: AnyPath) -> AnyPath:
     """The folder that an export is called by, from the path of its labels."""
     above = labels.parent
@@ -240,21 +232,18 @@ def folder_of_export(labels: AnyPath) -> AnyPath:
 
 def _named_apart(found: Sequence[Found]) -> Iterator[Found]:
     """With unique names: those of one folder get what is special in their file's name, others a number."""
+    folders = Counter((id(one.tree), PurePosixPath(one.key).parent) for one in found)
     counts = Counter(one.name for one in found)
     used: set[str] = set()
     for one in found:
         name = one.name
-        if counts[name] > 1 and sum(_same_folder(one, other) for other in found) > 1:
+        if counts[name] > 1 and folders[id(one.tree), PurePosixPath(one.key).parent] > 1:
             name = f"{name}_{_subset(one.key) or PurePosixPath(one.key).stem}"
         unique, number = name, 2
         while unique.casefold() in used:
             unique, number = f"{name}_{number}", number + 1
         used.add(unique.casefold())
         yield replace(one, name=unique)
-
-
-def _same_folder(one: Found, other: Found) -> bool:
-    return one.tree is other.tree and PurePosixPath(one.key).parent == PurePosixPath(other.key).parent
 
 
 def _subset(key: str) -> str:
@@ -266,41 +255,36 @@ def _subset(key: str) -> str:
 
 def read_found(found: Found, kind: Kind, needs_images: bool = True, known_things: KnownThings = dict) -> Export | None:
     """The export; None, and a warning, for a JSON that isn't COCO's. For its errors see :func:`read_exports`."""
-    export = _read(found, kind, ImageFinder if needs_images else NameFinder, known_things)
+    export = _read(found, kind, needs_images, known_things)
     if export is None or not found.twin:
         return export
     message = f"{found.twin} beside it has the name of its folder, and isn't read: the folder is what was in it."
     return replace(export, notes=(*export.notes, Note("export-twice", message, str(export.file))))
 
 
-def _read(found: Found, kind: str, finder_of: type[ImageFinder], known_things: KnownThings) -> Export | None:
-    tree, key, base = found.tree, found.key, found.base
-    file, subset = tree.files[key], _subset(key)
+def _read(found: Found, kind: str, needs_images: bool, known_things: KnownThings) -> Export | None:
+    tree, path, base = found.tree, PurePosixPath(found.key), found.base
+    file, subset = tree.files[found.key], _subset(found.key)
+    if path.name == LABEL_MAP:
+        return read_cvat_masks(tree, "" if path.parent.name == "" else path.parent.as_posix(), found.name, needs_images)
     folders = [*(joined("images", subset), subset)[: 2 * bool(subset)], "images", "", "JPEGImages"]
-    finder = finder_of(tree, base, folders)
-    if PurePosixPath(key).name == LABEL_MAP:
-        above = PurePosixPath(key).parent
-        return read_cvat_masks(tree, "" if above == PurePosixPath(".") else above.as_posix(), found.name, finder_of)
-    if key.lower().endswith(".xml"):
+    finder = ImageFinder(tree, base, folders, is_needed=needs_images)
+    if path.suffix.lower() == ".xml":
         return read_cvat_xml(file, found.name, finder)
     content = load_json(file)
-    if not {"images", "annotations"} <= content.keys() and not _is_named_as_coco(PurePosixPath(key)):
-        logger.warning("%s %s; it wasn't read.", file, _NOT_COCO)
+    if not {"images", "annotations"} <= content.keys() and not _is_named_as_coco(path):
+        logger.warning("%s lacks images or annotations, so it isn't COCO's; it wasn't read.", file)
         return None
-    annotations = content.get("annotations")
-    entries = annotations if isinstance(annotations, list) else ()
-    is_panoptic = any(isinstance(one, dict) and "segments_info" in one for one in entries)
-    pngs = _png_finder(tree, base, key) if is_panoptic else None
+    is_panoptic = any("segments_info" in entry for _, entry in numbered(objects_of(content, "annotations")))
+    pngs = _png_finder(tree, base, path) if is_panoptic else None
     return read_coco(content, file, found.name, finder, kind == "cvat", pngs, known_things)
 
 
-def _png_finder(tree: FileTree, base: str, key: str) -> ImageFinder:
+def _png_finder(tree: FileTree, base: str, path: PurePosixPath) -> ImageFinder:
     """Finds panoptic PNGs: in a folder called as their JSON or ``panoptic``, or in a zip called as their JSON."""
-    path = PurePosixPath(key)
     packed = path.with_suffix(".zip").as_posix()
     if packed in tree.files and tree.path.is_dir():
         return ImageFinder(zip_tree(tree.path / packed), "", [path.stem, ""], everywhere=False)
-    beside = path.parent.as_posix()
     names = (path.stem, "panoptic", "masks", "")
-    folders = [joined(above, name) for above in ("", PurePosixPath(beside).name) for name in names]
+    folders = [joined(above, name) for above in ("", path.parent.name) for name in names]
     return ImageFinder(tree, base, folders, everywhere=False)

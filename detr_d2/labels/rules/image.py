@@ -1,40 +1,85 @@
-"""The way through one image: its file, its PNG, and what is labelled on it, with a look at pixels."""
+"""The way through one image: its file, its PNG, and what is labelled on it, with a look at pixels.
+
+And what becomes of image files whose pixels, sizes or EXIF tags are wrong.
+"""
 
 from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence, Set
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
-from ..archives import is_file
-from ..values import as_whole, is_whole, shown
-from .annotations import geometry_rules, is_usable, segment_id_rules
-from .boxes import Size, extent_rules
-from .image_files import ImageFile, Unreadable, image_file_rules, read_image_file
-from .images import ImageTask, size_rules
+from PIL import Image
+
+from .. import image_reading, panoptic_png
+from ..archives import copy_file, is_file
+from ..values import Size, Unreadable, as_whole, is_whole, shown
+from .annotations import extent_rules, geometry_rules, is_usable, segment_id_rules
+from .images import ImageTask, resizing, size_rules
 from .masks import drawn_rules, object_rules, place_of
-from .pngs import Extents, Png, absent_message, extents_of, extents_rules, png_file_rules, png_size_rules, read_png
-from .rule import Done, Fault, Finding, Listing, Place, Walk
+from .rule import Done, Fault, Finding, Fix, Listing, Place, Walk, fixing
 
 Entry = dict[str, Any]
 Read = TypeVar("Read")
 
+_WRITTEN = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+#: What Pillow keeps of an image, and would write again.
+_FORGOTTEN = (*image_reading.INFO_OF_EXIF, "transparency")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How an image becomes that of a copy; nothing of it: it is copied byte by byte.
+
+    Args:
+        as_stored: the EXIF tag that turns it goes.
+        resized: the size that it gets, that of its labels.
+        plain: it becomes RGB of 8 bits a channel.
+    """
+
+    as_stored: bool = False
+    resized: Size | None = None
+    plain: bool = False
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether the file stays as it is."""
+        return not (self.as_stored or self.resized or self.plain)
+
+
+@dataclass
+class ImageFile:
+    """An image file that was read to its last pixel, and what it is to become; ``image`` is as Pillow opened it."""
+
+    path: str
+    image: Image.Image
+    read: image_reading.LoadedImage
+    plan: Plan = field(default_factory=Plan)
+
+    @property
+    def shown_size(self) -> Size:
+        """width, height as it is shown, once the plan is carried out."""
+        if self.plan.resized:
+            return self.plan.resized
+        is_turned = self.read.orientation in image_reading.TURNED_SIDEWAYS and not self.plan.as_stored
+        return self.read.size[::-1] if is_turned else self.read.size
+
 
 @dataclass
 class SeenImage:
-    """What was seen of an image.
-
-    Args:
-        image: its file, with what it is to become; None where that isn't known.
-        png: its PNG, likewise.
-        labels: those that stay.
-    """
+    """What was seen of an image: its file and PNG, where they are known and can be read, and the labels that stay."""
 
     image: ImageFile | None = None
-    png: Png | None = None
+    png: panoptic_png.Png | None = None
     labels: list[Entry] = field(default_factory=list)
+
+
+def image_faults(task: ImageTask) -> list[Fault]:
+    """Faults of one image, its PNG and what is drawn on it."""
+    return list(Listing(walk_image(task)))
 
 
 def walk_image(task: ImageTask) -> Walk[SeenImage | None]:
@@ -56,7 +101,7 @@ def walk_image(task: ImageTask) -> Walk[SeenImage | None]:
             return None
     if seen.image is not None:
         said = task.entry or {"width": size[0], "height": size[1]}
-        if not (yield image_file_rules(seen.image, image_id, said if said["width"] else None, masks)):
+        if not (yield _file_rules(seen.image, image_id, said if said["width"] else None, masks)):
             return None
     if task.entry is not None:
         size = task.entry["width"], task.entry["height"]
@@ -73,56 +118,59 @@ def walk_image(task: ImageTask) -> Walk[SeenImage | None]:
     return seen if (yield _left_rules(task, seen)) else None
 
 
-def image_faults(task: ImageTask) -> list[Fault]:
-    """Faults of one image, its PNG and what is drawn on it."""
-    return list(Listing(walk_image(task)))
-
-
 def _reading_rules(task: ImageTask, seen_: SeenImage) -> Iterator[Finding]:
     """Files that can't be read, and PNGs that are none."""
     path, image_id = task.listed.path, task.listed.image_id
     try:
-        seen_.image = _quietly(read_image_file, path) if path is not None and is_file(path) else None
+        seen_.image = _quietly(_read_image, path)
     except Unreadable as problem:
         yield Place(path or "", image_id).found(*problem.args)
     try:
-        png = _quietly(read_png, task.png) if task.png is not None and is_file(task.png) else None
+        png = _quietly(panoptic_png.read_png, task.png)
     except Unreadable as problem:
         yield Place(task.png or "", image_id).found(*problem.args)
     else:
         if png is not None:
-            yield from png_file_rules(png, image_id, [segment.get("id") for segment in task.labels])
+            yield from panoptic_png.png_file_rules(png, image_id, [segment.get("id") for segment in task.labels])
             seen_.png = png if png.ids is not None else None
 
 
-def _quietly(read: Callable[[str], Read], path: str) -> Read:
-    """Read a file without Pillow's warnings, of sizes and odd EXIF data, which the rules look at."""
+def _quietly(read: Callable[[str], Read], path: str | None) -> Read | None:
+    """A file, if it is there, without Pillow's warnings of sizes and odd EXIF data, which the rules look at."""
+    if path is None or not is_file(path):
+        return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return read(path)
 
 
+def _read_image(path: str) -> ImageFile:
+    with image_reading.image_of(path, "image-broken") as image:
+        file = ImageFile(path, image, image_reading.load_image(image))
+    return file
+
+
 def _walk_segments(task: ImageTask, seen_: SeenImage, size: Size) -> Walk[bool]:
     """Segments against their PNG; False where that is of something else."""
     image_id, png = task.listed.image_id, seen_.png
-    extents: Extents | None = None
+    extents: panoptic_png.Extents | None = None
     if png is None and task.entry is None:
         return True
     if png is not None:
-        if not (yield png_size_rules(png, size, image_id)):
+        if not (yield panoptic_png.png_size_rules(png, size, image_id)):
             return False
         assert png.ids is not None
-        extents = extents_of(png.ids)
+        extents = panoptic_png.extents_of(png.ids)
         if extents is None:
-            return (yield extents_rules(png, image_id, None, set()))
+            return (yield panoptic_png.extents_rules(png, image_id, None, set()))
     taken: set[int] = set()
     for segment in sorted(task.labels, key=lambda segment: not is_usable(as_whole(segment.get("id")))):
         place = Place(task.file, image_id, segment.get("id"), "segment")
-        if (yield _segment_id_rules(segment, taken, place, png, extents)):
+        if (yield _segment_rules(segment, taken, place, png, extents)):
             taken.add(segment["id"])
             seen_.labels.append(segment)
     if png is not None:
-        yield extents_rules(png, image_id, extents, taken)
+        yield panoptic_png.extents_rules(png, image_id, extents, taken)
     for segment in seen_.labels:
         extent = (extents or {}).get(segment["id"])
         place = Place(task.file, image_id, segment["id"], f"segment {segment['id']}")
@@ -133,13 +181,13 @@ def _walk_segments(task: ImageTask, seen_: SeenImage, size: Size) -> Walk[bool]:
     return True
 
 
-def _segment_id_rules(
-    segment: Entry, taken: set[int], place: Place, png: Png | None, extents: Extents | None
+def _segment_rules(
+    segment: Entry, taken: set[int], place: Place, png: panoptic_png.Png | None, extents: panoptic_png.Extents | None
 ) -> Iterator[Finding]:
     yield from segment_id_rules(segment, taken, place, extents)
     if png is not None and extents is not None and segment["id"] not in extents:
         here = Place(png.path, place.image_id, segment["id"])
-        yield here.found("png-absent", absent_message(segment["id"]))
+        yield here.found("png-absent", panoptic_png.absent_message(segment["id"]))
 
 
 def _sizes_of_masks(annotations: Sequence[Entry]) -> set[Size]:
@@ -160,3 +208,72 @@ def _left_rules(task: ImageTask, seen: SeenImage) -> Iterator[Finding]:
         text = f"{shown(task.entry.get('file_name'))} has no label left that is right"
         place = Place(task.listed.path or task.file, task.listed.image_id)
         yield place.found("image-unlabelled", text, lambda: Done("removed", text, is_gone=True))
+
+
+def _file_rules(file: ImageFile, image_id: Any, entry: Entry | None, masks: Set[Size]) -> Iterator[Finding]:
+    """Findings about an image file that can be read.
+
+    Args:
+        file: its plan is what is fixed.
+        image_id: in the JSON.
+        entry: its ``width`` and ``height`` are right by themselves, and fixed; None where the JSON says none.
+        masks: sizes of the masks on it, if they have some: when all agree, they say which size is right.
+    """
+    place, read = Place(file.path, image_id), file.read
+    if entry is not None and (entry["width"], entry["height"]) != file.shown_size:
+        yield _size_finding(file, place, entry, masks)
+    elif read.orientation not in (None, 1):
+        yield place.found("image-orientation", f"is turned by its EXIF tag (orientation {read.orientation}).")
+    if read.is_deep or read.mode not in image_reading.PLAIN_MODES:
+        fix = _planning(file, f"saved as RGB, 8 bits a channel (it was {shown(read.mode)})", plain=True)
+        if read.is_deep:
+            yield place.found("image-depth", f"has more than 8 bits a channel (mode {read.mode}).", fix)
+        else:
+            yield place.found("image-mode", f"has the mode {read.mode}.", fix)
+
+
+def _size_finding(file: ImageFile, place: Place, entry_: Entry, masks: Set[Size]) -> Finding:
+    """What is right where the JSON and the file differ: masks are of a size, too, and decide."""
+    upright, stored, said = file.shown_size, file.read.size, (entry_["width"], entry_["height"])
+    sizes = f"is {upright[0]}x{upright[1]} pixels upright; the JSON says {said[0]}x{said[1]}"
+    evidence = next(iter(masks)) if len(masks) == 1 else None
+    text = f"{said[0]}x{said[1]} pixels, as its labels are"
+    fix: Fix | None = None
+    if evidence == upright:
+        fix = resizing(entry_, upright, ", as it is")
+    elif said == stored:
+        fix = _planning(file, f"saved without the EXIF tag that turns it: {text}", as_stored=True)
+    elif evidence in (None, said) and image_reading.same_ratio(said, upright):
+        fix = _planning(file, f"resized from {upright[0]}x{upright[1]} to {text}", resized=said)
+    if said == stored:
+        tag = f"as before its EXIF tag {file.read.orientation} turns it"
+        return place.found("image-turned", f"{sizes}, {tag}.", fix)
+    return place.found("image-size", f"{sizes}.", fix)
+
+
+def _planning(file_: ImageFile, text: str, **changes: Any) -> Fix:
+    return fixing(text, lambda: setattr(file_, "plan", replace(file_.plan, **changes)))
+
+
+def write_image_file(file: ImageFile, target: Path) -> Path:
+    """The image as its plan has it; returns where it is: another ending where this kind of image can't be written."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    plan, kind = file.plan, file.image.format
+    if plan.is_copy:
+        copy_file(file.path, target)
+        return target
+    changed = file.read.pixels if plan.as_stored else image_reading.turned(file.read.pixels, file.read.orientation)
+    for key in _FORGOTTEN:
+        changed.info.pop(key, None)
+    if kind == "JPEG" and not (plan.resized or plan.plain):
+        file.image.save(target, "JPEG", quality="keep")  # the same tables: as good as lossless
+        return target
+    if kind not in _WRITTEN:
+        kind = "JPEG" if kind == "MPO" else "PNG"
+        target = target if kind == "JPEG" else target.with_name(f"{target.name}.png")
+    changed = changed.convert("RGB") if plan.plain else changed
+    if plan.resized:
+        changed = changed.resize(plan.resized, Image.Resampling.LANCZOS)
+    options: dict[str, Any] = {"quality": 95} if kind in ("JPEG", "WEBP") else {}
+    changed.save(target, kind, **options)
+    return target

@@ -11,9 +11,8 @@ import shapely
 from pycocotools import mask as coco_mask
 
 from ..polygons import decompressed, has_holes, polygons_runs
-from ..values import are_numbers, is_number, is_whole, shown
-from .annotations import is_crowd
-from .boxes import EDGE, Box, Extent, Size, area_rules, box_rules, extent_rules
+from ..values import Size, are_numbers, is_number, is_whole, shown
+from .annotations import EDGE, Extent, area_rules, box_rules, extent_rules, is_crowd
 from .rule import Done, Finding, Place, fixing
 
 #: Two objects overlap when they share more than this of the smaller one, and so many pixels.
@@ -27,13 +26,7 @@ _DRAWABLE = ("mask-empty", "rle-uncompressed", "polygon-beyond")
 
 
 def mask_rules(label: dict[str, Any], size: Size, place: Place) -> Iterator[Finding]:
-    """Findings about ``segmentation``, which may be absent.
-
-    Args:
-        label: an annotation.
-        size: of its image; 0 and 0: not known.
-        place: of the annotation.
-    """
+    """Findings about the ``segmentation`` of an annotation, which may be absent; ``size`` 0 and 0: not known."""
     if "segmentation" not in label:
         return
     value = label["segmentation"]
@@ -153,16 +146,19 @@ def drawn_rules(labels: Sequence[dict[str, Any]], size: Size, file: str, image_i
     Args:
         labels: its annotations; those whose segmentation is wrong by itself are passed by.
         size: of the image; 0 and 0: not known, and nothing can be drawn.
-        file: the JSON.
-        image_id: of the image.
+        file, image_id: whose they are.
     """
     drawn: list[tuple[dict[str, Any], Any]] = []
     for label in labels if size[0] else ():
         segmentation, place = label.get("segmentation"), place_of(label, file, image_id)
         if not segmentation or not all(found.rule.code in _DRAWABLE for found in mask_rules(label, size, place)):
             continue
-        if isinstance(segmentation, list):
-            yield from _crossing_rules(segmentation, place)
+        for number, polygon in enumerate(segmentation if isinstance(segmentation, list) else ()):
+            why = shapely.is_valid_reason(shapely.Polygon(np.reshape(polygon, (-1, 2))))
+            if why.startswith("Self-intersection"):
+                x, y = map(float, why[why.index("[") + 1 : -1].split())
+                message = f"(polygon {number}) crosses itself at ({x:.1f}, {y:.1f})."
+                yield place.found("polygon-crossing", message)
         runs = runs_of(segmentation, size)
         extent = extent_of(segmentation, runs, size)
         yield from _filling_rules(label, runs, extent, place)
@@ -174,13 +170,7 @@ def drawn_rules(labels: Sequence[dict[str, Any]], size: Size, file: str, image_i
 
 
 def object_rules(label: dict[str, Any], size: Size, place: Place) -> Iterator[Finding]:
-    """All findings about the mask, box and area of one annotation, in the order in which they can be fixed.
-
-    Args:
-        label: an annotation.
-        size: of its image.
-        place: of the annotation.
-    """
+    """All findings about the mask, box and area of one annotation, in the order in which they can be fixed."""
     yield from mask_rules(label, size, place)
     extent = None
     if label.get("segmentation"):
@@ -212,7 +202,11 @@ def extent_of(segmentation: Any, runs: Any, size: Size) -> Extent | None:
     counts = [pixels]
     if has_holes(segmentation):
         counts.append(int(coco_mask.area(polygons_runs(segmentation, size[1], size[0], True))))
-    return Extent("mask", pixels, box, counts, AREA_SHARE * pixels + AREA_PIXELS, _corner_box(segmentation))
+    # The box of the corners, as tools write it; slivers at their ends may have no pixel.
+    left, right = min(min(ring[::2]) for ring in segmentation), max(max(ring[::2]) for ring in segmentation)
+    top, bottom = min(min(ring[1::2]) for ring in segmentation), max(max(ring[1::2]) for ring in segmentation)
+    corners = [round(float(side), 2) for side in (left, top, right - left, bottom - top)]
+    return Extent("mask", pixels, box, counts, AREA_SHARE * pixels + AREA_PIXELS, corners)
 
 
 def _filling_rules(label: dict[str, Any], runs: Any, extent: Extent | None, place: Place) -> Iterator[Finding]:
@@ -228,23 +222,6 @@ def _filling_rules(label: dict[str, Any], runs: Any, extent: Extent | None, plac
         compress = partial(label.update, segmentation=compressed(runs), area=holed)
         fix = fixing("its inner polygons are holes now, in run lengths", compress)
         yield place.found("polygon-holes", f"{message}{said}.", fix)
-
-
-def _corner_box(polygons: list[list[float]]) -> Box:
-    """x, y, width, height of the corners, as tools write them; slivers at their ends may have no pixel."""
-    left, right = min(min(ring[::2]) for ring in polygons), max(max(ring[::2]) for ring in polygons)
-    top, bottom = min(min(ring[1::2]) for ring in polygons), max(max(ring[1::2]) for ring in polygons)
-    return [round(float(side), 2) for side in (left, top, right - left, bottom - top)]
-
-
-def _crossing_rules(polygons: list[list[float]], place: Place) -> Iterator[Finding]:
-    for number, polygon in enumerate(polygons):
-        shape = shapely.Polygon(np.reshape(polygon, (-1, 2)))
-        if not shape.is_valid:
-            why = shapely.is_valid_reason(shape)
-            if why.startswith("Self-intersection"):
-                x, y = map(float, why[why.index("[") + 1 : -1].split())
-                yield place.found("polygon-crossing", f"(polygon {number}) crosses itself at ({x:.1f}, {y:.1f}).")
 
 
 def _overlap_rules(drawn: list[tuple[dict[str, Any], Any]], file: str, image_id: Any) -> Iterator[Finding]:

@@ -1,9 +1,9 @@
 """Rules of right and wrong labels: each declared once, with its severity, what to do about it and what fixes it.
 
 ``rules.md`` is the table of them. A function of this package that finds what breaks some of them looks at one thing (a
-category, an image, a label) and yields findings, each with the fix of just that. What :func:`faults` does
-with them is a check; :func:`fix` applies the fixes while the function goes on, which therefore reads anew what it has
-found wrong. An error without a fix costs the thing that it is about; a warning without one stays.
+category, an image, a label) and yields findings, each with the fix of just that. :func:`faults` lists them, a check;
+:func:`fix` applies the fixes while the function goes on, which therefore reads anew what it has found wrong. An error
+without a fix costs the thing that it is about; a warning without one stays.
 
 A walk goes through many things: :class:`Listing`, :func:`fix_all` and :func:`raise_first` are the ways to take one.
 """
@@ -26,13 +26,9 @@ Action = Literal["fixed", "removed"]
 
 @dataclass(frozen=True)
 class Rule:
-    """A kind of fault.
+    """A kind of fault: an error where training would stop or go wrong, a warning where it copes.
 
-    Args:
-        code: its name.
-        severity: ``error`` where training would stop or go wrong, ``warning`` where it copes.
-        advice: what the user does about it.
-        fixed: what is made of it by ``--fix``.
+    ``advice`` is what the user does about it, ``fixed`` what ``--fix`` makes of it.
     """
 
     code: str
@@ -56,11 +52,9 @@ class Fault:
     """One thing that is wrong, and where.
 
     Args:
-        code: of its rule.
-        severity: ``error`` or ``warning``.
+        code, severity: of its rule.
         file: the JSON, image or PNG that has it.
-        image_id: of the image it belongs to, or None.
-        segment_id: id of the annotation or of the panoptic segment, or None.
+        image_id, segment_id: of the image, and of the annotation or panoptic segment, or None.
         message: what is wrong, with the values found.
         fix: what to do.
     """
@@ -85,10 +79,8 @@ class Change:
     """One thing that a fixed copy has otherwise.
 
     Args:
-        action: fixed or removed.
-        code: of the rule that was broken.
-        file: of the original that broke it.
-        image_id, segment_id: of what was changed, or None.
+        action: see :data:`Action`.
+        code, file, image_id, segment_id: of the fault in the original.
         done: what was done, and with what.
     """
 
@@ -113,14 +105,7 @@ Result = TypeVar("Result")
 
 
 class Place(NamedTuple):
-    """Where something is.
-
-    Args:
-        file: the JSON, image or PNG.
-        image_id: of its image.
-        segment_id: its own.
-        text: names it in a message.
-    """
+    """Where something is: its file, image and own id; ``text`` names it in a message."""
 
     file: str
     image_id: Any = None
@@ -166,12 +151,7 @@ class Finding(NamedTuple):
 
 
 def raise_errors(findings: Iterable[Finding], tolerated: Container[str] = ()) -> None:
-    """Raise the first error that is found, but for rules of the ``tolerated`` codes.
-
-    Raises:
-        MissingFileError: a file isn't there.
-        DatasetError: anything else is wrong.
-    """
+    """Raise the first error, a DatasetError, but for rules of the ``tolerated`` codes; MissingFileError for a file."""
     for finding in findings:
         if finding.rule.severity == "error" and finding.rule.code not in tolerated:
             fault = finding.fault()
@@ -185,15 +165,7 @@ def faults(findings: Iterable[Finding]) -> Iterator[Fault]:
 
 
 def fix(findings: Iterable[Finding], changes_: list[Change]) -> bool:
-    """Apply the fixes of what is found.
-
-    Args:
-        findings: of one thing, by a function that goes on with what has been fixed.
-        changes_: gets what was done.
-
-    Returns:
-        False where the thing has to be left out.
-    """
+    """Apply the fixes of what is found about one thing; False where that has to be left out."""
     for finding in findings:
         if finding.fix is not None:
             done = finding.fix()

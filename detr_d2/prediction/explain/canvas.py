@@ -16,11 +16,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
 from PIL import Image
+from torch import Tensor
 
 from detr_d2.files import write_whole
 from detr_d2.visualization.label_layout import figure_text
 
 from .explaining import Explanation
+from .maps import over_image, relative
+from .recording import shown_shape
 
 #: One colour map for everything that is heat, so that figures can be compared: dark is little, light is much.
 HEAT = "inferno"
@@ -118,9 +121,17 @@ def heat_over(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
     return np.asarray(np.clip((1 - alpha) * (0.15 + 0.75 * grey) + alpha * colors, 0, 1))
 
 
-def show_heat(axis: Axes, image: np.ndarray, heat: np.ndarray, title: str = "") -> None:
-    """An image beneath heat; see :func:`heat_over`."""
-    show(axis, heat_over(image, heat), title)
+def show_heat(axis: Axes, explanation: Explanation, heat: Tensor, title: str, largest: float | None = None) -> None:
+    """The image beneath heat of the memory's places, (h, w); lightest is its largest value, or ``largest``."""
+    smooth = over_image(heat, explanation.sizes)
+    shown = relative(smooth) if largest is None else (smooth / largest).clamp(0, 1).cpu().numpy()
+    show(axis, heat_over(explanation.image, shown), title)
+
+
+def show_features(axis: Axes, features: Tensor, title: str) -> None:
+    """How strongly each place of features (C, h, w) answers: the length of its vector."""
+    strength = relative(features.detach().float().norm(dim=0))
+    show(axis, strength, f"{title}\n{shown_shape(features.shape)}", cmap=HEAT, aspect="auto")
 
 
 def query_color(number: int) -> tuple[float, float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,6 @@ from detr_d2.modeling.box_ops import box_cxcywh_to_xyxy
 from detr_d2.visualization.label_layout import figure_text
 
 from .canvas import (
-    HEAT,
     Drawn,
     draw_box,
     draw_outline,
@@ -25,10 +25,12 @@ from .canvas import (
     panels,
     query_color,
     show,
+    show_features,
     show_heat,
 )
 from .explaining import ExplainedQuery, Explanation, query_at
 from .maps import over_image, principal_colors, relative, token_at
+from .recording import shown_shape
 
 STAGES = ("res2", "res3", "res4", "res5")
 
@@ -43,12 +45,12 @@ def backbone_figure(explanation: Explanation) -> Drawn:
     figure, axes = panels(2 * (len(features) + 1), image.shape[0] / image.shape[1], len(features) + 1, 13, 2)
     top, bottom = axes[: len(features) + 1], axes[len(features) + 1 :]
     show(top[0], image, f"image\n3×{image.shape[0]}×{image.shape[1]}")
-    show(bottom[0], image, f"its {_times(explanation.recording.grid)} places\nof the encoded image")
+    show(bottom[0], image, f"its {shown_shape(explanation.recording.grid)} places\nof the encoded image")
     _draw_grid(bottom[0], image, explanation.recording.grid)
     for above, below, (name, feature) in zip(top[1:], bottom[1:], features.items()):
-        one = feature[0].detach().float()
-        show(above, relative(one.norm(dim=0)), f"{name}\n{_times(one.shape)}", cmap=HEAT, aspect="auto")
-        show(below, principal_colors(one), f"{name}\nlike colours: alike", aspect="auto", interpolation="nearest")
+        show_features(above, feature[0], name)
+        colors = principal_colors(feature[0].detach().float())
+        show(below, colors, f"{name}\nlike colours: alike", aspect="auto", interpolation="nearest")
     alt = "The image and, for each stage of the backbone, a map of how strongly it answers and one of like features."
     caption = (
         "Above: how strongly each place answers (length of its feature vector). Below: the three directions in which "
@@ -83,7 +85,7 @@ def encoder_figure(explanation: Explanation, points: Sequence[tuple[float, float
         token = token_at(point, recording.grid, sizes)
         for layer, (axis, attention) in enumerate(zip(own[1:], recording.encoder), start=1):
             heat = attention.detach()[0, :, token].mean(0).view(recording.grid)
-            show_heat(axis, image, relative(over_image(heat, sizes)), f"encoder layer {layer}, {_peak(heat)}")
+            show_heat(axis, explanation, heat, f"encoder layer {layer}, {_peak(heat)}")
         for axis in own:
             draw_point(axis, *point)
     alt = "For each marked point of the image, maps of where every encoder layer looks from there."
@@ -140,18 +142,9 @@ def query_figure(explanation: Explanation, number: int) -> Drawn:
     show(axes[0], image, figure_text(f"query {query.index}: {query.name}"))
     if region == "mask":
         draw_box(axes[0], query.box, color)
-    show_heat(
-        axes[1],
-        image,
-        relative(over_image(query.attention, explanation.sizes)),
-        f"attention, layer {explanation.layer + 1}, {_peak(query.attention)}",
-    )
-    show_heat(
-        axes[2],
-        image,
-        relative(over_image(query.relevance, explanation.sizes)),
-        f"relevance, all layers, {_peak(query.relevance)}",
-    )
+    looks = f"attention, layer {explanation.layer + 1}, {_peak(query.attention)}"
+    show_heat(axes[1], explanation, query.attention, looks)
+    show_heat(axes[2], explanation, query.relevance, f"relevance, all layers, {_peak(query.relevance)}")
     for axis in axes[:3]:
         draw_outline(axis, query.region, color)
     _draw_shares(axes[3], query, region)
@@ -172,19 +165,10 @@ def _draw_shares(axis: Axes, query: ExplainedQuery, region: str) -> None:
     axis.axvline(chance, color="black", ls="--", lw=1.5)
     axis.text(chance, 1.62, f"chance {chance:.0f} %", ha="left" if chance < 60 else "right", fontsize=9)
     for row, value in enumerate(shares):
-        inside = value > 80
-        axis.text(
-            value + (-2 if inside else 2),
-            row,
-            f"{value:.0f} %",
-            va="center",
-            ha="right" if inside else "left",
-            fontsize=10,
-            color="white" if inside else "black",
-        )
-    axis.set_xlim(0, 100)
-    axis.set_ylim(-0.6, 1.95)
-    axis.set_xticks([0, 50, 100])
+        is_long = value > 80  # its number stands inside
+        options: dict[str, Any] = {"ha": "right", "color": "white"} if is_long else {"ha": "left", "color": "black"}
+        axis.text(value + (-2 if is_long else 2), row, f"{value:.0f} %", va="center", fontsize=10, **options)
+    axis.set(xlim=(0, 100), ylim=(-0.6, 1.95), xticks=[0, 50, 100])
     axis.set_yticks([0, 1], names)
     axis.tick_params(labelsize=9)
     axis.set_title(f"share inside the {region}", fontsize=10)
@@ -256,7 +240,3 @@ def _peak(heat: Tensor) -> str:
     """How far a map is from one that is even: its largest value in words."""
     mean = float(heat.mean())
     return f"up to {float(heat.max()) / mean:.1f}×" if mean > 0 else "none"
-
-
-def _times(shape: Sequence[int]) -> str:
-    return "×".join(str(length) for length in shape)

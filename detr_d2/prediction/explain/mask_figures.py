@@ -11,10 +11,9 @@ from detr_d2.modeling import upsample_masks
 from detr_d2.pages.rendering import shown_number
 from detr_d2.visualization.label_layout import figure_text
 
-from .canvas import HEAT, Drawn, draw_box, draw_outline, finish, panels, query_color, show, show_heat
+from .canvas import Drawn, draw_box, draw_outline, finish, panels, query_color, show, show_features, show_heat
 from .explaining import Explanation, Won
-from .maps import over_image, relative
-from .recording import MaskRecording
+from .recording import MaskRecording, shown_shape
 
 #: What joins the query's own features before each of the five convolutions.
 JOINS = ("projected features", "", "res4", "res3", "res2")
@@ -30,11 +29,9 @@ def heads_figure(explanation: Explanation, number: int) -> Drawn:
     figure, axes = panels(len(maps) + 1, image.shape[0] / image.shape[1], 5, 13)
     show(axes[0], image, figure_text(f"query {query.index}: {query.name}"))
     draw_box(axes[0], query.box, query_color(number))
-    largest = maps.max().clamp(min=1e-12)
+    largest = float(maps.max().clamp(min=1e-12))
     for head, (axis, heat) in enumerate(zip(axes[1:], maps), start=1):
-        part = 100 * float(heat.sum())
-        shown = (over_image(heat, explanation.sizes) / largest).clamp(0, 1).cpu().numpy()
-        show_heat(axis, image, shown, f"head {head}: {part:.0f} % of all")
+        show_heat(axis, explanation, heat, f"head {head}: {100 * float(heat.sum()):.0f} % of all", largest)
         draw_outline(axis, query.region, query_color(number))
     alt = (
         f"The image with the box of query {query.index} and a map of where each of the mask head's heads looks for it."
@@ -46,43 +43,22 @@ def heads_figure(explanation: Explanation, number: int) -> Drawn:
 def fpn_figure(explanation: Explanation, number: int) -> Drawn:
     """What the mask head makes of a query step by step, and what of the backbone joins where."""
     masks, query, image = _masks(explanation), explanation.queries[number], explanation.image
-    aspect = image.shape[0] / image.shape[1]
-    figure, axes = panels(2 * 7, aspect, 7, 13.5, 2)
+    figure, axes = panels(2 * 7, image.shape[0] / image.shape[1], 7, 13.5, 2)
     top, bottom = axes[:7], axes[7:]
-    outputs = explanation.recording.outputs
+    outputs, attention = explanation.recording.outputs, masks.attention[number]
     joins = [outputs["projected"], None, *(outputs["features"][name] for name in ("res4", "res3", "res2"))]
-    summed = masks.attention[number].sum(0)
-    show_heat(
-        bottom[0],
-        image,
-        relative(over_image(summed, explanation.sizes)),
-        f"attention maps\n{_times(masks.attention[number].shape)}",
-    )
+    show_heat(bottom[0], explanation, attention.sum(0), f"attention maps\n{shown_shape(attention.shape)}")
     show(top[0], image, f"query {query.index}")
     draw_box(top[0], query.box, query_color(number))
     for step, (features, name) in enumerate(zip(joins, JOINS), start=1):
         if features is None:
             top[step].set_axis_off()
         else:
-            one = features[0].detach().float()
-            show(top[step], relative(one.norm(dim=0)), f"+ {name}\n{_times(one.shape)}", cmap=HEAT, aspect="auto")
-        result = masks.steps[step - 1][number]
-        show(
-            bottom[step],
-            relative(result.norm(dim=0)),
-            f"convolution {step}\n{_times(result.shape)}",
-            cmap=HEAT,
-            aspect="auto",
-        )
-    logits = masks.logits[number]
-    show(
-        bottom[6],
-        logits.cpu().numpy(),
-        f"mask logits\n{_times(logits.shape)}",
-        cmap=_SIGNED,
-        norm=CenteredNorm(),
-        aspect="auto",
-    )
+            show_features(top[step], features[0], f"+ {name}")
+        show_features(bottom[step], masks.steps[step - 1][number], f"convolution {step}")
+    logits = masks.logits[number].cpu().numpy()
+    title = f"mask logits\n{shown_shape(logits.shape)}"
+    show(bottom[6], logits, title, cmap=_SIGNED, norm=CenteredNorm(), aspect="auto")
     show(top[6], image, "logit above 0\nin the image")
     draw_outline(top[6], query.region, query_color(number))
     alt = f"Above, the features that join; below, what the mask head has of query {query.index} after every step."
@@ -144,7 +120,3 @@ def _masks(explanation: Explanation) -> MaskRecording:
     if explanation.masks is None:
         raise ValueError("the model predicts boxes only: there is no mask head to be drawn.")
     return explanation.masks
-
-
-def _times(shape: Sequence[int]) -> str:
-    return "×".join(str(length) for length in shape)

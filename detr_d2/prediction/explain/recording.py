@@ -8,7 +8,7 @@ through what is shown.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -203,8 +203,13 @@ class Step(NamedTuple):
 
     @property
     def shown(self) -> str:
-        """Such as 2×256×28×34."""
-        return "×".join(str(length) for length in self.shape)
+        """The shape for people."""
+        return shown_shape(self.shape)
+
+
+def shown_shape(shape: Sequence[int]) -> str:
+    """Such as 2×256×28×34."""
+    return "×".join(map(str, shape))
 
 
 def forward_steps(model: DetrPanoptic, recording: Recording, masks: MaskRecording | None) -> list[Step]:

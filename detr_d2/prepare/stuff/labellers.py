@@ -103,10 +103,7 @@ def is_function(what: str) -> bool:
 
 
 class FunctionLabeller:
-    """A function of the user's; see the module.
-
-    Args:
-        name: ``module:function``.
+    """A function of the user's, ``module:function``; see the module.
 
     Raises:
         ConfigError: there is no such module or function; its module raises an error; a file that it names isn't there.
@@ -182,8 +179,13 @@ def _imported_function(name: str) -> Callable[[np.ndarray], Any]:
     before = list(sys.path)
     sys.path.insert(0, os.getcwd())  # as 'python -m' has it; the command itself is a script elsewhere
     try:
-        with _blamed_on(f"--stuff model {name}: importing {module}", UserError):
-            found = _imported(module, name)
+        with _blamed_on(f"--stuff model {name}: importing {module}", UserError, ModuleNotFoundError):
+            found: Any = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"--stuff model {name}: there is no module {error.name!r} (looked in {os.getcwd()} and where Python "
+            "looks). Run the command in its folder, or set PYTHONPATH."
+        ) from error
     finally:
         sys.path[:] = before
     for part in attribute.split("."):
@@ -195,24 +197,9 @@ def _imported_function(name: str) -> Callable[[np.ndarray], Any]:
     return found  # type: ignore[no-any-return]
 
 
-def _imported(module: str, name: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"--stuff model {name}: there is no module {error.name!r} (looked in {os.getcwd()} and where Python "
-            "looks). Run the command in its folder, or set PYTHONPATH."
-        ) from error
-
-
 @contextmanager
-def _blamed_on(what: str, passed: type[Exception] | tuple[type[Exception], ...] = ()) -> Iterator[None]:
-    """Turns whatever the user's code raises into one sentence: what it was doing, the error, and its line.
-
-    Args:
-        what: raised the error.
-        passed: errors that say it all themselves.
-    """
+def _blamed_on(what: str, *passed: type[Exception]) -> Iterator[None]:
+    """Turns what the user's code raises into one sentence, with its line; errors that are ``passed`` say it all."""
     try:
         yield
     except passed:

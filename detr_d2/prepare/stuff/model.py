@@ -35,13 +35,7 @@ _KEY = "segments"
 
 @dataclass(frozen=True)
 class AnsweredSegment:
-    """A segment as a model sees it.
-
-    Args:
-        name: of its class, as the model has it.
-        is_thing: None where the model doesn't say.
-        score: 0 to 1, or None.
-    """
+    """A segment: its class as a model names it, whether it is a thing (None: unsaid), and a score of 0 to 1 or None."""
 
     name: str
     is_thing: bool | None = None
@@ -50,24 +44,14 @@ class AnsweredSegment:
 
 @dataclass(frozen=True)
 class Answer:
-    """A panoptic map.
-
-    Args:
-        numbers: (H, W) uint16, 1 + the index of a segment, or 0 for void.
-        segments: in the order of their indices.
-    """
+    """A panoptic map: (H, W) uint16, 1 + the index of a segment or 0 for void, and the segments."""
 
     numbers: np.ndarray
     segments: tuple[AnsweredSegment, ...]
 
 
 class Labeller(Protocol):
-    """A model for stuff.
-
-    Attributes:
-        stuff_names: of all stuff that it may see.
-        identity: a word that changes whenever its answers may.
-    """
+    """A model for stuff: the names of all stuff that it may see, and a word that changes whenever its answers may."""
 
     stuff_names: tuple[str, ...]
     identity: str
@@ -79,8 +63,7 @@ class Labeller(Protocol):
 class AnswerFolder:
     """Answers of one model, each written whole or not at all, so that what is there can be used again.
 
-    Args:
-        folder: made when the first answer is put there.
+    The folder is made when the first answer is put there.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -126,7 +109,7 @@ def answer_of(ids: np.ndarray, segment_ids: Sequence[int], segments: Sequence[An
 
     Args:
         ids: (H, W) whole numbers.
-        segment_ids: of each segment.
+        segment_ids: of each of the segments.
         segments: in the same order.
     """
     values, inverse = np.unique(ids, return_inverse=True)
@@ -144,15 +127,10 @@ def digest_of(parts: Iterable[bytes]) -> str:
 
 
 class ModelStuff(StuffPolicy):
-    """Stuff as a model sees it: in the dataset's classes, above a score, and away from people's labels.
+    """Stuff as a model sees it: in the dataset's classes, above a score, ``margin`` pixels away from people's labels.
 
     The model runs once, in :meth:`prepare`, over the images that it hasn't seen; its answers are kept as they were,
     so that mapping and margin can change without asking it again.
-
-    Args:
-        labeller: the model.
-        margin: pixels around people's labels that become void.
-        settings: the other choices.
 
     Raises:
         ConfigError: a file is in the place of the folder of answers.
@@ -165,7 +143,9 @@ class ModelStuff(StuffPolicy):
         self._identity = labeller.identity
         self._mapping = ClassMapping(settings.classes, settings.things)
         self._score, self._margin = settings.score, margin
-        self._cache = _refuse_file(settings.cache)
+        self._cache = settings.cache and settings.cache.expanduser()
+        if self._cache and self._cache.exists() and not self._cache.is_dir():
+            raise ConfigError(f"--cache {settings.cache} is there and isn't a folder; name another one.")
         self._answers: AnswerFolder | None = None
         self.categories = self._mapping.records(labeller.stuff_names)
 
@@ -179,10 +159,8 @@ class ModelStuff(StuffPolicy):
         """Ask the model about each image that has no answer yet; unreadable ones are left to the caller."""
         assert self._labeller is not None
         self._answers = AnswerFolder((self._cache or work_folder) / self._identity)
-        label = None
-        known = 0
-        shown = progress(images, len(images), "image", "Labelling the rest")
-        for name, pixels in _read_ahead(shown):
+        label, known = None, 0
+        for name, pixels in _read_ahead(progress(images, len(images), "image", "Labelling the rest")):
             path = self._answers.path_of(pixels)
             if path.is_file():
                 known += 1
@@ -226,22 +204,9 @@ class ModelStuff(StuffPolicy):
         regions = []
         for found, indices in members.items():
             score = mean_score((int(areas[index]), answer.segments[index].score) for index in indices)
-            regions.append(Region(found, allowed & _lookup(indices, answer), "model", score))
+            is_member = np.isin(np.arange(len(answer.segments) + 1), np.asarray(indices) + 1)
+            regions.append(Region(found, allowed & is_member[answer.numbers], "model", score))
         return regions
-
-
-def _refuse_file(cache: Path | None) -> Path | None:
-    """The folder of ``--cache``; raises a ConfigError where a file is in its place."""
-    folder = cache and cache.expanduser()
-    if folder and folder.exists() and not folder.is_dir():
-        raise ConfigError(f"--cache {cache} is there and isn't a folder; name another one.")
-    return folder
-
-
-def _lookup(indices: Sequence[int], answer: Answer) -> np.ndarray:
-    is_member = np.zeros(len(answer.segments) + 1, bool)
-    is_member[np.asarray(indices) + 1] = True
-    return np.asarray(is_member[answer.numbers])
 
 
 def _read_ahead(images: Iterable[ImageRecord], most: int = 4) -> Iterator[tuple[str, np.ndarray]]:

@@ -2,9 +2,6 @@
 
 What the classes of a model, of masks or of COCO are called in the dataset that is being made: COCO's 53 kinds of stuff
 belong to 15 super-categories, of which there are 16 with ``misc``.
-
-Source: the field ``supercategory`` of the COCO 2017 panoptic annotations (CC BY 4.0); three of its names are shortened,
-as the datasets of construction photos have them: food-stuff, furniture-stuff, raw-material.
 """
 
 from __future__ import annotations
@@ -20,13 +17,13 @@ import numpy as np
 import yaml
 from scipy import ndimage
 
-from detr_d2.data.categories import Category, coco_categories, construction_categories
+from detr_d2.data.categories import Category, coco_categories, coco_super_categories, construction_categories
 from detr_d2.errors import ConfigError, DatasetError, MissingFileError
 from detr_d2.files import SpecialFileError, open_regular, real_path
-from detr_d2.labels.class_names import find_name, normal_name
 from detr_d2.labels.panoptic_png import color_of_id, id_of_color, read_ids
 from detr_d2.labels.readers.cvat_masks import LABEL_MAP, parse_label_map
 from detr_d2.labels.records import ClassRecord, FileRef, ImageRecord, Note
+from detr_d2.labels.rules.categories import find_name, normal_name
 
 from ..drawing import Region
 from ..options import ForeignThings, StuffClasses, StuffSettings
@@ -38,31 +35,6 @@ CLASSES = "classes.yaml"
 _VOID_NAMES = ("void", "background", "unlabeled", "unlabelled", "ignore")
 _VOID_NUMBERS = (0, 255)
 _INDEX_MODES = ("L", "P", "I", "1", "I;16", "I;16B", "I;16L", "I;16N")
-
-_MEMBERS = """
-water: river, sea, water-other
-ground: gravel, platform, playingfield, railroad, road, sand, snow, pavement-merged, dirt-merged
-solid: mountain-merged, rock-merged
-sky: sky-other-merged
-plant: flower, tree-merged, grass-merged
-structural: net, fence-merged
-building: bridge, house, roof, tent, building-other-merged
-food: fruit, food-other-merged
-textile: banner, blanket, curtain, pillow, towel, rug-merged
-furniture: counter, door-stuff, light, mirror-stuff, shelf, stairs, cabinet-merged, table-merged
-window: window-blind, window-other
-floor: floor-wood, floor-other-merged
-ceiling: ceiling-merged
-wall: wall-brick, wall-stone, wall-tile, wall-wood, wall-other-merged
-rawmaterial: cardboard, paper-merged
-"""
-
-
-@cache
-def super_category_of() -> dict[str, str]:
-    """The super-category of each of COCO's 53 kinds of stuff, by name."""
-    lines = [line.split(": ") for line in _MEMBERS.strip().splitlines()]
-    return {member: name for name, members in lines for member in members.split(", ")}
 
 
 @cache
@@ -85,11 +57,9 @@ def _coco_names() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class ClassMapping:
-    """COCO's stuff as super-categories or as it is; things as ``misc`` or void; names that COCO lacks stay.
+    """COCO's stuff as super-categories (``super``) or as it is (``coco``); things as ``misc`` or ``void``.
 
-    Args:
-        classes: ``super`` or ``coco``.
-        things: ``misc`` or ``void``.
+    Names that COCO lacks stay.
     """
 
     classes: StuffClasses = "super"
@@ -103,19 +73,15 @@ class ClassMapping:
             is_thing: None where nobody says; then COCO's things are things and all else is stuff.
         """
         coco = find_name(name, _coco_names())
-        is_stuff_of_coco = coco in super_category_of()
+        is_stuff_of_coco = coco in coco_super_categories()
         if (coco is not None and not is_stuff_of_coco) if is_thing is None else is_thing:
             return MISC if self.things == "misc" else ""
         if coco is None or not is_stuff_of_coco:
             return name
-        return super_category_of()[coco] if self.classes == "super" else coco
+        return coco_super_categories()[coco] if self.classes == "super" else coco
 
     def records(self, names: Iterable[str] = ()) -> tuple[ClassRecord, ...]:
-        """The stuff classes that may come out: the usual ones, and those of ``names`` that COCO lacks.
-
-        Args:
-            names: all classes of stuff that the model or the files know.
-        """
+        """The stuff classes that may come out: the usual ones, and those that COCO lacks of all ``names`` of stuff."""
         usual = super_categories() if self.classes == "super" else coco_stuff()
         records = {category.name: ClassRecord(category.name, False, category.color) for category in usual}
         for name in names:
@@ -176,10 +142,9 @@ class NoStuff(StuffPolicy):
 
 
 class MiscStuff(StuffPolicy):
-    """The rest is one segment of the class ``misc``.
+    """The rest is one segment of the class ``misc``; what is within ``margin`` pixels of people's labels is void.
 
-    Args:
-        margin: pixels around people's labels that become void, as hand-drawn borders are never exact.
+    Hand-drawn borders are never exact.
     """
 
     def __init__(self, margin: int = 0) -> None:
@@ -195,15 +160,7 @@ class MiscStuff(StuffPolicy):
 
 
 def beyond_margin(free: np.ndarray, margin: int) -> np.ndarray:
-    """Where ``free`` is on and everything within ``margin`` pixels, measured as the crow flies, is on too.
-
-    Args:
-        free: (H, W) bool; what lies outside of the image counts as free.
-        margin: in pixels; 0 changes nothing.
-
-    Returns:
-        (H, W) bool.
-    """
+    """(H, W) bool: where all within ``margin`` pixels, as the crow flies, is ``free``; outside of the image all is."""
     if margin < 1 or free.all() or not free.any():
         return free
     rows, columns = np.flatnonzero(~free.all(axis=1)), np.flatnonzero(~free.all(axis=0))
@@ -214,16 +171,12 @@ def beyond_margin(free: np.ndarray, margin: int) -> np.ndarray:
 
 
 class MaskStuff(StuffPolicy):
-    """Stuff from PNGs, away from people's labels.
+    """Stuff from a folder of PNGs, away from people's labels.
 
     An image ``<export>/brick/1.jpg`` has its PNG in ``<export>/brick/1.png``, ``brick/1.png`` or ``1.png``. Beside
     them lies ``classes.yaml`` with a line ``number: name`` for each value of grey or palette PNGs, or ``labelmap.txt``
     as CVAT writes it (``name:red,green,blue::``) for PNGs in colour. What is called void or background is void, and so
     are 0 and 255 (black in colour) where they have no name.
-
-    Args:
-        folder: of the PNGs.
-        settings: classes and things as of a model; the margin.
 
     Raises:
         MissingFileError: there is no folder, or no list of classes in it.
@@ -235,24 +188,16 @@ class MaskStuff(StuffPolicy):
         self._mapping = ClassMapping(settings.classes, settings.things)
         self._margin = settings.margin or 0
         self.is_colored, names = _read_legend(self.folder)
-        self._names = {number: self._name_in_dataset(name) for number, name in names.items()}
-        stuff = [name for name in names.values() if self._name_in_dataset(name)]
-        self.categories = self._mapping.records(
-            name for name in stuff if self._mapping.name_of(name) == self._mapping.name_of(name, False)
-        )
-
-    def _name_in_dataset(self, name: str) -> str:
-        return "" if name.strip().casefold() in _VOID_NAMES else self._mapping.name_of(name)
+        classes = {number: name for number, name in names.items() if name.strip().casefold() not in _VOID_NAMES}
+        self._names = {number: self._mapping.name_of(classes[number]) if number in classes else "" for number in names}
+        stuff = [name for number, name in classes.items() if self._names[number] == self._mapping.name_of(name, False)]
+        self.categories = self._mapping.records(stuff)
 
     def __repr__(self) -> str:
         return f"MaskStuff({real_path(self.folder)}, {self._names}, {self._mapping}, margin={self._margin})"
 
     def prepare(self, images: Sequence[ImageRecord], work_folder: Path) -> None:
-        """Look whether the masks are there.
-
-        Raises:
-            MissingFileError: not a single one.
-        """
+        """Look whether the masks are there; MissingFileError: not a single one is."""
         missing = [image.name for image in images if not self.files_of(image.name)]
         if images and len(missing) == len(images):
             tried = ", ".join(str(path) for path in self._candidates(missing[0]))
@@ -327,7 +272,6 @@ def _parse_classes(text: str) -> dict[int, str]:
 
 
 def _parse_colors(text: str) -> dict[int, str]:
-    names = {id_of_color(color): name for name, color in parse_label_map(text).items()}
-    if not names:
-        raise ValueError("it has no lines 'name:red,green,blue::'.")
-    return names
+    if names := {id_of_color(color): name for name, color in parse_label_map(text).items()}:
+        return names
+    raise ValueError("it has no lines 'name:red,green,blue::'.")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 
-from detr_d2.labels.outlines import Outline, outlines_of, polygons_of
+from detr_d2.labels.polygons import Outline, outlines_of, polygons_of
 from detr_d2.yard.scene import make_scene
 
 
