@@ -117,7 +117,7 @@ def _add_stuff(add: Callable[..., Any]) -> None:
     add("--stuff-classes", choices=get_args(StuffClasses), default="super", help=classes)
     things = "what a model's things become (default: misc)"
     add("--stuff-things", choices=get_args(ForeignThings), default="misc", help=things)
-    score = "what a model is less sure of is void (0.85)"
+    score = "what a model scores lower is void (0.85)"
     add("--stuff-score", type=_PROBABILITY, default=0.85, metavar="P", help=score)
     margin = "what is at most so many pixels away from people's labels is void (model: 5, else 0)"
     add("--margin", type=_COUNT, metavar="N", help=margin)

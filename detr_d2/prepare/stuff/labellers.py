@@ -6,7 +6,7 @@ A function is named ``module:function`` and is called with an image, (H, W, 3) u
 * ``id``: its number in ``ids``;
 * ``name``: of its class, or ``category_id``: COCO's number of it;
 * ``isthing``: optional; without it COCO's things are things and all else is stuff;
-* ``score``: optional, 0 to 1; without it the segment is sure.
+* ``score``: optional, 0 to 1; without it 1.
 
 A function that knows stuff with names that COCO lacks lists them in an attribute ``stuff_classes``; the files that its
 answers depend on, such as weights, in an attribute ``files``.
