@@ -64,10 +64,11 @@ def test_wheel_ships_the_package_with_the_whole_fallback(shipped: set[str], chec
     assert "detr_d2/fallback/detectron2/__init__.py" in shipped
 
 
-def test_wheel_ships_every_config(shipped: set[str], checkout: Path) -> None:
+def test_wheel_ships_every_config_and_every_yaml_of_the_package(shipped: set[str], checkout: Path) -> None:
     configs = {f"detr_d2/configs/{name}" for name in relative_files(checkout / "configs", "*.yaml")}
+    others = {f"detr_d2/{name}" for name in relative_files(checkout / "detr_d2", "*.yaml")}
 
-    assert {name for name in shipped if name.endswith(".yaml")} == configs
+    assert {name for name in shipped if name.endswith(".yaml")} == configs | others
 
 
 def test_wheel_has_one_top_level_package(shipped: set[str]) -> None:
