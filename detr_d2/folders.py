@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator
@@ -39,12 +40,17 @@ def folder_beside(target: Path, is_kept: bool = True) -> Iterator[Path]:
     Args:
         target: absolute path.
         is_kept: else the folder goes in any case: it was only to be seen whether it can be made.
+
+    Raises:
+        OSError: the system refuses the folder, or its name.
     """
     made = [above for above in target.parents if not above.exists()]
     partial = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{target.name[:20]}.", suffix=".partial", dir=target.parent))
+        with suppress(FileNotFoundError):
+            os.lstat(target)  # says that a name is too long, before anything is done for it
         yield partial
         if is_kept:
             partial.chmod(0o777 & ~current_umask())

@@ -207,9 +207,10 @@ def work_folder(target: Path) -> Iterator[Work]:
 
 def refuse_unwritable(target: Path) -> None:
     """Sees that a dataset's folder can be made, before anything is read; OSError: what the system has against it."""
-    if not _partial_of(target).is_dir():
-        with folder_beside(target, is_kept=False), suppress(FileNotFoundError):
-            os.lstat(_partial_of(target))  # says that a name is too long, now that its folder is there
+    work = _partial_of(target)
+    if not work.is_dir():
+        with folder_beside(work, is_kept=False):
+            pass
 
 
 def _partial_of(target: Path) -> Path:
