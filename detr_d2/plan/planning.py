@@ -14,7 +14,7 @@ from detr_d2.errors import ConfigError
 
 from .measuring import MOST_MEMORY, Measured, free_memory
 from .rules import EVALUATIONS, FEW_IMAGES, FROM_SCRATCH, SOURCES, Recipe
-from .stages import Command, Stage, commands, fitting_weights, iterations_of, scheduled
+from .stages import Command, Stage, commands, evaluations_of, fitting_weights, iterations_of, scheduled
 from .survey import Survey
 
 #: With fewer passes over the images than this, hardly anything is learnt.
@@ -172,13 +172,17 @@ def _planned(
     measured = None if measure is None else measure(stage, wanted)
     while measured is not None and batch > 1 and measured.memory(batch) > room:
         batch //= 2
-    return StagePlan(stage, wanted, batch, iterations_of(stage, survey.images, batch), EVALUATIONS, survey, measured)
+    iterations = iterations_of(stage, survey.images, batch)
+    return StagePlan(stage, wanted, batch, iterations, evaluations_of(stage, iterations), survey, measured)
 
 
 def _shortened(planned: StagePlan, part: float) -> StagePlan:
     """A stage that takes a part of its time, of which evaluations, fewer if need be, take a quarter at most."""
     seconds, step, evaluating = planned.seconds, planned.step_seconds, planned.evaluation_seconds
     assert seconds is not None and step is not None and evaluating is not None  # only what is measured is shortened
+    if "TEST.EVAL_PERIOD" in planned.stage.changes:
+        iterations = max(2, math.floor(planned.iterations * part))
+        return replace(planned, iterations=iterations, evaluations=evaluations_of(planned.stage, iterations))
     one, room = evaluating / EVALUATIONS, seconds * part
     evaluations = EVALUATIONS if one <= 0 else max(1, min(EVALUATIONS, math.floor(_MOST_EVALUATING * room / one)))
     return replace(planned, evaluations=evaluations, iterations=max(2, math.floor((room - evaluations * one) / step)))
@@ -189,7 +193,7 @@ def _in_folders(planned: Sequence[StagePlan], survey: Survey) -> list[StagePlan]
     name = re.sub(r"[^0-9A-Za-z_-]+", "_", os.path.basename(survey.name).removesuffix(".json")).removesuffix("_train")
     found: list[StagePlan] = []
     for number, each in enumerate(planned, 1):
-        folder = os.path.join("output", name, f"stage{number}")
+        folder = os.path.join(each.stage.changes.get("OUTPUT_DIR", os.path.join("output", name)), f"stage{number}")
         stage = scheduled(each.stage, each.batch, each.iterations, each.evaluations, folder)
         if found:
             before = found[-1].stage.changes["OUTPUT_DIR"]

@@ -18,6 +18,7 @@ from detr_d2.config import configs_folder, get_config_file, load_config
 from detectron2.config import CfgNode
 
 from .rules import (
+    EVALUATIONS,
     LOWER_RATE_AFTER,
     MOST_ENLARGED,
     Recipe,
@@ -204,8 +205,17 @@ def iterations_of(stage: Stage, images: int, batch: int) -> int:
     return max(2, math.ceil(shown / batch))
 
 
+def evaluations_of(stage: Stage, iterations: int) -> int:
+    """How often a stage evaluates its model, the last evaluation included, unless its time is short."""
+    if "TEST.EVAL_PERIOD" not in stage.changes:
+        return EVALUATIONS
+    return math.ceil(iterations / (stage.config().TEST.EVAL_PERIOD or iterations))
+
+
 def scheduled(stage: Stage, batch: int, iterations: int, evaluations: int, output: str) -> Stage:
     """The stage with batch, learning rate, iterations and schedule, evaluations and its output folder.
+
+    What its keys say already of the schedule, the evaluations and the checkpoints stays.
 
     Args:
         stage: without them.
@@ -216,11 +226,11 @@ def scheduled(stage: Stage, batch: int, iterations: int, evaluations: int, outpu
     """
     cfg = stage.config()
     solver, period = cfg.SOLVER, math.ceil(iterations / evaluations)
-    changes = {}
+    sizes = {"SOLVER.MAX_ITER": str(iterations), "OUTPUT_DIR": output}
     if batch != solver.IMS_PER_BATCH:
-        changes["SOLVER.IMS_PER_BATCH"] = str(batch)
-        changes["SOLVER.BASE_LR"] = str(learning_rate_for(solver.BASE_LR, solver.IMS_PER_BATCH, batch))
-    changes["SOLVER.MAX_ITER"] = str(iterations)
+        rate = learning_rate_for(solver.BASE_LR, solver.IMS_PER_BATCH, batch)
+        sizes = {"SOLVER.IMS_PER_BATCH": str(batch), "SOLVER.BASE_LR": str(rate), **sizes}
+    changes = {}
     steps = [LOWER_RATE_AFTER] if stage.passes else [step / solver.MAX_ITER for step in solver.STEPS]
     if solver.LR_SCHEDULER_NAME == "WarmupMultiStepLR" and steps:
         places = {round(part * iterations) for part in steps}
@@ -230,7 +240,7 @@ def scheduled(stage: Stage, batch: int, iterations: int, evaluations: int, outpu
     changes |= {"SOLVER.CHECKPOINT_PERIOD": str(period), "SOLVER.CHECKPOINT_KEEP": "2"}
     if cfg.DATASETS.TEST:
         changes["TEST.EVAL_PERIOD"] = str(period)
-    return stage.changed({**changes, "OUTPUT_DIR": output})
+    return stage.changed({key: value for key, value in changes.items() if key not in stage.changes} | sizes)
 
 
 def train_command(stage: Stage, *options: str) -> Command:
