@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
+from detr_d2.config import value_of
+
 from detectron2.config import CfgNode
 
 from .names import OURS
@@ -43,7 +45,7 @@ WHOLE_MODEL_KEYS = ("MODEL.RESNETS.RES5_DILATION", "MODEL.DETR.ENC_LAYERS", "MOD
 
 def model_recipe(cfg: CfgNode) -> Recipe:
     """What of a config builds the model and its images, thresholds included."""
-    return {key: _plain(_node(cfg, key)) for key in _recipe_keys(cfg)}
+    return {key: _plain(value_of(cfg, key)) for key in _recipe_keys(cfg)}
 
 
 def apply_recipe_(cfg: CfgNode, recipe: Mapping[str, Any]) -> None:
@@ -127,13 +129,6 @@ def _transformer(weights: Mapping[str, Tensor]) -> Recipe:
 def _count(weights: Mapping[str, Tensor], pattern: str) -> int:
     found = {match[1] for name in weights if (match := re.match(pattern, name))}
     return len(found)
-
-
-def _node(cfg: CfgNode, key: str) -> Any:
-    value: Any = cfg
-    for part in key.split("."):
-        value = value[part]
-    return value
 
 
 def _plain(value: Any) -> Any:

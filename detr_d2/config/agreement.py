@@ -1,4 +1,4 @@
-"""Which keys of a config have to go together, and with this machine; what each may be by itself is in ``values.py``."""
+"""Which keys of a config have to go together, and with this machine; what each may be by itself is in ``keys.py``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from detr_d2.errors import ConfigError
 from detectron2.config import CfgNode
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
 
-from .values import check_values
+from .keys import check_values
 
 
 def check_architecture(cfg: CfgNode) -> None:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from detr_d2.checkpoint import PUBLISHED_WEIGHTS
-from detr_d2.config import configs_folder, get_config_file, load_config
+from detr_d2.config import configs_folder, get_config_file, load_config, value_of
 
 from detectron2.config import CfgNode
 
@@ -188,9 +188,7 @@ def _size_changes(cfg: CfgNode, short_side: int) -> Changes:
     keys += ["DETR_CROP.RESIZE_SIZES", "DETR_CROP.MIN_SIZE", "DETR_CROP.MAX_SIZE"] if inputs.DETR_CROP.ENABLED else []
     changes = {}
     for key in keys:
-        value: Any = inputs
-        for part in key.split("."):
-            value = value[part]
+        value = value_of(inputs, key)
         found = scaled(value) if isinstance(value, int) else sorted(set(map(scaled, value)))
         changes[f"INPUT.{key}"] = json.dumps(found)
     return changes

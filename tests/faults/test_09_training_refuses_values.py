@@ -9,7 +9,7 @@ import pytest
 
 from detr_d2 import load_config
 from detr_d2.config import check_values
-from detr_d2.config.values import ALLOWED
+from detr_d2.config.keys import ALLOWED
 from detr_d2.errors import ConfigError, UserError
 from tests.faults.training import assert_refused
 
