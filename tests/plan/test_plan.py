@@ -20,7 +20,7 @@ from detr_d2.plan.measuring import Measured, Point, measure
 from detr_d2.plan.planning import make_plan
 from detr_d2.plan.stages import draft, find_start
 from detr_d2.plan.survey import survey
-from detr_d2.training import check_before_start
+from detr_d2.training.setup import check_before_start
 
 from detectron2.config import CfgNode
 
