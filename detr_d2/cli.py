@@ -35,7 +35,7 @@ COMMANDS = {
     "check": Command("detr_d2.check.command", "name everything that is wrong with a dataset"),
     "compare": Command("detr_d2.evaluation.comparison", "is one evaluation better than another, or is it chance?"),
     "convert-weights": Command(
-        "detr_d2.checkpoint.convert_command", "write another program's weights as a checkpoint of this one", True
+        "detr_d2.checkpoint.model_file", "write another program's weights as a checkpoint of this one", True
     ),
     "env": Command("detr_d2.environment", "show versions, the detectron2 in use, devices and datasets"),
     "explain": Command("detr_d2.prediction.explain.command", "show how a model comes to its result for an image", True),

@@ -26,8 +26,8 @@ from .categories import (
     match_rows,
     mixed_rows,
 )
-from .reading import WeightsFile, refuse_other_images
-from .recipe import DETECTOR_KEYS, WHOLE_MODEL_KEYS, deduced_recipe, differing_keys
+from .reading import WeightsFile
+from .recipe import DETECTOR_KEYS, WHOLE_MODEL_KEYS, deduced_recipe, differing_keys, refuse_other_images
 
 if TYPE_CHECKING:
     from detr_d2.meta_arch import DetrPanoptic

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from detr_d2.checkpoint.checkpointer import part_of
+from detr_d2.checkpoint.checkpointer import model_record, part_of
 from detr_d2.checkpoint.formats import first_sentence, write_checkpoint
 from detr_d2.checkpoint.model_file import config_of
 from detr_d2.checkpoint.reading import RECORD, WeightsFile, read_weights, tensor_problem
-from detr_d2.checkpoint.state_dict import model_record
 from detr_d2.errors import WeightsError
 from detr_d2.modeling.criterion import weighted
 from detr_d2.structures import BatchedInputs
