@@ -39,7 +39,7 @@ COMMANDS = {
     ),
     "env": Command("detr_d2.environment", "show versions, the detectron2 in use, devices and datasets"),
     "explain": Command("detr_d2.prediction.explain.command", "show how a model comes to its result for an image", True),
-    "export": Command("detr_d2.export.command", "write a trained model as ONNX, or as a torch.export program", True),
+    "export": Command("detr_d2.export.writing", "write a trained model as ONNX, or as a torch.export program", True),
     "plan": Command("detr_d2.plan.command", "plan a training: where to start, keys, time on this machine", True),
     "plot": Command("detr_d2.training.plot.page", "draw losses, quality and learning rate of trainings"),
     "pq": Command("detr_d2.evaluation.pq_command", "panoptic quality of predictions of any system, in files"),

@@ -25,6 +25,7 @@ from safetensors.torch import load_file
 from detr_d2.errors import MissingFileError, WeightsError
 from detr_d2.files import open_regular, read_at_most, refuse_special, uninterrupted, write_whole
 from detr_d2.labels.rules.json_files import load_json
+from detr_d2.wording import some
 
 from .paths import INDEX
 
@@ -188,8 +189,7 @@ def _why_unreadable(file: str, error: Exception) -> str:
         start = stream.read(4)
     foreign = _foreign_globals(file)
     if foreign or (start.startswith(b"\x80") and isinstance(error, pickle.UnpicklingError)):
-        more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
-        what = f"it holds {', '.join(foreign[:3])}{more}, and" if foreign else "it is one, and"
+        what = f"it holds {some(foreign, 3)}, and" if foreign else "it is one, and"
         return (
             f"{file} needs pickle: {what} a checkpoint that is read safely holds tensors and plain data only. Convert "
             "it where you trust it: load it there, and save its tensors with "

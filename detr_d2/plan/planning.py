@@ -11,6 +11,7 @@ from typing import Any
 
 from detr_d2.checkpoint import PUBLISHED_WEIGHTS
 from detr_d2.errors import ConfigError
+from detr_d2.wording import counted, some
 
 from .measuring import MOST_MEMORY, Measured, free_memory
 from .rules import EVALUATIONS, FEW_IMAGES, FROM_SCRATCH, SOURCES, Recipe
@@ -207,15 +208,15 @@ def _data_warnings(survey: Survey) -> list[str]:
     found = []
     if survey.absent:
         found.append(
-            f"No image to train on shows {_some(survey.absent)}: such a class can't be learnt. Label some, or leave "
-            "the class out when you prepare the dataset."
+            f"No image to train on shows {some(survey.absent, _MOST_NAMED)}: such a class can't be learnt. Label some, "
+            "or leave the class out when you prepare the dataset."
         )
     if survey.rare:
-        names = [f"{each.name} ({_times(each.images, 'image')})" for each in survey.rare]
+        names = [f"{each.name} ({counted(each.images, 'image')})" for each in survey.rare]
         found.append(
-            f"Few examples, in {FEW_IMAGES} images or fewer: {_some(names)}. Expect little of these classes. Label "
-            "more of them ('detr-d2 predict --rank' finds images worth labelling), give classes that you needn't tell "
-            "apart one name, or let their images come more often (DATALOADER.REPEAT_THRESHOLD)."
+            f"Few examples, in {FEW_IMAGES} images or fewer: {some(names, _MOST_NAMED)}. Expect little of these "
+            "classes. Label more of them ('detr-d2 predict --rank' finds images worth labelling), give classes that "
+            "you needn't tell apart one name, or let their images come more often (DATALOADER.REPEAT_THRESHOLD)."
         )
     if not survey.validation:
         found.append(
@@ -224,8 +225,8 @@ def _data_warnings(survey: Survey) -> list[str]:
         )
     elif survey.unseen:
         found.append(
-            f"No validation image shows {_some(survey.unseen)}: how well they are found won't be known. Split again "
-            "with more images ('detr-d2 prepare --val'), or label some."
+            f"No validation image shows {some(survey.unseen, _MOST_NAMED)}: how well they are found won't be known. "
+            "Split again with more images ('detr-d2 prepare --val'), or label some."
         )
     if not survey.is_panoptic:
         found.append(
@@ -300,15 +301,6 @@ def _machine_warnings(planned: Sequence[StagePlan], minutes: float | None) -> li
             "about a quarter of the time; --minutes says what a shorter training is."
         )
     return found
-
-
-def _some(names: Sequence[str]) -> str:
-    rest = len(names) - _MOST_NAMED
-    return ", ".join(names[:_MOST_NAMED]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def _times(count: int, noun: str) -> str:
-    return f"{count} {noun}{'s'[: count != 1]}"
 
 
 def _gib(size: int) -> str:
