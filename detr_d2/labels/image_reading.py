@@ -16,10 +16,10 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from detr_d2.errors import DatasetError, MissingFileError
 from detr_d2.files import open_regular
 
-from .archives import opened, size_of
+from .archives import NOT_THERE, opened, size_of
+from .rules.rule import Place, raise_errors
 from .values import MOST_PIXELS, Size, Unreadable
 
 
@@ -63,19 +63,22 @@ def fetched(path: str | os.PathLike[str]) -> str:
     return str(PathManager.get_local_path(path))
 
 
-def read_dataset_image(path: str, image_format: str, name: str) -> np.ndarray:
-    """An image of a dataset, as :func:`read_whole_image` gives it; ``name`` stands for it in messages.
+def read_dataset_image(path: str, image_format: str, image_id: Any = None) -> np.ndarray:
+    """An image of a dataset, as :func:`read_whole_image` gives it; ``image_id`` is for messages.
 
     Raises:
         MissingFileError: it isn't there.
         DatasetError: it can't be read.
     """
+    place = Place(path, image_id)
     try:
         return read_whole_image(path, image_format)
-    except FileNotFoundError as error:
-        raise MissingFileError(f"{name} isn't there.") from error
+    except FileNotFoundError:
+        raise_errors([place.found("image-missing", f"{NOT_THERE}.")])
+        raise
     except Exception as error:  # decoders raise whatever they like on broken files
-        raise DatasetError(f"{name} can't be read: {reading_error(path, error)}. Replace it or take it out.") from error
+        raise_errors([place.found("image-broken", f"can't be read: {reading_error(path, error)}.")])
+        raise
 
 
 def reading_error(path: str | os.PathLike[str], error: Exception) -> str:
