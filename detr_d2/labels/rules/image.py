@@ -23,6 +23,8 @@ from .masks import drawn_rules, object_rules, place_of
 from .rule import Done, Fault, Finding, Fix, Listing, Place, Walk, fixing
 
 Entry = dict[str, Any]
+#: Rules of an image of another size than its labels.
+SIZE_CODES = ("image-size", "image-turned")
 Read = TypeVar("Read")
 
 _WRITTEN = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
