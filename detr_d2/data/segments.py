@@ -8,17 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from detr_d2.labels.archives import why_no_file
 from detr_d2.labels.panoptic_png import (
     MOST_SEGMENTS,
     find_regions,
     find_runs,
-    png_file_rules,
-    read_png,
+    read_map,
     unlisted_message,
 )
 from detr_d2.labels.rules.rule import Place, raise_errors
-from detr_d2.labels.values import Unreadable
 
 from ..errors import DatasetError
 
@@ -47,17 +44,10 @@ def read_panoptic_png(path: str, image_id: Any = None) -> np.ndarray:
         MissingFileError: it isn't there.
         DatasetError: it can't be read, or isn't an image in colours.
     """
-    place, absence = Place(path, image_id), why_no_file(path)
-    if absence:
-        raise_errors([place.found("png-missing", f"{absence}.")])
-    try:
-        png = read_png(path)
-    except Unreadable as problem:
-        raise_errors([place.found(*problem.args)])
-        raise  # it is an error
-    raise_errors(png_file_rules(png, image_id, ()))
-    assert png.ids is not None
-    return png.ids
+    ids, findings = read_map(path, image_id)
+    raise_errors(findings)
+    assert ids is not None
+    return ids
 
 
 def number_segments(ids: np.ndarray, segment_ids: Sequence[int], name: str, image_id: Any = None) -> np.ndarray:
