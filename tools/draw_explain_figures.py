@@ -44,8 +44,9 @@ def main() -> int:
 
 
 def figures(explanation: Explanation, class_name: str) -> dict[str, Drawn]:
-    """Those that the document shows; of the first query of a class where they are of one query."""
-    number = next(n for n, query in enumerate(explanation.queries) if query.category.name == class_name)
+    """Those that the document shows; where they are of one query, of the first of a class that is in the map."""
+    queries = explanation.queries
+    number = next(n for n, query in enumerate(queries) if query.category.name == class_name and query.segment)
     return {
         "backbone": detector.backbone_figure(explanation),
         "query": detector.query_figure(explanation, number),

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import hsv_to_rgb
+from matplotlib.colors import hsv_to_rgb, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
@@ -19,7 +19,8 @@ from PIL import Image
 from torch import Tensor
 
 from detr_d2.files import write_whole
-from detr_d2.visualization.label_layout import figure_text
+from detr_d2.visualization.label_layout import Rectangle as Area
+from detr_d2.visualization.label_layout import figure_text, text_size
 
 from .explaining import Explanation
 from .maps import over_image, relative
@@ -151,6 +152,40 @@ def draw_box(axis: Axes, box: Sequence[float], color: Any, width: float = 1.8) -
 def draw_text(axis: Axes, x: float, y: float, text: str, color: Any = "white", **options: Any) -> None:
     """A text with a dark rim."""
     axis.text(x, y, text, color=color, path_effects=_OUTLINE, **{"fontsize": _TEXT_SIZE, "clip_on": True, **options})
+
+
+def draw_apart(
+    axis: Axes,
+    texts: Sequence[tuple[str, Any]],
+    anchors: Sequence[Sequence[tuple[float, float, str, str]]],
+    taken: Sequence[Area] = (),
+) -> None:
+    """Light texts with a dark rim, each at the first of its places where it covers no other, or where it covers least.
+
+    Args:
+        axis: with an image on it.
+        texts: each with its colour.
+        anchors: for each text the places to try: x, y in pixels of the image, and matplotlib's ``ha`` and ``va``.
+        taken: what isn't to be covered either.
+    """
+    columns = axis.get_subplotspec().get_gridspec().ncols  # type: ignore[union-attr]
+    left, right = axis.get_xlim()
+    scale = (right - left) * columns / (axis.get_figure().get_figwidth() * DPI)  # type: ignore[union-attr]
+    covered = list(taken)
+    for (text, color), places in zip(texts, anchors, strict=True):
+        width, height = (scale * length for length in text_size(text, _TEXT_SIZE * DPI / 72))
+        areas = [_text_area(width, height, *place) for place in places]
+        overlaps = [sum(area.overlap(other) for other in covered) for area in areas]
+        best = overlaps.index(min(overlaps))
+        x, y, ha, va = places[best]
+        draw_text(axis, x, y, text, [0.5 + part / 2 for part in to_rgb(color)], ha=ha, va=va)
+        covered.append(areas[best])
+
+
+def _text_area(width: float, height: float, x: float, y: float, ha: str, va: str) -> Area:
+    left = x - {"left": 0.0, "center": width / 2, "right": width}[ha]
+    top = y - {"top": 0.0, "center": height / 2, "bottom": height}[va]
+    return Area(left, top, left + width, top + height)
 
 
 def draw_query_boxes(axis: Axes, explanation: Explanation) -> None:

@@ -11,16 +11,17 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from detr_d2.modeling.box_ops import box_cxcywh_to_xyxy
+from detr_d2.visualization.label_layout import Rectangle as Area
 from detr_d2.visualization.label_layout import figure_text
 
 from .canvas import (
     Drawn,
+    draw_apart,
     draw_box,
     draw_outline,
     draw_point,
     draw_query_boxes,
     draw_query_names,
-    draw_text,
     finish,
     panels,
     query_color,
@@ -163,7 +164,9 @@ def _draw_shares(axis: Axes, query: ExplainedQuery, region: str) -> None:
     axis.barh(names, shares, color=["#b5367a", "#fb8861"], height=0.5)
     chance = 100 * query.attention_share.chance
     axis.axvline(chance, color="black", ls="--", lw=1.5)
-    axis.text(chance, 1.62, f"chance {chance:.0f} %", ha="left" if chance < 60 else "right", fontsize=9)
+    is_left = chance < 60
+    label = f"chance {chance:.0f} %"
+    axis.text(chance + (2 if is_left else -2), 1.62, label, ha="left" if is_left else "right", fontsize=9)
     for row, value in enumerate(shares):
         is_long = value > 80  # its number stands inside
         options: dict[str, Any] = {"ha": "right", "color": "white"} if is_long else {"ha": "left", "color": "black"}
@@ -187,9 +190,7 @@ def active_figure(explanation: Explanation) -> Drawn:
     left.scatter(x[idle], y[idle], s=26, facecolors="none", edgecolors="#dddddd", linewidths=1.1)
     for index, number in active.items():
         left.scatter([x[index]], [y[index]], s=85, color=[query_color(number)], edgecolors="black", linewidths=1.2)
-        draw_text(
-            left, x[index] + image.shape[1] / 60, y[index], str(index), query_color(number), va="center", fontsize=10
-        )
+    _number_points(left, [(index, x[index], y[index], query_color(number)) for index, number in active.items()])
     colors = [query_color(active[index]) if index in active else "#b8b8b8" for index in range(len(scores))]
     right.bar(np.arange(len(scores)), scores, color=colors, width=0.85)
     _draw_thresholds(right, explanation)
@@ -200,6 +201,16 @@ def active_figure(explanation: Explanation) -> Drawn:
     alt = "Centres of all queries' boxes on the image, active ones coloured, and a bar for the score of each query."
     caption = "Coloured: queries above the threshold. All others answer 'no object', though each has a box, too."
     return finish(figure, "04_active_queries", alt, caption)
+
+
+def _number_points(axis: Axes, points: Sequence[tuple[int, float, float, Any]]) -> None:
+    """Numbers beside dots, on the side where they cover nothing: number, x, y and colour of each."""
+    left, right = axis.get_xlim()
+    gap = (right - left) / 60
+    texts = [(str(number), color) for number, _, _, color in points]
+    sides = ((1, 0, "left", "center"), (-1, 0, "right", "center"), (0, -1, "center", "bottom"), (0, 1, "center", "top"))
+    anchors = [[(x + gap * dx, y + gap * dy, ha, va) for dx, dy, ha, va in sides] for _, x, y, _ in points]
+    draw_apart(axis, texts, anchors, [Area(x - gap, y - gap, x + gap, y + gap) for _, x, y, _ in points])
 
 
 def _draw_thresholds(axis: Axes, explanation: Explanation) -> None:
@@ -224,16 +235,28 @@ def box_layers_figure(explanation: Explanation) -> Drawn:
     figure, axes = panels(len(states), image.shape[0] / image.shape[1], min(3, len(states)))
     for layer, axis in enumerate(axes):
         show(axis, image, f"after decoder layer {layer + 1}")
+        texts, corners = list[tuple[str, Any]](), []
         for number, query in enumerate(explanation.queries):
-            score = float(probability[layer, query.index, query.class_index])
-            box = boxes[layer, query.index]
+            score, box = float(probability[layer, query.index, query.class_index]), boxes[layer, query.index]
             draw_box(axis, box, query_color(number), 0.6 + 1.6 * score)
-            draw_text(
-                axis, max(box[0], 0) + 3, max(box[1], 0) + 3, f"{100 * score:.0f}%", query_color(number), va="top"
-            )
+            texts.append((f"{100 * score:.0f}%", query_color(number)))
+            corners.append(_box_corners(box, image.shape[:2]))
+        draw_apart(axis, texts, corners)
     alt = "The image with the queries' boxes and scores after each decoder layer."
     caption = "Boxes and scores after each layer, through the same two heads; thin lines: low scores."
     return finish(figure, "05_decoder_layers", alt, caption)
+
+
+def _box_corners(box: np.ndarray, image_size: tuple[int, ...]) -> list[tuple[float, float, str, str]]:
+    """Places for a text at a box's corners, the upper left one first; inside it, then above and below it."""
+    height, width = image_size
+    gap = width / 150
+    x0, y0, x1, y1 = np.clip(box, 0, [width, height] * 2).tolist()
+    inside = [(x0 + gap, y0 + gap, "left", "top"), (x1 - gap, y0 + gap, "right", "top")]
+    inside += [(x0 + gap, y1 - gap, "left", "bottom"), (x1 - gap, y1 - gap, "right", "bottom")]
+    above = [(x0, y0 - gap, "left", "bottom"), (x1, y0 - gap, "right", "bottom")] if y0 > height / 10 else []
+    below = [(x0, y1 + gap, "left", "top"), (x1, y1 + gap, "right", "top")] if y1 < 0.9 * height else []
+    return [*inside, *above, *below]
 
 
 def _peak(heat: Tensor) -> str:

@@ -75,14 +75,16 @@ class Won(NamedTuple):
     Args:
         mask: pixels whose logit is above 0.
         won: pixels of the map that this query's logit decided.
-        lost: pixels of ``mask`` that went to others.
-        decided: (H, W) bool, what ``won`` counts.
+        lost: pixels of ``mask`` that aren't of its segment.
+        decided, other: (H, W) bool, what ``won`` and ``lost`` count. What is left of the mask another query of the same
+            stuff decided.
     """
 
     mask: int
     won: int
     lost: int
     decided: np.ndarray
+    other: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -253,6 +255,6 @@ def won_and_lost(explanation: Explanation) -> list[Won]:
         decided = np.zeros(ids.shape, bool)
         if query.segment:
             decided = (ids == query.segment) & (logits[number] >= logits[members].max(0))
-        lost = query.region & ~decided
-        found.append(Won(int(query.region.sum()), int(decided.sum()), int(lost.sum()), decided))
+        other = query.region & (ids != query.segment) if query.segment else query.region
+        found.append(Won(int(query.region.sum()), int(decided.sum()), int(other.sum()), decided, other))
     return found

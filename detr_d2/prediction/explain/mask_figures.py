@@ -80,21 +80,21 @@ def argmax_figure(explanation: Explanation, fates: Sequence[Won]) -> Drawn:
         axis.set_axis_off()
     grey = 0.45 + 0.45 * image.astype(np.float32).mean(2, keepdims=True) / 255
     for number, (query, fate) in enumerate(zip(explanation.queries, fates, strict=True)):
-        row, column = divmod(number, columns)
+        own, (row, column) = query_color(number), divmod(number, columns)
         upper, lower = axes[2 * row * columns + column], axes[(2 * row + 1) * columns + column]
         upper.set_axis_on()
         lower.set_axis_on()
         bound = max(float(np.abs(logits[number]).max()), 1e-6)
         show(upper, logits[number], figure_text(f"{query.index}: {query.name}"), cmap=_SIGNED, vmin=-bound, vmax=bound)
-        painted = np.repeat(grey, 3, axis=2)
-        for mask, color in ((fate.decided, query_color(number)), (query.region & ~fate.decided, _LOST)):
-            painted[mask] = 0.25 * painted[mask] + 0.75 * np.array(color)
-        part = 100 * fate.lost / fate.mask if fate.mask else 0.0
-        show(lower, painted, f"{shown_number(fate.won)} px won, {part:.0f} % lost" if query.segment else "left out")
-    alt = "For every kept query its mask logits, and below them which pixels it won and which it lost to another query."
+        painted, shared = np.repeat(grey, 3, axis=2), query.region & ~fate.decided & ~fate.other
+        for mask, color, part in ((fate.decided, own, 0.75), (shared, own, 0.35), (fate.other, _LOST, 0.75)):
+            painted[mask] = (1 - part) * painted[mask] + part * np.array(color)
+        lost = 100 * fate.lost / fate.mask if fate.mask else 0.0
+        show(lower, painted, f"{shown_number(fate.won)} px won, {lost:.0f} % lost" if query.segment else "left out")
+    alt = "For every kept query its mask logits, and below them which pixels it won and which it lost to others."
     caption = (
         "Above: logits, red above 0 (the binary mask), blue below. Below: pixels that the query won in its own colour, "
-        "pixels of its mask that another query has with a higher logit in red."
+        "paler those that another query of the same stuff won; in red those of its mask that another segment has."
     )
     return finish(figure, "06_argmax", alt, caption)
 

@@ -76,14 +76,19 @@ def write_explanation(
 
 
 def default_points(explanation: Explanation) -> list[tuple[float, float]]:
-    """Centres of the found objects, things before stuff; the image's centre where nothing was found."""
-    ordered = sorted(explanation.queries, key=lambda query: not query.category.is_thing)
+    """Centres of the found objects, in the order of :func:`_interest`; the image's centre where nothing was found."""
+    ordered = sorted(explanation.queries, key=_interest)
     height, width = explanation.sizes.image
     by_token: dict[int, tuple[float, float]] = {}
     for x, y in map(inner_point, ordered):
         if 0 <= x < width and 0 <= y < height:
             by_token.setdefault(token_at((x, y), explanation.recording.grid, explanation.sizes), (x, y))
     return list(by_token.values())[:_POINTS] or [(width / 2, height / 2)]
+
+
+def _interest(query: ExplainedQuery) -> tuple[bool, bool]:
+    """To sort queries by: those that are in the map come first, as others repeat their objects; things before stuff."""
+    return not query.segment, not query.category.is_thing
 
 
 def _detector_figures(explanation: Explanation, points: Sequence[tuple[float, float]]) -> dict[str, Drawn]:
@@ -97,11 +102,10 @@ def _detector_figures(explanation: Explanation, points: Sequence[tuple[float, fl
 
 
 def _query_figures(explanation: Explanation) -> tuple[list[Drawn], list[Drawn], list[Drawn]]:
-    """Of every query its shares, and with a mask head its attention maps and the steps of its mask; things first."""
+    """Of every query its shares, and with a mask head its attention maps and the steps of its mask."""
     shares, heads, steps = list[Drawn](), list[Drawn](), list[Drawn]()
-    queries = explanation.queries
-    things_first = sorted(range(len(queries)), key=lambda number: not queries[number].category.is_thing)
-    for number in progress(things_first, len(things_first), "query"):
+    ordered = sorted(range(len(explanation.queries)), key=lambda number: _interest(explanation.queries[number]))
+    for number in progress(ordered, len(ordered), "query"):
         shares.append(detector_figures.query_figure(explanation, number))
         if explanation.masks is not None:
             heads.append(mask_figures.heads_figure(explanation, number))
@@ -171,6 +175,7 @@ def _facts(explanation: Explanation) -> dict[str, Any]:
         "width": width,
         "rows": rows,
         "columns": columns,
+        "feature": explanation.model.detr.feature,
         "channels": int(outputs["features"][explanation.model.detr.feature].shape[1]),
         "hidden": int(outputs["memory"].shape[1]),
         "stride": round(height / rows),

@@ -97,7 +97,22 @@ def test_won_pixels_partition_the_map(make_model):
     assert sum(fate.won for fate in fates) == (found.panoptic[0] > 0).sum()
     assert np.stack([fate.decided for fate in fates]).sum(0).max() == 1
     for fate, query in zip(fates, found.queries):
-        assert fate.lost == (query.region & ~fate.decided).sum() <= fate.mask
+        assert fate.lost == fate.other.sum() <= fate.mask
+        assert not (fate.other & fate.decided).any() and not (fate.other & ~query.region).any()
+
+
+def test_stuff_of_two_queries_loses_no_pixel_to_itself(make_model):
+    model = make_model()
+    stuff = next(index for index, category in enumerate(model.categories) if not category.is_thing)
+    model.detr.class_embed.bias.data[stuff] = 50.0  # all queries see the same
+    found = _explain(model)
+
+    fates = won_and_lost(found)
+
+    assert found.panoptic is not None and len(found.panoptic[1]) == 1
+    assert len(found.panoptic[1][0]["queries"]) == len(fates) > 1
+    assert sum(fate.won > 0 for fate in fates) > 1
+    assert not any(fate.lost for fate in fates)
 
 
 def test_queries_come_highest_score_first_and_no_more_than_asked_for(make_model):
