@@ -19,6 +19,7 @@ from detr_d2.data import Category
 from detr_d2.data.segments import find_segments, number_segments
 from detr_d2.errors import ConfigError
 from detr_d2.labels.panoptic_png import encode_ids
+from detr_d2.labels.run_lengths import compressed, encoded
 
 if TYPE_CHECKING:
     from detectron2.structures import Instances
@@ -259,9 +260,8 @@ class Prediction:
             annotation: dict[str, Any] = {"id": number, "image_id": image_id, "iscrowd": 0, "score": score}
             annotation |= {"category_id": category_id, "bbox": bbox, "area": bbox[2] * bbox[3]}
             if mask is not None:
-                runs = coco_mask.encode(np.asfortranarray(mask.view(np.uint8)))
-                annotation["area"] = int(coco_mask.area(runs))
-                annotation["segmentation"] = {"size": list(runs["size"]), "counts": runs["counts"].decode()}
+                runs = encoded(mask)
+                annotation |= {"area": int(coco_mask.area(runs)), "segmentation": compressed(runs)}
             annotations.append(annotation)
         return annotations
 

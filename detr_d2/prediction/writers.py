@@ -20,10 +20,10 @@ from typing import Any, BinaryIO, NamedTuple
 from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from detr_d2.data import Category
 from detr_d2.files import write_whole
+from detr_d2.labels.run_lengths import compressed, encoded
 from detr_d2.prediction.image_files import FoundImage, drawing_name
 from detr_d2.prediction.prediction import Prediction
 from detr_d2.visualization import save_image
@@ -240,8 +240,7 @@ def coco_annotations(prediction: Prediction) -> list[dict[str, Any]]:
         return [{**one, "segmentation": []} for one in prediction.to_coco("instances")["annotations"]]
     annotations = []
     for segment in prediction.segments:
-        runs = coco_mask.encode(np.asfortranarray(prediction.mask(segment).view(np.uint8)))
-        segmentation = {"size": list(runs["size"]), "counts": runs["counts"].decode()}
+        segmentation = compressed(encoded(prediction.mask(segment)))
         annotation = {key: segment[key] for key in ("category_id", "area", "bbox")}
         annotations.append({**annotation, "iscrowd": 0, "segmentation": segmentation})
     return annotations
