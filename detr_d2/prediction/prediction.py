@@ -157,6 +157,16 @@ class Prediction:
         mask: np.ndarray = self.panoptic == segment["id"]
         return mask
 
+    def runs(self, segment: Mapping[str, Any]) -> dict[str, Any]:
+        """The pixels of one of the segments as COCO's compressed run lengths: "size" and "counts".
+
+        Only the segment's box is looked at, as a photo of a hundred megapixels may have hundreds of segments.
+        """
+        assert self.panoptic is not None
+        left, top, width, height = segment["bbox"]
+        window = self.panoptic[top : top + height, left : left + width] == segment["id"]
+        return _placed_runs(window, left, top, self.size)
+
     def only(self, classes: Collection[str]) -> Prediction:
         """The same of some classes; the pixels of others become void.
 
@@ -255,31 +265,27 @@ class Prediction:
 
     def _coco_instances(self, image_id: int) -> list[dict[str, Any]]:
         annotations = []
-        for number, (category_id, score, bbox, mask) in enumerate(self._single_things(), start=1):
+        for number, (category_id, score, bbox, runs) in enumerate(self._single_things(), start=1):
             annotation: dict[str, Any] = {"id": number, "image_id": image_id, "iscrowd": 0, "score": score}
             annotation |= {"category_id": category_id, "bbox": bbox, "area": bbox[2] * bbox[3]}
-            if mask is not None:
-                runs = coco_mask.encode(np.asfortranarray(mask.view(np.uint8)))
-                annotation["area"] = int(coco_mask.area(runs))
-                annotation["segmentation"] = {"size": list(runs["size"]), "counts": runs["counts"].decode()}
+            if runs is not None:
+                annotation |= {"area": int(coco_mask.area(runs)), "segmentation": runs}
             annotations.append(annotation)
         return annotations
 
-    def _single_things(self) -> Iterator[tuple[int, float, list[float], np.ndarray | None]]:
-        """Category id, score, box (x, y, width, height) and mask of each thing, one mask at a time if it is the map's.
-
-        So that hundreds of things in a photo of a hundred megapixels aren't as many masks of that size at once.
-        """
+    def _single_things(self) -> Iterator[tuple[int, float, list[float], dict[str, Any] | None]]:
+        """Category id, score, box (x, y, width, height) and, where there are masks, run lengths of each thing."""
         if self._instances is None and self.panoptic is not None:
             for segment in self._sorted_things():
                 score = 1.0 if segment["score"] is None else segment["score"]
-                yield segment["category_id"], score, [float(side) for side in segment["bbox"]], self.mask(segment)
+                yield segment["category_id"], score, [float(side) for side in segment["bbox"]], self.runs(segment)
             return
         found = self.instances
         masks = found.pred_masks.numpy() if found.has("pred_masks") else [None] * len(found)
         numbers = (found.pred_boxes.tensor.tolist(), found.scores.tolist(), found.pred_classes.tolist())
         for (left, top, right, bottom), score, index, mask in zip(*numbers, masks):
-            yield self.categories[index].id, score, [left, top, right - left, bottom - top], mask
+            runs = None if mask is None else _placed_runs(mask, 0, 0, self.size)
+            yield self.categories[index].id, score, [left, top, right - left, bottom - top], runs
 
     def _sorted_things(self) -> list[Segment]:
         """The map's things, the highest score first; a score that isn't known is 1."""
@@ -317,3 +323,22 @@ def check_classes(classes: Collection[str], categories: Sequence[Category]) -> N
         if name not in names:
             similar = get_close_matches(name, names)
             raise ConfigError(f"the model knows no class {name!r}; it knows {', '.join(similar or names)}.")
+
+
+def _placed_runs(window: np.ndarray, left: int, top: int, size: tuple[int, int]) -> dict[str, Any]:
+    """COCO's compressed run lengths of a mask, of which all is in a window of the image.
+
+    Args:
+        window: (h, w) bool.
+        left, top: where its upper left corner is.
+        size: height and width of the image.
+    """
+    ended = np.pad(window.T.astype(np.int8), ((0, 0), (1, 1)))  # so that runs end with their column
+    columns, changes = np.nonzero(np.diff(ended))
+    places = (left + columns) * size[0] + top + changes
+    joins = 1 + 2 * np.flatnonzero(places[1:-1:2] == places[2::2])  # a column's end where the next one begins
+    places = np.delete(places, [*joins, *(joins + 1)])
+    ends = [] if len(places) and places[-1] == size[0] * size[1] else [size[0] * size[1]]
+    counts = np.diff([0, *places, *ends]).tolist()
+    runs = coco_mask.frPyObjects({"size": list(size), "counts": counts}, *size)
+    return {"size": list(size), "counts": runs["counts"].decode()}
