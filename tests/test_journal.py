@@ -75,10 +75,11 @@ def test_one_run_at_a_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_full_disk_is_said_of_the_file_and_costs_no_line_before(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with JournalFile(path) as again:
         list(again.lines())
-        write = again._file.write
-        monkeypatch.setattr(again, "_file", SimpleNamespace(write=lambda line: write(line[:5]), tell=again._file.tell))
+        file = again._file
+        nearly_full = SimpleNamespace(write=lambda line: file.write(line[:5]), tell=file.tell)
 
-        with pytest.raises(OSError, match=re.escape(str(path))):
+        with monkeypatch.context() as patch, pytest.raises(OSError, match=re.escape(str(path))):
+            patch.setattr(again, "_file", nearly_full)
             again.append(b"more")
 
     with JournalFile(path) as again:

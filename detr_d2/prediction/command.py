@@ -17,7 +17,7 @@ from detr_d2.prediction.predictor import Predictor
 from detr_d2.prediction.ranking import rank_images
 from detr_d2.prediction.running import Engine, Outcome, PredictEach, Tiles, WholeImages, predict_all, predict_on_cluster
 from detr_d2.prediction.tracking import MEMORY
-from detr_d2.prediction.video import predict_camera, predict_videos
+from detr_d2.prediction.video import VIDEO_FOLDER, predict_camera, predict_videos
 from detr_d2.prediction.writers import DEFAULT_KINDS, RESULT_FOLDERS, WRITERS
 from detr_d2.wording import counted
 
@@ -127,7 +127,7 @@ def run(args: argparse.Namespace) -> int:
     out = Path(args.out)
     if out.exists() and not out.is_dir():
         raise ConfigError(f"--out {out} is a file; name a folder.")
-    found = find_inputs(args.inputs, leave_out=[out / name for name in RESULT_FOLDERS])
+    found = find_inputs(args.inputs, leave_out=[out / name for name in (*RESULT_FOLDERS, VIDEO_FOLDER)])
     for complaint in found.complaints:
         print(f"skipped: {complaint}", file=sys.stderr)
     if not found.images and not found.videos and args.camera is None:
