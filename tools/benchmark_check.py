@@ -76,7 +76,7 @@ def measure(labels: Path, quick: bool, sources: dict[str, Path], repeats: int) -
     for _ in range(repeats):
         for name, source in sources.items():
             start = ["env", f"PYTHONPATH={source}", sys.executable, "-m", "detr_d2"]
-            used[name].append(command_usage([*start, *words, *(["--quick"] if quick else [])]))
+            used[name].append(command_usage([*start, *words, *(["--quick"] if quick else [])], labels.parent))
     row: dict[str, str | float] = {"command": "check --quick" if quick else "check"}
     for name, each in used.items():
         seconds, peak = np.median(np.array(each), axis=0)

@@ -83,7 +83,7 @@ class Gallery:
             MissingFileError, DatasetError: image or ground truth can't be read.
         """
         record = self._records[number]
-        image = read_dataset_image(record["file_name"], "RGB", f"the image {record['file_name']}")
+        image = read_dataset_image(record["file_name"], "RGB", record.get("image_id"))
         names = [self._categories[segment["category_id"]].name for segment in segments_of(record)]
         height, width = image.shape[:2]
         drawn = draw_ground_truth(image, record, self._metadata, _scale(image))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,7 @@ from detr_d2.files import refuse_replacing, refuse_special
 from detr_d2.labels.rules.rule import RULES
 from detr_d2.parallel import default_workers
 from detr_d2.progress import progress
+from detr_d2.wording import counted
 
 from .dataset import dataset_faults
 from .report import Findings, write_report
@@ -82,11 +84,14 @@ def _print(findings: Findings, files: int, args: argparse.Namespace) -> None:
     if findings.counts:
         print(findings.table(), end="\n\n")
     looked = "JSON only, no pixels" if args.quick else "JSON and pixels"
-    print(f"{args.dataset}: {findings.summary()} in {files} annotation file{'s'[: files != 1]} ({looked})")
+    print(f"{args.dataset}: {findings.summary()} in {counted(files, 'annotation file')} ({looked})")
     if args.json:
         print(f"all of them: {args.json}")
     if findings.errors:
-        print("a copy without the errors: detr-d2 check with --fix OUT; docs/data.md says what becomes of each")
+        given = [("--images", args.images), ("--panoptic", args.panoptic)]
+        words = [args.dataset, *(word for name, folder in given if folder for word in (name, folder))]
+        print(f"a copy without the errors: detr-d2 check {shlex.join(words)} --fix OUT")
+        print("what becomes of each: docs/data.md")
 
 
 def _fix(dataset: Sources, before: Findings, args: argparse.Namespace) -> int:
@@ -104,7 +109,7 @@ def _fix(dataset: Sources, before: Findings, args: argparse.Namespace) -> int:
     print(f"{args.dataset}: {before.summary()}")
     print(f"{args.fix}: {after.summary()}, after {log.summary()}; all of them are in {CHANGES} there")
     for code, count in sorted(after.counts.items(), key=lambda item: -item[1]):
-        print(f"  left for you to decide: {code}, {count} times: {RULES[code].advice}")
+        print(f"  left as it was: {code}, {counted(count, 'time')}: {RULES[code].advice}")
     return 0
 
 

@@ -21,7 +21,7 @@ from PIL import Image
 
 from detr_d2.errors import DatasetError
 
-from .archives import copy_file
+from .archives import copy_file, why_no_file
 from .image_reading import image_of, is_deep, same_ratio
 from .records import FileRef
 from .rules.annotations import Extent
@@ -220,6 +220,18 @@ def read_png(path: str) -> Png:
         has_ids = image.mode in ("RGB", "RGBA") and image.format != "JPEG" and not bits
         png = Png(path, mode, ids_of_image(image) if has_ids else None, image.mode == "RGBA")
     return png
+
+
+def read_map(path: str, image_id: Any = None) -> tuple[np.ndarray | None, list[Finding]]:
+    """The ids (H, W) of a panoptic PNG, or None and what is wrong with the file; warnings are passed over."""
+    place, absence = Place(path, image_id), why_no_file(path)
+    if absence:
+        return None, [place.found("png-missing", f"{absence}.")]
+    try:
+        png = read_png(path)
+    except Unreadable as problem:
+        return None, [place.found(*problem.args)]
+    return png.ids, [found for found in png_file_rules(png, image_id, ()) if found.rule.severity == "error"]
 
 
 def png_file_rules(png: Png, image_id: Any, listed: Sequence[Any]) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from typing import Any
 from tabulate import tabulate
 
 from detr_d2.checkpoint import PUBLISHED_WEIGHTS
+from detr_d2.wording import counted
 
 from .planning import Plan, StagePlan, duration
 from .rules import SOURCES
@@ -64,15 +65,18 @@ def _images(plan: Plan) -> str:
     survey = plan.survey
     things = [each for each in survey.classes if each.is_thing]
     stuff = [each for each in survey.classes if not each.is_thing]
+    evaluated = counted(survey.validation_images, "image")
     lines = [
-        f"{survey.name}: {survey.images:,} images, {_sides(survey.widths)} wide and {_sides(survey.heights)} high",
-        f"{survey.validation}: {survey.validation_images:,} images to evaluate on" if survey.validation else "",
+        f"{survey.name}: {counted(survey.images, 'image')}, {_sides(survey.widths)} wide and "
+        f"{_sides(survey.heights)} high",
+        f"{survey.validation}: {evaluated} to evaluate on" if survey.validation else "",
         *(
-            f"{kind}: {len(classes)} classes, {sum(each.segments for each in classes):,} segments"
+            f"{kind}: {counted(len(classes), 'class', 'classes')}, "
+            f"{counted(sum(each.segments for each in classes), 'segment')}"
             for kind, classes in (("things", things), ("stuff", stuff))
             if classes
         ),
-        f"an image has {survey.mean_segments:.1f} segments on average and at most {survey.most_segments}, in "
+        f"an image has {survey.mean_segments:.1f} segments on average and at most {survey.most_segments:,}, in "
         f"{survey.fullest}",
     ]
     return "\n".join(filter(None, lines))
@@ -132,7 +136,7 @@ def _start(plan: Plan) -> str:
     cfg = plan.stages[0].stage.config()
     weights = cfg.MODEL.WEIGHTS
     address = f" ({PUBLISHED_WEIGHTS[weights]})" if weights in PUBLISHED_WEIGHTS else ""
-    queries = f"{cfg.MODEL.DETR.NUM_QUERIES} queries for up to {plan.survey.most_segments} segments"
+    queries = f"{cfg.MODEL.DETR.NUM_QUERIES} queries for up to {counted(plan.survey.most_segments, 'segment')}"
     return f"start: {weights or 'from scratch'}{address}, {queries}"
 
 

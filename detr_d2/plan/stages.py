@@ -147,7 +147,7 @@ def _dataset_changes(cfg: CfgNode, survey: Survey, register: list[Any]) -> Chang
     validation = [survey.validation] if survey.validation else []
     changes = {"DATASETS.TRAIN": json.dumps([survey.name]), "DATASETS.TEST": json.dumps(validation)}
     is_known = register == list(cfg.DATASETS.REGISTER)
-    return changes if is_known else {"DATASETS.REGISTER": json.dumps(register), **changes}
+    return changes if is_known else {"DATASETS.REGISTER": json.dumps(register, ensure_ascii=False), **changes}
 
 
 def _mask_changes(cfg: CfgNode, has_masks: bool, is_frozen: bool) -> Changes:

@@ -98,7 +98,7 @@ def _make(work: Work, tasks: Sequence[Task], preparer: Preparer, summary: Summar
         keys, reused = _prepare_images(tasks, journal, preparer)
         for note in policy.notes:
             summary.add_note(note)
-        return finish(journal, keys, options, summary, repr(policy), started), reused
+        return finish(journal, keys, options, summary, policy.asked_for or repr(policy), started), reused
 
 
 def _prepare_images(tasks: Sequence[Task], journal: Journal, preparer: Preparer) -> tuple[list[str], int]:

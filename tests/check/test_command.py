@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ def test_faults_are_shown_and_written_and_end_with_one(yard_folder: Path, tmp_pa
 
     printed = capsys.readouterr().out
     assert "category-unknown" in printed and str(segment["id"]) in printed and "1 error, 0 warnings" in printed
+    assert f"detr-d2 check {shlex.quote(str(broken / 'panoptic_train.json'))} --fix OUT" in printed
     report = json.loads((tmp_path / "faults.json").read_text())
     assert (report["errors"], report["warnings"], report["counts"]) == (1, 0, {"category-unknown": 1})
     (fault,) = report["faults"]

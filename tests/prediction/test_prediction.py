@@ -97,5 +97,5 @@ def test_contradictions_are_refused(made: Prediction) -> None:
         Prediction(made.image[:3], made.panoptic, made.segments, CATEGORIES)
     with pytest.raises(ValueError, match="category_id=5 is unknown"):
         Prediction(made.image, made.panoptic, [{"id": 7, "category_id": 5}], CATEGORIES)
-    with pytest.raises(ValueError, match="segment ids that the JSON doesn't list"):
+    with pytest.raises(ValueError, match="which the JSON doesn't list"):
         Prediction(made.image, made.panoptic, made.segments[:1], CATEGORIES)

@@ -95,6 +95,7 @@ def test_none_gives_nothing_and_misc_all_that_is_free():
         "MiscStuff(margin=0)",
         "MiscStuff(margin=1)",
     ]
+    assert [policy.asked_for for policy in (none, misc, ringed)] == ["none", "misc, margin 0", "misc, margin 1"]
 
 
 @pytest.mark.parametrize(

@@ -65,13 +65,18 @@ def seconds_interleaved(
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def command_usage(words: Sequence[str]) -> tuple[float, float]:
+def command_usage(words: Sequence[str], folder: Path | None = None) -> tuple[float, float]:
     """Processor seconds of a command and its children, and MiB of the largest of its processes.
+
+    Args:
+        words: the command.
+        folder: where it runs; ``python -m`` looks for modules there first. None: where this process is.
 
     Raises:
         RuntimeError: the command failed.
     """
-    metered = subprocess.run([sys.executable, "-I", "-c", _METER, *words], capture_output=True, text=True, check=True)
+    meter = [sys.executable, "-I", "-c", _METER, *words]
+    metered = subprocess.run(meter, capture_output=True, text=True, check=True, cwd=folder)
     code, seconds, kibibytes = map(float, metered.stdout.split())
     if code:
         raise RuntimeError(f"{' '.join(words)} ended with {code:g}")

@@ -41,14 +41,30 @@ def build_policy(words: Sequence[str], settings: StuffSettings | None = None) ->
     if len(rest) != (wanted is not None):
         what = f"needs {wanted} and nothing else" if wanted else "takes nothing behind it"
         raise ConfigError(f"--stuff {' '.join(words)}: '{way}' {what}; allowed are {_WAYS}.")
+    margin = (_MODEL_MARGIN if way == "model" else 0) if settings.margin is None else settings.margin
+    policy = _policy(way, rest, margin, settings)
+    policy.asked_for = _in_words(words, margin, settings)
+    return policy
+
+
+def _policy(way: str, rest: Sequence[str], margin: int, settings: StuffSettings) -> StuffPolicy:
     if way == "none":
         return NoStuff()
     if way == "misc":
-        return MiscStuff(settings.margin or 0)
+        return MiscStuff(margin)
     if way == "masks":
         return MaskStuff(rest[0], settings)
-    margin = _MODEL_MARGIN if settings.margin is None else settings.margin
     return ModelStuff(_find_labeller(rest[0], settings), margin, settings)
+
+
+def _in_words(words: Sequence[str], margin: int, settings: StuffSettings) -> str:
+    """The way and what is chosen beside it, such as "masks stuff/, margin 2, classes super, things misc"."""
+    chosen = [f"margin {margin}"] if words[0] != "none" else []
+    if words[0] in ("masks", "model"):
+        chosen += [f"classes {settings.classes}", f"things {settings.things}"]
+    if settings.score is not None and words[0] == "model":
+        chosen.append(f"score {settings.score:g}")
+    return ", ".join([" ".join(words), *chosen])
 
 
 def _find_labeller(what: str, settings: StuffSettings) -> Labeller:

@@ -99,11 +99,13 @@ class StuffPolicy:
         categories: the stuff classes it may give, ``is_thing`` False.
         needs_pixels: whether it looks at the image.
         notes: what :meth:`prepare` has to say, for the report.
+        asked_for: how it was asked for, for the report; empty: its ``repr`` says it.
     """
 
     categories: tuple[ClassRecord, ...] = ()
     needs_pixels = False
     notes: tuple[Note, ...] = ()
+    asked_for = ""
 
     def prepare(self, images: Sequence[ImageRecord], work_folder: Path) -> None:
         """Called once, in the main process, before any image's turn; a model is run here.
