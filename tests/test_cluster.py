@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import torch
 
-from detr_d2 import Predictor, cli, cluster
+from detr_d2 import Predictor, cli
+from detr_d2 import parallel as cluster
 from detr_d2.errors import DatasetError, run_command
 from detr_d2.journal import JournalFile
 from detr_d2.prediction.image_files import find_inputs

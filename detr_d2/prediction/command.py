@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 
 from detr_d2.arguments import add_engine, add_opts, number, whole_number
-from detr_d2.cluster import import_ray
 from detr_d2.errors import USER_ERROR_EXIT_CODE, ConfigError, MissingFileError
+from detr_d2.parallel import import_ray
 from detr_d2.prediction.image_files import FoundInputs, find_inputs
 from detr_d2.prediction.predictor import Predictor
 from detr_d2.prediction.ranking import rank_images

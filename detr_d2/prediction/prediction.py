@@ -19,6 +19,7 @@ from detr_d2.data import Category
 from detr_d2.data.segments import find_segments, number_segments
 from detr_d2.errors import ConfigError
 from detr_d2.labels.panoptic_png import encode_ids
+from detr_d2.labels.run_lengths import compressed, encoded, encoded_window
 
 if TYPE_CHECKING:
     from detectron2.structures import Instances
@@ -165,7 +166,7 @@ class Prediction:
         assert self.panoptic is not None
         left, top, width, height = segment["bbox"]
         window = self.panoptic[top : top + height, left : left + width] == segment["id"]
-        return _placed_runs(window, left, top, self.size)
+        return compressed(encoded_window(window, left, top, self.size))
 
     def only(self, classes: Collection[str]) -> Prediction:
         """The same of some classes; the pixels of others become void.
@@ -284,7 +285,7 @@ class Prediction:
         masks = found.pred_masks.numpy() if found.has("pred_masks") else [None] * len(found)
         numbers = (found.pred_boxes.tensor.tolist(), found.scores.tolist(), found.pred_classes.tolist())
         for (left, top, right, bottom), score, index, mask in zip(*numbers, masks):
-            runs = None if mask is None else _placed_runs(mask, 0, 0, self.size)
+            runs = None if mask is None else compressed(encoded(mask))
             yield self.categories[index].id, score, [left, top, right - left, bottom - top], runs
 
     def _sorted_things(self) -> list[Segment]:
@@ -311,9 +312,9 @@ class Prediction:
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the drawing, and below it what there is of each class."""
-        encoded = base64.b64encode(self._repr_png_()).decode()
+        content = base64.b64encode(self._repr_png_()).decode()
         summary = html.escape(repr(self))
-        return f'<figure><img alt="{summary}" src="data:image/png;base64,{encoded}"><br>{summary}</figure>'
+        return f'<figure><img alt="{summary}" src="data:image/png;base64,{content}"><br>{summary}</figure>'
 
 
 def check_classes(classes: Collection[str], categories: Sequence[Category]) -> None:
@@ -323,22 +324,3 @@ def check_classes(classes: Collection[str], categories: Sequence[Category]) -> N
         if name not in names:
             similar = get_close_matches(name, names)
             raise ConfigError(f"the model knows no class {name!r}; it knows {', '.join(similar or names)}.")
-
-
-def _placed_runs(window: np.ndarray, left: int, top: int, size: tuple[int, int]) -> dict[str, Any]:
-    """COCO's compressed run lengths of a mask, of which all is in a window of the image.
-
-    Args:
-        window: (h, w) bool.
-        left, top: where its upper left corner is.
-        size: height and width of the image.
-    """
-    ended = np.pad(window.T.astype(np.int8), ((0, 0), (1, 1)))  # so that runs end with their column
-    columns, changes = np.nonzero(np.diff(ended))
-    places = (left + columns) * size[0] + top + changes
-    joins = 1 + 2 * np.flatnonzero(places[1:-1:2] == places[2::2])  # a column's end where the next one begins
-    places = np.delete(places, [*joins, *(joins + 1)])
-    ends = [] if len(places) and places[-1] == size[0] * size[1] else [size[0] * size[1]]
-    counts = np.diff([0, *places, *ends]).tolist()
-    runs = coco_mask.frPyObjects({"size": list(size), "counts": counts}, *size)
-    return {"size": list(size), "counts": runs["counts"].decode()}

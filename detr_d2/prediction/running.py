@@ -12,8 +12,8 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from tqdm import tqdm
 
-from detr_d2.cluster import on_cluster
 from detr_d2.errors import ConfigError
+from detr_d2.parallel import on_cluster
 from detr_d2.prediction.image_files import FoundImage
 from detr_d2.prediction.images import MOST_PIXELS_BY_TILES, ImageError, image_of_bytes, more_pixels, read_noted
 from detr_d2.prediction.journal import Journal
@@ -262,7 +262,7 @@ def predict_on_cluster(
     Args:
         build_engine: makes the model, once in each worker; it is sent there, as ``write`` is.
         images, write, batch: as there.
-        workers, gpus: see :func:`~detr_d2.cluster.on_cluster`.
+        workers, gpus: see :func:`~detr_d2.parallel.on_cluster`.
 
     Raises:
         ConfigError, StoppedError: see there.
