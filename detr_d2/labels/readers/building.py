@@ -17,7 +17,7 @@ from detr_d2.errors import DatasetError
 
 from ..archives import IMAGE_SUFFIXES, FileTree, has_image_suffix, is_safe_name, joined
 from ..panoptic_png import find_regions
-from ..polygons import decompressed, is_polygon, polygons_mask, run_lengths
+from ..polygons import is_polygon, polygons_mask
 from ..records import (
     Box,
     ClassRecord,
@@ -33,6 +33,7 @@ from ..records import (
     Runs,
     Shape,
 )
+from ..run_lengths import decompressed, run_lengths
 from ..values import MOST_PIXELS, Size, are_numbers, size_problem
 
 #: So many notes of each kind are kept; of the others only how many there are.
