@@ -7,6 +7,7 @@ and what reads images, is imported only where it is needed.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from detr_d2.labels.rules.categories import Categories, normal_name
 from detr_d2.labels.rules.document import walk_document
 from detr_d2.labels.rules.images import FileNames, ImageTask, ListedImage
 from detr_d2.labels.rules.json_files import PARTS, objects_of, read_json_file
-from detr_d2.labels.rules.masks import compressed, mask_rules
+from detr_d2.labels.rules.masks import mask_rules
 from detr_d2.labels.rules.rule import RULES, Fault, Finding, Listing, Place, faults
 from detr_d2.labels.values import is_id, is_text, numbered, shown
 from detr_d2.parallel import in_processes
@@ -35,6 +36,8 @@ Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 #: What the readers call it, where the checks have another word, or none as it is no fault.
 _CODES = {"shape-number": "box", "shape-unknown": "shape-undrawn", "label-duplicate": "overlap"}
 _CODES |= {"attribute-unused": "", "export-twice": ""}
+#: A number that JSON doesn't have, in a message.
+_CONSTANT = re.compile(r"\b(nan|inf)\b")
 
 
 def dataset_faults(
@@ -96,7 +99,7 @@ class _Check:
         walk = Listing(walk_document(read.content, source.json_file, source.images, source.panoptic_root))
         has_named_constants = False  # NaN or Infinity, in a fault about something that is one
         for fault in walk:
-            has_named_constants = has_named_constants or any(word in fault.message for word in ("nan", "inf"))
+            has_named_constants = has_named_constants or _CONSTANT.search(fault.message) is not None
             yield fault
         if not has_named_constants:
             yield from faults(read.constant_rules())
@@ -283,13 +286,11 @@ def _export_image_faults(file: str, record: ImageRecord) -> list[Fault]:
 
 def _segmentation(label: Label, record: ImageRecord) -> Any:
     """As COCO has it."""
-    import numpy as np
-    from pycocotools import mask as coco_mask
-
     from detr_d2.labels.readers.building import shape_mask
     from detr_d2.labels.records import Polygons
+    from detr_d2.labels.run_lengths import compressed, encoded
 
     if isinstance(label.shape, Polygons):
         return [list(polygon) for polygon in label.shape.polygons]
     mask = shape_mask(label.shape, record.height, record.width)
-    return compressed(coco_mask.encode(np.asfortranarray(mask, np.uint8)))
+    return compressed(encoded(mask))

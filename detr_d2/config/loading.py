@@ -13,8 +13,7 @@ from detr_d2.plain_yaml import read_config
 
 from detectron2.config import CfgNode, get_cfg
 
-from .keys import add_detr_config
-from .values import check_values
+from .keys import add_detr_config, check_values, value_of
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -114,10 +113,7 @@ def _with_decimals(overrides: Sequence[str], cfg: CfgNode) -> list[str]:
     """``KEY VALUE`` pairs in which whole numbers for keys that are fractions have a point, as yaml wants it."""
     found = list(overrides)
     for index in range(1, len(found), 2):
-        value: object = cfg
-        for part in str(found[index - 1]).split("."):
-            value = value.get(part) if isinstance(value, CfgNode) else None
-        if isinstance(value, float) and re.fullmatch(r"[+-]?\d+", str(found[index])):
+        if isinstance(value_of(cfg, str(found[index - 1])), float) and re.fullmatch(r"[+-]?\d+", str(found[index])):
             found[index] = f"{found[index]}.0"
     return found
 

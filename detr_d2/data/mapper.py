@@ -8,14 +8,16 @@ import numpy as np
 import pycocotools.mask as coco_mask
 import torch
 
-from detr_d2.labels.image_reading import read_dataset_image
+from detr_d2.labels.image_reading import fetched, read_dataset_image
+from detr_d2.labels.panoptic_png import size_message
+from detr_d2.labels.rules.rule import Place, raise_errors
 
 from detectron2.config import CfgNode, configurable
 from detectron2.data import detection_utils
 from detectron2.data import transforms as T
 from detectron2.structures import BitMasks, Boxes, Instances
 
-from ..errors import ConfigError, DatasetError
+from ..errors import ConfigError
 from .augmentation import build_augmentations
 from .segments import Scene, find_segments, number_segments, read_panoptic_png, shrink_masks, transform_numbers
 
@@ -86,7 +88,7 @@ class DetrPanopticDatasetMapper:
         """
         if self.is_train and "segments_info" in dataset_dict:
             return self.give(self.read_scene(dataset_dict), dataset_dict)
-        image = self._read(dataset_dict, _place(dataset_dict))
+        image = self._read(dataset_dict)
         result, transforms = self._augmented(image, dataset_dict)
         if self.is_train and "annotations" in dataset_dict:
             sizes = image.shape[:2], tuple(result["image"].shape[1:])
@@ -95,17 +97,14 @@ class DetrPanopticDatasetMapper:
 
     def read_scene(self, dataset_dict: dict[str, Any]) -> Scene:
         """An image with its panoptic ground truth, as both are in the files; raises as a call does."""
-        place = _place(dataset_dict)
-        image = self._read(dataset_dict, place)
-        infos = dataset_dict["segments_info"]
-        ids = read_panoptic_png(dataset_dict["pan_seg_file_name"])
+        image, infos = self._read(dataset_dict), dataset_dict["segments_info"]
+        png, image_id = dataset_dict["pan_seg_file_name"], dataset_dict.get("image_id")
+        ids = read_panoptic_png(png, image_id)
         if ids.shape != image.shape[:2]:
-            raise DatasetError(
-                f"{dataset_dict['file_name']} is {image.shape[1]}x{image.shape[0]} pixels (width x height, upright), "
-                f"but its panoptic PNG {dataset_dict['pan_seg_file_name']} is {ids.shape[1]}x{ids.shape[0]}: "
-                "take both from one export."
-            )
-        return Scene(image, number_segments(ids, [info["id"] for info in infos], place), infos, place)
+            message = size_message((ids.shape[1], ids.shape[0]), (image.shape[1], image.shape[0]))
+            raise_errors([Place(png, image_id).found("png-size", message)])
+        numbers = number_segments(ids, [info["id"] for info in infos], png, image_id)
+        return Scene(image, numbers, infos, f"image id {image_id!r} ({dataset_dict['file_name']})")
 
     def give(self, scene: Scene, dataset_dict: dict[str, Any]) -> dict[str, Any]:
         """A scene, augmented, as the model is given it; file name and image id are those of ``dataset_dict``."""
@@ -132,17 +131,16 @@ class DetrPanopticDatasetMapper:
         result.update(image=torch.from_numpy(pixels), height=image.shape[0], width=image.shape[1])
         return result, transforms
 
-    def _read(self, dataset_dict: dict[str, Any], place: str) -> np.ndarray:
+    def _read(self, dataset_dict: dict[str, Any]) -> np.ndarray:
         """The upright image (H, W, 3), of the size that the JSON says."""
-        image = read_dataset_image(dataset_dict["file_name"], self.image_format, f"the image of {place}")
+        path, image_id = dataset_dict["file_name"], dataset_dict.get("image_id")
+        image = read_dataset_image(path, self.image_format, image_id)
         height, width = image.shape[:2]
-        said = dataset_dict.get("width", width), dataset_dict.get("height", height)
-        if said != (width, height):
-            turned = " The image is turned by its EXIF tag; label it upright." if said == (height, width) else ""
-            raise DatasetError(
-                f"{place} is {width}x{height} pixels (width x height, upright), but its JSON says {said[0]}x{said[1]}."
-                f"{turned}"
-            )
+        said = {"width": dataset_dict.get("width", width), "height": dataset_dict.get("height", height)}
+        if said != {"width": width, "height": height}:
+            from detr_d2.labels.rules.image import image_file_rules, read_image_file  # with what draws polygons
+
+            raise_errors(image_file_rules(read_image_file(fetched(path)), image_id, said))
         return image
 
     def _count_dropped(self, numbers: np.ndarray, wanted: np.ndarray, kept: int, place: str) -> None:
@@ -183,11 +181,6 @@ class DetrPanopticDatasetMapper:
         if has_masks and self.mask_stride > 1 and len(kept):
             kept.gt_masks = BitMasks(torch.from_numpy(shrink_masks(kept.gt_masks.tensor.numpy(), self.mask_stride)))
         return kept
-
-
-def _place(dataset_dict: dict[str, Any]) -> str:
-    """Names the image in messages."""
-    return f"image id {dataset_dict.get('image_id')!r} ({dataset_dict['file_name']})"
 
 
 def _drawn(polygons: list[list[float]], size: tuple[int, ...]) -> dict[str, Any]:

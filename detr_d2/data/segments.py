@@ -8,10 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from detr_d2.labels.archives import why_no_file
-from detr_d2.labels.panoptic_png import find_regions, find_runs, png_file_rules, read_png
+from detr_d2.labels.panoptic_png import (
+    MOST_SEGMENTS,
+    find_regions,
+    find_runs,
+    read_map,
+    unlisted_message,
+)
 from detr_d2.labels.rules.rule import Place, raise_errors
-from detr_d2.labels.values import Unreadable
 
 from ..errors import DatasetError
 
@@ -33,50 +37,41 @@ class Segments:
     areas: np.ndarray
 
 
-def read_panoptic_png(path: str) -> np.ndarray:
-    """Ids (H, W) int32 of a COCO panoptic PNG: red + 256 green + 65536 blue; 0 is void.
+def read_panoptic_png(path: str, image_id: Any = None) -> np.ndarray:
+    """Ids (H, W) int32 of a COCO panoptic PNG: red + 256 green + 65536 blue; 0 is void. ``image_id`` is for messages.
 
     Raises:
         MissingFileError: it isn't there.
         DatasetError: it can't be read, or isn't an image in colours.
     """
-    absence = why_no_file(path)
-    if absence:
-        raise_errors([Place(path).found("png-missing", f"{absence}.")])
-    try:
-        png = read_png(path)
-    except Unreadable as problem:
-        raise_errors([Place(path).found(*problem.args)])
-        raise  # it is an error
-    raise_errors(png_file_rules(png, None, ()))
-    assert png.ids is not None
-    return png.ids
+    ids, findings = read_map(path, image_id)
+    raise_errors(findings)
+    assert ids is not None
+    return ids
 
 
-def number_segments(ids: np.ndarray, segment_ids: Sequence[int], place: str) -> np.ndarray:
-    """For each pixel 1 + the place of its id in ``segment_ids``, or 0 for void: (H, W), uint8 if that fits, or uint16.
+def number_segments(ids: np.ndarray, segment_ids: Sequence[int], name: str, image_id: Any = None) -> np.ndarray:
+    """For each pixel 1 + the index of its id in ``segment_ids``, or 0 for void: (H, W), uint8 if that fits, or uint16.
 
     Args:
         ids: (H, W) integers, as :func:`read_panoptic_png` gives them.
         segment_ids: the ids that the JSON lists.
-        place: names the image in the message.
+        name, image_id: of the map, for messages.
 
     Raises:
-        DatasetError: the image has ids that aren't listed.
+        DatasetError: the map has ids that aren't listed, or there are more than 16 bits can number.
     """
-    if len(segment_ids) >= 2**16:
-        raise DatasetError(f"{place} has {len(segment_ids)} segments; allowed are up to {2**16 - 1}.")
+    if len(segment_ids) > MOST_SEGMENTS:
+        raise DatasetError(f"{name} has {len(segment_ids)} segments; allowed are up to {MOST_SEGMENTS}.")
     runs = find_runs(ids)
     listed = np.array([0, *segment_ids], dtype=np.int64)
     order = np.argsort(listed, kind="stable")
     found = order[np.searchsorted(listed, runs.values, side="right", sorter=order) - 1]
-    unlisted = runs.values[listed[found] != runs.values]
-    if unlisted.size:
-        names = ", ".join(map(str, np.unique(unlisted)[:5]))
-        raise DatasetError(
-            f"{place}: its panoptic PNG has segment ids that the JSON doesn't list ({names}). "
-            "The two come from different exports; take both from one."
-        )
+    is_unlisted = listed[found] != runs.values
+    if is_unlisted.any():
+        first = int(runs.values[is_unlisted].min())
+        message = f"has {unlisted_message(first, int(runs.lengths[runs.values == first].sum()))}."
+        raise_errors([Place(name, image_id, first).found("png-unlisted", message)])
     kind = np.uint8 if len(segment_ids) < 2**8 else np.uint16
     return np.repeat(found.astype(kind), runs.lengths).reshape(ids.shape)
 

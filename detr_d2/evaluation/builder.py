@@ -26,6 +26,7 @@ from detr_d2.errors import ConfigError
 from detr_d2.evaluation.panoptic_evaluator import DetrPanopticEvaluator
 from detr_d2.files import open_regular, write_text, write_whole
 from detr_d2.labels.rules.json_files import read_json
+from detr_d2.labels.run_lengths import compressed, encoded
 from detr_d2.labels.values import is_number
 
 from detectron2.config import CfgNode
@@ -194,11 +195,11 @@ def _shape_of(segment: Mapping[str, Any], ids: np.ndarray | None, with_mask: boo
     """Box, area and perhaps mask of a segment; ``ids`` is its map (H, W), where that is needed."""
     box, area, shape = segment.get("bbox"), segment.get("area"), {}
     if ids is not None:
-        runs = mask_coding.encode(np.asfortranarray(ids == segment["id"], dtype=np.uint8))
+        runs = encoded(ids == segment["id"])
         if not _has_box(segment):
             box, area = mask_coding.toBbox(runs).tolist(), int(mask_coding.area(runs))
         if with_mask:
-            shape = {"segmentation": {"size": runs["size"], "counts": runs["counts"].decode()}}
+            shape = {"segmentation": compressed(runs)}
     return {"bbox": [float(value) for value in box or ()], "area": float(area or 0), **shape}
 
 

@@ -23,7 +23,7 @@ MAX_OF_AN_IMAGE = 10
 MAX_FAULTS = 10
 
 
-class Fault(NamedTuple):
+class FaultRow(NamedTuple):
     """One thing that is wrong.
 
     Args:
@@ -37,13 +37,13 @@ class Fault(NamedTuple):
     fix: str
 
 
-def faults_of(findings: Iterable[Finding], where: str) -> list[Fault]:
+def faults_of(findings: Iterable[Finding], where: str) -> list[FaultRow]:
     """The errors that are found, in the rules' words."""
     faults = []
     for found in findings:
         if found.rule.severity == "error":
             name = found.place.text or os.path.basename(found.place.file)
-            faults.append(Fault(where, f"{name} {found.message}".strip(" ."), found.rule.advice))
+            faults.append(FaultRow(where, f"{name} {found.message}".strip(" ."), found.rule.advice))
     return faults
 
 
@@ -54,7 +54,7 @@ def map_faults(
     shape: tuple[int, ...],
     size: tuple[int, ...] | None,
     source: str = "the JSON",
-) -> list[Fault]:
+) -> list[FaultRow]:
     """How a map and the ids that its JSON entry lists contradict each other.
 
     Args:
@@ -121,9 +121,9 @@ def _some(code: str, ids: Collection[int], message: Callable[[int], str], others
         yield Place("").found(code, f"and {others} {counted(more, 'more id')}.")
 
 
-def faults_table(faults: Sequence[Fault]) -> str:
+def faults_table(faults: Sequence[FaultRow]) -> str:
     """A row a fault, some of each kind, and how many more there are."""
-    shown: list[Fault] = []
+    shown: list[FaultRow] = []
     of_a_kind: Counter[str] = Counter()
     for fault in faults:
         of_a_kind[fault.fix] += 1

@@ -17,17 +17,17 @@ import numpy as np
 
 from detr_d2.data.categories import Category
 from detr_d2.data.coco_json import read_categories
-from detr_d2.data.segments import read_panoptic_png
-from detr_d2.errors import DatasetError, MissingFileError, UserError
-from detr_d2.evaluation.faults import Fault, count_stale_areas, faults_of, faults_table, map_faults
+from detr_d2.errors import DatasetError, MissingFileError
+from detr_d2.evaluation.faults import FaultRow, count_stale_areas, faults_of, faults_table, map_faults
 from detr_d2.evaluation.matching import ComparedImage, Count
 from detr_d2.evaluation.overlaps import Overlaps, segment_areas
 from detr_d2.evaluation.panoptic_quality import PanopticQuality
-from detr_d2.labels.rules.annotations import category_of_rules, crowd_rules, segment_id_rules
+from detr_d2.labels.panoptic_png import read_map
+from detr_d2.labels.rules.annotations import category_of_rules, crowd_rules, image_of_rules, segment_id_rules
 from detr_d2.labels.rules.categories import Categories
 from detr_d2.labels.rules.images import FileNames, Images, size_rules
 from detr_d2.labels.rules.json_files import list_of, list_rules, objects_of, read_json
-from detr_d2.labels.rules.rule import RULES, Finding, Place
+from detr_d2.labels.rules.rule import Finding, Place
 from detr_d2.labels.values import is_id, is_whole, shown
 from detr_d2.progress import progress
 from detr_d2.wording import counted
@@ -36,7 +36,6 @@ from detr_d2.wording import counted
 _AHEAD = 4
 FIX_MISSING = "predict it; or --allow-missing counts it as empty, --subset leaves it out"
 FIX_FOREIGN = "compare with the ground truth that has this image, or remove the prediction"
-FIX_PNG = "write the PNG again, whole and in RGB"
 
 
 class ImageEntry(NamedTuple):
@@ -66,7 +65,7 @@ class PanopticFile:
     listed: dict[Any, None] = field(default_factory=dict)
     sizes: dict[Any, tuple[int, int]] = field(default_factory=dict)
     category_names: dict[int, str] = field(default_factory=dict)
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[FaultRow] = field(default_factory=list)
 
 
 def read_ground_truth(path: str, folder: str | None = None) -> tuple[PanopticFile, list[Category]]:
@@ -85,13 +84,8 @@ def read_ground_truth(path: str, folder: str | None = None) -> tuple[PanopticFil
     labels = {category.id: label for label, category in enumerate(categories)}
     gt = PanopticFile(path, _folder_of(path, folder, "--gt-folder"))
     gt.category_names = {category.id: category.name for category in categories}
-    if "images" in content:
-        _read_sizes(content, gt)
-    _read_annotations(content, gt, labels, "ground truth")
-    if "images" in content:
-        unknown = [image_id for image_id in gt.listed if image_id not in gt.sizes]
-        text = "is in annotations, and images lacks it, or its size"
-        gt.faults += [Fault(f"ground truth, image id {i}", text, RULES["image-unknown"].advice) for i in unknown]
+    images = _read_images(content, gt) if "images" in content else None
+    _read_annotations(content, gt, labels, "ground truth", images)
     return gt, categories
 
 
@@ -123,7 +117,8 @@ def _folder_of(path: str, folder: str | None, option: str) -> str:
     return folder
 
 
-def _read_sizes(content: dict[str, Any], gt_: PanopticFile) -> None:
+def _read_images(content: dict[str, Any], gt_: PanopticFile) -> Images:
+    """The images that are listed; their sizes, as far as they are right, are put into the file."""
     images = Images(gt_.path, FileNames(None, "image-missing"))
     for number, entry in enumerate(list_of(content, "images", gt_.path)):
         place = Place(gt_.path, text=f"images[{number}]")
@@ -134,10 +129,18 @@ def _read_sizes(content: dict[str, Any], gt_: PanopticFile) -> None:
         if not faults:
             gt_.sizes[entry["id"]] = entry["height"], entry["width"]
         gt_.faults += faults
+    return images
 
 
-def _read_annotations(content: dict[str, Any], file_: PanopticFile, labels: Mapping[int, int], kind: str) -> None:
-    """Fill in the images and note what is wrong with their entries; ``kind`` names the file in the faults."""
+def _read_annotations(
+    content: dict[str, Any], file_: PanopticFile, labels: Mapping[int, int], kind: str, listed: Images | None = None
+) -> None:
+    """Fill in the images and note what is wrong with their entries.
+
+    Args:
+        kind: names the file in the faults.
+        listed: the images of the file, if it has some.
+    """
     categories = Categories([], file_.path, with_isthing=False)
     categories.ids.update((category_id, category_id) for category_id in labels)
     names = FileNames(file_.folder, "png-missing")
@@ -147,6 +150,8 @@ def _read_annotations(content: dict[str, Any], file_: PanopticFile, labels: Mapp
         where = f"{kind}, image id {image_id}" if is_id(image_id) else kind
         faults = faults_of(_entry_rules(entry, file_, names, place), where)
         faults = faults or faults_of(_segments_rules(entry, categories, place), where)
+        if listed is not None and is_id(image_id):
+            faults += faults_of(image_of_rules(entry, listed, place), where)
         if not faults and image_id not in file_.images:
             own = [{**s, "category_id": labels[s["category_id"]]} for s in entry["segments_info"]]
             file_.images[image_id] = ImageEntry(os.path.join(file_.folder, entry["file_name"]), own)
@@ -156,7 +161,7 @@ def _read_annotations(content: dict[str, Any], file_: PanopticFile, labels: Mapp
 
 
 def _entry_rules(entry: dict[str, Any], file: PanopticFile, names: FileNames, place: Place) -> Iterator[Finding]:
-    """What is wrong with an annotation, but for its segments."""
+    """What is wrong with an annotation, but for its segments, and whether its file lists the image."""
     image_id = entry.get("image_id")
     if not is_id(image_id):
         yield place.found("image-unknown", f"has image_id={shown(image_id)}.")
@@ -218,9 +223,9 @@ def compare_files(
     foreign = [image_id for image_id in predictions.listed if image_id not in gt.listed]
     text = "the ground truth has no annotation of this image"
     faults = gt.faults + predictions.faults
-    faults += [Fault(f"prediction, image id {i}", text, FIX_FOREIGN) for i in foreign]
+    faults += [FaultRow(f"prediction, image id {i}", text, FIX_FOREIGN) for i in foreign]
     if not (allow_missing or subset):
-        faults += [Fault(f"prediction, image id {i}", "there is none", FIX_MISSING) for i in missing]
+        faults += [FaultRow(f"prediction, image id {i}", "there is none", FIX_MISSING) for i in missing]
     chosen = [i for i in gt.images if i in predictions.listed or not subset]
     jobs = ((i, gt.images[i], predictions.images.get(i), gt.sizes.get(i)) for i in chosen)
     with contextlib.closing(_each(jobs, workers)) as results:
@@ -241,7 +246,7 @@ def compare_files(
 
 
 _Job = tuple[Any, ImageEntry, ImageEntry | None, tuple[int, ...] | None]
-_Result = tuple[list[Count] | None, list[Fault], int]
+_Result = tuple[list[Count] | None, list[FaultRow], int]
 
 
 def _compare_image(job: _Job) -> _Result:
@@ -275,12 +280,10 @@ def _compare_image(job: _Job) -> _Result:
     return list(ComparedImage(overlaps, true.segments, segments).counts().values()), [], stale
 
 
-def _read_map(where: str, entry: ImageEntry) -> tuple[np.ndarray | None, list[Fault]]:
+def _read_map(where: str, entry: ImageEntry) -> tuple[np.ndarray | None, list[FaultRow]]:
     """A map, or what is wrong with its file."""
-    try:
-        return read_panoptic_png(entry.png), []
-    except UserError as error:
-        return None, [Fault(where, str(error), FIX_PNG)]
+    ids, findings = read_map(entry.png)
+    return ids, faults_of(findings, where)
 
 
 def _each(jobs: Iterable[_Job], workers: int | None) -> Generator[_Result, None, None]:

@@ -24,6 +24,7 @@ from detr_d2.errors import DatasetError, MissingFileError
 from detr_d2.evaluation.matching import ComparedImage
 from detr_d2.evaluation.overlaps import INSIDE, VOID, Overlaps
 from detr_d2.files import open_regular
+from detr_d2.labels.image_reading import open_image
 from detr_d2.labels.rules.json_files import json_type
 from detr_d2.labels.values import MAX_SEGMENT_ID, color_of, is_id, is_number, is_whole
 
@@ -180,7 +181,7 @@ class EvaluationFolder:
             with open_regular(self.path / PREVIEWS_FILE) as file, zipfile.ZipFile(file) as archive:
                 entry = archive.getinfo(f"{image_id}.png")
                 content = archive.read(entry) if entry.file_size <= _MOST_BYTES else b""
-            with Image.open(io.BytesIO(content)) as image:
+            with open_image(io.BytesIO(content)) as image:
                 return np.asarray(image).astype(np.int64) if max(image.size) <= _MOST_SIDE else None
         except Exception:  # damaged archives and PNGs raise all sorts of errors, and a report does without previews
             return None

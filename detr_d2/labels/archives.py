@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 import stat
 import struct
@@ -30,6 +31,7 @@ MOST_FILES = 1_000_000
 #: A member that grows by more than this when it is unpacked, and to more than :data:`_SMALL` bytes, is a bomb.
 MOST_RATIO = 250
 _SMALL = 16 * 2**20
+_DRIVE_OR_ADDRESS = re.compile(r"[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://")
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 #: What fsck keeps at the top of a disk, for root alone.
 _OF_DISK = "lost+found"
@@ -56,11 +58,18 @@ class FileTree:
         return sorted(name for name in self.files if not folder or name.startswith(f"{folder}/"))
 
 
+def way_out(name: str) -> str | None:
+    """Why a name doesn't stay below the folder it is joined to, whichever slashes it has; None where it does."""
+    plain = name.replace("\\", "/")
+    if plain.startswith("/") or _DRIVE_OR_ADDRESS.match(plain):
+        return "is absolute"
+    return "leads out of its folder" if ".." in plain.split("/") else None
+
+
 def is_safe_name(name: str) -> bool:
     """Whether a name stays below the folder it is joined to: not absolute, no drive, no address, no ``..``."""
-    plain = name.replace("\\", "/")
-    parts = PurePosixPath(plain).parts
-    return bool(parts) and not plain.startswith("/") and ":" not in parts[0] and ".." not in parts and "\0" not in name
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    return bool(parts) and way_out(name) is None and ":" not in parts[0] and "\0" not in name
 
 
 def folder_tree(folder: Path) -> FileTree:

@@ -9,17 +9,18 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import IO, Any, NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from detr_d2.errors import DatasetError, MissingFileError
 from detr_d2.files import open_regular
 
-from .archives import opened, size_of
+from .archives import NOT_THERE, opened, size_of
+from .records import FileRef
+from .rules.rule import Place, raise_errors
 from .values import MOST_PIXELS, Size, Unreadable
 
 
@@ -63,19 +64,22 @@ def fetched(path: str | os.PathLike[str]) -> str:
     return str(PathManager.get_local_path(path))
 
 
-def read_dataset_image(path: str, image_format: str, name: str) -> np.ndarray:
-    """An image of a dataset, as :func:`read_whole_image` gives it; ``name`` stands for it in messages.
+def read_dataset_image(path: str, image_format: str, image_id: Any = None) -> np.ndarray:
+    """An image of a dataset, as :func:`read_whole_image` gives it; ``image_id`` is for messages.
 
     Raises:
         MissingFileError: it isn't there.
         DatasetError: it can't be read.
     """
+    place = Place(path, image_id)
     try:
         return read_whole_image(path, image_format)
-    except FileNotFoundError as error:
-        raise MissingFileError(f"{name} isn't there.") from error
+    except FileNotFoundError:
+        raise_errors([place.found("image-missing", f"{NOT_THERE}.")])
+        raise
     except Exception as error:  # decoders raise whatever they like on broken files
-        raise DatasetError(f"{name} can't be read: {reading_error(path, error)}. Replace it or take it out.") from error
+        raise_errors([place.found("image-broken", f"can't be read: {reading_error(path, error)}.")])
+        raise
 
 
 def reading_error(path: str | os.PathLike[str], error: Exception) -> str:
@@ -152,8 +156,17 @@ def load_eight_bits(image: Image.Image) -> Image.Image:
 @contextmanager
 def image_of(path: str, broken: str) -> Iterator[Image.Image]:
     """An image, on disk or in a zip; raises :class:`Unreadable`, where ``broken`` is the code of the rule."""
+    with image_in(lambda: opened(path), lambda: size_of(path), broken) as image:
+        yield image
+
+
+@contextmanager
+def image_in(
+    open_file: Callable[[], AbstractContextManager[IO[bytes]]], size: Callable[[], int], broken: str
+) -> Iterator[Image.Image]:
+    """An image in a file of some bytes that can be opened; raises as :func:`image_of`."""
     try:
-        with opened(path) as file, open_image(file) as image:
+        with open_file() as file, open_image(file) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise Unreadable("image-large", f"has {image.width}x{image.height} pixels.")
             yield image
@@ -162,16 +175,21 @@ def image_of(path: str, broken: str) -> Iterator[Image.Image]:
     except Image.DecompressionBombError as error:
         raise Unreadable("image-large", f"{error}") from error
     except Exception as error:  # decoders raise whatever they like on broken files
-        raise Unreadable(broken, f"can't be read: {unreadable_reason(error, size_of(path))}.") from error
+        raise Unreadable(broken, f"can't be read: {unreadable_reason(error, size())}.") from error
+
+
+def header_size(file: FileRef) -> Size:
+    """Width and height that an image's header says; 0, 0 where it has none."""
+    try:
+        with file.open() as opened_file, open_image(opened_file) as image:
+            return image.size
+    except Exception:  # decoders raise whatever they like on broken files; it is read again, and named, later
+        return 0, 0
 
 
 def same_ratio(first: Size, second: Size) -> bool:
     """Whether images of these sizes can be one, made smaller or larger: their sides' ratios differ by 1% at most."""
     return abs(first[0] * second[1] / (first[1] * second[0]) - 1) <= 0.01
-
-
-class TooManyPixels(ValueError):
-    """An image is larger than :data:`~detr_d2.labels.values.MOST_PIXELS`; the text says how large."""
 
 
 class LoadedImage(NamedTuple):
@@ -193,12 +211,10 @@ class LoadedImage(NamedTuple):
 
 
 def load_image(image: Image.Image) -> LoadedImage:
-    """Read an image that Pillow has opened; raises TooManyPixels, or whatever Pillow raises on broken files."""
-    (width, height), mode, has_more_bits = image.size, image.mode, is_deep(image)
-    if width * height > MOST_PIXELS:
-        raise TooManyPixels(f"{width}x{height} pixels")
+    """Read an image that Pillow has opened; raises whatever Pillow raises on broken files."""
+    size, mode, has_more_bits = image.size, image.mode, is_deep(image)
     pixels = load_eight_bits(image)  # before EXIF is asked for: see orientation_of
-    return LoadedImage((width, height), mode, has_more_bits, pixels, orientation_of(image))
+    return LoadedImage(size, mode, has_more_bits, pixels, orientation_of(image))
 
 
 def orientation_of(image: Image.Image) -> int | None:

@@ -19,14 +19,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from detr_d2.errors import DatasetError
-
-from .archives import copy_file
-from .image_reading import image_of, is_deep, same_ratio
+from .archives import copy_file, why_no_file
+from .image_reading import image_in, image_of, is_deep, same_ratio
 from .records import FileRef
 from .rules.annotations import Extent
-from .rules.rule import Finding, Fix, Place, fixing
-from .values import MAX_SEGMENT_ID, MOST_PIXELS, Size, Unreadable, as_whole
+from .rules.rule import BrokenRuleError, Finding, Fix, Place, fixing
+from .values import MAX_SEGMENT_ID, Size, Unreadable, as_whole
 
 Color = tuple[int, int, int]
 #: By id, what the pixels of a segment say.
@@ -123,19 +121,16 @@ def read_ids(file: FileRef, index_modes: Sequence[str] = ()) -> tuple[np.ndarray
     """
     content = file.read()
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            if image.width * image.height > MOST_PIXELS:
-                raise DatasetError(f"{file} has {image.width}x{image.height} pixels; too many.")
-            if image.format in ("JPEG", "MPO"):
-                raise DatasetError(f"{file} is a JPEG, which changes the values that labels are. Export it as a PNG.")
-            if image.mode in index_modes:
-                return np.asarray(image).astype(np.int32), True
-            return ids_of_image(image), False
-    except DatasetError:
-        raise
-    except Exception as error:  # decoders raise whatever they like on broken files
-        reason = " ".join(str(error).split())[:200]
-        raise DatasetError(f"{file} can't be read: {reason}. Export it again, or restore it.") from error
+        with image_in(lambda: io.BytesIO(content), lambda: len(content), "png-broken") as image:
+            kind, are_numbers = image.format, image.mode in index_modes
+            ids = np.asarray(image).astype(np.int32) if are_numbers else ids_of_image(image)
+    except Unreadable as problem:
+        code, why = problem.args
+        raise BrokenRuleError(f"{file} {why} Export it again, or restore it.", code) from problem
+    if kind in ("JPEG", "MPO"):
+        why = "is a JPEG, which changes the values that labels are. Export it as a PNG."
+        raise BrokenRuleError(f"{file} {why}", "png-mode")
+    return ids, are_numbers
 
 
 def encode_ids(numbers: np.ndarray, ids: Sequence[int]) -> bytes:
@@ -220,6 +215,18 @@ def read_png(path: str) -> Png:
         has_ids = image.mode in ("RGB", "RGBA") and image.format != "JPEG" and not bits
         png = Png(path, mode, ids_of_image(image) if has_ids else None, image.mode == "RGBA")
     return png
+
+
+def read_map(path: str, image_id: Any = None) -> tuple[np.ndarray | None, list[Finding]]:
+    """The ids (H, W) of a panoptic PNG, or None and what is wrong with the file; warnings are passed over."""
+    place, absence = Place(path, image_id), why_no_file(path)
+    if absence:
+        return None, [place.found("png-missing", f"{absence}.")]
+    try:
+        png = read_png(path)
+    except Unreadable as problem:
+        return None, [place.found(*problem.args)]
+    return png.ids, [found for found in png_file_rules(png, image_id, ()) if found.rule.severity == "error"]
 
 
 def png_file_rules(png: Png, image_id: Any, listed: Sequence[Any]) -> Iterator[Finding]:

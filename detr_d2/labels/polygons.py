@@ -5,7 +5,6 @@ whatever the label's area says: programs that trace the outlines of a mask write
 and nobody draws a part of what is drawn already. Rings that only overlap, or run along one another, are united.
 
 And the other way: masks as polygons along the edges of pixels, which are the masks again once pycocotools draws them.
-Run lengths are those of COCO.
 """
 
 from __future__ import annotations
@@ -160,43 +159,6 @@ def _cut_at(polygon: list[float], axis: int, sign: int, limit: float) -> list[fl
         if after >= 0:
             kept += end
     return kept
-
-
-def decompressed(text: str) -> list[int] | None:
-    """Run lengths from COCO's compressed form; None where the text isn't that.
-
-    Numbers are written in groups of five bits, the low ones first, as characters from ``0`` on; 32 says that another
-    group follows, the last group's 16 is the sign, and from the fourth run on the difference to the run two before is
-    written. pycocotools reads the same, but reads on behind the end of a text that breaks off.
-
-    Source: COCO's mask API.
-    """
-    if not text.isascii():
-        return None
-    codes = np.frombuffer(text.encode("ascii"), np.uint8).astype(np.int64) - 48
-    if not len(codes) or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
-        return None
-    ends = np.flatnonzero(codes < 32)
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    groups = np.arange(len(codes)) - np.repeat(starts, ends - starts + 1)
-    if groups.max() > 6:
-        return None
-    values = np.add.reduceat((codes & 31) << (5 * groups), starts)
-    values -= np.where(codes[ends] & 16, np.int64(1) << (5 * (ends - starts + 1)), 0)
-    runs = values.copy()
-    runs[1::2] = np.cumsum(values[1::2])
-    if len(values) > 2:
-        runs[2::2] = np.cumsum(values[2::2])
-    result: list[int] = runs.tolist()
-    return result
-
-
-def run_lengths(mask: np.ndarray) -> list[int]:
-    """Pixels off, on, off, ... in turn, column by column, of (H, W) bool."""
-    pixels = mask.T.ravel()
-    edges = np.flatnonzero(np.diff(pixels, prepend=False))
-    result: list[int] = np.diff(edges, prepend=0, append=pixels.size).tolist()
-    return result
 
 
 class Outline(NamedTuple):

@@ -14,6 +14,8 @@ from typing import IO, Literal, TypeAlias
 from detr_d2.errors import DatasetError, MissingFileError
 from detr_d2.files import SpecialFileError, open_regular, read_at_most
 
+from .values import Size
+
 #: More bytes than this are no image and no label file, whatever a zip says of its size.
 MOST_BYTES = 2**30
 
@@ -163,8 +165,9 @@ class Note:
 
 
 #: Reads labels when their image's turn comes, in the process that draws them, to which it can be sent. What had to be
-#: fixed in them is put into the notes. Raises a DatasetError, which names the file.
-LabelSource: TypeAlias = Callable[[list[Note] | None], Sequence[Label]]
+#: fixed in them is put into the notes; the size, width and height, is the image's where its export is wrong about it.
+#: Raises a DatasetError, which names the file.
+LabelSource: TypeAlias = Callable[[list[Note] | None, Size | None], Sequence[Label]]
 
 
 @dataclass(frozen=True)
@@ -177,6 +180,7 @@ class ImageRecord:
         width, height: of the image that was labelled, in pixels, or 0 where the export doesn't say.
         labels: in the file's order, or what reads them later.
         image_id: in the export, for messages; None where there is none.
+        png: whose pixels are the labels, of a panoptic file.
     """
 
     image: FileRef
@@ -185,10 +189,11 @@ class ImageRecord:
     height: int
     labels: tuple[Label, ...] | LabelSource
     image_id: int | str | None = None
+    png: FileRef | None = None
 
-    def read_labels(self, notes_: list[Note] | None = None) -> Sequence[Label]:
+    def read_labels(self, notes_: list[Note] | None = None, size: Size | None = None) -> Sequence[Label]:
         """The labels, read now if they weren't; see :class:`LabelSource`."""
-        return self.labels if isinstance(self.labels, tuple) else self.labels(notes_)
+        return self.labels if isinstance(self.labels, tuple) else self.labels(notes_, size)
 
 
 @dataclass(frozen=True)

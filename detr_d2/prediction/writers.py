@@ -20,7 +20,6 @@ from typing import Any, BinaryIO, NamedTuple
 from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from detr_d2.data import Category
 from detr_d2.files import write_whole
@@ -240,10 +239,8 @@ def coco_annotations(prediction: Prediction) -> list[dict[str, Any]]:
         return [{**one, "segmentation": []} for one in prediction.to_coco("instances")["annotations"]]
     annotations = []
     for segment in prediction.segments:
-        runs = coco_mask.encode(np.asfortranarray(prediction.mask(segment).view(np.uint8)))
-        segmentation = {"size": list(runs["size"]), "counts": runs["counts"].decode()}
         annotation = {key: segment[key] for key in ("category_id", "area", "bbox")}
-        annotations.append({**annotation, "iscrowd": 0, "segmentation": segmentation})
+        annotations.append({**annotation, "iscrowd": 0, "segmentation": prediction.runs(segment)})
     return annotations
 
 

@@ -15,8 +15,8 @@ from detr_d2.errors import DatasetError, MissingFileError, UserError
 from detr_d2.files import SpecialFileError, open_regular
 from detr_d2.labels.records import ClassRecord, Export, Note
 from detr_d2.labels.rules.categories import find_name, near_names, normal_name, spelling
-from detr_d2.labels.rules.json_files import parse_json
-from detr_d2.labels.values import color_of, is_text
+from detr_d2.labels.rules.json_files import objects_of, parse_json
+from detr_d2.labels.values import color_of, is_text, numbered
 from detr_d2.plain_yaml import read_yaml
 
 from .options import Crowds, Overlap
@@ -118,7 +118,8 @@ def read_known(categories: str) -> tuple[Category, ...]:
         content = {"categories": content}
     if not isinstance(content, dict):
         raise DatasetError(f"{path} lists no categories; write '- {{id: 1, name: wall, isthing: 0}}' and so on.")
-    return tuple(read_categories(content, str(path), all_things="isthing" not in str(content.get("categories"))))
+    says_things = any("isthing" in one for _, one in numbered(objects_of(content, "categories")))
+    return tuple(read_categories(content, str(path), all_things=not says_things))
 
 
 def _known_table(wanted: Sequence[tuple[str, Meaning]], known: tuple[Category, ...], where: str) -> ClassTable:

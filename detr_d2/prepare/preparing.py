@@ -22,20 +22,13 @@ from PIL import Image
 
 from detr_d2.errors import DatasetError, MissingFileError
 from detr_d2.files import numbered_names, real_path
-from detr_d2.labels.image_reading import (
-    INFO_OF_EXIF,
-    PLAIN_MODES,
-    TURNED_SIDEWAYS,
-    TooManyPixels,
-    load_image,
-    open_image,
-    turned,
-    unreadable_reason,
-)
+from detr_d2.labels.image_reading import PLAIN_MODES, header_size, image_in, load_image
 from detr_d2.labels.panoptic_png import encode_ids
 from detr_d2.labels.records import Export, FileRef, ImageRecord, Note
+from detr_d2.labels.rules.image import ImageFile, image_file_rules, planned_pixels
+from detr_d2.labels.rules.rule import BrokenRuleError, raise_errors
 from detr_d2.labels.rules.splits import image_hash
-from detr_d2.labels.values import is_text
+from detr_d2.labels.values import Size, Unreadable, is_text
 
 from .classes import LabelRules
 from .drawing import Source, draw_labels, fill_rest, measure
@@ -130,14 +123,6 @@ def _files_of(thing: Any) -> Iterator[FileRef]:
             yield from _files_of(getattr(thing, field.name))
 
 
-class UnusableImage(DatasetError):
-    """An image that can't be part of a dataset; ``code`` is the same for all of a kind, such as ``image-broken``."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
 @dataclass(frozen=True)
 class Preparer:
     """Prepares images: writes ``images/`` and ``panoptic/`` below a folder; it is sent to the worker processes."""
@@ -164,7 +149,7 @@ class Preparer:
         name, rules = task.record.name, self.rules
         decoded = decode(task.record)
         late: list[Note] = []
-        labels = task.record.read_labels(late)
+        labels = task.record.read_labels(late, decoded.image.size)
         canvas = draw_labels(labels, rules, decoded.image.size[::-1], task.is_cvat, task.source)
         if task.fills_rest:
             pixels = decoded.pixels() if self.policy.needs_pixels else None
@@ -253,74 +238,58 @@ class Decoded:
 
 
 def decode(record: ImageRecord) -> Decoded:
-    """Read an image as its labels see it.
+    """Read an image as its labels see it, fixed as ``detr-d2 check --fix`` fixes it.
 
     Raises:
-        UnusableImage: it can't be read, or has another size than its labels.
+        BrokenRuleError: it can't be read, or has another size than its labels, and nobody knows which is right.
         MissingFileError: it isn't there.
     """
     try:
         content = record.image.read()
     except DatasetError as error:
-        raise UnusableImage("image-broken", str(error)) from error
-    if not content:
-        raise UnusableImage("image-broken", f"{record.image} is empty. Restore it from its origin.")
+        raise BrokenRuleError(str(error), "image-broken") from error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of sizes and odd EXIF data, both looked at here
-            with open_image(io.BytesIO(content)) as image:
-                return _decode_opened(image, content, record)
-    except UnusableImage:
-        raise
-    except TooManyPixels as error:
-        raise UnusableImage("image-large", f"{record.image} has {error}; too many.") from error
-    except Image.DecompressionBombError as error:
-        raise UnusableImage("image-large", f"{record.image} is too large: {error}") from error
-    except Exception as error:  # decoders raise whatever they like on broken files
-        why = unreadable_reason(error, len(content))
-        raise UnusableImage("image-broken", f"{record.image} can't be read: {why}.") from error
+            with image_in(lambda: io.BytesIO(content), lambda: len(content), "image-broken") as image:
+                frames = getattr(image, "n_frames", 1)
+                file = ImageFile(str(record.image), image, load_image(image))
+    except Unreadable as problem:
+        code, why = problem.args
+        raise BrokenRuleError(f"{record.image} {why}", code) from problem
+    return _fixed(file, content, record, frames if file.image.format != "MPO" else 1)
 
 
-def _decode_opened(image: Image.Image, content: bytes, record: ImageRecord) -> Decoded:
-    kind, frames = image.format or "", getattr(image, "n_frames", 1)
-    read = load_image(image)
-    orientation = read.orientation or 1
-    is_turned, notes = _turning(read.size, orientation, record)
-    upright = turned(read.pixels, orientation) if is_turned else read.pixels
-    plain = upright if upright.mode in PLAIN_MODES else upright.convert("RGB")
-    for key in INFO_OF_EXIF:
-        plain.info.pop(key, None)
-    is_of_plain_mode = read.mode in PLAIN_MODES and not read.is_deep
-    if not is_of_plain_mode:
-        bits = " and more than 8 bits a channel" if read.is_deep else ""
-        notes.append(("image-mode", f"of mode {read.mode}{bits}, saved as {plain.mode} with 8 bits a channel."))
-    is_single = frames == 1 or kind == "MPO"
-    is_plain = is_of_plain_mode and orientation == 1 and kind in _COPIED_FORMATS and is_single
-    if not is_single:
+def _fixed(file: ImageFile, content: bytes, record: ImageRecord, frames: int) -> Decoded:
+    read, kind, notes = file.read, file.image.format or "", list[tuple[str, str]]()
+    entry, masks = _labelled_size(record, file)
+    for found in image_file_rules(file, record.image_id, entry, masks):
+        if found.fix is None:
+            raise_errors([found])
+        if found.rule.code == "image-orientation":
+            notes.append((found.rule.code, f"{found.message.rstrip('.')}; saved upright, without the tag."))
+        elif found.rule.severity == "warning" and read.pixels.mode in PLAIN_MODES:  # grey stays grey
+            text = f"saved as {read.pixels.mode}, 8 bits a channel"
+            notes.append((found.rule.code, f"{found.message.rstrip('.')}; {text}."))
+        elif found.fix is not None:
+            notes.append((found.rule.code, f"{found.fix().text}."))
+    is_as_read = file.plan.is_copy and read.orientation in (None, 1) and read.mode in PLAIN_MODES and not read.is_deep
+    is_plain = is_as_read and kind in _COPIED_FORMATS and frames == 1
+    if frames > 1:
         notes.append(("image-frames", f"has {frames} images in one file; the first one is taken."))
-    return Decoded(plain, content, is_plain, kind in ("JPEG", "MPO"), tuple(notes))
+    pixels = planned_pixels(file)
+    pixels = pixels if pixels.mode in PLAIN_MODES else pixels.convert("RGB")
+    return Decoded(pixels, content, is_plain, kind in ("JPEG", "MPO"), tuple(notes))
 
 
-def _turning(stored: tuple[int, int], orientation: int, record: ImageRecord) -> tuple[bool, list[tuple[str, str]]]:
-    """Whether EXIF's turn is applied, so that the image has the size that was labelled, and what there is to say."""
-    said = (record.width, record.height)
-    upright = stored[::-1] if orientation in TURNED_SIDEWAYS else stored
+def _labelled_size(record: ImageRecord, file: ImageFile) -> tuple[dict[str, Any] | None, set[Size]]:
+    """Width and height that were labelled, None where nobody says, and sizes of masks where the image has another."""
+    said, masks = (record.width, record.height), set[Size]()
+    if said != file.shown_size and record.png is not None:
+        masks = {header_size(record.png)} - {(0, 0)}
     if min(said) < 1:
-        said = upright
-    if said not in (upright, stored):
-        raise UnusableImage(
-            "image-size",
-            f"{record.image} is {upright[0]}x{upright[1]} pixels, its labels are for {said[0]}x{said[1]}. "
-            "Take the image that was labelled.",
-        )
-    if orientation == 1:
-        return False, []
-    tag = f"its EXIF tag (orientation {orientation})"
-    if said != upright:
-        return False, [("exif-refused", f"labelled as before {tag} turns it; saved so, without the tag.")]
-    if stored == upright:
-        return True, [("exif-unsure", f"turned as {tag} says; see whether the labels fit, as the size doesn't tell.")]
-    return True, [("exif-applied", f"turned as {tag} says, as it was when it was labelled.")]
+        said = next(iter(masks), (0, 0))
+    return ({"width": said[0], "height": said[1]} if said[0] else None), masks
 
 
 def encode(decoded: Decoded, suffix: str, quality: int = 95) -> bytes:

@@ -22,6 +22,8 @@ from scipy import ndimage
 
 from detr_d2.data.segments import read_panoptic_png
 from detr_d2.errors import UserError
+from detr_d2.files import open_regular
+from detr_d2.labels.image_reading import open_image
 from detr_d2.labels.rules.rule import RULES
 from detr_d2.pages import data_uri, write_page
 
@@ -257,7 +259,7 @@ def _drawn(folder: Path, group: Sequence[_Wanted], width: int) -> list[tuple[tup
     try:
         ids = read_panoptic_png(str(folder / "panoptic" / png))
         masks = [(*one, mask) for one in group if (mask := ids == one[2]["segment_id"]).any()]
-        with Image.open(folder / "images" / file_name) as image:
+        with open_regular(folder / "images" / file_name) as file, open_image(file) as image:
             if image.size != ids.shape[::-1]:
                 return []
             narrowest = min((_window(mask)[2] - _window(mask)[0] for *_, mask in masks), default=1)

@@ -23,6 +23,7 @@ from detr_d2.errors import ConfigError, DatasetError
 from detr_d2.labels.readers import read_exports, shape_mask
 from detr_d2.labels.records import ClassRecord, Export, ImageRecord, Label, Note
 from detr_d2.labels.rules.categories import normal_name
+from detr_d2.labels.values import Size
 from detr_d2.progress import progress
 from detr_d2.wording import counted
 
@@ -154,9 +155,10 @@ class _MappedLabels:
     record: ImageRecord
     names: Mapping[str, str]
 
-    def __call__(self, notes_: list[Note] | None = None) -> Sequence[Label]:
+    def __call__(self, notes_: list[Note] | None = None, size: Size | None = None) -> Sequence[Label]:
         """The labels, renamed; raises as their own source does."""
-        return [replace(label, class_name=self.names[label.class_name]) for label in self.record.read_labels(notes_)]
+        labels = self.record.read_labels(notes_, size)
+        return [replace(label, class_name=self.names[label.class_name]) for label in labels]
 
 
 def mix_in(

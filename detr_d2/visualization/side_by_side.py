@@ -107,7 +107,7 @@ def save_side_by_side(
 
 
 def _image(dataset_dict: DatasetDict, image_format: str) -> np.ndarray:
-    return read_dataset_image(dataset_dict["file_name"], image_format, f"the image {dataset_dict['file_name']}")
+    return read_dataset_image(dataset_dict["file_name"], image_format, dataset_dict.get("image_id"))
 
 
 def _in_a_row(panels: Sequence[np.ndarray], titles: Sequence[str]) -> np.ndarray:

@@ -21,7 +21,8 @@ from ..data.registration import write_register
 from ..files import write_text, write_whole
 from ..folders import new_folder
 from ..labels.panoptic_png import encode_ids
-from ..labels.polygons import polygons_of, run_lengths
+from ..labels.polygons import polygons_of
+from ..labels.run_lengths import run_lengths
 from .scene import (
     CATEGORIES,
     STUFF,

@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw
 from pycocotools import mask as coco_mask
 
 from ..errors import ConfigError
+from ..labels.run_lengths import compressed, encoded
 from . import objects
 from .drawing import SUPERSAMPLING, Light, Sprite, stack
 from .objects import SHAPES
@@ -230,10 +231,9 @@ def segments_info(segments: np.ndarray, names: Sequence[str]) -> list[dict[str, 
 
 def shape_of(mask: np.ndarray) -> dict[str, Any]:
     """Area, box and run lengths of a mask (H, W), as COCO writes them."""
-    runs = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
-    segmentation = {"size": list(mask.shape), "counts": runs["counts"].decode("ascii")}
+    runs = encoded(mask)
     bbox = [int(side) for side in coco_mask.toBbox(runs)]
-    return {"area": int(coco_mask.area(runs)), "bbox": bbox, "segmentation": segmentation}
+    return {"area": int(coco_mask.area(runs)), "bbox": bbox, "segmentation": compressed(runs)}
 
 
 def without_mask(segment: dict[str, Any]) -> dict[str, Any]:

@@ -133,3 +133,39 @@ def test_prepare_reads_of_a_broken_json_what_it_reads_of_its_fixed_copy(
 
     if fixed:
         assert labels_in(built.folder) == labels_in(tmp_path / "fixed")
+
+
+def prepared(folder: Path, out: Path) -> dict[str, tuple[Any, ...]]:
+    """Size, and class, crowd and pixels of the segments, of each image that prepare makes of a folder, by its name."""
+    try:
+        assert main(["prepare", "--coco", str(folder), "--min-area", "1", "--workers", "1", "--out", str(out)]) == 0
+    except DatasetError:
+        return {}
+    found = {}
+    for path in out.glob("panoptic_*.json"):
+        content = json.loads(path.read_text())
+        names = {one["id"]: one["name"] for one in content["categories"]}
+        images = {one["id"]: one for one in content["images"]}
+        for entry in content["annotations"]:
+            image = images[entry["image_id"]]
+            segments = sorted((names[s["category_id"]], s["iscrowd"], s["area"]) for s in entry["segments_info"])
+            found[Path(image["file_name"]).stem] = (image["width"], image["height"], segments)
+    return found
+
+
+@pytest.mark.parametrize(("broken", "code", "named", "panoptic"), broken_files.WAYS.cases)
+def test_prepare_makes_of_a_broken_dataset_what_it_makes_of_its_fixed_copy(
+    build: Any, tmp_path: Path, broken: Break, code: str, named: Any, panoptic: bool
+) -> None:
+    (tmp_path / "in").mkdir()
+    built = build(tmp_path / "in", 5, panoptic)
+    image = built.content["images"][0]
+    broken(built, image, segments_of(built, image)[0])
+    built.faults()
+
+    try:
+        assert main(["check", str(built.json_file), "--workers", "1", "--fix", str(tmp_path / "fixed")]) == 0
+    except DatasetError:
+        return
+
+    assert prepared(built.folder, tmp_path / "made") == prepared(tmp_path / "fixed", tmp_path / "again")

@@ -14,7 +14,7 @@ from pycocotools import mask as coco_mask
 
 from detr_d2.check import RULES, Source, Sources, dataset_faults
 from detr_d2.check.report import Findings
-from detr_d2.labels.polygons import decompressed
+from detr_d2.labels.run_lengths import decompressed
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -142,3 +142,11 @@ def test_image_cut_off_in_its_pixels_is_broken_even_where_reading_exif_fails_fir
     built.image().write_bytes(built.image().read_bytes()[:41] + tail)
 
     assert [found.code for found in built.faults()] == ["image-broken"]
+
+
+def test_nan_elsewhere_is_named_beside_a_fault_whose_message_has_such_letters(tmp_path: Path) -> None:
+    categories = [{"id": 1, "name": "finance info"}, {"id": 2, "name": "finance info"}]
+    content = {"images": [], "annotations": [], "categories": categories, "x": float("nan")}
+    (tmp_path / "labels.json").write_text(json.dumps(content))
+
+    assert {"category-name", "json-number"} <= set(codes(tmp_path / "labels.json"))

@@ -61,5 +61,5 @@ def test_cut_off_image_is_named_by_the_mapper(tmp_path: Path, is_train: bool) ->
     mapper = DetrPanopticDatasetMapper(is_train, augmentations=[])
     record = {"file_name": str(path), "image_id": 7, "height": 200, "width": 300, "annotations": []}
 
-    with pytest.raises(DatasetError, match=r"image id 7 \(.*photo\.png\) can't be read: .*Replace it"):
+    with pytest.raises(DatasetError, match=r"photo\.png \(image id 7\): image-broken: can't be read: .*Fix: restore"):
         mapper(record)

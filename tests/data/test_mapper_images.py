@@ -17,21 +17,21 @@ from tests.data.made_samples import SKY, make_mapper, write_ids
 def test_unlisted_ids_are_an_error_with_image_and_segment(sample: dict[str, Any]) -> None:
     del sample["segments_info"][1]
 
-    with pytest.raises(DatasetError, match=r"image id 42 .*an_image\.png.*doesn't list \(300\)"):
+    with pytest.raises(DatasetError, match=r"a\.png \(image id 42, segment id 300\): png-unlisted: has .*doesn't list"):
         make_mapper()(sample)
 
 
-def test_png_of_another_size_is_an_error_with_both_files_and_sizes(sample: dict[str, Any]) -> None:
+def test_png_of_another_size_is_an_error_with_both_sizes(sample: dict[str, Any]) -> None:
     write_ids(Path(sample["pan_seg_file_name"]), np.full((20, 31), SKY))
 
-    with pytest.raises(DatasetError, match=r"an_image\.png is 30x20 .*a\.png is 31x20"):
+    with pytest.raises(DatasetError, match=r"a\.png \(image id 42\): png-size: is 31x20 pixels; the JSON says 30x20"):
         make_mapper()(sample)
 
 
 def test_json_of_another_size_is_an_error(sample: dict[str, Any]) -> None:
     sample["width"] = 31
 
-    with pytest.raises(DatasetError, match=r"image id 42 .* is 30x20 pixels .* says 31x20"):
+    with pytest.raises(DatasetError, match=r"image id 42\): image-size: is 30x20 pixels upright; .* for 31x20"):
         make_mapper()(sample)
 
 
@@ -55,7 +55,7 @@ def test_exif_rotation_is_undone_before_labels_are_compared(sample: dict[str, An
 def test_sizes_of_the_unturned_image_are_explained(sample: dict[str, Any], tmp_path: Path) -> None:
     write_turned(tmp_path / "turned.png", Image.open(sample["file_name"]))
 
-    with pytest.raises(DatasetError, match=r"says 20x30.*EXIF"):
+    with pytest.raises(DatasetError, match=r"image-turned: .* for 20x30.*EXIF"):
         make_mapper()({**sample, "file_name": str(tmp_path / "turned.png"), "width": 20, "height": 30})
 
 
@@ -82,14 +82,14 @@ def test_broken_image_is_named(sample: dict[str, Any], key: str, share: float) -
 def test_panoptic_png_without_colours_is_refused(sample: dict[str, Any], mode: str) -> None:
     Image.new(mode, (30, 20)).save(sample["pan_seg_file_name"])
 
-    with pytest.raises(DatasetError, match=r"a\.png: png-mode: is a PNG of mode"):
+    with pytest.raises(DatasetError, match=r"a\.png \(image id 42\): png-mode: is a PNG of mode"):
         make_mapper()(sample)
 
 
 def test_panoptic_jpeg_is_refused(sample: dict[str, Any]) -> None:
     Image.new("RGB", (30, 20)).save(sample["pan_seg_file_name"], format="JPEG")
 
-    with pytest.raises(DatasetError, match=r"a\.png: png-mode: is a JPEG"):
+    with pytest.raises(DatasetError, match=r"a\.png \(image id 42\): png-mode: is a JPEG"):
         make_mapper()(sample)
 
 

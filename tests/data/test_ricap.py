@@ -187,5 +187,5 @@ def test_broken_image_among_the_four_is_named(yard: tuple[CfgNode, list[dict[str
     records = [records[0], *[{**records[1], "file_name": str(broken)}] * 30]
     mapper = MixingMapper(DetrPanopticDatasetMapper(cfg, is_train=True), records, [ricap(1.0, 1.0)])
 
-    with pytest.raises(DatasetError, match=r"broken\.jpg\) can't be read"):
+    with pytest.raises(DatasetError, match=r"broken\.jpg \(image id 2\): image-broken: can't be read"):
         mapper(0)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detr_d2.evaluation.faults import MAX_OF_A_KIND, MAX_OF_AN_IMAGE, MAX_SHOWN, Fault, faults_table, map_faults
+from detr_d2.evaluation.faults import MAX_OF_A_KIND, MAX_OF_AN_IMAGE, MAX_SHOWN, FaultRow, faults_table, map_faults
 from detr_d2.evaluation.overlaps import Overlaps, joint_histogram, segment_areas
 
 TYPES = (np.uint8, np.int32, np.int64, np.uint32)
@@ -90,17 +90,17 @@ def test_noise_gives_few_faults() -> None:
 
 
 def test_table_shows_some_faults_of_each_kind_and_counts_the_others() -> None:
-    faults = [Fault(f"image id {i}", "no prediction", "predict it") for i in range(5000)]
-    faults.append(Fault("image id 7", "is cut off", "export it again"))
+    faults = [FaultRow(f"image id {i}", "no prediction", "predict it") for i in range(5000)]
+    faults.append(FaultRow("image id 7", "is cut off", "export it again"))
 
     text = faults_table(faults)
 
     assert text.count("no prediction") == MAX_OF_A_KIND and text.count("is cut off") == 1
     assert f"... {5000 - MAX_OF_A_KIND} more faults; all 5001" in text
     assert "5000 x predict it" in text and "1 x export it again" in text
-    many_kinds = [Fault("image", "fault", f"fix {i}") for i in range(1000)]
+    many_kinds = [FaultRow("image", "fault", f"fix {i}") for i in range(1000)]
     assert len(faults_table(many_kinds).splitlines()) <= 2 * MAX_SHOWN + 4
 
 
 def test_table_of_few_faults_is_only_a_table() -> None:
-    assert faults_table([Fault("a", "b", "c")]).splitlines()[-1].split() == ["|", "a", "|", "b", "|", "c", "|"]
+    assert faults_table([FaultRow("a", "b", "c")]).splitlines()[-1].split() == ["|", "a", "|", "b", "|", "c", "|"]

@@ -94,7 +94,7 @@ def test_all_faults_of_the_ground_truth_are_listed_at_once(files: Path) -> None:
         (10, "segments_info[0] has id=0"),
         (11, "pixels of the id 70000, which the JSON doesn't list"),
         (12, "is 30x20 pixels; the JSON says 31x20"),
-        (13, "images lacks it"),
+        (13, "annotations[3] has image_id=13, which images lacks"),
         (13, "segments_info[0] has iscrowd=2"),
     ):
         assert any(f"truth, image id {image} " in line and fault in line for line in message.splitlines()), fault

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from detr_d2.cli import main
-from detr_d2.data import read_panoptic_png
 from detr_d2.evaluation import file_quality
+from detr_d2.labels.panoptic_png import read_map
+from detr_d2.labels.rules.rule import Finding
 from tests.faults.evaluation_folders import (
     PROJECT,
     assert_one_sentence,
@@ -208,13 +209,13 @@ def test_interrupted_pq_ends_at_once_and_writes_nothing(
     times = itertools.count(1)
     seen = []
 
-    def read_and_interrupt(path: str) -> np.ndarray:
+    def read_and_interrupt(path: str) -> tuple[np.ndarray | None, list[Finding]]:
         seen.append(path)
         if next(times) == 20:
             os.kill(os.getpid(), signal.SIGINT)
-        return read_panoptic_png(str(png))
+        return read_map(str(png))
 
-    monkeypatch.setattr(file_quality, "read_panoptic_png", read_and_interrupt)
+    monkeypatch.setattr(file_quality, "read_map", read_and_interrupt)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background processes ignore it
     words = ["pq", "--gt", gt, "--pred", gt, "--workers", workers, "--json", "pq.json"]
 

@@ -151,3 +151,11 @@ def test_a_line_for_a_name_that_no_export_has_is_a_warning(tmp_path: Path, caplo
     (warning,) = [record.getMessage() for record in caplog.records if "no export has" in record.getMessage()]
     assert "'Smoke detecters'" in warning and "near are smoke_detectors" in warning
     assert table.classes[table.numbers["Brick"]].name == "stone"
+
+
+def test_a_list_whose_classes_only_mention_isthing_is_of_things(tmp_path: Path) -> None:
+    (tmp_path / "classes.json").write_text('{"categories": [{"id": 1, "name": "isthing"}]}')
+
+    (found,) = read_known(str(tmp_path / "classes.json"))
+
+    assert found.name == "isthing" and found.is_thing

@@ -26,7 +26,7 @@ class LateLabels:
 
     labels: tuple[Label, ...]
 
-    def __call__(self, notes_=None):
+    def __call__(self, notes_=None, size=None):
         return self.labels
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from detr_d2.cli import main
 from detr_d2.errors import DatasetError, MissingFileError
-from detr_d2.labels.polygons import run_lengths
 from detr_d2.labels.readers import read_exports
+from detr_d2.labels.run_lengths import run_lengths
 from detr_d2.prepare.selecting import only_changed
 from tests.prepare.made_exports import HEIGHT, META, SQUARE, WIDTH, annotation, coco, image_bytes, write_folder
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ from PIL import Image
 
 from detr_d2.errors import MissingFileError
 from detr_d2.labels.records import FileRef, ImageRecord
+from detr_d2.labels.rules.rule import BrokenRuleError
 from detr_d2.labels.rules.splits import group_equal, image_hash
-from detr_d2.prepare.preparing import UnusableImage, decode, encode
+from detr_d2.prepare.preparing import decode, encode
 
 SHADES = np.arange(24 * 32).reshape(24, 32) * 65535 // (24 * 32)
 
@@ -43,7 +45,7 @@ def test_a_turn_by_exif_is_applied_or_refused_to_match_the_labels(tmp_path: Path
     assert upright.image.size == unsaid.image.size == (24, 32) and stored.image.size == (32, 24)
     assert upright.pixels()[2, 12].tolist() == [255, 0, 0]  # what was left is on top
     assert stored.pixels()[12, 2].tolist() == [255, 0, 0]
-    assert [one.notes[0][0] for one in (upright, stored)] == ["exif-applied", "exif-refused"]
+    assert [one.notes[0][0] for one in (upright, stored)] == ["image-orientation", "image-turned"]
     assert not upright.is_plain and not stored.is_plain
 
 
@@ -55,11 +57,11 @@ def test_what_is_written_anew_has_no_exif_tag_and_the_same_pixels(tmp_path: Path
         assert (np.asarray(again) == decoded.pixels()).all()
 
 
-def test_a_half_turn_is_applied_and_said_to_be_unsure(tmp_path: Path) -> None:
+def test_a_half_turn_is_applied_and_reported(tmp_path: Path) -> None:
     decoded = decode(record(turned(tmp_path / "a.png", 3), 32, 24))
 
     assert decoded.pixels()[12, 30].tolist() == [255, 0, 0]
-    assert decoded.notes[0][0] == "exif-unsure"
+    assert decoded.notes[0][0] == "image-orientation"
 
 
 @pytest.mark.parametrize("mode", ["1", "P", "LA", "RGBA", "CMYK", "I;16", "I", "F", "HSV", "YCbCr"])
@@ -97,7 +99,7 @@ def test_what_is_no_image_is_named(tmp_path: Path, content: bytes, code: str) ->
     path = tmp_path / "a.jpg"
     path.write_bytes(content)
 
-    with pytest.raises(UnusableImage, match=r"a\.jpg") as caught:
+    with pytest.raises(BrokenRuleError, match=r"a\.jpg") as caught:
         decode(record(path))
 
     assert caught.value.code == code
@@ -108,12 +110,31 @@ def test_a_truncated_image_and_one_of_another_size_are_named(tmp_path: Path) -> 
     half = tmp_path / "b.jpg"
     half.write_bytes(whole.read_bytes()[:-600])
 
-    with pytest.raises(UnusableImage, match=r"b\.jpg"):
+    with pytest.raises(BrokenRuleError, match=r"b\.jpg"):
         decode(record(half))
-    with pytest.raises(UnusableImage, match="64x64 pixels, its labels are for 32x32") as caught:
-        decode(record(whole, 32, 32))
+    with pytest.raises(BrokenRuleError, match="64x64 pixels upright; its labels are for 32x24") as caught:
+        decode(record(whole, 32, 24))
 
     assert caught.value.code == "image-size"
+
+
+def test_an_image_of_the_ratio_of_its_labels_is_resized_to_their_size(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.png", Image.fromarray((SHADES // 256).astype(np.uint8)))
+
+    decoded = decode(record(path, 64, 48))
+
+    assert decoded.image.size == (64, 48) and not decoded.is_plain
+    assert [code for code, _ in decoded.notes] == ["image-size"]
+
+
+def test_the_size_of_a_panoptic_png_decides_where_the_json_is_wrong(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.jpg", Image.new("RGB", (32, 24), (9, 99, 199)))
+    png = saved(tmp_path / "a.png", Image.new("RGB", (32, 24)))
+
+    decoded = decode(replace(record(path, 16, 12), png=FileRef(png)))
+
+    assert decoded.image.size == (32, 24) and decoded.content == path.read_bytes() and decoded.is_plain
+    assert [code for code, _ in decoded.notes] == ["image-size"]
 
 
 def test_a_missing_image_is_a_missing_file(tmp_path: Path) -> None:

@@ -186,7 +186,7 @@ def test_a_turned_image_is_saved_upright_without_its_tag(made: Callable[..., Pat
 
     with Image.open(folder / "images" / "job" / "0.jpg") as picture:
         assert picture.size == (WIDTH, HEIGHT) and not picture.getexif()
-    assert read(folder / "report.json")["notes"]["exif-applied"]["count"] == 1
+    assert read(folder / "report.json")["notes"]["image-orientation"]["count"] == 1
 
 
 def test_look_alikes_are_on_one_side(made: Callable[..., Path], tmp_path: Path) -> None:

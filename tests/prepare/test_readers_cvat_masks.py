@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from detr_d2.errors import DatasetError
-from detr_d2.labels.panoptic_png import numbers_of
+from detr_d2.labels.panoptic_png import numbers_of, read_ids
 from detr_d2.labels.readers import read_exports, shape_mask
-from detr_d2.labels.records import Export, Label
+from detr_d2.labels.records import Export, FileRef, Label
 from tests.prepare.made_exports import HEIGHT, WIDTH, image_bytes, mask_files, write_folder, write_zip
 
 LABEL_MAP = "# label:color_rgb:parts:actions\nbackground:0,0,0::\nbrick:255,0,0::\npipe: 3/4:0,10,200::\n"
@@ -157,3 +158,11 @@ def test_colours_are_numbered_in_their_order(shape):
 
     assert values == sorted(set(ids.ravel().tolist())) and numbers.dtype == np.int32
     assert np.array_equal(np.array(values)[numbers], ids)
+
+
+def test_masks_that_would_start_another_program_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "1.png"
+    Image.new("RGB", (WIDTH, HEIGHT)).save(path, "EPS")  # Pillow gives these to Ghostscript
+
+    with pytest.raises(DatasetError, match="none of JPEG, PNG"):
+        read_ids(FileRef(path))

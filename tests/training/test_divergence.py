@@ -85,6 +85,18 @@ def test_a_saved_step_runs_again_with_the_same_numbers(failed: tuple[Path, str])
     assert again.losses["loss_ce"] > 0 and str(again.losses["loss_mask"]) == "nan"
 
 
+def test_a_step_of_coarse_masks_runs_again_too(make_trainer: Make, spoil: Callable[..., None], tmp_path: Path) -> None:
+    spoil(0)
+    trainer = make_trainer("INPUT.MASK_STRIDE", 4)
+    with pytest.raises(DivergenceError):
+        trainer.train()
+
+    _, step = read_step(str(tmp_path / "output" / "diverged" / "iteration_0000000_process_0.pth"), "cpu")
+
+    for item in step.batch:
+        assert 4 * item["instances"].gt_masks.tensor.shape[1] < item["image"].shape[1] + 4
+
+
 def test_the_command_shows_then_and_now(failed: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["replay", str(failed[0]), "--device", "cpu"]) == 0
     shown = capsys.readouterr().out

@@ -17,7 +17,7 @@ from detr_d2.errors import DatasetError
 
 from ..archives import IMAGE_SUFFIXES, FileTree, has_image_suffix, is_safe_name, joined
 from ..panoptic_png import find_regions
-from ..polygons import decompressed, is_polygon, polygons_mask, run_lengths
+from ..polygons import is_polygon, polygons_mask
 from ..records import (
     Box,
     ClassRecord,
@@ -33,7 +33,8 @@ from ..records import (
     Runs,
     Shape,
 )
-from ..values import MOST_PIXELS, are_numbers, size_problem
+from ..run_lengths import decompressed, run_lengths
+from ..values import MOST_PIXELS, Size, are_numbers, size_problem
 
 #: So many notes of each kind are kept; of the others only how many there are.
 _MOST_NOTES = 5_000
@@ -119,7 +120,7 @@ class PackedLabels:
         """Packs labels."""
         return cls(zlib.compress(pickle.dumps(tuple(labels), protocol=5), 1))
 
-    def __call__(self, notes_: list[Note] | None = None) -> tuple[Label, ...]:
+    def __call__(self, notes_: list[Note] | None = None, size: Size | None = None) -> tuple[Label, ...]:
         """See :class:`~detr_d2.labels.records.LabelSource`."""
         labels: tuple[Label, ...] = pickle.loads(zlib.decompress(self.content))
         return labels
@@ -165,7 +166,13 @@ class ExportBuilder:
         self.note("image-missing", f"{name} isn't in the export; its labels are left out.", name)
 
     def add(
-        self, name: str, image: FileRef, size: tuple[int, int], labels: LabelSource, image_id: int | str | None = None
+        self,
+        name: str,
+        image: FileRef,
+        size: Size,
+        labels: LabelSource,
+        image_id: int | str | None = None,
+        png: FileRef | None = None,
     ) -> None:
         """An image with its labels; those of two entries of one safe name become one's, if their sizes agree."""
         name = plain_name(name)
@@ -176,7 +183,7 @@ class ExportBuilder:
                 self.note("path-duplicate", f"{repeats} and another size; left out.", name)
                 return
             self.note("path-duplicate", f"{repeats}; their labels were put together.", name)
-        same.append(ImageRecord(image, name, *size, labels, image_id))
+        same.append(ImageRecord(image, name, *size, labels, image_id, png))
 
     def once(self, labels: Iterator[Label], image: str) -> Iterator[Label]:
         """The labels of several entries of an image, each once."""

@@ -20,12 +20,12 @@ from detr_d2.files import SpecialFileError, refuse_special
 from ..records import Box, ClassRecord, Export, FileRef, Label, Note, Polygons, Runs, Shape
 from ..rules.annotations import box_rules
 from ..rules.document import Document, walk_document
-from ..rules.image import walk_image
+from ..rules.image import SIZE_CODES, image_file_rules, read_image_file, sizes_of_masks, walk_image
 from ..rules.images import FileNames, ImageTask, ListedImage
 from ..rules.json_files import objects_of, read_object
 from ..rules.masks import mask_rules
-from ..rules.rule import Change, Finding, Place, drive, fix
-from ..values import Unreadable, color_of, is_id, is_number, numbered
+from ..rules.rule import BrokenRuleError, Change, Finding, Place, drive, fix
+from ..values import Size, Unreadable, color_of, is_id, is_number, numbered
 from .building import ExportBuilder, ImageFinder, PackedLabels, plain_name, shapes_of
 
 Entry = dict[str, Any]
@@ -44,22 +44,25 @@ class SegmentMap:
     task: ImageTask
     names: Mapping[int, str]
 
-    def __call__(self, notes_: list[Note] | None = None) -> Sequence[Label]:
-        """The labels; what was fixed is put into ``notes_``.
+    def __call__(self, notes_: list[Note] | None = None, size: Size | None = None) -> Sequence[Label]:
+        """The labels; what was fixed is put into ``notes_``, and ``size`` is the image's.
 
         Raises:
             DatasetError: the PNG can't be read, or is of something else.
         """
-        labels, entry = [{**segment} for segment in self.task.labels], {**(self.task.entry or {})}
-        task, png = replace(self.task, labels=labels, entry=entry), self.task.png or ""
+        labels, listed = [{**segment} for segment in self.task.labels], self.task.listed
+        listed = listed if size is None else listed._replace(size=size)
+        entry = {"width": listed.size[0], "height": listed.size[1]} if listed.size[0] else {}
+        task, png = replace(self.task, listed=listed, labels=labels, entry=entry), self.task.png or ""
         try:
             refuse_special(png)
         except SpecialFileError as error:
-            raise DatasetError(str(error)) from error
+            raise BrokenRuleError(str(error), "png-missing") from error
         changes: list[Change] = []
         seen = drive(walk_image(task), lambda findings: _fix_errors(findings, changes))
         if seen is None or seen.png is None or seen.png.ids is None:
-            raise DatasetError(f"{png}: {changes[-1].done if changes else 'it has no ids'}.")
+            code, why = (changes[-1].code, changes[-1].done) if changes else ("png-mode", "it has no ids")
+            raise BrokenRuleError(f"{png}: {why}.", code)
         if notes_ is not None:
             notes_ += (Note(one.code, _sentence(one), one.file) for one in changes)
         shapes = shapes_of(seen.png.ids)
@@ -110,8 +113,9 @@ def read_coco(
     merged = set(document.images.merged.values())
     for image_id in document.images.entries:
         task = document.task(image_id)
-        document.labels.pop(image_id, None)  # its memory is free for what comes
-        reader.add_image(task, names, image_id in merged)
+        labels = document.labels.pop(image_id, None)  # its memory is free for what comes
+        annotation = labels.annotation if labels is not None else None
+        reader.add_image(task, names, image_id in merged, annotation)
     return reader.builder.finish(list(classes.values()), is_cvat)
 
 
@@ -175,24 +179,47 @@ class _Reader:
             raise DatasetError(f"{self._file}: {last}.")
         return document
 
-    def add_image(self, task: ImageTask, names: Mapping[int, str], is_merged: bool) -> None:
-        """Adds an image with its labels to the export; ``is_merged``: they are of several entries."""
+    def add_image(
+        self, task: ImageTask, names: Mapping[int, str], is_merged: bool, annotation: Entry | None = None
+    ) -> None:
+        """Adds an image with its labels to the export.
+
+        Args:
+            names: of the classes, by category id.
+            is_merged: the labels are of several entries.
+            annotation: the panoptic one, which names the PNG.
+        """
         assert task.entry is not None
         name, image_id = task.entry["file_name"], task.listed.image_id
         file = self._files["image-missing"].file(name)
         if file is None or (task.is_panoptic and task.count and task.png is None):
             return  # its PNG isn't there, which was noted
         size = self.builder.size_of(task.entry, name)
-        if task.png is not None:
-            listed = ListedImage(image_id, None, size)
-            sides = {"width": size[0], "height": size[1]} if size[0] else {}
+        if task.png is not None and annotation is not None:
             used = {one["category_id"]: names[one["category_id"]] for one in task.labels}
-            source = SegmentMap(replace(task, listed=listed, entry=sides, may_lose_labels=True), used)
-            self.builder.add(name, file, size, source, image_id)
+            listed = ListedImage(image_id, None, size)
+            source = SegmentMap(replace(task, listed=listed, entry={}, may_lose_labels=True), used)
+            png = self._files["png-missing"].file(annotation["file_name"])
+            self.builder.add(name, file, size, source, image_id, png)
             return
+        size = self._measured(task, file, size, name)
         found = (label for one in task.labels if (label := self._label(one, name, size, names)))
         kept = self.builder.once(found, name) if is_merged else found
         self.builder.add(name, file, size, PackedLabels.of([*kept]), image_id)
+
+    def _measured(self, task: ImageTask, file: FileRef, said: Size, name: str) -> Size:
+        """The size of an image: where all its run lengths are of another one than is said, the file decides."""
+        entry, masks = {"width": said[0], "height": said[1]}, sizes_of_masks(task.labels)
+        if len(masks) != 1 or said in masks or not said[0]:
+            return said
+        try:
+            image = read_image_file(str(file))
+        except Unreadable:
+            return said  # which is noted in its turn
+        for found in image_file_rules(image, None, entry, masks):
+            if found.rule.code in SIZE_CODES and image.shown_size in masks and found.fix is not None:
+                self.builder.note(found.rule.code, f"{found.fix().text}.", name)
+        return entry["width"], entry["height"]
 
     def _label(self, entry: Entry, image: str, size: tuple[int, int], names: Mapping[int, str]) -> Label | None:
         """The label of an annotation; None, and a note, where nothing of it is left."""

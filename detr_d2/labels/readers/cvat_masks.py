@@ -10,14 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from PIL import Image
-
 from detr_d2.errors import DatasetError
 
 from ..archives import FileTree, joined
+from ..image_reading import header_size
 from ..panoptic_png import Color, color_of_id, id_of_color, numbers_of, read_ids
 from ..records import ClassRecord, Export, FileRef, Label, Note
-from ..values import color_of
+from ..values import Size, color_of
 from .building import ExportBuilder, ImageFinder, shapes_of
 
 LABEL_MAP, CLASSES, OBJECTS = "labelmap.txt", "SegmentationClass", "SegmentationObject"
@@ -41,7 +40,7 @@ class ColorMap:
     colors: tuple[Color, ...]
     names: tuple[str, ...]
 
-    def __call__(self, notes_: list[Note] | None = None) -> Sequence[Label]:
+    def __call__(self, notes_: list[Note] | None = None, size: Size | None = None) -> Sequence[Label]:
         """See :class:`~detr_d2.labels.records.LabelSource`."""
         class_ids, are_indices = read_ids(self.classes, index_modes=("L", "1"))
         in_classes, pairs = numbers_of(class_ids)
@@ -100,7 +99,7 @@ def read_cvat_masks(tree: FileTree, base: str, name: str, needs_images: bool = T
             message = f"has no {OBJECTS}/{stem}.png; all of a class in it is taken for one object."
             builder.note("objects-missing", message, stem)
         labels = ColorMap(tree.files[path], objects, tuple(classes.values()), names)
-        builder.add(stem + PurePosixPath(str(image)).suffix, image, _size_of(tree.files[path]), labels)
+        builder.add(stem + PurePosixPath(str(image)).suffix, image, header_size(tree.files[path]), labels)
     return builder.finish([ClassRecord(n, None, color) for n, color in zip(names, classes.values()) if n], is_cvat=True)
 
 
@@ -141,12 +140,3 @@ def _palette(index: int) -> Color:
         for channel in range(3):
             sides[channel] |= (index >> (3 * bit + channel) & 1) << (7 - bit)
     return sides[0], sides[1], sides[2]
-
-
-def _size_of(file: FileRef) -> tuple[int, int]:
-    """Width and height that an image's header says; 0, 0 where it has none."""
-    try:
-        with file.open() as opened, Image.open(opened) as image:
-            return image.size
-    except Exception:  # decoders raise whatever they like on broken files; it is read again, and named, later
-        return 0, 0

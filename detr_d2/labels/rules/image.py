@@ -23,6 +23,8 @@ from .masks import drawn_rules, object_rules, place_of
 from .rule import Done, Fault, Finding, Fix, Listing, Place, Walk, fixing
 
 Entry = dict[str, Any]
+#: Rules of an image of another size than its labels.
+SIZE_CODES = ("image-size", "image-turned")
 Read = TypeVar("Read")
 
 _WRITTEN = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
@@ -95,13 +97,13 @@ def walk_image(task: ImageTask) -> Walk[SeenImage | None]:
         return None
     size, masks = task.listed.size, set()
     if task.entry is not None:
-        masks = _sizes_of_masks(task.labels) if seen.png is None else {seen.png.size}
+        masks = sizes_of_masks(task.labels) if seen.png is None else {seen.png.size}
         known = next(iter(masks)) if len(masks) == 1 else seen.image.shown_size if seen.image else None
         if not (yield size_rules(task.entry, Place(task.file, image_id), known)):
             return None
     if seen.image is not None:
         said = task.entry or {"width": size[0], "height": size[1]}
-        if not (yield _file_rules(seen.image, image_id, said if said["width"] else None, masks)):
+        if not (yield image_file_rules(seen.image, image_id, said if said["width"] else None, masks)):
             return None
     if task.entry is not None:
         size = task.entry["width"], task.entry["height"]
@@ -122,7 +124,7 @@ def _reading_rules(task: ImageTask, seen_: SeenImage) -> Iterator[Finding]:
     """Files that can't be read, and PNGs that are none."""
     path, image_id = task.listed.path, task.listed.image_id
     try:
-        seen_.image = _quietly(_read_image, path)
+        seen_.image = _quietly(read_image_file, path)
     except Unreadable as problem:
         yield Place(path or "", image_id).found(*problem.args)
     try:
@@ -144,7 +146,8 @@ def _quietly(read: Callable[[str], Read], path: str | None) -> Read | None:
         return read(path)
 
 
-def _read_image(path: str) -> ImageFile:
+def read_image_file(path: str) -> ImageFile:
+    """Read an image, on disk or in a zip; raises :class:`Unreadable`."""
     with image_reading.image_of(path, "image-broken") as image:
         file = ImageFile(path, image, image_reading.load_image(image))
     return file
@@ -190,7 +193,7 @@ def _segment_rules(
         yield here.found("png-absent", panoptic_png.absent_message(segment["id"]))
 
 
-def _sizes_of_masks(annotations: Sequence[Entry]) -> set[Size]:
+def sizes_of_masks(annotations: Sequence[Entry]) -> set[Size]:
     """width, height of the run lengths; of several sizes that of most of them."""
     found: Counter[Size] = Counter()
     for entry in annotations:
@@ -210,7 +213,9 @@ def _left_rules(task: ImageTask, seen: SeenImage) -> Iterator[Finding]:
         yield place.found("image-unlabelled", text, lambda: Done("removed", text, is_gone=True))
 
 
-def _file_rules(file: ImageFile, image_id: Any, entry: Entry | None, masks: Set[Size]) -> Iterator[Finding]:
+def image_file_rules(
+    file: ImageFile, image_id: Any, entry: Entry | None, masks: Set[Size] = frozenset()
+) -> Iterator[Finding]:
     """Findings about an image file that can be read.
 
     Args:
@@ -235,7 +240,7 @@ def _file_rules(file: ImageFile, image_id: Any, entry: Entry | None, masks: Set[
 def _size_finding(file: ImageFile, place: Place, entry_: Entry, masks: Set[Size]) -> Finding:
     """What is right where the JSON and the file differ: masks are of a size, too, and decide."""
     upright, stored, said = file.shown_size, file.read.size, (entry_["width"], entry_["height"])
-    sizes = f"is {upright[0]}x{upright[1]} pixels upright; the JSON says {said[0]}x{said[1]}"
+    sizes = f"is {upright[0]}x{upright[1]} pixels upright; its labels are for {said[0]}x{said[1]}"
     evidence = next(iter(masks)) if len(masks) == 1 else None
     text = f"{said[0]}x{said[1]} pixels, as its labels are"
     fix: Fix | None = None
@@ -255,6 +260,16 @@ def _planning(file_: ImageFile, text: str, **changes: Any) -> Fix:
     return fixing(text, lambda: setattr(file_, "plan", replace(file_.plan, **changes)))
 
 
+def planned_pixels(file: ImageFile) -> Image.Image:
+    """The image as its plan has it, without what would turn it again."""
+    plan, read = file.plan, file.read
+    changed = read.pixels if plan.as_stored else image_reading.turned(read.pixels, read.orientation)
+    for key in _FORGOTTEN:
+        changed.info.pop(key, None)
+    changed = changed.convert("RGB") if plan.plain else changed
+    return changed.resize(plan.resized, Image.Resampling.LANCZOS) if plan.resized else changed
+
+
 def write_image_file(file: ImageFile, target: Path) -> Path:
     """The image as its plan has it; returns where it is: another ending where this kind of image can't be written."""
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -262,18 +277,13 @@ def write_image_file(file: ImageFile, target: Path) -> Path:
     if plan.is_copy:
         copy_file(file.path, target)
         return target
-    changed = file.read.pixels if plan.as_stored else image_reading.turned(file.read.pixels, file.read.orientation)
-    for key in _FORGOTTEN:
-        changed.info.pop(key, None)
+    changed = planned_pixels(file)
     if kind == "JPEG" and not (plan.resized or plan.plain):
         file.image.save(target, "JPEG", quality="keep")  # the same tables: as good as lossless
         return target
     if kind not in _WRITTEN:
         kind = "JPEG" if kind == "MPO" else "PNG"
         target = target if kind == "JPEG" else target.with_name(f"{target.name}.png")
-    changed = changed.convert("RGB") if plan.plain else changed
-    if plan.resized:
-        changed = changed.resize(plan.resized, Image.Resampling.LANCZOS)
     options: dict[str, Any] = {"quality": 95} if kind in ("JPEG", "WEBP") else {}
     changed.save(target, kind, **options)
     return target

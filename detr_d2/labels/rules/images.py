@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, TypeGuard
 
-from ..archives import IMAGE_SUFFIXES, NOT_THERE, is_file, is_folder, names_in, why_no_file
+from ..archives import IMAGE_SUFFIXES, NOT_THERE, is_file, is_folder, names_in, way_out, why_no_file
 from ..records import FileRef
 from ..values import Size, as_whole, is_id, same, shown, size_problem
 from .rule import Done, Finding, Fix, Place, fixing, setting
@@ -18,7 +18,6 @@ from .rule import Done, Finding, Fix, Place, fixing, setting
 ImageId = int | str
 Entry = dict[str, Any]
 
-_DRIVE_OR_ADDRESS = re.compile(r"[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
@@ -57,10 +56,8 @@ class ImageTask:
 
 def escape_of(name: str) -> str | None:
     """Why a file name may not be used below a folder, or None."""
-    if name[:1] in ("/", "\\", "~") or _DRIVE_OR_ADDRESS.match(name):
-        return "is absolute"
-    if ".." in re.split(r"[/\\]", name):
-        return "leads out of its folder"
+    if reason := "is absolute" if name.startswith("~") else way_out(name):
+        return reason
     if "\\" in name:
         return "has a backslash, which only Windows takes for a folder"
     return "has characters that aren't text" if _CONTROL.search(name) else None

@@ -10,7 +10,8 @@ import numpy as np
 import shapely
 from pycocotools import mask as coco_mask
 
-from ..polygons import decompressed, has_holes, polygons_runs
+from ..polygons import has_holes, polygons_runs
+from ..run_lengths import compressed, decompressed
 from ..values import Size, are_numbers, is_number, is_whole, shown
 from .annotations import EDGE, Extent, area_rules, box_rules, extent_rules, is_crowd
 from .rule import Done, Finding, Place, fixing
@@ -59,11 +60,6 @@ def runs_of(segmentation: Any, size: Size) -> Any:
     if isinstance(segmentation["counts"], list):
         return coco_mask.frPyObjects(segmentation, height, width)
     return segmentation
-
-
-def compressed(runs: Any) -> dict[str, Any]:
-    """pycocotools' form as JSON holds it."""
-    return {"size": list(runs["size"]), "counts": runs["counts"].decode("ascii")}
 
 
 def _polygon_rules(polygon: Any, number: int, size: Size, place: Place) -> Iterator[Finding]:

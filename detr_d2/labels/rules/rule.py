@@ -150,13 +150,28 @@ class Finding(NamedTuple):
         return Change(done.action, self.rule.code, *self.place.where(), self.place.sentence(": ", done.text))
 
 
+class BrokenRuleError(DatasetError):
+    """Labels or an image that can't be used; ``code`` is that of the rule, as far as another process has said it."""
+
+    def __init__(self, message: str, code: str = "labels-broken") -> None:
+        super().__init__(message)
+        self.code = code
+
+
 def raise_errors(findings: Iterable[Finding], tolerated: Container[str] = ()) -> None:
-    """Raise the first error, a DatasetError, but for rules of the ``tolerated`` codes; MissingFileError for a file."""
+    """Raise the first error, but for rules of the ``tolerated`` codes.
+
+    Raises:
+        BrokenRuleError: there is one.
+        MissingFileError: it is that a file is missing.
+    """
     for finding in findings:
         if finding.rule.severity == "error" and finding.rule.code not in tolerated:
             fault = finding.fault()
-            kind = MissingFileError if fault.code.endswith("-missing") else DatasetError
-            raise kind(f"{fault.line()} Fix: {fault.fix}.")
+            message = f"{fault.line()} Fix: {fault.fix}."
+            if fault.code.endswith("-missing"):
+                raise MissingFileError(message)
+            raise BrokenRuleError(message, fault.code)
 
 
 def faults(findings: Iterable[Finding]) -> Iterator[Fault]:

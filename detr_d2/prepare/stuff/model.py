@@ -20,6 +20,7 @@ from PIL import Image, PngImagePlugin
 
 from detr_d2.errors import ConfigError, DatasetError, MissingFileError
 from detr_d2.files import open_regular, write_whole
+from detr_d2.labels.image_reading import open_image
 from detr_d2.labels.records import ImageRecord
 from detr_d2.progress import progress
 
@@ -93,7 +94,7 @@ class AnswerFolder:
             DatasetError: the file is damaged.
         """
         try:
-            with open_regular(path) as file, Image.open(file) as image:
+            with open_regular(path) as file, open_image(file) as image:
                 segments = tuple(AnsweredSegment(**one) for one in json.loads(image.text[_KEY]))  # type: ignore[attr-defined]
                 return Answer(np.asarray(image).astype(np.uint16), segments)
         except FileNotFoundError as error:
