@@ -105,7 +105,7 @@ def _wrong_type(message: str) -> str:
     kind, kind_given, present, given, key = found.groups()
     if kind in ("list", "tuple"):
         entry = f"'{given}'" if kind_given == "str" else given
-        return f"{key} is {given}, and must be a list. In a shell: {key} \"[{entry}]\"."
+        return f'{key} is {given}, and must be a list. In a shell: {key} "[{entry}]".'
     return f"{key} is {given}, and must be {_KINDS[kind]}, such as {present or repr(present)}."
 
 
