@@ -86,7 +86,27 @@ def _merge(cfg: CfgNode, origin: str, content: CfgNode | list[str]) -> None:
             cfg.merge_from_list(content)
     except _REFUSED as error:
         message = str(error.args[0]) if error.args else repr(error)
-        raise ConfigError(f"{origin} can't be used: {message}.{_nearest_keys(message, cfg)}") from error
+        reason = _wrong_type(message) or f"{message}.{_nearest_keys(message, cfg)}"
+        raise ConfigError(f"{origin} can't be used: {reason}") from error
+
+
+#: How yacs says that a value has another type than its key.
+_MISMATCH = re.compile(
+    r"Type mismatch \(<class '(\w+)'> vs\. <class '(\w+)'>\) with values \((.*) vs\. (.*)\) for config key: (\S+)", re.S
+)
+_KINDS = {"int": "a whole number", "float": "a number", "bool": "True or False", "str": "a text", "list": "a list"}
+
+
+def _wrong_type(message: str) -> str:
+    """What a value has to be, in words; nothing where something else is wrong."""
+    found = _MISMATCH.fullmatch(message.strip())
+    if found is None or found[1] not in (*_KINDS, "tuple"):
+        return ""
+    kind, kind_given, present, given, key = found.groups()
+    if kind in ("list", "tuple"):
+        entry = f"'{given}'" if kind_given == "str" else given
+        return f'{key} is {given}, and must be a list. In a shell: {key} "[{entry}]".'
+    return f"{key} is {given}, and must be {_KINDS[kind]}, such as {present or repr(present)}."
 
 
 def _with_decimals(overrides: Sequence[str], cfg: CfgNode) -> list[str]:
