@@ -33,7 +33,7 @@ _FORGOTTEN = (*image_reading.INFO_OF_EXIF, "transparency")
 
 
 @dataclass(frozen=True)
-class Plan:
+class FilePlan:
     """How an image becomes that of a copy; nothing of it: it is copied byte by byte.
 
     Args:
@@ -59,7 +59,7 @@ class ImageFile:
     path: str
     image: Image.Image
     read: image_reading.LoadedImage
-    plan: Plan = field(default_factory=Plan)
+    plan: FilePlan = field(default_factory=FilePlan)
 
     @property
     def shown_size(self) -> Size:
