@@ -16,6 +16,7 @@ from detr_d2.errors import USER_ERROR_EXIT_CODE, ConfigError, MissingFileError, 
 from detr_d2.files import real_path
 from detr_d2.prediction import Predictor
 from detr_d2.prediction.image_files import drawing_paths, find_inputs
+from detr_d2.prediction.predictor import config_changes
 from detr_d2.prediction.running import WholeImages, predict_each
 from detr_d2.prediction.tracking import MEMORY
 from detr_d2.prediction.video import predict_camera, predict_video
@@ -72,15 +73,14 @@ def get_parser() -> argparse.ArgumentParser:
 
 def setup_cfg(args: argparse.Namespace) -> CfgNode:
     """The config with the command line's changes, its datasets registered; without one, the weights' own."""
+    opts = [*args.opts, *config_changes(score_threshold=args.confidence_threshold)]
     if args.config_file:
         weights = ["MODEL.WEIGHTS", args.weights] if args.weights else []
-        cfg = load_config(args.config_file, [*weights, *args.opts])
+        cfg = load_config(args.config_file, [*weights, *opts])
     elif args.weights:
-        cfg = config_of(read_weights(args.weights), args.opts)
+        cfg = config_of(read_weights(args.weights), opts)
     else:
         raise ConfigError("Nothing says which model to use. Give --weights FILE, or --config-file FILE.")
-    if args.confidence_threshold is not None:
-        cfg.MODEL.DETR.SCORE_THRESHOLD = args.confidence_threshold
     cfg.freeze()
     register_from_config(cfg)
     return cfg

@@ -27,26 +27,15 @@ from detr_d2.errors import run_command
 from detr_d2.evaluation import build_evaluator
 from detr_d2.evaluation.report import write_reports
 from detr_d2.solver import build_optimizer
-from detr_d2.training import (
-    AveragedWeights,
-    EarlyStop,
-    ExactResume,
-    StepGuard,
-    StopOnSignal,
-    accumulated_steps,
-    add_training_hooks,
-    before_evaluation,
-    build_test_mapper,
-    check_before_start,
-    explaining_exhaustion,
-    launch_training,
-    locking_output_folder,
-    log_errors_of_users_plainly,
-    naming_output_folder,
-    storing_finite_results,
-    training_evaluators,
-    with_validation_loss,
-)
+from detr_d2.training.accumulation import accumulated_steps
+from detr_d2.training.averaging import AveragedWeights
+from detr_d2.training.divergence import StepGuard
+from detr_d2.training.evaluators import build_test_mapper, training_evaluators, with_validation_loss
+from detr_d2.training.launching import explaining_exhaustion, launch_training
+from detr_d2.training.model_selection import EarlyStop
+from detr_d2.training.output_folder import locking_output_folder, log_errors_of_users_plainly, naming_output_folder
+from detr_d2.training.setup import add_training_hooks, before_evaluation, check_before_start, storing_finite_results
+from detr_d2.training.stopping import ExactResume, StopOnSignal
 
 from detectron2.config import CfgNode
 from detectron2.data import build_detection_test_loader

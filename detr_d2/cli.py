@@ -35,13 +35,13 @@ COMMANDS = {
     "check": Command("detr_d2.check.command", "name everything that is wrong with a dataset"),
     "compare": Command("detr_d2.evaluation.comparison", "is one evaluation better than another, or is it chance?"),
     "convert-weights": Command(
-        "detr_d2.checkpoint.convert_command", "write another program's weights as a checkpoint of this one", True
+        "detr_d2.checkpoint.model_file", "write another program's weights as a checkpoint of this one", True
     ),
     "env": Command("detr_d2.environment", "show versions, the detectron2 in use, devices and datasets"),
     "explain": Command("detr_d2.prediction.explain.command", "show how a model comes to its result for an image", True),
-    "export": Command("detr_d2.export.command", "write a trained model as ONNX, or as a torch.export program", True),
+    "export": Command("detr_d2.export.writing", "write a trained model as ONNX, or as a torch.export program", True),
     "plan": Command("detr_d2.plan.command", "plan a training: where to start, keys, time on this machine", True),
-    "plot": Command("detr_d2.training.plot.command", "draw losses, quality and learning rate of trainings"),
+    "plot": Command("detr_d2.training.plot.page", "draw losses, quality and learning rate of trainings"),
     "pq": Command("detr_d2.evaluation.pq_command", "panoptic quality of predictions of any system, in files"),
     "predict": Command("detr_d2.prediction.command", "use a model: drawings, counts, files for other programs", True),
     "prepare": Command("detr_d2.prepare.command", "make a panoptic dataset of exports from CVAT, and of COCO"),

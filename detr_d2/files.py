@@ -11,7 +11,6 @@ import secrets
 import signal
 import stat
 import threading
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
@@ -277,18 +276,6 @@ def write_json(path: str | os.PathLike[str], content: Any) -> Path:
         ValueError: ``content`` holds NaN or Infinity, which JSON doesn't have.
     """
     return write_text(path, json.dumps(content, indent=1, allow_nan=False))
-
-
-def sealed_line(content: bytes) -> bytes:
-    """A line of a journal: the content, which has no line breaks, behind its checksum; see :func:`line_content`."""
-    return b"%08x %s\n" % (zlib.crc32(content), content)
-
-
-def line_content(line: bytes) -> bytes | None:
-    """What :func:`sealed_line` made a line of; None where the line was changed since, or broke off."""
-    checksum, _, content = line.partition(b" ")
-    content = content.removesuffix(b"\n")
-    return content if line.endswith(b"\n") and checksum == b"%08x" % zlib.crc32(content) else None
 
 
 def current_umask() -> int:

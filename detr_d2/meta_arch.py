@@ -16,8 +16,7 @@ from detr_d2.modeling import Denoising, DensePredictions, Detr, PostProcess, Set
 from detr_d2.modeling.criterion import MASK_LOSSES, METRICS, Sum, added, predictions_of, weighted
 from detr_d2.modeling.matcher import query_positions
 from detr_d2.modeling.panoptic_head import AttentionMaps, MaskHead, predict_masks
-from detr_d2.network import build_criterion, build_network, build_postprocess, loss_weights
-from detr_d2.precision import autocast, check_dtypes
+from detr_d2.network import autocast, build_criterion, build_network, build_postprocess, check_dtypes, loss_weights
 from detr_d2.structures import BatchedInputs, batch_images, result_of, target_of
 from detr_d2.timm_backbone import build_timm_backbone  # noqa: F401  registered with Detectron2's other backbones
 
@@ -47,7 +46,7 @@ class DetrPanoptic(nn.Module):
         freeze_detector: train the mask head alone; the detector keeps weights and statistics, and has no dropout.
         mask_chunk_bytes: see ``detr_d2.modeling.predict_masks``; used at inference, and with ``mask_checkpoint``.
         mask_checkpoint: train the mask head in chunks that are computed again for the backward pass.
-        training_dtype, inference_dtype: of the network by autocast (see ``detr_d2.precision``); losses are in float32.
+        training_dtype, inference_dtype: of the network by autocast (see ``detr_d2.network``); losses are in float32.
         panoptic_on, instance_on: return "panoptic_seg", where there is a mask head, and "instances".
         vis_period: iterations from one image in TensorBoard to the next; 0: none.
         recipe: the config keys that build this model; checkpoints keep them.

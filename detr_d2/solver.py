@@ -31,8 +31,8 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
 
     Args:
         cfg: reads SOLVER.OPTIMIZER, BASE_LR, BACKBONE_MULTIPLIER, BACKBONE_LAYER_DECAY, MASK_HEAD_MULTIPLIER,
-            WEIGHT_DECAY, WEIGHT_DECAY_NORM, MOMENTUM and CLIP_GRADIENTS, whose CLIP_TYPE may be "value", "norm" (each
-            tensor alone) or "full_model".
+            BIAS_LR_FACTOR, WEIGHT_DECAY, WEIGHT_DECAY_NORM, WEIGHT_DECAY_BIAS, with "SGD" MOMENTUM and NESTEROV, and
+            CLIP_GRADIENTS, whose CLIP_TYPE may be "value", "norm" (each tensor alone) or "full_model".
         model: parameters with ``requires_grad`` False are left out.
 
     Raises:
@@ -47,7 +47,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         )
     options: dict[str, Any] = {"lr": cfg.SOLVER.BASE_LR}
     if name == "SGD":
-        options["momentum"] = cfg.SOLVER.MOMENTUM
+        options |= {"momentum": cfg.SOLVER.MOMENTUM, "nesterov": cfg.SOLVER.NESTEROV}
     # Fused updates are several times faster on the CPU. On a GPU they would undo AMP's scaling only after the clipping.
     options["fused"] = all(parameter.device.type == "cpu" for group in groups for parameter in group["params"])
     cls = OPTIMIZERS[name]
@@ -67,15 +67,17 @@ def parameter_groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any]]:
             scales |= module.learning_rate_scales()
     for module_name, module in model.named_modules():
         is_norm = isinstance(module, nn.modules.batchnorm._NormBase | nn.GroupNorm | nn.LayerNorm)
-        for parameter in module.parameters(recurse=False):
+        for name, parameter in module.named_parameters(recurse=False):
             if not parameter.requires_grad or parameter in seen:
                 continue
             seen.add(parameter)
             rate = solver.BASE_LR * _multiplier(solver, module_name) * scales.get(parameter, 1.0)
-            # As in Detectron2, None gives norms the weight decay of everything else.
-            decay = solver.WEIGHT_DECAY
-            if is_norm and solver.WEIGHT_DECAY_NORM is not None:
-                decay = solver.WEIGHT_DECAY_NORM
+            # As in Detectron2, None gives norms and biases what everything else has, and a norm's bias is a bias.
+            decay = solver.WEIGHT_DECAY_NORM if is_norm else None
+            if name == "bias":
+                rate *= 1.0 if solver.BIAS_LR_FACTOR is None else solver.BIAS_LR_FACTOR
+                decay = decay if solver.WEIGHT_DECAY_BIAS is None else solver.WEIGHT_DECAY_BIAS
+            decay = solver.WEIGHT_DECAY if decay is None else decay
             groups.setdefault((rate, decay), []).append(parameter)
     return [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()]
 

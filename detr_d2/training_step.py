@@ -14,6 +14,7 @@ from detr_d2.data import Category
 from detr_d2.errors import DivergenceError
 from detr_d2.modeling import Denoising
 from detr_d2.modeling.criterion import Sum, batch_means, loss_kind
+from detr_d2.wording import some
 
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage, get_event_storage
@@ -179,8 +180,7 @@ def agree_on_counts(
         return counts if comm.get_world_size() == 1 else StepCounts(query_weights, targets)
     if not problem:
         listed = [f"{name} is {value}" for name, value in zip(trained, values.tolist()[1:]) if not math.isfinite(value)]
-        more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
-        problem = ", ".join(listed[:_SHOWN]) + more
+        problem = some(listed, _SHOWN)
     if not problem:
         raise DivergedElsewhere("the losses of another process aren't finite")
     raise _divergence(problem, batched_inputs)

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 import torch
 
-from detr_d2 import Predictor, cli, cluster
+from detr_d2 import Predictor, cli
+from detr_d2 import parallel as cluster
 from detr_d2.errors import DatasetError, run_command
-from detr_d2.files import line_content
+from detr_d2.journal import JournalFile
 from detr_d2.prediction.image_files import find_inputs
 from detr_d2.prediction.running import WholeImages, predict_all, predict_on_cluster
 from detr_d2.prediction.writers import WRITERS
@@ -113,8 +114,8 @@ def test_nothing_is_lost_or_twice_where_a_worker_is_killed(checkpoint: Path, pho
     assert marker.exists()
     assert (outcome.done, outcome.skipped) == (9, 1)
     assert contents(tmp_path / "ray") == contents(tmp_path / "local")
-    _, *lines = (tmp_path / "ray" / "journal.jsonl").read_bytes().splitlines(keepends=True)
-    stems = [json.loads(line_content(line) or b"")[1]["stem"] for line in lines]
+    with JournalFile(tmp_path / "ray" / "journal.jsonl") as journal:
+        stems = [json.loads(line)[1]["stem"] for _, line in journal.lines()]
     assert stems == sorted(stems) and len(set(stems)) == 9
 
 

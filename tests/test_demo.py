@@ -212,6 +212,16 @@ def test_demo_refuses_a_threshold_that_is_no_probability(
     assert "isn't a number between 0 and 1" in capsys.readouterr().err
 
 
+def test_demo_threshold_counts_for_every_class(trial: Trial, demo: ModuleType) -> None:
+    opts = [*trial.opts, "MODEL.DETR.CLASS_SCORE_THRESHOLDS", str([0.3] * 10)]
+    words = ["--config-file", trial.config_file, "--input", "i", "--output", "o", "--confidence-threshold", "0.9"]
+
+    cfg = demo.setup_cfg(demo.get_parser().parse_args([*words, "--opts", *opts]))
+
+    assert cfg.MODEL.DETR.SCORE_THRESHOLD == 0.9
+    assert cfg.MODEL.DETR.CLASS_SCORE_THRESHOLDS == [], "or those of a sweep would go before it"
+
+
 def test_demo_draws_a_video(
     demo: ModuleType, monkeypatch: pytest.MonkeyPatch, trial: Trial, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,12 +15,10 @@ import pytest
 from detr_d2.errors import ConfigError
 from detr_d2.files import (
     SpecialFileError,
-    line_content,
     open_regular,
     read_at_most,
     refuse_replacing,
     refuse_special,
-    sealed_line,
     write_text,
 )
 from tests.special_files import make_special
@@ -162,15 +160,3 @@ def test_pipe_is_read_with_no_more_memory_than_it_needs() -> None:
 def _send(writer: int, content: bytes) -> None:
     with open(writer, "wb") as pipe:
         pipe.write(content)
-
-
-@pytest.mark.parametrize("content", [b"", b"{}", b"a b", "é".encode()])
-def test_line_of_a_journal_is_read_as_it_was_written(content: bytes) -> None:
-    assert line_content(sealed_line(content)) == content
-
-
-@pytest.mark.parametrize(
-    "line", [b"", b"\n", b"{}\n", b"00000001 {}\n", sealed_line(b"{}")[:-1], sealed_line(b"{}")[1:]]
-)
-def test_line_of_a_journal_that_was_changed_is_none(line: bytes) -> None:
-    assert line_content(line) is None

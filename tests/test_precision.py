@@ -7,7 +7,7 @@ import logging
 import pytest
 import torch
 
-from detr_d2.precision import auto_dtype, autocast
+from detr_d2.network import auto_dtype, autocast
 
 from detectron2.modeling import build_model
 

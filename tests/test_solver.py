@@ -35,6 +35,26 @@ def test_backbone_has_its_own_rate_and_norms_their_own_decay():
     assert len(found) == len(list(model.parameters()))
 
 
+def test_biases_have_a_rate_and_a_decay_of_their_own_as_in_detectron2():
+    model = TwoParts()
+    keys = ("SOLVER.BIAS_LR_FACTOR", 2.0, "SOLVER.WEIGHT_DECAY_BIAS", 0.25)
+
+    groups = parameter_groups(_config(*keys), model)
+
+    found = {parameter: (group["lr"], group["weight_decay"]) for group in groups for parameter in group["params"]}
+    assert found[model.head.bias] == (0.02, 0.25) and found[model.head.weight] == (0.01, 0.0001)
+    assert found[model.backbone[1].bias] == (pytest.approx(0.002), 0.25)  # a norm's bias is a bias
+    assert found[model.backbone[1].weight] == (pytest.approx(0.001), 0.5)
+
+
+def test_sgd_takes_nesterov_momentum_which_needs_a_momentum(tiny_config):
+    keys = ("SOLVER.OPTIMIZER", "SGD", "SOLVER.NESTEROV", True)
+
+    assert build_optimizer(_config(*keys, "SOLVER.MOMENTUM", 0.5), TwoParts()).defaults["nesterov"]
+    with pytest.raises(ConfigError, match=r"SOLVER\.MOMENTUM 0"):
+        check_schedule(tiny_config(*keys, "SOLVER.MOMENTUM", 0.0), 1)
+
+
 @pytest.mark.parametrize("feature", ["res5", "res4"])
 def test_each_stage_of_a_resnet_learns_slower_than_the_one_behind_it(tiny_config, feature):
     keys = ("SOLVER.BACKBONE_LAYER_DECAY", 0.5, "SOLVER.BACKBONE_MULTIPLIER", 0.1, "SOLVER.BASE_LR", 0.01)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from benchmarking.measure import in_fresh_process, machine
 from benchmarking.peer_training import PEERS, train_peer
-from benchmarking.report import deliver, get_parser, table, use_threads
+from benchmarking.report import deliver, get_parser, spread, table, use_threads
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -277,14 +277,6 @@ def summary(name: str, runs: list[list[Point]], goal: float) -> dict[str, Any]:
         "PQ": spread([point.results[PQ] for point in last if PQ in point.results]),
         f"minutes to PQ {goal:g}": spread(reached) + (f" ({len(reached)} of {len(runs)})" if None in times else ""),
     }
-
-
-def spread(values: Sequence[float], digits: int = 1) -> str:
-    """Mean ± standard deviation; a dash where there is nothing."""
-    if not values:
-        return "–"
-    mean = f"{statistics.mean(values):.{digits}f}"
-    return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
 
 
 def minutes_to(run: list[Point], goal: float) -> float | None:

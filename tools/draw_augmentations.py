@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from detr_d2.browse.gallery import draw_given
+from detr_d2.browse.command import draw_given
 from detr_d2.config import load_config
 from detr_d2.data import categories_of, dataset_metadata, register
 from detr_d2.data.train_loader import build_train_mapper

@@ -18,24 +18,31 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
 from benchmarking.measure import machine
-from benchmarking.report import deliver, get_parser, table
+from benchmarking.ranking_scenes import (
+    RARE,
+    one_of_each,
+    plain_scenes,
+    rare_scenes,
+    series_pool,
+    thinned,
+    write_scenes,
+    write_split,
+)
+from benchmarking.report import deliver, get_parser, spread, table
 from PIL import Image
-from tqdm import tqdm
 
 from detr_d2.arguments import whole_number
 from detr_d2.config import get_config_file
-from detr_d2.data.registration import write_register
 from detr_d2.errors import ConfigError, UserError, run_command
 from detr_d2.files import write_text
-from detr_d2.yard import CATEGORIES, Scene, make_scene
-from detr_d2.yard.dataset import Labels, save_photo, save_segments, write_instances, write_panoptic
+from detr_d2.yard.dataset import Labels
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -47,11 +54,6 @@ examples:
   python tools/measure_ranking.py --out runs/ranking --series      # the second pool, with the first one's models
   python tools/measure_ranking.py --out runs/short --short         # minutes: shows that it works
 """
-SIZE = (160, 128)
-RARE = ("cone", "barrow")
-RARE_SHARE = 0.12
-#: A place of a series is drawn so much larger, and each of its photos shows a part.
-MARGIN, PHOTOS_OF_A_PLACE = 12, 10
 RANDOM, RANKED, ONE_OF_EACH = "random", "ranked first", "ranked first, one of a place"
 
 
@@ -133,16 +135,11 @@ class Results:
             runs = [run for run in self.runs if (run["pool"], run["choice"]) == (pool, choice)]
             random = {run["seed"]: run for run in self.runs if (run["pool"], run["choice"]) == (pool, RANDOM)}
             gains = [run["PQ"] - random[run["seed"]]["PQ"] for run in runs if run["seed"] in random]
-            values = {name: _spread([run[name] for run in runs]) for name in ("PQ", "Things", "Stuff", "rare things")}
-            gain = _spread(gains) if gains and choice not in (RANDOM, "none") else ""
+            values = {name: spread([run[name] for run in runs]) for name in ("PQ", "Things", "Stuff", "rare things")}
+            gain = spread(gains) if gains and choice not in (RANDOM, "none") else ""
             rare = f"{statistics.mean(run['rare scenes'] for run in runs):.0f}"
             rows.append({"pool": pool, "added": choice, **values, "gain in PQ": gain, "scenes with rare things": rare})
         return rows
-
-
-def _spread(values: Sequence[float]) -> str:
-    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.mean(values):.1f} ± {deviation:.1f}"
 
 
 def run_seed(study: Study, seed: int, out: Path, results: Results, series: bool) -> None:
@@ -167,76 +164,6 @@ def run_seed(study: Study, seed: int, out: Path, results: Results, series: bool)
         print(f"seed {seed}, {pool}: {choice}", flush=True)
         quality = train.more(folder, kind, choice, base, start, chosen)
         results.add({"seed": seed, "pool": pool, "choice": choice, "rare scenes": rare_scenes(chosen), **quality})
-
-
-def plain_scenes(count: int) -> Iterator[tuple[str, Scene]]:
-    """Scenes as the yard makes them, each with a name."""
-    return ((f"{index:06d}", make_scene(index, "val", 0, *SIZE)) for index in range(count))
-
-
-def thinned(seed: int, count: int, first: int = 0, size: tuple[int, int] = SIZE) -> Iterator[tuple[str, Scene]]:
-    """Scenes of which those with a rare kind of thing are mostly left out."""
-    rng = np.random.default_rng([seed, first])
-    index = first
-    while count:
-        scene = make_scene(index, "train", seed, *size)
-        if not set(RARE) & set(scene.names) or rng.random() < RARE_SHARE:
-            count -= 1
-            yield f"{index:06d}", scene
-        index += 1
-
-
-def series_pool(seed: int, count: int) -> Iterator[tuple[str, Scene]]:
-    """Half of the photos are of single places, half of few places, ten of each from a step aside."""
-    yield from thinned(seed, count // 2, first=2 * 10**5)
-    rng, wide = np.random.default_rng([seed, 3]), (SIZE[0] + MARGIN, SIZE[1] + MARGIN)
-    places = (count - count // 2) // PHOTOS_OF_A_PLACE
-    for place, scene in thinned(seed, places, 3 * 10**5, wide):
-        for photo in range(PHOTOS_OF_A_PLACE):
-            x, y = rng.integers(0, MARGIN + 1, 2)
-            part = np.s_[y : y + SIZE[1], x : x + SIZE[0]]
-            noise = rng.normal(0, 4, (SIZE[1], SIZE[0], 3))
-            image = (scene.image[part] + noise).clip(0, 255).astype(np.uint8)
-            outlines = scene.outlines[(slice(None), *part)]
-            yield f"place{place}_{photo}", Scene(image, scene.segments[part], scene.names, outlines)
-
-
-def one_of_each(names: Iterable[str]) -> Iterator[str]:
-    """The first photo of each place, in the names' order."""
-    seen = set()
-    for name in names:
-        place = name.rsplit("_", 1)[0] if "_place" in name else name
-        if place not in seen:
-            seen.add(place)
-            yield name
-
-
-def write_scenes(folder: Path, made: Iterable[tuple[str, Scene]], prefix: str) -> Labels:
-    """Writes images and panoptic PNGs of scenes that aren't there yet, and returns the labels by name."""
-    known = folder / "labels.json"
-    if known.is_file():
-        return dict(json.loads(known.read_text(encoding="utf-8")))
-    labels: Labels = {}
-    for name, scene in tqdm(made, prefix, unit="scene", disable=None):
-        name = f"{prefix}_{name}"
-        save_photo(scene, folder / "images" / f"{name}.jpg")
-        labels[name] = save_segments(scene, folder / "panoptic" / f"{name}.png")
-    write_text(known, json.dumps(labels))
-    return labels
-
-
-def write_split(folder: Path, name: str, labels: Labels) -> None:
-    """The JSON files of some labels; their images are below the same folder."""
-    things = [category for category in CATEGORIES if category["isthing"]]
-    write_panoptic(folder / f"panoptic_{name}.json", labels, SIZE)
-    write_instances(folder / f"instances_{name}.json", labels, SIZE, things)
-    write_register(folder, "yard", (name,))
-
-
-def rare_scenes(labels: Labels) -> int:
-    """How many scenes have a rare kind of thing."""
-    rare = {category["id"] for category in CATEGORIES if category["name"] in RARE}
-    return sum(any(one["category_id"] in rare for one in segments) for segments in labels.values())
 
 
 def ranking(model: Path, pool: Path, out: Path) -> list[str]:

@@ -25,6 +25,7 @@ from detr_d2.data import dataset_metadata
 from detr_d2.errors import UserError, run_command
 from detr_d2.prediction import DetrPredictor
 from detr_d2.training.plot import draw_runs, read_runs
+from detr_d2.training.stopping import terminated_by_signal
 from detr_d2.visualization import draw_per_class, save_side_by_side
 
 from detectron2.data import DatasetCatalog
@@ -157,7 +158,7 @@ class Quickstart:
     def overrides(self, folder: Path, weights: Path | None = None) -> list[str]:
         """What differs from the config files: where things are, and the seed."""
         weights = weights or (self.stage1 if folder == self.stage2 else None)
-        values = ["OUTPUT_DIR", str(folder), "DATASETS.REGISTER", str([str(self.dataset / "register.yaml")])]
+        values = ["OUTPUT_DIR", str(folder), "DATASETS.REGISTER", json.dumps([str(self.dataset / "register.yaml")])]
         if weights is not None:
             values += ["MODEL.WEIGHTS", str(weights / "model_final.pth")]
         return [*values, "SEED", str(self.seed)]
@@ -176,7 +177,8 @@ class Quickstart:
         print(f"The report    {self.quality_file().with_name('report.html')}: which classes fail, how, and on what")
         print(f"Pictures      {self.output / 'pictures'}: eight scenes, curves.png, per_class.png")
         weights = self.stage2 / "model_final.pth"
-        print(f"Any photo     python demo.py --weights {weights} --input PHOTO.jpg --output drawn")
+        python = os.path.relpath(sys.executable) if PROJECT in Path(sys.executable).parents else sys.executable
+        print(f"Any photo     {shlex.quote(python)} -m detr_d2 predict {weights} PHOTO.jpg --out drawn")
         print("Your own data datasets/README.md, then train_net.py with configs/detr_R50.yaml (boxes)")
         print("              and configs/detr_panoptic_R50.yaml (masks)")
         print(f"Time          {seconds / 60:.1f} minutes")
@@ -201,6 +203,7 @@ class Quickstart:
                 follow(process, metrics, iterations, self.iterations_left - iterations, self.started)
             finally:
                 process.terminate()
+                process.wait()
         if process.returncode:
             last = "\n".join(log_file.read_text(errors="replace").splitlines()[-15:])
             raise UserError(
@@ -222,7 +225,8 @@ def follow(process: subprocess.Popen[bytes], metrics: Path | None, iterations: i
         process.wait()
         return
     is_said = False
-    with tqdm(total=iterations, unit="iteration", mininterval=1.0, file=sys.stdout) as bar:
+    # smoothing=0: the metrics come twenty iterations at a time, which isn't the speed of the moment.
+    with tqdm(total=iterations, unit="iteration", mininterval=1.0, smoothing=0, file=sys.stdout) as bar:
         while process.poll() is None:
             time.sleep(0.5)
             progress = last_iteration(metrics)
@@ -257,7 +261,8 @@ def _environment() -> dict[str, str]:
 
 def main() -> None:
     args = get_parser().parse_args()
-    Quickstart(args.output, args.seed, args.short).run()
+    with terminated_by_signal():  # or the training would go on without the quickstart
+        Quickstart(args.output, args.seed, args.short).run()
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ from torch import nn
 
 from .banding import band_first_stages_
 from .folding import fold_norms_
-from .linear import use_convolutions_for_products_
 from .upsampling import merge_upsampling_
 
 
@@ -36,7 +35,6 @@ ACCELERATIONS: dict[str, Callable[[nn.Module], None]] = {
     "channels_last": use_channels_last_,
     "folding": fold_norms_,
     "banding": band_first_stages_,
-    "linear": use_convolutions_for_products_,
     "upsampling": merge_upsampling_,
 }
 

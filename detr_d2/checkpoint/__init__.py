@@ -8,13 +8,12 @@ from ..lazy import lazy_names
 
 if TYPE_CHECKING:
     from .categories import model_categories
-    from .checkpointer import DetrCheckpointer
+    from .checkpointer import DetrCheckpointer, guard_loading
     from .model_file import config_of, load_model
     from .names import PUBLISHED_WEIGHTS, convert_names
     from .paths import register_short_names
     from .reading import WeightsFile, read_weights
     from .recipe import model_recipe
-    from .state_dict import guard_loading
 
 __all__ = [
     "PUBLISHED_WEIGHTS",
@@ -34,12 +33,11 @@ __getattr__ = lazy_names(
     __name__,
     {
         "categories": ("model_categories",),
-        "checkpointer": ("DetrCheckpointer",),
+        "checkpointer": ("DetrCheckpointer", "guard_loading"),
         "model_file": ("config_of", "load_model"),
         "names": ("PUBLISHED_WEIGHTS", "convert_names"),
         "paths": ("register_short_names",),
         "reading": ("WeightsFile", "read_weights"),
         "recipe": ("model_recipe",),
-        "state_dict": ("guard_loading",),
     },
 )

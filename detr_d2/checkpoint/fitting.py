@@ -14,6 +14,7 @@ from torch import Tensor
 
 from detr_d2.data import Category
 from detr_d2.errors import WeightsError
+from detr_d2.wording import some
 
 from .categories import (
     BIAS,
@@ -26,8 +27,8 @@ from .categories import (
     match_rows,
     mixed_rows,
 )
-from .reading import WeightsFile, refuse_other_images
-from .recipe import DETECTOR_KEYS, WHOLE_MODEL_KEYS, deduced_recipe, differing_keys
+from .reading import WeightsFile
+from .recipe import DETECTOR_KEYS, WHOLE_MODEL_KEYS, deduced_recipe, differing_keys, refuse_other_images
 
 if TYPE_CHECKING:
     from detr_d2.meta_arch import DetrPanoptic
@@ -209,16 +210,11 @@ def _refuse_unmatched(
     if not absent and not others:
         return
     named = sum(head_class is not None for head_class in known)
-    lacks = f"knows no {_some(absent)}" if absent else f"also knows {_some(others)}, which the dataset hasn't"
+    lacks = f"knows no {some(absent, 3)}" if absent else f"also knows {some(others, 3)}, which the dataset hasn't"
     raise WeightsError(
         f"{file.path} has a class head of {len(known) + 1} outputs for {named} named classes, and {lacks}, so the plan "
         f"to {purpose.plan} can't work. {purpose.fix}."
     )
-
-
-def _some(names: list[str]) -> str:
-    rest = len(names) - 3
-    return ", ".join(names[:3]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _refuse_other_categories(path: str, record: list[dict[str, Any]], purpose: Purpose, ours: list[Category]) -> None:

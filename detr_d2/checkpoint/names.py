@@ -1,16 +1,19 @@
 """From the parameter names of other programs to this project's, recognised by content.
 
 Source: the names are those of facebookresearch/detr's published checkpoints (and of its Detectron2 wrapper's), of
-torchvision's, Detectron2's and Caffe2's ResNets; Hugging Face's are in ``huggingface.py``.
+torchvision's, Detectron2's and Caffe2's ResNets, and of ``transformers``' DetrForObjectDetection and
+DetrForSegmentation, as saved (the same since 4.x) and as they stand in memory since 5.0.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from .huggingface import from_huggingface, is_huggingface
+import torch
+
+from detr_d2.errors import WeightsError
 
 PUBLISHED_ADDRESS = "https://dl.fbaipublicfiles.com/detr/"
 
@@ -60,6 +63,51 @@ _CAFFE2_RENAMES: _Renames = [
 
 _IN_DETECTRON2_MODEL = re.compile(r"^backbone\.(bottom_up\.)?(?=stem\.|res\d\.)")
 
+_HUGGING_FACE_RENAMES: _Renames = [
+    (re.compile(pattern), replacement)
+    for pattern, replacement in {
+        r"^detr\.": "",
+        r"^model\.backbone\.(conv_encoder\.)?model\.": "backbone.",
+        r"^backbone\.embedder\.embedder\.": "backbone.stem.layer.0.",
+        r"^backbone\.encoder\.stages\.0\.layers\.": "backbone.res2.",
+        r"^backbone\.encoder\.stages\.1\.layers\.": "backbone.res3.",
+        r"^backbone\.encoder\.stages\.2\.layers\.": "backbone.res4.",
+        r"^backbone\.encoder\.stages\.3\.layers\.": "backbone.res5.",
+        r"\.layer\.0\.(?=convolution|normalization)": ".conv1.",
+        r"\.layer\.1\.(?=convolution|normalization)": ".conv2.",
+        r"\.layer\.2\.(?=convolution|normalization)": ".conv3.",
+        r"\.convolution\.": ".",
+        r"\.normalization\.": ".norm.",
+        r"^model\.input_projection\.": "input_proj.",
+        r"^model\.query_position_embeddings\.": "query_embed.",
+        r"^class_labels_classifier\.": "class_embed.",
+        r"^bbox_predictor\.": "bbox_embed.",
+        r"^model\.(en|de)coder\.": r"transformer.\1coder.",
+        r"^transformer\.(en|de)coder\.layernorm\.": r"transformer.\1coder.norm.",
+        r"\.self_attn_layer_norm\.": ".norm1.",
+        r"\.encoder_attn_layer_norm\.": ".norm2.",
+        r"(^transformer\.encoder.*)\.final_layer_norm\.": r"\1.norm2.",
+        r"(^transformer\.decoder.*)\.final_layer_norm\.": r"\1.norm3.",
+        r"\.encoder_attn\.": ".multihead_attn.",
+        r"(attn)\.o_proj\.": r"\1.out_proj.",
+        r"\.(mlp\.)?fc([12])\.": r".linear\2.",
+        r"^bbox_attention\.([qk])_proj\.": r"bbox_attention.\1_linear.",
+        r"^mask_head\.conv([12])\.conv\.": r"mask_head.lay\1.",
+        r"^mask_head\.conv([12])\.norm\.": r"mask_head.gn\1.",
+        r"^mask_head\.fpn_stages\.0\.refine\.": "mask_head.3.",
+        r"^mask_head\.fpn_stages\.1\.refine\.": "mask_head.4.",
+        r"^mask_head\.fpn_stages\.2\.refine\.": "mask_head.5.",
+        r"^mask_head\.(\d)\.conv\.": r"mask_head.lay\1.",
+        r"^mask_head\.(\d)\.norm\.": r"mask_head.gn\1.",
+        r"^mask_head\.fpn_stages\.0\.fpn_adapter\.": "mask_head.adapter1.",
+        r"^mask_head\.fpn_stages\.1\.fpn_adapter\.": "mask_head.adapter2.",
+        r"^mask_head\.fpn_stages\.2\.fpn_adapter\.": "mask_head.adapter3.",
+        r"^mask_head\.output_conv\.": "mask_head.out_lay.",
+    }.items()
+]
+
+_PROJECTION = re.compile(r"^(transformer\..*_attn)\.([qkv])_proj\.(weight|bias)$")
+
 Value = TypeVar("Value")
 
 
@@ -79,7 +127,7 @@ def convert_names(weights: Mapping[str, Value]) -> tuple[dict[str, Value], str]:
     if origin == PUBLISHED:
         return {_from_published(name): value for name, value in weights.items()}, origin
     if origin == HUGGING_FACE:
-        return {_prefixed(name): value for name, value in from_huggingface(weights).items()}, origin
+        return {_prefixed(name): value for name, value in _from_huggingface(weights).items()}, origin
     if origin == TORCHVISION:
         body = {name: value for name, value in weights.items() if not name.startswith("fc.")}
         return {f"detr.backbone.{rename_resnet(name)}": value for name, value in body.items()}, origin
@@ -110,7 +158,7 @@ def _recognise(names: Mapping[str, object]) -> str:
         return OURS
     if any(re.match(r"(detr\.)*(transformer\.(en|de)coder|backbone\.0\.(body|backbone))\.", name) for name in names):
         return PUBLISHED
-    if is_huggingface(names):
+    if any(re.match(r"(detr\.)?class_labels_classifier\.", name) for name in names):
         return HUGGING_FACE
     if any(name.startswith("layer1.0.") for name in names):
         return TORCHVISION
@@ -132,3 +180,27 @@ def _prefixed(name: str) -> str:
     if name.startswith(("backbone.conv1.", "backbone.bn1.", "backbone.layer")):
         name = "backbone." + rename_resnet(name.removeprefix("backbone."))
     return f"detr.{name}" if name.startswith(_DETECTOR_PARTS) else name
+
+
+def _from_huggingface(weights: Mapping[str, Value]) -> dict[str, Value]:
+    """Weights under the published names, the backbone's as torchvision's or as Detectron2's.
+
+    Queries', keys' and values' projections, three tensors there, are one here, as in ``nn.MultiheadAttention``.
+    """
+    renamed: dict[str, Value] = {}
+    projections: dict[str, dict[str, Any]] = {}
+    for name, value in weights.items():
+        if name.endswith("num_batches_tracked"):
+            continue
+        name = _apply(_HUGGING_FACE_RENAMES, name)
+        part = _PROJECTION.match(name)
+        if part is None:
+            renamed[name] = value
+        else:
+            projections.setdefault(f"{part[1]}.in_proj_{part[3]}", {})[part[2]] = value
+    for name, parts in projections.items():
+        if len(parts) < 3:
+            absent = ", ".join(letter + "_proj" for letter in "qkv" if letter not in parts)
+            raise WeightsError(f"The weights of {name} are incomplete: {absent} is absent. Copy the file again.")
+        renamed[name] = torch.cat([parts["q"], parts["k"], parts["v"]])  # type: ignore[assignment]
+    return renamed

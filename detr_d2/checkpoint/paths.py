@@ -202,8 +202,8 @@ def _as_checkpoint(name: str) -> str:
     Detectron2's checkpointer leaves out what has another shape before the model is asked, so that published class
     heads, which have a row for each of COCO's ids, have to be cut to the classes beforehand.
     """
-    from .convert_command import convert  # these need the whole package
-    from .formats import write_checkpoint
+    from .formats import write_checkpoint  # these need the whole package
+    from .model_file import convert
     from .reading import read_weights
 
     file = find_weights(name)

@@ -1,14 +1,10 @@
-"""Any file of weights, under this project's names and with what is known of it: whose it is, and for which images.
-
-Source of the conventions: torchvision's ImageNet models (RGB), and Caffe2's ResNets as Detectron2's model zoo uses them
-(BGR).
-"""
+"""Any file of weights, under this project's names and with what is known of it: whose it is, and for which images."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,47 +14,13 @@ from torch import Tensor
 
 from detr_d2.errors import UserError, WeightsError
 
-from .formats import first_sentence, read_content
-from .huggingface import check_supported, config_entries, labels_of, neighbouring_json
-from .names import CAFFE2, DETECTRON2, HUGGING_FACE, OURS, PUBLISHED, TORCHVISION, convert_names
+from .formats import first_sentence, neighbouring_json, read_content
+from .names import CAFFE2, HUGGING_FACE, PUBLISHED, convert_names
 from .paths import find_weights
+from .recipe import convention_of
 
 RECORD = "detr_d2"
 """The entry of our own checkpoints that says what the model is: its categories, and the config that builds it."""
-
-FORMAT, MEAN, STD = "INPUT.FORMAT", "MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD"
-
-
-def _convention(channels: str, mean: Iterable[float], std: Iterable[float]) -> dict[str, Any]:
-    return {FORMAT: channels, MEAN: list(mean), STD: list(std)}
-
-
-#: What the config keys of images are for networks of two origins; means and deviations are of values in 0..255.
-IMAGENET_RGB = _convention("RGB", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
-CAFFE2_BGR = _convention("BGR", (103.53, 116.28, 123.675), (1.0, 1.0, 1.0))
-
-
-def convention_of(
-    origin: str, author: str, recorded: Mapping[str, Any], preprocessor: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The config keys of the images that weights of an origin expect: format, mean and std; none where nobody knows.
-
-    Args:
-        origin: see ``convert_names``.
-        author: who Detectron2's file says made it.
-        recorded: config keys that our own checkpoint holds.
-        preprocessor: Hugging Face's preprocessor_config.json.
-    """
-    if origin == HUGGING_FACE and preprocessor.get("image_mean") and preprocessor.get("image_std"):
-        scaled = [[round(255 * value, 4) for value in preprocessor[key]] for key in ("image_mean", "image_std")]
-        return _convention("RGB", *scaled)
-    if origin in (PUBLISHED, HUGGING_FACE, TORCHVISION) or (origin == DETECTRON2 and author == "torchvision"):
-        return IMAGENET_RGB
-    if origin == CAFFE2 or (origin == DETECTRON2 and author):
-        return CAFFE2_BGR
-    if origin == OURS and all(key in recorded for key in (FORMAT, MEAN, STD)):
-        return _convention(str(recorded[FORMAT]), recorded[MEAN], recorded[STD])
-    return {}
 
 
 @dataclass(frozen=True)
@@ -71,7 +33,7 @@ class WeightsFile:
         weights: under this project's names.
         record: what our own checkpoints say of themselves; empty for those of others.
         labels: class names of the outputs, without no-object, where Hugging Face's config.json gives them.
-        convention: config keys of the images that the weights expect; see :func:`convention_of`.
+        convention: config keys of the images that the weights expect; see ``convention_of``.
         entries: config keys that stand beside the weights, not in them.
         rest: the other entries of a checkpoint: iteration, optimizer and the like.
     """
@@ -149,12 +111,12 @@ def _about(file: str, origin: str, record: dict[str, Any], rest: dict[str, Any])
     config = neighbouring_json(folder, "config.json") if origin == HUGGING_FACE else {}
     preprocessor = neighbouring_json(folder, "preprocessor_config.json") if origin == HUGGING_FACE else {}
     if config:
-        check_supported(config, file)
+        _check_supported(config, file)
     author, recorded = str(rest.get("__author__", "")), record.get("config") or {}
     return {
-        "labels": labels_of(config),
+        "labels": _labels_of(config),
         "convention": convention_of(origin, author, recorded, preprocessor),
-        "entries": config_entries(config) | _dilation(file, origin),
+        "entries": _config_entries(config) | _dilation(file, origin),
     }
 
 
@@ -223,33 +185,44 @@ def _add_statistics_(weights: dict[str, Tensor]) -> None:
         weights.setdefault(stem + "running_var", torch.ones_like(weights[name]) - 1e-5)
 
 
-def refuse_other_images(file: WeightsFile, config: Mapping[str, Any]) -> None:
-    """Refuse a config whose images look other than those that the weights were trained with.
-
-    Args:
-        file: of weights.
-        config: keys and values that the model was built with; keys that aren't there aren't looked at.
+def _check_supported(config: Mapping[str, Any], path: str) -> None:
+    """Refuse a config.json of a network that this project's can't be.
 
     Raises:
-        WeightsError: naming each key to change, what it is and what it must be.
+        WeightsError: another model, learnt positions, another activation, or a stride at another place.
     """
-    wrong = {key: value for key, value in file.convention.items() if key in config and not _same(config[key], value)}
-    if wrong:
-        found = ", ".join(f"{key} is {_shown(config[key])}" for key in wrong)
-        fix = " ".join(f"{key} {_shown(value, quoted=True)}" for key, value in wrong.items())
-        raise WeightsError(
-            f"{file.path} ({file.origin}) was trained on other images than the config makes: {found}. Set {fix}."
-        )
+    backbone = config.get("backbone_config") or {}
+    allowed = {
+        "model_type": (config.get("model_type"), ("detr",)),
+        "position_embedding_type": (config.get("position_embedding_type"), ("sine",)),
+        "activation_function": (config.get("activation_function"), ("relu",)),
+        "decoder_attention_heads": (config.get("decoder_attention_heads"), (config.get("encoder_attention_heads"),)),
+        "backbone_config.downsample_in_bottleneck": (backbone.get("downsample_in_bottleneck"), (False,)),
+    }
+    for key, (found, choices) in allowed.items():
+        if found is not None and found not in choices:
+            raise WeightsError(f"{path}: {key} in config.json is {found!r}; this project's network has {choices[0]!r}.")
 
 
-def _same(a: Any, b: Any) -> bool:
-    if isinstance(a, str) or isinstance(b, str):
-        return bool(a == b)
-    return len(a) == len(b) and all(abs(x - y) < 0.5 for x, y in zip(a, b))
+def _config_entries(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config keys of this project that a config.json says and weights alone don't: heads and dilation."""
+    if not config:
+        return {}
+    backbone = config.get("backbone_config")
+    # "dilation" counts only where no backbone is described; it is then that of timm.
+    dilated = backbone.get("output_stride") == 16 if backbone else bool(config.get("dilation"))
+    entries: dict[str, Any] = {"MODEL.RESNETS.RES5_DILATION": 2 if dilated else 1}
+    if config.get("encoder_attention_heads"):
+        entries["MODEL.DETR.NHEADS"] = int(config["encoder_attention_heads"])
+    return entries
 
 
-def _shown(value: str | Sequence[float], quoted: bool = False) -> str:
-    if isinstance(value, str):
-        return value
-    text = "[" + ", ".join(f"{number:g}" for number in value) + "]"
-    return f'"{text}"' if quoted else text
+def _labels_of(config: Mapping[str, Any]) -> list[str] | None:
+    """Class names in the order of the outputs, without no-object; None where nobody gave them any."""
+    table = config.get("id2label") or {}
+    try:
+        names = [str(table[key]) for key in sorted(table, key=int)]
+    except ValueError:
+        return None
+    named = [name for name in names if not re.fullmatch(r"LABEL_\d+", name)]
+    return names if named else None

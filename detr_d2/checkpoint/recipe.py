@@ -1,18 +1,27 @@
-"""The config keys that build a model: kept in checkpoints, read off the shapes of others' weights, and compared."""
+"""The config keys that build a model: kept in checkpoints, read off the shapes of others' weights, and compared.
+
+Source of the conventions of images: torchvision's ImageNet models (RGB), and Caffe2's ResNets as Detectron2's model zoo
+uses them (BGR).
+"""
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from detr_d2.config import value_of
+from detr_d2.errors import WeightsError
+
 from detectron2.config import CfgNode
 
-from .names import OURS
-from .reading import CAFFE2_BGR, WeightsFile
+from .names import CAFFE2, DETECTRON2, HUGGING_FACE, OURS, PUBLISHED, TORCHVISION
+
+if TYPE_CHECKING:
+    from .reading import WeightsFile
 
 logger = logging.getLogger(__name__)
 
@@ -41,9 +50,44 @@ WHOLE_MODEL_KEYS = ("MODEL.RESNETS.RES5_DILATION", "MODEL.DETR.ENC_LAYERS", "MOD
 """Keys that must be those of the weights as well where the model isn't trained further."""
 
 
+FORMAT, MEAN, STD = "INPUT.FORMAT", "MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD"
+
+
+def _convention(channels: str, mean: Iterable[float], std: Iterable[float]) -> dict[str, Any]:
+    return {FORMAT: channels, MEAN: list(mean), STD: list(std)}
+
+
+#: What the config keys of images are for networks of two origins; means and deviations are of values in 0..255.
+IMAGENET_RGB = _convention("RGB", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+CAFFE2_BGR = _convention("BGR", (103.53, 116.28, 123.675), (1.0, 1.0, 1.0))
+
+
+def convention_of(
+    origin: str, author: str, recorded: Mapping[str, Any], preprocessor: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The config keys of the images that weights of an origin expect: format, mean and std; none where nobody knows.
+
+    Args:
+        origin: see ``convert_names``.
+        author: who Detectron2's file says made it.
+        recorded: config keys that our own checkpoint holds.
+        preprocessor: Hugging Face's preprocessor_config.json.
+    """
+    if origin == HUGGING_FACE and preprocessor.get("image_mean") and preprocessor.get("image_std"):
+        scaled = [[round(255 * value, 4) for value in preprocessor[key]] for key in ("image_mean", "image_std")]
+        return _convention("RGB", *scaled)
+    if origin in (PUBLISHED, HUGGING_FACE, TORCHVISION) or (origin == DETECTRON2 and author == "torchvision"):
+        return IMAGENET_RGB
+    if origin == CAFFE2 or (origin == DETECTRON2 and author):
+        return CAFFE2_BGR
+    if origin == OURS and all(key in recorded for key in (FORMAT, MEAN, STD)):
+        return _convention(str(recorded[FORMAT]), recorded[MEAN], recorded[STD])
+    return {}
+
+
 def model_recipe(cfg: CfgNode) -> Recipe:
     """What of a config builds the model and its images, thresholds included."""
-    return {key: _plain(_node(cfg, key)) for key in _recipe_keys(cfg)}
+    return {key: _plain(value_of(cfg, key)) for key in _recipe_keys(cfg)}
 
 
 def apply_recipe_(cfg: CfgNode, recipe: Mapping[str, Any]) -> None:
@@ -74,6 +118,38 @@ def deduced_recipe(file: WeightsFile) -> Recipe:
 def differing_keys(theirs: Mapping[str, Any], ours: Mapping[str, Any], keys: tuple[str, ...]) -> list[str]:
     """Those of ``keys`` that both recipes have, with other values."""
     return [key for key in keys if key in theirs and key in ours and theirs[key] != ours[key]]
+
+
+def refuse_other_images(file: WeightsFile, config: Mapping[str, Any]) -> None:
+    """Refuse a config whose images look other than those that the weights were trained with.
+
+    Args:
+        file: of weights.
+        config: keys and values that the model was built with; keys that aren't there aren't looked at.
+
+    Raises:
+        WeightsError: naming each key to change, what it is and what it must be.
+    """
+    wrong = {key: value for key, value in file.convention.items() if key in config and not _same(config[key], value)}
+    if wrong:
+        found = ", ".join(f"{key} is {_shown(config[key])}" for key in wrong)
+        fix = " ".join(f"{key} {_shown(value, quoted=True)}" for key, value in wrong.items())
+        raise WeightsError(
+            f"{file.path} ({file.origin}) was trained on other images than the config makes: {found}. Set {fix}."
+        )
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, str) or isinstance(b, str):
+        return bool(a == b)
+    return len(a) == len(b) and all(abs(x - y) < 0.5 for x, y in zip(a, b))
+
+
+def _shown(value: str | Sequence[float], quoted: bool = False) -> str:
+    if isinstance(value, str):
+        return value
+    text = "[" + ", ".join(f"{number:g}" for number in value) + "]"
+    return f'"{text}"' if quoted else text
 
 
 def _images(file: WeightsFile) -> Recipe:
@@ -127,13 +203,6 @@ def _transformer(weights: Mapping[str, Tensor]) -> Recipe:
 def _count(weights: Mapping[str, Tensor], pattern: str) -> int:
     found = {match[1] for name in weights if (match := re.match(pattern, name))}
     return len(found)
-
-
-def _node(cfg: CfgNode, key: str) -> Any:
-    value: Any = cfg
-    for part in key.split("."):
-        value = value[part]
-    return value
 
 
 def _plain(value: Any) -> Any:

@@ -58,8 +58,7 @@ def describe(file: WeightsFile) -> dict[str, Any]:
         WeightsError: its own list of categories is damaged.
     """
     from .categories import WEIGHT, head_classes
-    from .reading import FORMAT, MEAN, STD
-    from .recipe import deduced_recipe
+    from .recipe import FORMAT, MEAN, STD, deduced_recipe
 
     recipe, head, iteration = deduced_recipe(file), file.weights.get(WEIGHT), file.rest.get("iteration")
     known = [head_class for head_class in head_classes(file) or [] if head_class is not None]

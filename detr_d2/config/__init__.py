@@ -8,9 +8,8 @@ from ..lazy import lazy_names
 
 if TYPE_CHECKING:
     from .agreement import check_architecture, check_device, check_model, check_schedule
-    from .keys import add_detr_config
+    from .keys import add_detr_config, check_values, value_of
     from .loading import configs_folder, get_config_file, load_config, override_
-    from .values import check_values
 
 __all__ = [
     "add_detr_config",
@@ -23,14 +22,14 @@ __all__ = [
     "get_config_file",
     "load_config",
     "override_",
+    "value_of",
 ]
 
 __getattr__ = lazy_names(
     __name__,
     {
         "agreement": ("check_architecture", "check_device", "check_model", "check_schedule"),
-        "keys": ("add_detr_config",),
+        "keys": ("add_detr_config", "check_values", "value_of"),
         "loading": ("configs_folder", "get_config_file", "load_config", "override_"),
-        "values": ("check_values",),
     },
 )

@@ -1,4 +1,4 @@
-"""Which keys of a config have to go together, and with this machine; what each may be by itself is in ``values.py``."""
+"""Which keys of a config have to go together, and with this machine; what each may be by itself is in ``keys.py``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from detr_d2.errors import ConfigError
 from detectron2.config import CfgNode
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
 
-from .values import check_values
+from .keys import check_values
 
 
 def check_architecture(cfg: CfgNode) -> None:
@@ -162,6 +162,8 @@ def _schedule_problems(cfg: CfgNode) -> Iterator[str]:
             f"SOLVER.AMP.ENABLED needs a GPU, and MODEL.DEVICE is {cfg.MODEL.DEVICE}; set SOLVER.AMP.ENABLED False. "
             "MODEL.DETR.TRAINING_DTYPE bfloat16 is for processors, too."
         )
+    if solver.OPTIMIZER == "SGD" and solver.NESTEROV and not solver.MOMENTUM:
+        yield "SOLVER.NESTEROV is True and SOLVER.MOMENTUM 0, of which it is a kind; set a momentum, such as 0.9."
     if solver.LR_SCHEDULER_NAME == "WarmupCosineLR" and solver.BASE_LR_END > solver.BASE_LR:
         yield f"SOLVER.BASE_LR_END is {solver.BASE_LR_END}, above BASE_LR {solver.BASE_LR}; a cosine ends lower."
     if solver.BACKBONE_LAYER_DECAY != 1 and cfg.MODEL.BACKBONE.NAME != "build_resnet_backbone":

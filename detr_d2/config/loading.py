@@ -13,8 +13,7 @@ from detr_d2.plain_yaml import read_config
 
 from detectron2.config import CfgNode, get_cfg
 
-from .keys import add_detr_config
-from .values import check_values
+from .keys import add_detr_config, check_values, value_of
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -87,17 +86,34 @@ def _merge(cfg: CfgNode, origin: str, content: CfgNode | list[str]) -> None:
             cfg.merge_from_list(content)
     except _REFUSED as error:
         message = str(error.args[0]) if error.args else repr(error)
-        raise ConfigError(f"{origin} can't be used: {message}.{_nearest_keys(message, cfg)}") from error
+        reason = _wrong_type(message) or f"{message}.{_nearest_keys(message, cfg)}"
+        raise ConfigError(f"{origin} can't be used: {reason}") from error
+
+
+#: How yacs says that a value has another type than its key.
+_MISMATCH = re.compile(
+    r"Type mismatch \(<class '(\w+)'> vs\. <class '(\w+)'>\) with values \((.*) vs\. (.*)\) for config key: (\S+)", re.S
+)
+_KINDS = {"int": "a whole number", "float": "a number", "bool": "True or False", "str": "a text", "list": "a list"}
+
+
+def _wrong_type(message: str) -> str:
+    """What a value has to be, in words; nothing where something else is wrong."""
+    found = _MISMATCH.fullmatch(message.strip())
+    if found is None or found[1] not in (*_KINDS, "tuple"):
+        return ""
+    kind, kind_given, present, given, key = found.groups()
+    if kind in ("list", "tuple"):
+        entry = f"'{given}'" if kind_given == "str" else given
+        return f'{key} is {given}, and must be a list. In a shell: {key} "[{entry}]".'
+    return f"{key} is {given}, and must be {_KINDS[kind]}, such as {present or repr(present)}."
 
 
 def _with_decimals(overrides: Sequence[str], cfg: CfgNode) -> list[str]:
     """``KEY VALUE`` pairs in which whole numbers for keys that are fractions have a point, as yaml wants it."""
     found = list(overrides)
     for index in range(1, len(found), 2):
-        value: object = cfg
-        for part in str(found[index - 1]).split("."):
-            value = value.get(part) if isinstance(value, CfgNode) else None
-        if isinstance(value, float) and re.fullmatch(r"[+-]?\d+", str(found[index])):
+        if isinstance(value_of(cfg, str(found[index - 1])), float) and re.fullmatch(r"[+-]?\d+", str(found[index])):
             found[index] = f"{found[index]}.0"
     return found
 

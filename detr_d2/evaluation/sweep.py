@@ -13,9 +13,8 @@ from tqdm import tqdm
 
 from detr_d2.arguments import add_opts, number
 from detr_d2.checkpoint.categories import describe_difference
-from detr_d2.checkpoint.convert_command import convert
 from detr_d2.checkpoint.formats import write_checkpoint
-from detr_d2.checkpoint.model_file import load_model
+from detr_d2.checkpoint.model_file import convert, load_model
 from detr_d2.checkpoint.names import OURS
 from detr_d2.checkpoint.paths import weight_files
 from detr_d2.checkpoint.reading import read_weights

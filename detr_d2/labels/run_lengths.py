@@ -15,6 +15,25 @@ def encoded(mask: np.ndarray) -> dict[str, Any]:
     return runs
 
 
+def encoded_window(window: np.ndarray, left: int, top: int, size: tuple[int, int]) -> dict[str, Any]:
+    """As :func:`encoded`, of a mask that is all in a window: of a large image in a small part of the time.
+
+    Args:
+        window: (h, w) bool.
+        left, top: where its upper left corner is.
+        size: height and width of the image.
+    """
+    ended = np.pad(window.T.astype(np.int8), ((0, 0), (1, 1)))  # so that runs end with their column
+    columns, changes = np.nonzero(np.diff(ended))
+    places = (left + columns) * size[0] + top + changes
+    joins = 1 + 2 * np.flatnonzero(places[1:-1:2] == places[2::2])  # a column's end where the next one begins
+    places = np.delete(places, [*joins, *(joins + 1)])
+    ends = [] if len(places) and places[-1] == size[0] * size[1] else [size[0] * size[1]]
+    counts = np.diff([0, *places, *ends]).tolist()
+    runs: dict[str, Any] = coco_mask.frPyObjects({"size": list(size), "counts": counts}, *size)
+    return runs
+
+
 def compressed(runs: Mapping[str, Any]) -> dict[str, Any]:
     """pycocotools' run lengths as JSON holds them."""
     return {"size": list(runs["size"]), "counts": runs["counts"].decode("ascii")}

@@ -11,10 +11,11 @@ from typing import Any
 
 from detr_d2.checkpoint import PUBLISHED_WEIGHTS
 from detr_d2.errors import ConfigError
+from detr_d2.wording import counted, some
 
 from .measuring import MOST_MEMORY, Measured, free_memory
 from .rules import EVALUATIONS, FEW_IMAGES, FROM_SCRATCH, SOURCES, Recipe
-from .stages import Command, Stage, commands, fitting_weights, iterations_of, scheduled
+from .stages import Command, Stage, commands, evaluations_of, fitting_weights, iterations_of, scheduled
 from .survey import Survey
 
 #: With fewer passes over the images than this, hardly anything is learnt.
@@ -172,13 +173,17 @@ def _planned(
     measured = None if measure is None else measure(stage, wanted)
     while measured is not None and batch > 1 and measured.memory(batch) > room:
         batch //= 2
-    return StagePlan(stage, wanted, batch, iterations_of(stage, survey.images, batch), EVALUATIONS, survey, measured)
+    iterations = iterations_of(stage, survey.images, batch)
+    return StagePlan(stage, wanted, batch, iterations, evaluations_of(stage, iterations), survey, measured)
 
 
 def _shortened(planned: StagePlan, part: float) -> StagePlan:
     """A stage that takes a part of its time, of which evaluations, fewer if need be, take a quarter at most."""
     seconds, step, evaluating = planned.seconds, planned.step_seconds, planned.evaluation_seconds
     assert seconds is not None and step is not None and evaluating is not None  # only what is measured is shortened
+    if "TEST.EVAL_PERIOD" in planned.stage.changes:
+        iterations = max(2, math.floor(planned.iterations * part))
+        return replace(planned, iterations=iterations, evaluations=evaluations_of(planned.stage, iterations))
     one, room = evaluating / EVALUATIONS, seconds * part
     evaluations = EVALUATIONS if one <= 0 else max(1, min(EVALUATIONS, math.floor(_MOST_EVALUATING * room / one)))
     return replace(planned, evaluations=evaluations, iterations=max(2, math.floor((room - evaluations * one) / step)))
@@ -189,7 +194,7 @@ def _in_folders(planned: Sequence[StagePlan], survey: Survey) -> list[StagePlan]
     name = re.sub(r"[^0-9A-Za-z_-]+", "_", os.path.basename(survey.name).removesuffix(".json")).removesuffix("_train")
     found: list[StagePlan] = []
     for number, each in enumerate(planned, 1):
-        folder = os.path.join("output", name, f"stage{number}")
+        folder = os.path.join(each.stage.changes.get("OUTPUT_DIR", os.path.join("output", name)), f"stage{number}")
         stage = scheduled(each.stage, each.batch, each.iterations, each.evaluations, folder)
         if found:
             before = found[-1].stage.changes["OUTPUT_DIR"]
@@ -203,15 +208,15 @@ def _data_warnings(survey: Survey) -> list[str]:
     found = []
     if survey.absent:
         found.append(
-            f"No image to train on shows {_some(survey.absent)}: such a class can't be learnt. Label some, or leave "
-            "the class out when you prepare the dataset."
+            f"No image to train on shows {some(survey.absent, _MOST_NAMED)}: such a class can't be learnt. Label some, "
+            "or leave the class out when you prepare the dataset."
         )
     if survey.rare:
-        names = [f"{each.name} ({_times(each.images, 'image')})" for each in survey.rare]
+        names = [f"{each.name} ({counted(each.images, 'image')})" for each in survey.rare]
         found.append(
-            f"Few examples, in {FEW_IMAGES} images or fewer: {_some(names)}. Expect little of these classes. Label "
-            "more of them ('detr-d2 predict --rank' finds images worth labelling), give classes that you needn't tell "
-            "apart one name, or let their images come more often (DATALOADER.REPEAT_THRESHOLD)."
+            f"Few examples, in {FEW_IMAGES} images or fewer: {some(names, _MOST_NAMED)}. Expect little of these "
+            "classes. Label more of them ('detr-d2 predict --rank' finds images worth labelling), give classes that "
+            "you needn't tell apart one name, or let their images come more often (DATALOADER.REPEAT_THRESHOLD)."
         )
     if not survey.validation:
         found.append(
@@ -220,8 +225,8 @@ def _data_warnings(survey: Survey) -> list[str]:
         )
     elif survey.unseen:
         found.append(
-            f"No validation image shows {_some(survey.unseen)}: how well they are found won't be known. Split again "
-            "with more images ('detr-d2 prepare --val'), or label some."
+            f"No validation image shows {some(survey.unseen, _MOST_NAMED)}: how well they are found won't be known. "
+            "Split again with more images ('detr-d2 prepare --val'), or label some."
         )
     if not survey.is_panoptic:
         found.append(
@@ -296,15 +301,6 @@ def _machine_warnings(planned: Sequence[StagePlan], minutes: float | None) -> li
             "about a quarter of the time; --minutes says what a shorter training is."
         )
     return found
-
-
-def _some(names: Sequence[str]) -> str:
-    rest = len(names) - _MOST_NAMED
-    return ", ".join(names[:_MOST_NAMED]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def _times(count: int, noun: str) -> str:
-    return f"{count} {noun}{'s'[: count != 1]}"
 
 
 def _gib(size: int) -> str:

@@ -177,23 +177,3 @@ def queries_for(most_segments: int, at_least: int) -> int:
 def learning_rate_for(rate: float, of_batch: int, batch: int) -> float:
     """The learning rate for another batch, to two digits; see "adam scaling" in ``SOURCES``."""
     return float(f"{rate * math.sqrt(batch / of_batch):.2g}")
-
-
-def recipes_table() -> str:
-    """The rows in Markdown, as docs/recipes.md shows them."""
-    lines = [
-        "| photos | stage 1, from `detr-r50-panoptic` | passes | stage 2 | passes | batch | what to expect | from |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    stages = {"joint": "boxes and masks together", "boxes": "boxes"}
-    for row in RECIPES:
-        cells = [f"{row.images:,}", stages[row.first], row.passes, "masks, detector frozen", row.mask_passes]
-        cells += [row.batch, row.expect, ", ".join(row.sources)]
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(lines)
-
-
-def sources_table() -> str:
-    """The sources in Markdown, as docs/recipes.md shows them."""
-    rows = [f"| {key} | {address} | {found} |" for key, (address, found) in SOURCES.items()]
-    return "\n".join(["| key | where | what it says |", "|---|---|---|", *rows])

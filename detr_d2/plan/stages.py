@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 import torch
 
 from detr_d2.checkpoint import PUBLISHED_WEIGHTS
-from detr_d2.config import configs_folder, get_config_file, load_config
+from detr_d2.config import configs_folder, get_config_file, load_config, value_of
 
 from detectron2.config import CfgNode
 
 from .rules import (
+    EVALUATIONS,
     LOWER_RATE_AFTER,
     MOST_ENLARGED,
     Recipe,
@@ -187,9 +188,7 @@ def _size_changes(cfg: CfgNode, short_side: int) -> Changes:
     keys += ["DETR_CROP.RESIZE_SIZES", "DETR_CROP.MIN_SIZE", "DETR_CROP.MAX_SIZE"] if inputs.DETR_CROP.ENABLED else []
     changes = {}
     for key in keys:
-        value: Any = inputs
-        for part in key.split("."):
-            value = value[part]
+        value = value_of(inputs, key)
         found = scaled(value) if isinstance(value, int) else sorted(set(map(scaled, value)))
         changes[f"INPUT.{key}"] = json.dumps(found)
     return changes
@@ -204,8 +203,17 @@ def iterations_of(stage: Stage, images: int, batch: int) -> int:
     return max(2, math.ceil(shown / batch))
 
 
+def evaluations_of(stage: Stage, iterations: int) -> int:
+    """How often a stage evaluates its model, the last evaluation included, unless its time is short."""
+    if "TEST.EVAL_PERIOD" not in stage.changes:
+        return EVALUATIONS
+    return math.ceil(iterations / (stage.config().TEST.EVAL_PERIOD or iterations))
+
+
 def scheduled(stage: Stage, batch: int, iterations: int, evaluations: int, output: str) -> Stage:
     """The stage with batch, learning rate, iterations and schedule, evaluations and its output folder.
+
+    What its keys say already of the schedule, the evaluations and the checkpoints stays.
 
     Args:
         stage: without them.
@@ -216,11 +224,11 @@ def scheduled(stage: Stage, batch: int, iterations: int, evaluations: int, outpu
     """
     cfg = stage.config()
     solver, period = cfg.SOLVER, math.ceil(iterations / evaluations)
-    changes = {}
+    sizes = {"SOLVER.MAX_ITER": str(iterations), "OUTPUT_DIR": output}
     if batch != solver.IMS_PER_BATCH:
-        changes["SOLVER.IMS_PER_BATCH"] = str(batch)
-        changes["SOLVER.BASE_LR"] = str(learning_rate_for(solver.BASE_LR, solver.IMS_PER_BATCH, batch))
-    changes["SOLVER.MAX_ITER"] = str(iterations)
+        rate = learning_rate_for(solver.BASE_LR, solver.IMS_PER_BATCH, batch)
+        sizes = {"SOLVER.IMS_PER_BATCH": str(batch), "SOLVER.BASE_LR": str(rate), **sizes}
+    changes = {}
     steps = [LOWER_RATE_AFTER] if stage.passes else [step / solver.MAX_ITER for step in solver.STEPS]
     if solver.LR_SCHEDULER_NAME == "WarmupMultiStepLR" and steps:
         places = {round(part * iterations) for part in steps}
@@ -230,7 +238,7 @@ def scheduled(stage: Stage, batch: int, iterations: int, evaluations: int, outpu
     changes |= {"SOLVER.CHECKPOINT_PERIOD": str(period), "SOLVER.CHECKPOINT_KEEP": "2"}
     if cfg.DATASETS.TEST:
         changes["TEST.EVAL_PERIOD"] = str(period)
-    return stage.changed({**changes, "OUTPUT_DIR": output})
+    return stage.changed({key: value for key, value in changes.items() if key not in stage.changes} | sizes)
 
 
 def train_command(stage: Stage, *options: str) -> Command:

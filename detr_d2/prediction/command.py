@@ -10,14 +10,14 @@ from functools import partial
 from pathlib import Path
 
 from detr_d2.arguments import add_engine, add_opts, number, whole_number
-from detr_d2.cluster import import_ray
 from detr_d2.errors import USER_ERROR_EXIT_CODE, ConfigError, MissingFileError
+from detr_d2.parallel import import_ray
 from detr_d2.prediction.image_files import FoundInputs, find_inputs
 from detr_d2.prediction.predictor import Predictor
 from detr_d2.prediction.ranking import rank_images
-from detr_d2.prediction.running import Engine, Outcome, PredictEach, Tiles, WholeImages, predict_all, predict_on_cluster
+from detr_d2.prediction.running import Outcome, PredictEach, Tiles, WholeImages, predict_all, predict_on_cluster
 from detr_d2.prediction.tracking import MEMORY
-from detr_d2.prediction.video import predict_camera, predict_videos
+from detr_d2.prediction.video import VIDEO_FOLDER, predict_camera, predict_videos
 from detr_d2.prediction.writers import DEFAULT_KINDS, RESULT_FOLDERS, WRITERS
 from detr_d2.wording import counted
 
@@ -127,7 +127,7 @@ def run(args: argparse.Namespace) -> int:
     out = Path(args.out)
     if out.exists() and not out.is_dir():
         raise ConfigError(f"--out {out} is a file; name a folder.")
-    found = find_inputs(args.inputs, leave_out=[out / name for name in RESULT_FOLDERS])
+    found = find_inputs(args.inputs, leave_out=[out / name for name in (*RESULT_FOLDERS, VIDEO_FOLDER)])
     for complaint in found.complaints:
         print(f"skipped: {complaint}", file=sys.stderr)
     if not found.images and not found.videos and args.camera is None:
@@ -172,7 +172,7 @@ def _rank(predictor: Predictor, found: FoundInputs, out: Path, args: argparse.Na
     return USER_ERROR_EXIT_CODE if len(ranked) < len(found.images) or found.complaints else 0
 
 
-def _engine(predictor: Predictor, args: argparse.Namespace, batch: int) -> Engine:
+def _engine(predictor: Predictor, args: argparse.Namespace, batch: int) -> WholeImages:
     if args.tile is None:
         if args.overlap is not None:
             raise ConfigError(f"--overlap {args.overlap} is of tiles; give --tile, too.")
@@ -198,7 +198,7 @@ def _on_cluster(predictor: Predictor, args: argparse.Namespace, batch: int) -> P
     return partial(predict_on_cluster, build, batch=batch, workers=args.workers, gpus=gpus)
 
 
-def _build_engine(args: argparse.Namespace, batch: int) -> Engine:
+def _build_engine(args: argparse.Namespace, batch: int) -> WholeImages:
     return _engine(build_predictor(args), args, batch)
 
 

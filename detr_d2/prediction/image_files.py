@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import glob
 import io
 import os
@@ -79,7 +80,7 @@ def find_inputs(inputs: Sequence[str], leave_out: Collection[Path] = ()) -> Foun
     Args:
         inputs: ``photo.jpg``, ``photos/``, ``'site/**/*.jpg'``, ``photos.zip``, ``list.txt`` or ``@list`` with a path
             on each line, ``-`` for such a list, or for an image.
-        leave_out: folders whose images aren't taken from the folders around them, as results are.
+        leave_out: folders of which nothing is taken for the folders around them or for patterns, as of results.
     """
     found: dict[FileRef, _Candidate] = {}
     videos: dict[Path, None] = {}
@@ -115,17 +116,16 @@ def _candidates(entry: str, leave_out: Sequence[Path]) -> Iterator[_Candidate]:
         named = path if path.exists() else Path(os.path.expanduser(entry[1:]))
         if not named.exists():
             raise ConfigError(f"{entry}: there is no list {named}; names are relative to {os.getcwd()}.")
-        yield from _of_list(FileRef(named))
+        yield from _of_list(FileRef(named).read(), str(named))
     else:
-        yield from _of_pattern(entry)
+        yield from _of_pattern(entry, leave_out)
 
 
 def _of_tree(tree: FileTree, entry: str, leave_out: Sequence[Path]) -> Iterator[_Candidate]:
     number = 0
     for name in sorted(tree.files):
         file = tree.files[name]
-        is_result = any(file.path.absolute().is_relative_to(folder) for folder in leave_out)
-        if has_image_suffix(name) and not is_result and file.path.is_file():  # or a pipe, which would never end
+        if has_image_suffix(name) and not _is_in(file.path, leave_out) and file.path.is_file():  # a pipe never ends
             number += 1
             yield _Candidate(file, len(PurePosixPath(name).parts) - 1)
     if tree.unreadable:
@@ -135,10 +135,15 @@ def _of_tree(tree: FileTree, entry: str, leave_out: Sequence[Path]) -> Iterator[
         raise ConfigError(f"{entry}: no image in this {kind} ({', '.join(IMAGE_SUFFIXES)}).")
 
 
-def _of_pattern(entry: str) -> Iterator[_Candidate]:
+def _is_in(path: Path, folders: Sequence[Path]) -> bool:
+    return any(path.absolute().is_relative_to(folder) for folder in folders)
+
+
+def _of_pattern(entry: str, leave_out: Sequence[Path]) -> Iterator[_Candidate]:
     here = f"relative to {os.getcwd()}"
     paths = sorted(Path(one) for one in glob.glob(os.path.expanduser(entry), recursive=True))
     paths = [path for path in paths if path.suffix.lower() in (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES) and path.is_file()]
+    paths = [path for path in paths if not _is_in(path, leave_out)]
     if not paths and glob.has_magic(entry):
         kinds = ", ".join(IMAGE_SUFFIXES)
         raise ConfigError(f"{entry}: no image matches this pattern ({kinds}); patterns are {here}.")
@@ -147,28 +152,27 @@ def _of_pattern(entry: str) -> Iterator[_Candidate]:
     yield from (_Candidate(FileRef(path)) for path in paths)
 
 
-def _of_list(file: FileRef) -> Iterator[_Candidate]:
+def _of_list(content: bytes, name: str) -> Iterator[_Candidate]:
     """The files that a list names, one a line, relative to the working directory."""
-    lines = file.read().decode("utf-8-sig", "surrogateescape").splitlines()
-    names = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-    if not names:
-        raise ConfigError(f"{file}: no path in this list; write one on each line.")
-    yield from (_Candidate(FileRef(Path(os.path.expanduser(name)))) for name in names)
+    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # as PowerShell's > writes
+    text = content.decode("utf-16", "replace") if is_utf16 else content.decode("utf-8-sig", "surrogateescape")
+    if "\0" in text:
+        raise ConfigError(f"{name}: neither an image nor a list of paths, one on each line.")
+    paths = [Path(os.path.expanduser(line)) for line in map(str.strip, text.splitlines()) if line]
+    paths = [path for path in paths if not str(path).startswith("#") or path.exists()]
+    if not paths:
+        raise ConfigError(f"{name}: no path in this list; write one on each line.")
+    yield from (_Candidate(FileRef(path)) for path in paths)
 
 
 def _of_stdin(content: bytes) -> Iterator[_Candidate]:
+    if not content.strip():
+        raise ConfigError("-: nothing came through the standard input; send an image, or paths.")
     try:
         with open_image(io.BytesIO(content)) as image:
             suffix = (image.format or "png").lower()
     except UnidentifiedImageError:
-        names = [line.strip() for line in content.decode("utf-8", "surrogateescape").splitlines() if line.strip()]
-        if not names:
-            raise ConfigError("-: nothing came through the standard input; send an image, or paths.") from None
-        if b"\0" in content:
-            raise ConfigError(
-                "-: what came through the standard input is neither an image nor a list of paths."
-            ) from None
-        yield from (_Candidate(FileRef(Path(name))) for name in names)
+        yield from _of_list(content, STDIN)
         return
     yield _Candidate(FileRef(Path(f"stdin.{suffix}")), content=content)
 

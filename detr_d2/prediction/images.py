@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ from 0 to 1, in RGB; or the bytes of an image's file."""
 
 #: Photos by tiles may have a thousand megapixels.
 MOST_PIXELS_BY_TILES = 1_000_000_000
+#: Pillow's own limit is one for all threads.
+_LIMIT_OF_PIXELS = threading.Lock()
 
 
 class ImageError(UserError, ValueError):
@@ -62,13 +65,14 @@ def read_noted(file: str | os.PathLike[str] | FileRef) -> tuple[np.ndarray, str]
 
 @contextmanager
 def more_pixels(most: int) -> Iterator[None]:
-    """Images of up to so many pixels are read within, more than Pillow thinks safe; in all threads."""
-    before = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = most // 2  # Pillow warns from there on, and refuses twice as many
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = before
+    """Images of up to so many pixels are read within, more than Pillow thinks safe; by one thread at a time."""
+    with _LIMIT_OF_PIXELS:
+        before = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = most // 2  # Pillow warns from there on, and refuses twice as many
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
 
 
 def as_rgb(image: ImageLike) -> tuple[np.ndarray, str]:

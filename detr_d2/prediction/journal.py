@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 from detr_d2.errors import ConfigError
-from detr_d2.files import line_content, sealed_line, write_text
+from detr_d2.journal import JournalFile
 from detr_d2.labels.archives import is_safe_name
 from detr_d2.labels.records import FileRef
 from detr_d2.prediction.image_files import FoundImage
@@ -43,7 +42,7 @@ class _Known(NamedTuple):
     offset: int
 
 
-class Journal:
+class Journal(JournalFile):
     """The finished images of a folder of results, in the order in which they were finished.
 
     Args:
@@ -54,7 +53,8 @@ class Journal:
             already of a kind that no run before wrote is somebody else's, and isn't replaced.
 
     Raises:
-        ConfigError: the folder has results of other settings, or files of others where results would go.
+        ConfigError: the folder has results of other settings, or files of others where results would go; or another
+            run is writing there.
     """
 
     def __init__(
@@ -64,51 +64,42 @@ class Journal:
         begins_anew: bool = False,
         own_paths: Mapping[str, Sequence[str]] = MappingProxyType({}),
     ) -> None:
-        self._path = folder / FILE_NAME
-        self._folder = folder
-        self._known: dict[str, _Known] = {}
-        header, own_kinds = json.dumps(settings, sort_keys=True), list[str]()
-        if self._path.is_file():
-            with self._path.open("rb") as file:
-                known = file.readline().decode("utf-8", "replace").rstrip("\n")
-            own_kinds = _kinds_of(known)
-            if known == header:
-                self._read()
-            elif begins_anew:
-                self._refuse_files_of_others(settings, own_kinds, own_paths)
-                self._remove_results([name for kind in own_kinds for name in own_paths.get(kind, ())])
-            else:
-                self._refuse(known, settings)
-        else:
-            self._refuse_files_of_others(settings, own_kinds, own_paths)
-        folder.mkdir(parents=True, exist_ok=True)
-        if not self._path.is_file():
-            write_text(self._path, header + "\n")
-        self._file: BinaryIO = self._path.open("r+b")
-        self._file.seek(0, os.SEEK_END)
+        self._folder, self._known = folder, dict[str, _Known]()
+        if not (folder / FILE_NAME).exists():
+            self._refuse_files_of_others(settings, {}, own_paths)  # before anything is written
+        super().__init__(folder / FILE_NAME)
+        try:
+            self._begin_or_go_on(settings, begins_anew, own_paths)
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin_or_go_on(
+        self, settings: Mapping[str, Any], begins_anew: bool, own_paths: Mapping[str, Sequence[str]]
+    ) -> None:
+        header = json.dumps(settings, sort_keys=True)
+        if self.header == header:
+            return self._read()
+        before = _settings_of(self.header or "")
+        if self.header is not None and not begins_anew:
+            self._refuse(before, settings)
+        self._refuse_files_of_others(settings, before, own_paths)
+        self._read()
+        self._remove_results([name for kind in _kinds_of(before) for name in own_paths.get(kind, ())])
+        self.begin(header)
 
     def _read(self) -> None:
-        """Looks for finished images whose files are there; a line that broke off when a run ended is cut away.
-
-        A line that was changed is passed over, and its image predicted again.
-        """
-        with self._path.open("r+b") as file:
-            offset = len(file.readline())
-            for line in file:
-                if not line.endswith(b"\n"):
-                    break
-                found = _content_of(line)
-                if found and all((self._folder / name).is_file() for name in found[1]["files"]):
-                    self._note(*found, offset)
-                offset += len(line)
-            file.truncate(offset)
+        """Looks for finished images."""
+        for offset, line in self.lines():
+            found = _content_of(line)
+            if found and all((self._folder / name).is_file() for name in found[1]["files"]):
+                self._note(*found, offset)
 
     def _note(self, key: str, entry: Entry, offset: int) -> None:
         self._known.pop(entry["stem"], None)
         self._known[entry["stem"]] = _Known(key, entry["source"], offset)
 
-    def _refuse(self, known: str, settings: Mapping[str, Any]) -> None:
-        before = _settings_of(known)
+    def _refuse(self, before: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
         names = dict.fromkeys([*settings, *before]) if before else ()  # --tile is one that may be in either alone
         changed = [name for name in names if before.get(name) != settings.get(name)]
         shown = ", ".join(
@@ -120,27 +111,23 @@ class Journal:
         )
 
     def _refuse_files_of_others(
-        self, settings: Mapping[str, Any], own_kinds: Sequence[str], own_paths: Mapping[str, Sequence[str]]
+        self, settings: Mapping[str, Any], before: Mapping[str, Any], own_paths: Mapping[str, Sequence[str]]
     ) -> None:
         """A dataset's ground truth may be in ``panoptic/`` as results are."""
-        new_kinds = [kind for kind in settings.get("write", ()) if kind not in own_kinds]
+        new_kinds = [kind for kind in settings.get("write", ()) if kind not in _kinds_of(before)]
         for path in (self._folder / name for kind in new_kinds for name in own_paths.get(kind, ())):
             if path.is_file() or any(one.is_file() for one in path.rglob("*")):
                 raise ConfigError(
-                    f"{path} is there already, and not by a run that is noted in {self._path}; results might "
-                    "replace it. Name another folder."
+                    f"{path} is there already, and not by a run that is noted in {self._folder / FILE_NAME}; results "
+                    "might replace it. Name another folder."
                 )
 
-    def _remove_results(self, names: Sequence[str]) -> None:
-        self._read()
-        for entry in self.entries():
-            for name in entry["files"]:
-                (self._folder / name).unlink(missing_ok=True)
-        for path in (self._folder / name for name in names):
+    def _remove_results(self, shared: Sequence[str]) -> None:
+        own = [name for entry in self.entries() for name in entry["files"]]
+        for path in (self._folder / name for name in [*own, *shared]):
             if path.is_file():
                 path.unlink()
         self._known.clear()
-        self._path.unlink()
 
     def has(self, image: FoundImage) -> bool:
         """Whether an image is finished, and its file is still as it was then.
@@ -173,23 +160,12 @@ class Journal:
             entry: plain data; "files" are the names of the image's own files in the folder.
         """
         key, entry = image_key(image), {**entry, "stem": image.stem, "source": _source(image)}
-        self._note(key, entry, self._file.tell())
-        self._file.write(sealed_line(json.dumps([key, entry], allow_nan=False).encode()))
-        self._file.flush()
+        self._note(key, entry, self.append(json.dumps([key, entry], allow_nan=False).encode()))
 
     def entries(self) -> Iterator[Entry]:
         """What was noted, read one at a time; of an image that was predicted twice the later one."""
-        with self._path.open("rb") as file:
-            for known in self._known.values():
-                file.seek(known.offset)
-                found = _content_of(file.readline())
-                if found is None:
-                    raise ConfigError(f"{self._path} was changed while it was in use. Run the same command again.")
-                yield found[1]
-
-    def close(self) -> None:
-        """Closes the file."""
-        self._file.close()
+        for line in self.read(known.offset for known in self._known.values()):
+            yield json.loads(line)[1]
 
 
 def _source(image: FoundImage) -> str:
@@ -215,19 +191,16 @@ def _settings_of(header: str) -> dict[str, Any]:
     return settings if isinstance(settings, dict) else {}
 
 
-def _kinds_of(header: str) -> list[str]:
-    """The kinds of results that a journal's first line names."""
-    kinds = _settings_of(header).get("write")
+def _kinds_of(settings: Mapping[str, Any]) -> list[str]:
+    """The kinds of results that settings name, be they damaged."""
+    kinds = settings.get("write")
     return [kind for kind in kinds if isinstance(kind, str)] if isinstance(kinds, list) else []
 
 
 def _content_of(line: bytes) -> tuple[str, Entry] | None:
     """Key and entry of a line that :meth:`Journal.add` wrote; None of others, and of those that name other files."""
-    content = line_content(line)
-    if content is None:
-        return None
     try:
-        key, entry = json.loads(content)
+        key, entry = json.loads(line)
         is_sound = all(is_safe_name(name) for name in entry["files"])
         return (str(key), entry) if is_sound and {"stem", "source"} <= entry.keys() else None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):

@@ -19,7 +19,7 @@ from detr_d2.data import Category
 from detr_d2.data.segments import find_segments, number_segments
 from detr_d2.errors import ConfigError
 from detr_d2.labels.panoptic_png import encode_ids
-from detr_d2.labels.run_lengths import compressed, encoded
+from detr_d2.labels.run_lengths import compressed, encoded, encoded_window
 
 if TYPE_CHECKING:
     from detectron2.structures import Instances
@@ -158,6 +158,16 @@ class Prediction:
         mask: np.ndarray = self.panoptic == segment["id"]
         return mask
 
+    def runs(self, segment: Mapping[str, Any]) -> dict[str, Any]:
+        """The pixels of one of the segments as COCO's compressed run lengths: "size" and "counts".
+
+        Only the segment's box is looked at, as a photo of a hundred megapixels may have hundreds of segments.
+        """
+        assert self.panoptic is not None
+        left, top, width, height = segment["bbox"]
+        window = self.panoptic[top : top + height, left : left + width] == segment["id"]
+        return compressed(encoded_window(window, left, top, self.size))
+
     def only(self, classes: Collection[str]) -> Prediction:
         """The same of some classes; the pixels of others become void.
 
@@ -256,30 +266,27 @@ class Prediction:
 
     def _coco_instances(self, image_id: int) -> list[dict[str, Any]]:
         annotations = []
-        for number, (category_id, score, bbox, mask) in enumerate(self._single_things(), start=1):
+        for number, (category_id, score, bbox, runs) in enumerate(self._single_things(), start=1):
             annotation: dict[str, Any] = {"id": number, "image_id": image_id, "iscrowd": 0, "score": score}
             annotation |= {"category_id": category_id, "bbox": bbox, "area": bbox[2] * bbox[3]}
-            if mask is not None:
-                runs = encoded(mask)
-                annotation |= {"area": int(coco_mask.area(runs)), "segmentation": compressed(runs)}
+            if runs is not None:
+                annotation |= {"area": int(coco_mask.area(runs)), "segmentation": runs}
             annotations.append(annotation)
         return annotations
 
-    def _single_things(self) -> Iterator[tuple[int, float, list[float], np.ndarray | None]]:
-        """Category id, score, box (x, y, width, height) and mask of each thing, one mask at a time if it is the map's.
-
-        So that hundreds of things in a photo of a hundred megapixels aren't as many masks of that size at once.
-        """
+    def _single_things(self) -> Iterator[tuple[int, float, list[float], dict[str, Any] | None]]:
+        """Category id, score, box (x, y, width, height) and, where there are masks, run lengths of each thing."""
         if self._instances is None and self.panoptic is not None:
             for segment in self._sorted_things():
                 score = 1.0 if segment["score"] is None else segment["score"]
-                yield segment["category_id"], score, [float(side) for side in segment["bbox"]], self.mask(segment)
+                yield segment["category_id"], score, [float(side) for side in segment["bbox"]], self.runs(segment)
             return
         found = self.instances
         masks = found.pred_masks.numpy() if found.has("pred_masks") else [None] * len(found)
         numbers = (found.pred_boxes.tensor.tolist(), found.scores.tolist(), found.pred_classes.tolist())
         for (left, top, right, bottom), score, index, mask in zip(*numbers, masks):
-            yield self.categories[index].id, score, [left, top, right - left, bottom - top], mask
+            runs = None if mask is None else compressed(encoded(mask))
+            yield self.categories[index].id, score, [left, top, right - left, bottom - top], runs
 
     def _sorted_things(self) -> list[Segment]:
         """The map's things, the highest score first; a score that isn't known is 1."""
@@ -305,9 +312,9 @@ class Prediction:
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the drawing, and below it what there is of each class."""
-        encoded = base64.b64encode(self._repr_png_()).decode()
+        content = base64.b64encode(self._repr_png_()).decode()
         summary = html.escape(repr(self))
-        return f'<figure><img alt="{summary}" src="data:image/png;base64,{encoded}"><br>{summary}</figure>'
+        return f'<figure><img alt="{summary}" src="data:image/png;base64,{content}"><br>{summary}</figure>'
 
 
 def check_classes(classes: Collection[str], categories: Sequence[Category]) -> None:

@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from tqdm import tqdm
 
-from detr_d2.cluster import on_cluster
-from detr_d2.data import Category
 from detr_d2.errors import ConfigError
+from detr_d2.parallel import on_cluster
 from detr_d2.prediction.image_files import FoundImage
 from detr_d2.prediction.images import MOST_PIXELS_BY_TILES, ImageError, image_of_bytes, more_pixels, read_noted
 from detr_d2.prediction.journal import Journal
@@ -47,49 +46,29 @@ class LoadedImage(NamedTuple):
     note: str
 
 
-class Engine(Protocol):
-    """What turns images into predictions: a model on whole images, or tile by tile."""
-
-    @property
-    def categories(self) -> list[Category]:
-        """By contiguous id."""
-
-    def settings(self) -> dict[str, Any]:
-        """All that predictions depend on, by names that a user knows."""
-
-    def load(self, image: FoundImage) -> LoadedImage:
-        """Reads an image, in a thread of its own; raises an ImageError."""
-
-    def predict(self, images: list[LoadedImage]) -> list[Prediction]:
-        """Predicts images that :meth:`is_alike` says can be predicted at once."""
-
-    def is_alike(self, first: LoadedImage, second: LoadedImage) -> bool:
-        """Whether two images may be predicted at once."""
-
-
 class WholeImages:
-    """A model on whole images, made smaller for it.
+    """What turns images into predictions: a model on whole images, made smaller for it.
 
     Args:
         predictor: the model.
     """
 
     def __init__(self, predictor: Predictor) -> None:
-        self._predictor, self.categories = predictor, predictor.categories
+        self.predictor, self.categories = predictor, predictor.categories
 
     def settings(self) -> dict[str, Any]:
-        """See :class:`Engine`."""
-        return self._predictor.settings()
+        """All that predictions depend on, by names that a user knows."""
+        return self.predictor.settings()
 
     def load(self, image: FoundImage) -> LoadedImage:
-        """See :class:`Engine`; what the model is given is made here as well."""
+        """Reads an image and makes of it what the model is given, in a thread of its own; raises an ImageError."""
         pixels, note = read_found(image)
-        return LoadedImage(pixels, image.name, self._predictor.model_input(pixels), note)
+        return LoadedImage(pixels, image.name, self.predictor.model_input(pixels), note)
 
     def predict(self, images: list[LoadedImage]) -> list[Prediction]:
-        """See :class:`Engine`."""
+        """Predicts images that :meth:`is_alike` says can be predicted at once."""
         inputs = [image.model_input for image in images]
-        return self._predictor.predict([image.pixels for image in images], inputs, [image.name for image in images])
+        return self.predictor.predict([image.pixels for image in images], inputs, [image.name for image in images])
 
     def is_alike(self, first: LoadedImage, second: LoadedImage) -> bool:
         """Of one size for the network: no image's result depends on what it is predicted with."""
@@ -97,7 +76,7 @@ class WholeImages:
         return len(shapes) == 1
 
 
-class Tiles:
+class Tiles(WholeImages):
     """A model on large photos, tile by tile.
 
     Args:
@@ -110,26 +89,26 @@ class Tiles:
     """
 
     def __init__(self, predictor: Predictor, tile: int, overlap: int, batch: int = 1) -> None:
+        super().__init__(predictor)
         tile_grid((1, 1), tile, overlap)
         if not predictor.has_masks:
             raise ConfigError("--tile joins masks, and the model has no mask head, only boxes. Leave --tile out.")
-        self._predictor, self.categories = predictor, predictor.categories
         self._tile, self._overlap, self._batch = tile, overlap, batch
 
     def settings(self) -> dict[str, Any]:
-        """See :class:`Engine`."""
-        return {**self._predictor.settings(), "tile": self._tile, "overlap": self._overlap}
+        """Those of the model, and of the tiles."""
+        return {**super().settings(), "tile": self._tile, "overlap": self._overlap}
 
     def load(self, image: FoundImage) -> LoadedImage:
-        """See :class:`Engine`; a photo may have more pixels than one that the network is to see as a whole."""
+        """Reads a photo, which may have more pixels than one that the network is to see as a whole."""
         with more_pixels(MOST_PIXELS_BY_TILES):
             pixels, note = read_found(image)
         return LoadedImage(pixels, image.name, {}, note)
 
     def predict(self, images: list[LoadedImage]) -> list[Prediction]:
-        """See :class:`Engine`."""
+        """Predicts photos one by one."""
         sizes = {"tile": self._tile, "overlap": self._overlap, "batch": self._batch}
-        return [predict_by_tiles(self._predictor, one.pixels, name=one.name, **sizes) for one in images]
+        return [predict_by_tiles(self.predictor, one.pixels, name=one.name, **sizes) for one in images]
 
     def is_alike(self, first: LoadedImage, second: LoadedImage) -> bool:
         """Never: one photo's tiles are enough at once."""
@@ -154,7 +133,10 @@ class Finished(NamedTuple):
 
 
 def finish_each(
-    engine: Engine, images: Sequence[FoundImage], write: Callable[[FoundImage, Prediction], Written], batch: int = 1
+    engine: WholeImages,
+    images: Sequence[FoundImage],
+    write: Callable[[FoundImage, Prediction], Written],
+    batch: int = 1,
 ) -> Iterator[tuple[FoundImage, Finished]]:
     """Predicts images, while the next ones are read and the last ones are written.
 
@@ -193,7 +175,10 @@ def shown(finished: Iterable[tuple[FoundImage, Finished]], total: int) -> Iterat
 
 
 def predict_each(
-    engine: Engine, images: Sequence[FoundImage], write: Callable[[FoundImage, Prediction], Written], batch: int = 1
+    engine: WholeImages,
+    images: Sequence[FoundImage],
+    write: Callable[[FoundImage, Prediction], Written],
+    batch: int = 1,
 ) -> Iterator[tuple[FoundImage, Written | None]]:
     """What :func:`finish_each` does, in this process, :func:`shown`."""
     return shown(finish_each(engine, images, write, batch), len(images))
@@ -217,7 +202,7 @@ class Outcome:
 
 
 def predict_all(
-    engine: Engine,
+    engine: WholeImages,
     images: Sequence[FoundImage],
     folder: Path,
     kinds: Sequence[str],
@@ -265,7 +250,7 @@ def predict_all(
 
 
 def predict_on_cluster(
-    build_engine: Callable[[], Engine],
+    build_engine: Callable[[], WholeImages],
     images: Sequence[FoundImage],
     write: Write,
     batch: int = 1,
@@ -277,7 +262,7 @@ def predict_on_cluster(
     Args:
         build_engine: makes the model, once in each worker; it is sent there, as ``write`` is.
         images, write, batch: as there.
-        workers, gpus: see :func:`~detr_d2.cluster.on_cluster`.
+        workers, gpus: see :func:`~detr_d2.parallel.on_cluster`.
 
     Raises:
         ConfigError, StoppedError: see there.
@@ -287,7 +272,7 @@ def predict_on_cluster(
 
 
 def build_worker(
-    build_engine: Callable[[], Engine], write: Write, batch: int
+    build_engine: Callable[[], WholeImages], write: Write, batch: int
 ) -> Callable[[list[FoundImage]], list[Finished]]:
     """The function of a worker: predicts some images, writes their files, and says what became of each."""
     engine = build_engine()

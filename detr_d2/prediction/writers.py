@@ -23,7 +23,6 @@ import numpy as np
 
 from detr_d2.data import Category
 from detr_d2.files import write_whole
-from detr_d2.labels.run_lengths import compressed, encoded
 from detr_d2.prediction.image_files import FoundImage, drawing_name
 from detr_d2.prediction.prediction import Prediction
 from detr_d2.visualization import save_image
@@ -240,9 +239,8 @@ def coco_annotations(prediction: Prediction) -> list[dict[str, Any]]:
         return [{**one, "segmentation": []} for one in prediction.to_coco("instances")["annotations"]]
     annotations = []
     for segment in prediction.segments:
-        segmentation = compressed(encoded(prediction.mask(segment)))
         annotation = {key: segment[key] for key in ("category_id", "area", "bbox")}
-        annotations.append({**annotation, "iscrowd": 0, "segmentation": segmentation})
+        annotations.append({**annotation, "iscrowd": 0, "segmentation": prediction.runs(segment)})
     return annotations
 
 

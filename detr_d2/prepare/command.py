@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 from detr_d2.arguments import add_engine, number, whole_number
-from detr_d2.cluster import import_ray
 from detr_d2.data.categories import known_things
 from detr_d2.errors import ConfigError, printable
 from detr_d2.labels.readers import refuse_unreadable, try_exports
 from detr_d2.labels.records import Export
-from detr_d2.parallel import default_workers
+from detr_d2.parallel import default_workers, import_ray
 
 from .options import (
     CocoThings,

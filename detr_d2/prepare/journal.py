@@ -7,29 +7,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from detr_d2.errors import DatasetError, StoppedError, UserError, os_error_message
-from detr_d2.files import line_content, sealed_line
+from detr_d2.errors import StoppedError, UserError, os_error_message
 from detr_d2.folders import folder_beside
+from detr_d2.journal import JournalFile, lock
 from detr_d2.labels.records import Note
 
 from .drawing import Segment
-
-try:
-    import fcntl
-except ImportError:  # Windows: two runs at once aren't noticed there
-    fcntl = None  # type: ignore[assignment]
-
-#: Processes of a run that was killed hold its lock until they notice, which takes less than all tries together.
-_TRIES, _WAIT = 4, 0.5
 
 
 class WritingError(StoppedError):
@@ -85,7 +75,7 @@ def _result_from_json(line: str) -> ImageResult:
         raise ValueError(f"not a prepared image: {error}") from error
 
 
-class Journal:
+class Journal(JournalFile):
     """Prepared images, one line each, in the order in which they were finished.
 
     Args:
@@ -94,35 +84,15 @@ class Journal:
     """
 
     def __init__(self, folder: Path, context: str) -> None:
+        super().__init__(folder / "journal.jsonl")
         self.data = folder / "data"
-        self._path = folder / "journal.jsonl"
-        self._offsets: dict[str, int] = {}
-        header = hashlib.sha256(context.encode("utf-8", "surrogatepass")).hexdigest() + "\n"
-        if not self._read(header):
+        header = hashlib.sha256(context.encode("utf-8", "surrogatepass")).hexdigest()
+        if self.header != header:
             shutil.rmtree(self.data, ignore_errors=True)
-            self._path.write_text(header, encoding="ascii")
+            self.begin(header)
         self.data.mkdir(exist_ok=True)
-        self._file: BinaryIO = self._path.open("r+b")
-        self._file.seek(0, os.SEEK_END)
-
-    def _read(self, header: str) -> bool:
-        """Looks for finished images; False where there is no journal of this context."""
-        if not self._path.is_file():
-            return False
-        with self._path.open("rb") as file:
-            if file.readline() != header.encode():
-                return False
-            offset = file.tell()
-            for line in file:
-                if not line.endswith(b"\n"):
-                    break  # written when the run ended
-                key, _, content = (line_content(line) or b"").partition(b" ")
-                if self._is_whole(content):
-                    self._offsets[key.decode("ascii", "replace")] = offset
-                offset += len(line)
-        with self._path.open("r+b") as file:
-            file.truncate(offset)
-        return True
+        lines = ((offset, content.partition(b" ")) for offset, content in self.lines())
+        self._offsets = {key.decode("ascii", "replace"): at for at, (key, _, result) in lines if self._is_whole(result)}
 
     def _is_whole(self, content: bytes) -> bool:
         """Whether an image needn't be prepared again; what failed is tried anew, as what made it fail may be gone."""
@@ -141,22 +111,12 @@ class Journal:
 
     def add(self, key: str, result: ImageResult) -> None:
         """Notes an image whose files are there."""
-        self._offsets[key] = self._file.tell()
-        self._file.write(sealed_line(f"{key} {result.to_json()}".encode()))
-        self._file.flush()
+        self._offsets[key] = self.append(f"{key} {result.to_json()}".encode())
 
     def results(self, keys: Sequence[str]) -> Iterator[ImageResult]:
         """The images of the keys, in their order, read one at a time."""
-        with self._path.open("rb") as file:
-            for key in keys:
-                file.seek(self._offsets[key])
-                yield _result_from_json((line_content(file.readline()) or b"").partition(b" ")[2].decode())
-
-    def __enter__(self) -> Journal:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
+        for line in self.read(self._offsets[key] for key in keys):
+            yield _result_from_json(line.partition(b" ")[2].decode())
 
 
 @dataclass
@@ -175,7 +135,7 @@ def work_folder(target: Path) -> Iterator[Work]:
     nothing, but for what an earlier one with other options had left.
 
     Raises:
-        DatasetError: another run works there.
+        ConfigError: another run works there.
         WritingError: something can't be written.
         KeyboardInterrupt: with a sentence that says how to go on.
     """
@@ -185,7 +145,8 @@ def work_folder(target: Path) -> Iterator[Work]:
     work = Work(folder, is_ours=not folder.exists())
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with _locked(folder, target):
+        with (folder / "lock").open("w") as file:
+            lock(file, f"another 'detr-d2 prepare' is writing {target}; wait for it to end.")
             try:
                 yield work
             except (StoppedError, KeyboardInterrupt):
@@ -215,17 +176,3 @@ def refuse_unwritable(target: Path) -> None:
 
 def _partial_of(target: Path) -> Path:
     return target.parent / f".{target.name}.partial"
-
-
-@contextmanager
-def _locked(folder: Path, target: Path) -> Iterator[None]:
-    with (folder / "lock").open("w") as lock:
-        for attempt in range(_TRIES if fcntl else 0):
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as error:
-                if attempt == _TRIES - 1:
-                    raise DatasetError(f"another 'detr-d2 prepare' is writing {target}; wait for it to end.") from error
-                time.sleep(_WAIT)
-        yield

@@ -11,11 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from detr_d2.cluster import on_cluster
 from detr_d2.errors import DatasetError, StoppedError
 from detr_d2.folders import put_in_place, refuse_foreign
 from detr_d2.labels.records import Export
-from detr_d2.parallel import default_workers, in_processes
+from detr_d2.parallel import default_workers, in_processes, on_cluster
 from detr_d2.progress import progress
 
 from .classes import LabelRules, build_class_table, decide_crowds

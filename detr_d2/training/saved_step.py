@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,24 +11,26 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from detr_d2.checkpoint.checkpointer import part_of
+from detr_d2.checkpoint.checkpointer import model_record, part_of
 from detr_d2.checkpoint.formats import first_sentence, write_checkpoint
 from detr_d2.checkpoint.model_file import config_of
-from detr_d2.checkpoint.reading import RECORD, WeightsFile, read_weights
-from detr_d2.checkpoint.state_dict import model_record
+from detr_d2.checkpoint.reading import RECORD, WeightsFile, read_weights, tensor_problem
+from detr_d2.config import check_device
 from detr_d2.errors import WeightsError
 from detr_d2.modeling.criterion import weighted
 from detr_d2.structures import BatchedInputs
-from detr_d2.training.saved_batch import batch_of, plain_batch
 from detr_d2.training_step import NO_MATCHING, counts_of, mean_losses
 
 from detectron2.modeling import build_model
+from detectron2.structures import BitMasks, Boxes, Instances
 
 if TYPE_CHECKING:
     from detr_d2.meta_arch import DetrPanoptic
 
 #: The entry of the file.
 STEP = "step"
+#: Pixels of an image, at most; a training's are a few million.
+_MOST_PIXELS = 2**26
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,7 @@ def _step(content: Mapping[str, Any], num_classes: int, with_masks: bool) -> Sav
 
 def _model_of(file: WeightsFile, device: str) -> DetrPanoptic:
     cfg = config_of(file, ["MODEL.DEVICE", device] if device else [])
+    check_device(cfg)
     cfg.MODEL.DETR.FREEZE_DETECTOR = bool(file.record.get("config", {}).get("MODEL.DETR.FREEZE_DETECTOR", False))
     model = cast("DetrPanoptic", build_model(cfg))
     try:
@@ -204,3 +207,78 @@ def _model_of(file: WeightsFile, device: str) -> DetrPanoptic:
     except RuntimeError as error:
         raise WeightsError(f"{file.path}: its weights don't fit its own config. Use another copy.") from error
     return model.train()
+
+
+def plain_batch(batch: BatchedInputs) -> list[dict[str, Any]]:
+    """The inputs as plain data, without what the model doesn't look at."""
+    return [_plain(item) for item in batch]
+
+
+def batch_of(content: Sequence[Mapping[str, Any]], num_classes: int, with_masks: bool) -> BatchedInputs:
+    """The inputs that :func:`plain_batch` gave, each of them looked at, as the file may hold anything.
+
+    Args:
+        content: as it is in the file.
+        num_classes: of the model.
+        with_masks: the model needs "gt_masks".
+
+    Raises:
+        ValueError: naming what is wrong; other built-in errors where a value is of another type.
+    """
+    if not isinstance(content, list) or not content:
+        raise ValueError("its batch has no images")
+    return [_item(plain, num_classes, with_masks) for plain in content]
+
+
+def _plain(item: Mapping[str, Any]) -> dict[str, Any]:
+    kept: dict[str, Any] = {key: value for key, value in item.items() if isinstance(value, str | int | float | Tensor)}
+    if "instances" in item:
+        gt = item["instances"].to("cpu")
+        fields = {"image_size": list(gt.image_size), "gt_classes": gt.gt_classes, "gt_boxes": gt.gt_boxes.tensor}
+        kept["instances"] = fields | ({"gt_masks": gt.gt_masks.tensor} if gt.has("gt_masks") else {})
+    return kept
+
+
+def _item(plain: Mapping[str, Any], num_classes: int, with_masks: bool) -> dict[str, Any]:
+    item, fields = dict(plain), plain["instances"]
+    size = _size_of(_values("image", item["image"], 3))
+    if tuple(fields["image_size"]) != size:
+        raise ValueError(f"an image of {size} has instances of {fields['image_size']}")
+    for name in ("height", "width"):
+        if name in item and not (type(item[name]) is int and 0 < item[name] <= _MOST_PIXELS):
+            raise ValueError(f"the {name} of an image is {item[name]!r}")
+    gt = Instances(size)
+    gt.gt_classes = _values("gt_classes", fields["gt_classes"], 1)
+    gt.gt_boxes = Boxes(_values("gt_boxes", fields["gt_boxes"], 2))
+    count, known = len(gt.gt_classes), set(range(num_classes))
+    if gt.gt_classes.dtype != torch.int64 or not known.issuperset(gt.gt_classes.tolist()):
+        raise ValueError(f"gt_classes aren't within 0 and {num_classes - 1}")
+    if tuple(gt.gt_boxes.tensor.shape) != (count, 4):
+        raise ValueError("gt_boxes aren't one for each class")
+    if with_masks:
+        masks = _values("gt_masks", fields["gt_masks"], 3)
+        if len(masks) != count or masks.dtype != torch.bool or not _fits(masks, size):
+            raise ValueError("gt_masks aren't one for each class, of the image's size or smaller")
+        gt.gt_masks = BitMasks(masks)
+    return item | {"instances": gt}
+
+
+def _size_of(image: Tensor) -> tuple[int, int]:
+    channels, height, width = image.shape
+    if channels != 3 or not 0 < height * width <= _MOST_PIXELS:
+        raise ValueError(f"an image is of shape {tuple(image.shape)}")
+    return height, width
+
+
+def _fits(masks: Tensor, size: tuple[int, int]) -> bool:
+    """Whether masks are of an image's size, or have every so many pixels of it, as ``INPUT.MASK_STRIDE`` has it."""
+    return all(0 < length <= whole for length, whole in zip(masks.shape[1:], size, strict=True))
+
+
+def _values(name: str, value: Tensor, dimensions: int) -> Tensor:
+    """The tensor, if it is one of so many dimensions that holds a real number at each of its places."""
+    if not isinstance(value, Tensor) or value.dim() != dimensions:
+        raise ValueError(f"{name} is no tensor of {dimensions} dimensions")
+    if wrong := tensor_problem(value):
+        raise ValueError(f"{name} {wrong}")
+    return value

@@ -1,8 +1,7 @@
-"""What a config adds to Detectron2's training: hooks, evaluators, validation loss; and what is checked before it."""
+"""What a config adds to Detectron2's training: hooks; and what is checked before it."""
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -14,21 +13,16 @@ from detr_d2.check.report import check_before_training
 from detr_d2.checkpoint import model_categories
 from detr_d2.checkpoint.paths import find_model_weights, is_address, last_checkpoint
 from detr_d2.config import check_architecture, check_device, check_model, check_schedule, check_values
-from detr_d2.data import DetrPanopticDatasetMapper, dataset_metadata
-from detr_d2.data.train_loader import OutlivingSignals, build_train_mapper
+from detr_d2.data.train_loader import build_train_mapper
 from detr_d2.errors import ConfigError
 from detr_d2.training.averaging import AveragedWeights
 from detr_d2.training.evaluation_log import EvaluationLog, MissedEvaluation
 from detr_d2.training.model_selection import BestCheckpoint, EarlyStopping, Metric, chosen_metric
 from detr_d2.training.output_folder import check_output_folder
-from detr_d2.training.scenes import SceneEvaluator
-from detr_d2.training.validation_loss import GroundTruthMapper, ValidatedModel, ValidationEvaluator
 
 from detectron2.config import CfgNode
 from detectron2.engine import HookBase, hooks
-from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
-from detectron2.utils.events import get_event_storage
 
 logger = logging.getLogger(__name__)
 
@@ -128,55 +122,6 @@ def finite_results(results: Mapping[str, Any]) -> dict[str, Any]:
     """Nested results without numbers that are NaN or infinite."""
     found = {name: finite_results(value) if isinstance(value, Mapping) else value for name, value in results.items()}
     return {name: value for name, value in found.items() if isinstance(value, dict) or math.isfinite(value)}
-
-
-def build_test_mapper(cfg: CfgNode, dataset_name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """The mapper for testing; with ground truth, if ``TEST.VALIDATION_LOSS`` asks for it and the dataset has it."""
-    has_losses = _has_losses(cfg, dataset_name)
-    return OutlivingSignals(GroundTruthMapper(cfg) if has_losses else DetrPanopticDatasetMapper(cfg, is_train=False))
-
-
-def training_evaluators(cfg: CfgNode, dataset_name: str) -> list[DatasetEvaluator]:
-    """Evaluators of TensorBoard's scenes, while training."""
-    evaluators: list[DatasetEvaluator] = []
-    if cfg.TEST.SCENES and _is_training() and importlib.util.find_spec("tensorboard"):
-        evaluators.append(SceneEvaluator(dataset_name, cfg.TEST.SCENES))
-    return evaluators
-
-
-def with_validation_loss(
-    cfg: CfgNode, model: nn.Module, evaluators: Mapping[str, DatasetEvaluator]
-) -> tuple[nn.Module, list[DatasetEvaluator]]:
-    """What Detectron2's evaluation of a model is to be given, so that it measures losses in the same forward passes.
-
-    Args:
-        cfg: ``TEST.VALIDATION_LOSS`` is looked at.
-        model: a ``DetrPanoptic``, perhaps for several processes.
-        evaluators: of the model's results, for each of ``DATASETS.TEST``.
-
-    Returns:
-        The model and its evaluators, in the same order.
-    """
-    if not cfg.TEST.VALIDATION_LOSS:
-        return model, list(evaluators.values())
-    return ValidatedModel(model), [
-        ValidationEvaluator(evaluator, _has_losses(cfg, name)) for name, evaluator in evaluators.items()
-    ]
-
-
-def _has_losses(cfg: CfgNode, dataset_name: str) -> bool:
-    """Masks need panoptic ground truth, or polygons that may be absent; boxes need no more than annotations."""
-    if not cfg.TEST.VALIDATION_LOSS:
-        return False
-    return bool(dataset_metadata(dataset_name).get("panoptic_json")) or not cfg.MODEL.DETR.MASK_ON
-
-
-def _is_training() -> bool:
-    try:
-        get_event_storage()
-    except AssertionError:
-        return False
-    return True
 
 
 def check_before_start(cfg: CfgNode, eval_only: bool, resume: bool) -> list[str]:

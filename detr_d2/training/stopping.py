@@ -1,20 +1,29 @@
-"""Ctrl-C and SIGTERM end a training after the iteration, with a checkpoint; the second one ends it at once."""
+"""Ctrl-C and SIGTERM end a training after the iteration, with a checkpoint; it goes on as if nothing had happened.
+
+The second signal ends it at once.
+"""
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
+import torch
+
+from detr_d2.data.train_loader import STEPS, TrainLoader, seed_chance
 from detr_d2.errors import Terminated
 
 from detectron2.engine import HookBase
 from detectron2.utils import comm
+
+logger = logging.getLogger(__name__)
 
 #: What the first process sends to those that it has started when it is signalled itself: they may have been, too.
 FORWARDED = signal.SIGUSR1
@@ -149,3 +158,37 @@ class StopOnSignal(HookBase):
         trainer = self.trainer
         if trainer.iter < trainer.max_iter and trainer.checkpointer.saved_iteration != trainer.iter:
             trainer.checkpointer.save(f"model_{trainer.iter:07d}", iteration=trainer.iter)
+
+
+class ExactResume(HookBase):
+    """Keeps in each checkpoint where the loader is, and makes a step's chance follow from seed, process and iteration.
+
+    So nothing has to be known of the generators of random numbers of all processes and devices, and an evaluation in
+    between doesn't change what comes after it.
+
+    Args:
+        loader: the trainer's.
+    """
+
+    def __init__(self, loader: TrainLoader) -> None:
+        self._loader = loader
+        self._is_loaded = False
+
+    def before_train(self) -> None:
+        if self.trainer.start_iter and not self._is_loaded:
+            logger.warning(
+                "The checkpoint doesn't say where in the order of images it was written, as one of an earlier version; "
+                "the order begins anew."
+            )
+
+    def before_step(self) -> None:
+        seed_chance(self._loader.seed, STEPS, comm.get_rank(), self.trainer.iter)
+        if torch.cuda.is_available():
+            torch.cuda.manual_seed(torch.initial_seed())
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._loader.state_dict()
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        self._loader.load_state_dict(state_dict)
+        self._is_loaded = True

@@ -53,11 +53,10 @@ def _is_changed(module: nn.Module) -> bool:
 
 def test_plain_model_has_nothing_of_the_accelerations_and_the_other_one_has_all(pair) -> None:
     plain, fast = pair
-    changed = {name: type(module).__name__ for name, module in fast.named_modules() if _is_changed(module)}
+    changed = {name for name, module in fast.named_modules() if _is_changed(module)}
 
     assert not any(_is_changed(module) for module in plain.modules())
-    assert {"detr.backbone", "detr.backbone.res3.0.conv1", "mask_head", "bbox_attention.k_linear"} <= set(changed)
-    assert changed["detr.transformer.encoder.layers.0.self_attn"] == "ConvolutionAttention"
+    assert {"detr.backbone", "detr.backbone.res3.0.conv1", "mask_head"} <= changed
     assert fast.mask_head.lay1.weight.is_contiguous(memory_format=torch.channels_last)
 
 

@@ -56,6 +56,9 @@ def test_overrides_come_last():
         (["NUM_QUERIES", "5"], "MODEL.DETR.NUM_QUERIES"),
         (["SOLVER.BASE_LR", "fast"], "fast"),
         (["SOLVER.BASE_LR"], "SOLVER.BASE_LR"),
+        (["SOLVER.MAX_ITER", "drei"], "SOLVER.MAX_ITER is drei, and must be a whole number, such as"),
+        (["DATASETS.TRAIN", "mine_train"], r"""DATASETS.TRAIN "\['mine_train'\]"\."""),
+        (["SOLVER.STEPS", "100"], r"""SOLVER.STEPS "\[100\]"\."""),
     ],
 )
 def test_a_mistake_names_the_key(overrides, message):

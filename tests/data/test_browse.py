@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detr_d2.browse.gallery import choose_records, class_rows
+from detr_d2.browse.command import choose_records, class_rows
 from detr_d2.cli import main
 from detr_d2.data import Category
 from detr_d2.errors import DatasetError

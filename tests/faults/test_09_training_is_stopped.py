@@ -43,7 +43,7 @@ def test_a_disk_that_is_full_is_one_sentence(train, tmp_path, size):
 def test_a_thread_that_finds_the_disk_full_leaves_it_to_the_others(tmp_path, monkeypatch):
     import threading
 
-    from detr_d2.training import naming_output_folder
+    from detr_d2.training.output_folder import naming_output_folder
 
     shown: list[Any] = []
     monkeypatch.setattr(threading, "excepthook", shown.append)
@@ -106,7 +106,7 @@ def test_a_full_disk_costs_no_checkpoint_that_was_there(tiny_config, tmp_path, m
 
 
 def test_memory_that_does_not_do_is_one_sentence():
-    from detr_d2.training import explaining_exhaustion
+    from detr_d2.training.launching import explaining_exhaustion
 
     with (
         pytest.raises(ConfigError, match=r"memory ran out: DefaultCPUAllocator.*IMS_PER_BATCH"),
@@ -129,7 +129,7 @@ class Dying(torch.utils.data.Dataset):
 
 
 def test_a_worker_that_is_killed_is_one_sentence():
-    from detr_d2.training import explaining_exhaustion
+    from detr_d2.training.launching import explaining_exhaustion
 
     with pytest.raises(ConfigError, match=r"a data-loader worker was lost.*NUM_WORKERS"), explaining_exhaustion():
         list(torch.utils.data.DataLoader(Dying(), num_workers=1))

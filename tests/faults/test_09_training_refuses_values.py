@@ -9,7 +9,7 @@ import pytest
 
 from detr_d2 import load_config
 from detr_d2.config import check_values
-from detr_d2.config.values import ALLOWED
+from detr_d2.config.keys import ALLOWED
 from detr_d2.errors import ConfigError, UserError
 from tests.faults.training import assert_refused
 
@@ -88,7 +88,7 @@ IS_FALLBACK = "detr_d2" in detectron2.__version__
 def test_a_value_that_makes_no_sense_is_one_sentence(tiny_config, key, value, capsys, project_folder, tmp_path):
     """As train_net.py starts, but in this process: whatever is raised has to be an error of the user's."""
     from detr_d2.errors import run_command
-    from detr_d2.training import check_before_start
+    from detr_d2.training.setup import check_before_start
 
     file = tmp_path / "config.yaml"
     file.write_text(tiny_config("DATASETS.TEST", ()).dump())
@@ -145,7 +145,7 @@ def test_every_rule_takes_the_default_and_refuses_what_is_of_another_kind(key):
 
 
 def test_an_evaluation_of_nothing_is_refused(tiny_config):
-    from detr_d2.training import check_before_start
+    from detr_d2.training.setup import check_before_start
 
     with pytest.raises(ConfigError, match=r"DATASETS\.TEST is empty"):
         check_before_start(tiny_config("DATASETS.TEST", ()), eval_only=True, resume=False)
@@ -171,7 +171,7 @@ def test_an_evaluation_of_nothing_is_refused(tiny_config):
     ],
 )
 def test_keys_that_do_not_go_together_are_one_sentence(tiny_config, words, message, tmp_path):
-    from detr_d2.training import check_before_start
+    from detr_d2.training.setup import check_before_start
 
     file = tmp_path / "config.yaml"
     file.write_text(tiny_config("DATASETS.TEST", (), "INPUT.MIN_SIZE_TRAIN", (96,)).dump())
@@ -181,6 +181,6 @@ def test_keys_that_do_not_go_together_are_one_sentence(tiny_config, words, messa
 
 
 def test_ricap_passes_what_is_looked_at_before_the_start(tiny_config):
-    from detr_d2.training import check_before_start
+    from detr_d2.training.setup import check_before_start
 
     check_before_start(tiny_config("INPUT.RICAP.ENABLED", True, "MODEL.DETR.MASK_ON", True), False, False)

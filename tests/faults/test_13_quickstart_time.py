@@ -1,8 +1,9 @@
-"""The quickstart says how long it takes on this machine, from the training's own speed."""
+"""The quickstart says how long it takes on this machine, from the training's own speed, and ends what it started."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -53,3 +54,37 @@ def test_stages_are_as_long_as_their_configs_say(quickstart: ModuleType, tmp_pat
     assert whole.stage("detr_yard.yaml", 30).iterations == 950
     assert whole.stage("detr_panoptic_yard.yaml", 20).iterations == 600
     assert short.stage("detr_yard.yaml", 30).changes[:2] == ["SOLVER.MAX_ITER", "30"]
+
+
+#: A quickstart of one step that never ends, terminated as soon as it has begun; prints the step's process id.
+TERMINATED = """
+import os, signal, sys
+from pathlib import Path
+from tests.modules import load_module
+
+quickstart = load_module(Path("tools/quickstart.py").resolve())
+
+def follow(process, *rest):
+    print(process.pid, flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+    process.wait()
+
+def run(self):
+    self.output.mkdir(exist_ok=True)
+    self.execute([sys.executable, "-c", "import time; time.sleep(600)"], "step.txt")
+
+quickstart.follow, quickstart.Quickstart.run = follow, run
+sys.exit(quickstart.run_command(quickstart.main))
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGTERM is POSIX's")
+def test_what_was_started_ends_with_a_terminated_quickstart(project_folder: Path, tmp_path: Path) -> None:
+    words = [sys.executable, "-c", TERMINATED, "--output", str(tmp_path / "run")]
+
+    ended = subprocess.run(words, cwd=project_folder, capture_output=True, text=True, timeout=300)
+
+    step = int(ended.stdout.split()[-1])
+    assert ended.returncode == 143, ended.stderr
+    with pytest.raises(ProcessLookupError):
+        os.kill(step, 0)

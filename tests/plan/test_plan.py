@@ -20,7 +20,7 @@ from detr_d2.plan.measuring import Measured, Point, measure
 from detr_d2.plan.planning import make_plan
 from detr_d2.plan.stages import draft, find_start
 from detr_d2.plan.survey import survey
-from detr_d2.training import check_before_start
+from detr_d2.training.setup import check_before_start
 
 from detectron2.config import CfgNode
 
@@ -193,6 +193,16 @@ def test_more_queries_are_planned_where_an_image_is_fuller(plan: Callable[..., A
     assert all(stage["changes"]["MODEL.DETR.NUM_QUERIES"] == "180" for stage in found["stages"])
     limited = plan(copied_yard, "--no-measure", "--opts", "MODEL.DETR.NUM_QUERIES", "50")
     assert any("120 segments, and 50 queries" in text for text in limited["warnings"])
+
+
+def test_keys_of_the_command_line_stay_as_they_were_given(plan: Callable[..., Any], yard_folder: Path) -> None:
+    given = {"SOLVER.CHECKPOINT_KEEP": "5", "SOLVER.STEPS": "(7, 9)", "TEST.EVAL_PERIOD": "4", "OUTPUT_DIR": "mine"}
+
+    found = plan(yard_folder, "--no-measure", "--opts", *(word for pair in given.items() for word in pair))
+
+    for number, stage in enumerate(found["stages"], 1):
+        assert stage["changes"] | given | {"OUTPUT_DIR": f"mine/stage{number}"} == stage["changes"]
+    assert found["stages"][1]["changes"]["MODEL.WEIGHTS"] == "mine/stage1/model_final.pth"
 
 
 def test_dataset_without_labels_is_refused(copied_yard: Path) -> None:

@@ -323,7 +323,7 @@ def test_output_that_can_not_be_written_is_one_line(
     assert predict() == 2
     error = capsys.readouterr().err
     assert "No space left on device. Make room" in error and "Traceback" not in error
-    assert files_in(tmp_path / "out") == []
+    assert files_in(tmp_path / "out") == ["journal.jsonl"]
 
 
 def test_unknown_kinds_of_results_are_named(predict: Run, capsys: pytest.CaptureFixture[str]) -> None:

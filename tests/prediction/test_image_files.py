@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +16,7 @@ from PIL import Image
 from detr_d2.errors import ConfigError
 from detr_d2.prediction import image_files
 from detr_d2.prediction.image_files import FoundImage, FoundInputs, drawing_paths, find_inputs
-from detr_d2.prediction.images import ImageError, read_image
+from detr_d2.prediction.images import ImageError, more_pixels, read_image
 
 
 def make(*paths: Path) -> list[Path]:
@@ -84,6 +85,32 @@ def test_videos_are_apart_and_results_are_left_out(tmp_path: Path) -> None:
     found = find_inputs([str(tmp_path), str(tmp_path / "b.MP4")], leave_out=[tmp_path / "out" / "drawings"])
 
     assert paths_of(found) == [a] and found.videos == [tmp_path / "b.MP4"]
+
+
+def test_a_pattern_takes_no_results(tmp_path: Path) -> None:
+    (a, _) = make(tmp_path / "a.png", tmp_path / "out" / "drawings" / "a.png")
+
+    found = find_inputs([str(tmp_path / "**" / "*.png")], leave_out=[tmp_path / "out" / "drawings"])
+
+    assert paths_of(found) == [a]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_lists_of_all_systems_are_read(tmp_path: Path, encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    make(Path("ü.png"), Path("#1.png"))
+    (tmp_path / "list.txt").write_text("# mine\r\nü.png\r\n#1.png\r\n", encoding=encoding)
+
+    assert [str(path) for path in paths_of(find_inputs(["list.txt"]))] == ["ü.png", "#1.png"]
+
+
+def test_a_list_of_names_between_zeros_is_named(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_bytes(b"a.png\0b.png\0")
+
+    found = find_inputs([str(tmp_path / "list.txt")])
+
+    assert found.images == []
+    assert found.complaints == [f"{tmp_path / 'list.txt'}: neither an image nor a list of paths, one on each line."]
 
 
 def test_file_named_like_a_pattern_is_found(tmp_path: Path) -> None:
@@ -185,3 +212,16 @@ def test_output_that_is_a_file_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match="is a file; name a folder"):
         drawing_paths(images_at(tmp_path / "a.jpg"), tmp_path / "notes.txt")
+
+
+def test_limit_of_pixels_is_the_same_for_threads_that_read_at_once() -> None:
+    before = Image.MAX_IMAGE_PIXELS
+
+    def read(_: int) -> int | None:
+        with more_pixels(1000):
+            sum(range(1000))
+            return Image.MAX_IMAGE_PIXELS
+
+    with ThreadPoolExecutor(8) as threads:
+        assert set(threads.map(read, range(500))) == {500}
+    assert before == Image.MAX_IMAGE_PIXELS

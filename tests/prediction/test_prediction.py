@@ -72,6 +72,19 @@ def test_png_and_coco_files_hold_the_map(made: Prediction) -> None:
     np.testing.assert_array_equal(coco_mask.decode(best["segmentation"]), made.panoptic == 9)
 
 
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 1.0])
+def test_run_lengths_are_pycocotools_own(share: float) -> None:
+    random = np.random.default_rng(0)
+    for size in [(1, 1), (1, 9), (7, 1), (6, 8), (30, 20)]:
+        ids = (random.random(size) < share).astype(np.int32)
+        made = Prediction(np.zeros((*size, 3), np.uint8), ids, [{"id": 1, "category_id": 7}], CATEGORIES)
+
+        for segment in made.segments:
+            own = coco_mask.encode(np.asfortranarray(made.mask(segment)))
+
+            assert made.runs(segment) == {"size": list(size), "counts": own["counts"].decode()}
+
+
 def test_notebook_shows_an_image_with_a_text(made: Prediction) -> None:
     page = made._repr_html_()
 

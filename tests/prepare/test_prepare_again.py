@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from detr_d2.errors import DatasetError, StoppedError
+from detr_d2.errors import ConfigError, DatasetError, StoppedError
 from detr_d2.labels.records import Box, Export, Label
 from detr_d2.prepare import pipeline
 from detr_d2.prepare.options import PrepareOptions
@@ -133,7 +133,7 @@ def test_two_runs_at_once_are_refused(tmp_path: Path, monkeypatch: pytest.Monkey
     export = make_export(tmp_path, "job", 2)
 
     def start_another(things: Sequence[Any], *about: Any) -> Any:
-        with pytest.raises(DatasetError, match="another 'detr-d2 prepare'"):
+        with pytest.raises(ConfigError, match="another 'detr-d2 prepare'"):
             prepare_in(tmp_path, export)
         return things
 

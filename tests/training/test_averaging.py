@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from detr_d2.training import AveragedWeights
+from detr_d2.training.averaging import AveragedWeights
 from detr_d2.training.evaluation_log import read_evaluations
 from tests.training.cutting import Cut, differences
 

@@ -12,7 +12,7 @@ import torch
 
 from detr_d2.cli import main
 from detr_d2.data import DetrPanopticDatasetMapper, register_from_config
-from detr_d2.errors import DivergenceError, WeightsError
+from detr_d2.errors import ConfigError, DivergenceError, WeightsError
 from detr_d2.training import saved_step
 from detr_d2.training.saved_step import diagnose, norms_by_part, read_step
 from tests.modules import load_module
@@ -85,6 +85,18 @@ def test_a_saved_step_runs_again_with_the_same_numbers(failed: tuple[Path, str])
     assert again.losses["loss_ce"] > 0 and str(again.losses["loss_mask"]) == "nan"
 
 
+def test_a_step_of_coarse_masks_runs_again_too(make_trainer: Make, spoil: Callable[..., None], tmp_path: Path) -> None:
+    spoil(0)
+    trainer = make_trainer("INPUT.MASK_STRIDE", 4)
+    with pytest.raises(DivergenceError):
+        trainer.train()
+
+    _, step = read_step(str(tmp_path / "output" / "diverged" / "iteration_0000000_process_0.pth"), "cpu")
+
+    for item in step.batch:
+        assert 4 * item["instances"].gt_masks.tensor.shape[1] < item["image"].shape[1] + 4
+
+
 def test_the_command_shows_then_and_now(failed: tuple[Path, str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["replay", str(failed[0]), "--device", "cpu"]) == 0
     shown = capsys.readouterr().out
@@ -103,6 +115,11 @@ def test_another_result_is_said_by_the_exit_code(failed: tuple[Path, str], capsy
     assert main(["replay", str(failed[0]), "--device", "cpu"]) == 1
 
     assert "NOT the same" in capsys.readouterr().out
+
+
+def test_a_device_that_is_not_there_is_one_sentence(failed: tuple[Path, str]) -> None:
+    with pytest.raises(ConfigError, match=r"'cuda:99' \(MODEL\.DEVICE\) isn't there"):
+        read_step(str(failed[0]), "cuda:99")
 
 
 def test_a_file_without_a_step_is_refused(make_trainer: Make, tmp_path: Path) -> None:

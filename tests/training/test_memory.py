@@ -14,7 +14,7 @@ import torch
 from detr_d2.data import DetrPanopticDatasetMapper, register_from_config
 from detr_d2.errors import ConfigError
 from detr_d2.solver import build_optimizer
-from detr_d2.training import explaining_exhaustion
+from detr_d2.training.launching import explaining_exhaustion
 from detr_d2.training.memory import asked_for, bytes_of_parameters
 
 from detectron2.config import CfgNode

@@ -13,9 +13,8 @@ from PIL import Image
 
 from detr_d2.cli import main
 from detr_d2.errors import ConfigError, DatasetError, MissingFileError
-from detr_d2.training.plot.metrics import read_metrics
 from detr_d2.training.plot.page import write_runs_page
-from detr_d2.training.plot.runs import MAX_POINTS, Run, panels_of, read_runs
+from detr_d2.training.plot.runs import MAX_POINTS, Run, panels_of, read_metrics, read_runs
 
 
 def _write_run(folder: Path, iterations: int = 100, quality: bool = True) -> Path:

@@ -25,7 +25,7 @@ from detr_d2.training_step import log_scalars, mean_over_processes
 from detr_d2.training.evaluation_log import EvaluationLog
 from detr_d2.training.model_selection import Metric
 from detr_d2.modeling.criterion import sum_of
-from detr_d2.training.validation_loss import MeanLosses
+from detr_d2.training.evaluators import MeanLosses
 from detectron2.engine import launch
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage

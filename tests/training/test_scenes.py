@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from detr_d2.data import dataset_metadata, register_from_config
-from detr_d2.training.scenes import MAX_WIDTH, SceneEvaluator
+from detr_d2.training.evaluators import MAX_WIDTH, SceneEvaluator
 from detr_d2.visualization import draw_side_by_side
 
 from detectron2.data import DatasetCatalog

@@ -15,7 +15,7 @@ import torch
 
 from detr_d2.data.train_loader import OutlivingSignals
 from detr_d2.errors import ConfigError, Terminated, run_command
-from detr_d2.training import locking_output_folder
+from detr_d2.training.output_folder import locking_output_folder
 from detr_d2.training.stopping import terminated_by_signal
 from tests.training.cutting import Cut, differences
 
@@ -105,7 +105,7 @@ def test_workers_leave_signals_to_their_parent() -> None:
 HOLDER = """
 import sys
 import detr_d2
-from detr_d2.training import locking_output_folder
+from detr_d2.training.output_folder import locking_output_folder
 with locking_output_folder(sys.argv[1]):
     print("locked", flush=True)
     sys.stdin.read()

@@ -10,7 +10,9 @@ import torch
 
 from detr_d2.data import register_from_config
 from detr_d2.errors import ConfigError
-from detr_d2.training import EarlyStop, add_training_hooks, check_training, training_evaluators
+from detr_d2.training.evaluators import training_evaluators
+from detr_d2.training.model_selection import EarlyStop
+from detr_d2.training.setup import add_training_hooks, check_training
 from tests.modules import load_module
 
 from detectron2.engine import hooks

@@ -123,7 +123,7 @@ if __name__ == "__main__":
 @pytest.fixture
 def cases(tiny_config: Callable[..., CfgNode], yard_folder: Path) -> tuple[CfgNode, dict[str, list[BatchedInputs]]]:
     """A config, and batches of four images in two halves: with objects; without in an image, in a half, in both."""
-    from detr_d2.training.validation_loss import GroundTruthMapper
+    from detr_d2.training.evaluators import GroundTruthMapper
 
     from detectron2.data import DatasetCatalog
 

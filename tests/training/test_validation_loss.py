@@ -10,8 +10,13 @@ import torch
 from detr_d2.data import categories_of, register, register_from_config
 from detr_d2.errors import MissingFileError
 from detr_d2.modeling.criterion import sum_of
-from detr_d2.training import with_validation_loss
-from detr_d2.training.validation_loss import GroundTruthMapper, MeanLosses, ValidatedModel, ValidationEvaluator
+from detr_d2.training.evaluators import (
+    GroundTruthMapper,
+    MeanLosses,
+    ValidatedModel,
+    ValidationEvaluator,
+    with_validation_loss,
+)
 
 from detectron2.data import DatasetCatalog
 from detectron2.evaluation import DatasetEvaluator, inference_on_dataset

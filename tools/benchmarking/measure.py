@@ -46,6 +46,8 @@ def seconds_interleaved(
 ) -> dict[str, float]:
     """The median time of each, after one run that doesn't count; they take turns, so that all meet the same machine.
 
+    Each second round goes the other way round, so that none always follows the same one, whose memory it finds.
+
     Args:
         runs: what to measure, by name.
         repeats: rounds.
@@ -54,7 +56,7 @@ def seconds_interleaved(
     """
     times: dict[str, list[float]] = {name: [] for name in runs}
     for i in range(repeats + 1):
-        for name, run in runs.items():
+        for name, run in list(runs.items())[:: 1 if i % 2 else -1]:
             gc.collect()
             synchronize()
             start = clock()

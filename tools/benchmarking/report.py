@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Iterable
+import statistics
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,14 @@ def compared(args: argparse.Namespace, variants: Iterable[str]) -> list[str]:
 def table(rows: list[dict[str, Any]]) -> str:
     """Rows of the same keys as a Markdown table."""
     return tabulate(rows, headers="keys", tablefmt="github", floatfmt=".3g")
+
+
+def spread(values: Sequence[float], digits: int = 1) -> str:
+    """Mean ± standard deviation; a dash where there is nothing."""
+    if not values:
+        return "–"
+    mean = f"{statistics.mean(values):.{digits}f}"
+    return mean if len(values) < 2 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
 
 
 def deliver(name: str, text: str, figures: dict[str, Any], args: argparse.Namespace) -> None:
