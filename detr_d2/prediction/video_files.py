@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import sys
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -141,7 +142,7 @@ def _opened(container: InputContainer, name: str, path: Path | None) -> Video:
 def _frames(container: InputContainer, name: str, rate: Fraction, is_camera: bool) -> Iterator[Frame]:
     import av
 
-    number, start = 0, Fraction(0)
+    number, start, last = 0, Fraction(0), None
     packets = container.demux(container.streams.video[0])
     while True:
         try:
@@ -156,9 +157,12 @@ def _frames(container: InputContainer, name: str, rate: Fraction, is_camera: boo
         for image in decoded:
             pts, unit = (number, 1 / rate) if image.pts is None else (image.pts, image.time_base or 1 / rate)
             time = pts * unit
-            start = time if is_camera and number == 0 else start  # which counts from when it was plugged in
-            number += 1
-            yield Frame(upright(image.to_ndarray(format="rgb24"), image.rotation), time - start)
+            if is_camera and number == 0:  # which counts from when it was plugged in
+                start = time
+            if last is not None and time - start <= last:  # joined from recordings that each count from their start
+                start = time - last - 1 / rate
+            number, last = number + 1, time - start
+            yield Frame(upright(image.to_ndarray(format="rgb24"), image.rotation), last)
     if number == 0:
         raise VideoError(f"{name}: can't be read as a video: it has no frames.")
 
@@ -187,19 +191,28 @@ def write_video(target: Path, video: Video, frames: Iterable[Frame]) -> int:
 
     Raises:
         OSError: it can't be written.
+        VideoError: FFmpeg makes no video of it.
         ConfigError: the sound doesn't fit into such a file.
     """
+    import av
+
     written = 0
 
     def encode(file: BinaryIO) -> None:
         nonlocal written
         written = _encode(file, "matroska" if target.suffix.lower() == ".mkv" else "mp4", video, frames)
 
-    write_whole(target, encode)
+    try:
+        write_whole(target, encode)
+    except av.error.FFmpegError as error:
+        if isinstance(error, OSError):
+            raise
+        raise VideoError(f"{video.name}: can't be written as a video: {_reason(error)}.") from error
     return written
 
 
 def _encode(file: BinaryIO, file_format: str, video: Video, frames: Iterable[Frame]) -> int:
+    """Writes the video, and returns how many frames there were."""
     import av
 
     number = 0
@@ -249,7 +262,22 @@ def _sound(path: Path | None) -> Iterator[_Sound]:
     with av.open(_address(path), metadata_errors="replace") as container:
         streams = list(container.streams.audio)
         packets = container.demux(streams) if streams else iter(())
-        yield _Sound(streams, (packet for packet in packets if packet.pts is not None and packet.dts is not None))
+        yield _Sound(streams, _in_order(packets))
+
+
+def _in_order(packets: Iterable[Any]) -> Iterator[Any]:
+    """Packets that have times, which are moved on where they begin anew, as in recordings that were joined."""
+    shifts, lasts, ends = defaultdict[int, int](int), dict[int, int](), dict[int, int]()
+    for packet in packets:
+        if packet.pts is None or packet.dts is None:
+            continue
+        index = packet.stream.index
+        dts = packet.dts + shifts[index]
+        if dts <= lasts.get(index, dts - 1):
+            shifts[index] += ends[index] - dts
+        packet.pts, packet.dts = packet.pts + shifts[index], packet.dts + shifts[index]
+        lasts[index], ends[index] = packet.dts, packet.dts + max(packet.duration or 0, 1)
+        yield packet
 
 
 def result_suffix(video: Video) -> str:

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,20 @@ def test_frames_that_come_unevenly_keep_their_times(make: Maker, yard: Any, tmp_
         predict_video(KnowsAll(yard), video, tmp_path / "drawn.mp4")
 
     assert content(tmp_path / "drawn.mp4")[0] == content(source)[0]
+
+
+def test_recordings_that_were_joined_follow_one_another(make: Maker, yard: Any, tmp_path: Path) -> None:
+    part = make("part.ts", sound="aac")
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(2 * part.read_bytes())
+
+    with open_video(joined) as video:
+        summary = predict_video(KnowsAll([*yard, *yard]), video, tmp_path / "drawn.mp4")
+
+    times, _, sound = content(tmp_path / "drawn.mp4")
+    assert summary.frames == len(times) == 2 * FRAMES
+    assert all(later > earlier for earlier, later in pairwise(times))
+    assert sound == [packet[7:] for packet in content(joined)[2]] != [], "MP4 has no ADTS headers"
 
 
 def test_objects_keep_ids_and_numbers_of_frames_agree(make: Maker, yard: Any, tmp_path: Path) -> None:
