@@ -42,13 +42,13 @@ def spoil(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Lets the mapper give images of NaN: ``spoil(4)`` the fifth only, each batch having two."""
 
     def spoil(*calls: int) -> None:
-        give, count = DetrPanopticDatasetMapper.give, iter(range(1000))
+        give, count = DetrPanopticDatasetMapper.to_example, iter(range(1000))
 
         def spoiled(self: Any, *arguments: Any) -> dict[str, Any]:
             item = give(self, *arguments)
             return item | {"image": item["image"] * float("nan")} if next(count) in calls else item
 
-        monkeypatch.setattr(DetrPanopticDatasetMapper, "give", spoiled)
+        monkeypatch.setattr(DetrPanopticDatasetMapper, "to_example", spoiled)
 
     return spoil
 
