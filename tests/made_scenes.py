@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
-from detr_d2.data.segments import Scene
+from detr_d2.data.segments import LabelledImage
 
 CLASSES, THINGS = 5, 3
 
 
 @st.composite
-def scenes(draw: st.DrawFn) -> Scene:
+def scenes(draw: st.DrawFn) -> LabelledImage:
     """A small image whose every pixel's colour says which class it shows: 50 + class, or 0 for void."""
     height, width = draw(st.tuples(st.integers(1, 12), st.integers(1, 12)))
     count = draw(st.integers(0, 6))
@@ -22,4 +22,4 @@ def scenes(draw: st.DrawFn) -> Scene:
     numbers = rng.integers(count + 1, size=(height, width)).astype(np.uint8)
     colors = np.array([0, *(50 + classes)], np.uint8)[numbers]
     infos = [{"category_id": int(c), "isthing": bool(c < THINGS), "iscrowd": 0} for c in classes]
-    return Scene(np.repeat(colors[:, :, None], 3, axis=2), numbers, infos, "a scene")
+    return LabelledImage(np.repeat(colors[:, :, None], 3, axis=2), numbers, infos, "a scene")

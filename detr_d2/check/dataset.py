@@ -29,7 +29,7 @@ from .sources import Source, Sources
 
 if TYPE_CHECKING:
     from detr_d2.labels.records import Export, ImageRecord, Label
-    from detr_d2.labels.rules.splits import Split
+    from detr_d2.labels.rules.splits import ListedDataset
 
 #: Wraps images, to show how far the check is; gets their number as well.
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]
@@ -161,13 +161,13 @@ def is_of_coco(source: Source, content: dict[str, Any]) -> bool:
     return source.is_meant or any(key in content for key in PARTS)
 
 
-def splits_of(dataset: Sources, listed: dict[str, list[ListedImage]]) -> list[Split]:
+def splits_of(dataset: Sources, listed: dict[str, list[ListedImage]]) -> list[ListedDataset]:
     """The registered datasets that were looked at, with the images of each."""
-    from detr_d2.labels.rules.splits import Split
+    from detr_d2.labels.rules.splits import ListedDataset
 
     entries = [entry for entry in map(entry_of, dataset.names) if entry is not None]
     files = [(entry.name, entry.panoptic_json or entry.instances_json) for entry in entries]
-    return [Split(name, file, listed[file]) for name, file in files if file in listed]
+    return [ListedDataset(name, file, listed[file]) for name, file in files if file in listed]
 
 
 def _name_rules(source: Source) -> Iterator[Finding]:

@@ -16,7 +16,7 @@ from detr_d2.data.categories import known_things
 from detr_d2.data.registration import entry_of, write_entries
 from detr_d2.labels.rules.annotations import crowd_only_rules
 from detr_d2.labels.rules.document import Document, walk_document
-from detr_d2.labels.rules.image import ImageFile, Plan, walk_image, write_image_file
+from detr_d2.labels.rules.image import FilePlan, ImageFile, walk_image, write_image_file
 from detr_d2.labels.rules.images import ImageTask
 from detr_d2.labels.rules.json_files import PARTS, read_json_file
 from detr_d2.labels.rules.rule import Change, fix, fix_all
@@ -29,7 +29,7 @@ from .sources import Source, Sources
 
 Entry = dict[str, Any]
 #: How an image was put into the copy: by this plan, under this name.
-Written = tuple[Plan, str]
+Written = tuple[FilePlan, str]
 #: The ending of a zip that files lie in: their copies lie in a folder.
 _ZIP = re.compile(rf"\.zip({re.escape(os.sep)})", re.IGNORECASE)
 
@@ -125,7 +125,7 @@ class CopiedImage:
 
     entry: Entry | None = None
     annotations: list[Entry] = field(default_factory=list)
-    plan: Plan | None = None
+    plan: FilePlan | None = None
     changes: list[Change] = field(default_factory=list)
 
 

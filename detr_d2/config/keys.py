@@ -12,7 +12,9 @@ from detectron2.config import CfgNode
 from . import values
 
 #: For each key the default, which is DETR's published value, and the rule for its values.
-KEYS: dict[str, tuple[Any, values.Rule]] = {
+Keys = dict[str, tuple[Any, values.Rule]]
+
+_DATA: Keys = {
     # Your own datasets. Each entry is either a mapping with the arguments of `detr_d2.data.register`
     # (name, images, panoptic_json, panoptic_root, instances_json) or the path of a yaml file that holds a list of such.
     "DATASETS.REGISTER": ([], values.list_of(values.ENTRY)),
@@ -27,15 +29,16 @@ KEYS: dict[str, tuple[Any, values.Rule]] = {
     # threshold / frequency, without by that itself.
     "DATALOADER.REPEAT_THRESHOLD": (0.0, values.PART),
     "DATALOADER.REPEAT_SQRT": (True, values.FLAG),
+}
+
+_AUGMENTATIONS: Keys = {
     # DETR's random crop: with PROB, the image is first resized so that its short side is one of RESIZE_SIZES, then a
     # window whose sides lie in MIN_SIZE..MAX_SIZE is cut out, and only then comes the usual resize to one of
     # INPUT.MIN_SIZE_TRAIN.
     "INPUT.DETR_CROP.ENABLED": (True, values.FLAG),
     "INPUT.DETR_CROP.PROB": (0.5, values.PART),
-    "INPUT.DETR_CROP.RESIZE_SIZES": (
-        [400, 500, 600],
-        values.list_of(values.PIXELS),
-    ),  # empty: no resize before the crop
+    # An empty list: no resize before the crop.
+    "INPUT.DETR_CROP.RESIZE_SIZES": ([400, 500, 600], values.list_of(values.PIXELS)),
     "INPUT.DETR_CROP.MIN_SIZE": (384, values.PIXELS),  # pixels
     "INPUT.DETR_CROP.MAX_SIZE": (600, values.PIXELS),  # pixels
     # Large-scale jitter (Ghiasi et al. 2021), in the place of DETR_CROP and of the resize: an image is made MIN_SCALE
@@ -67,6 +70,9 @@ KEYS: dict[str, tuple[Any, values.Rule]] = {
     "INPUT.COPY_PASTE.PROB": (0.5, values.PART),
     "INPUT.COPY_PASTE.MIN_SCALE": (0.5, values.number(0, 100, above=True)),
     "INPUT.COPY_PASTE.MAX_SCALE": (1.5, values.number(0, 100, above=True)),
+}
+
+_SOLVER: Keys = {
     # "ADAMW" (as DETR) or "SGD".
     "SOLVER.OPTIMIZER": ("ADAMW", values.one_of("ADAMW", "SGD")),
     # The backbone's learning rate is BASE_LR times this.
@@ -92,6 +98,9 @@ KEYS: dict[str, tuple[Any, values.Rule]] = {
     "MODEL_EMA.ENABLED": (False, values.FLAG),
     "MODEL_EMA.DECAY": (0.999, values.PART),  # 0.99 for trainings of about a thousand steps
     "MODEL_EMA.TAU": (100.0, values.ABOVE_0),  # steps
+}
+
+_MODEL: Keys = {
     # With MODEL.BACKBONE.NAME build_timm_backbone: any network of timm that has feature maps.
     "MODEL.TIMM.NAME": ("", values.TEXT),  # such as convnext_tiny.fb_in22k
     "MODEL.TIMM.PRETRAINED": (False, values.FLAG),  # the weights of timm's cache, or fetched
@@ -131,6 +140,9 @@ KEYS: dict[str, tuple[Any, values.Rule]] = {
     # "bfloat16": autocast of the network in training, on a CPU as well; less memory, and faster where the processor has
     # it. SOLVER.AMP.ENABLED is Detectron2's own, in float16 and on GPUs.
     "MODEL.DETR.TRAINING_DTYPE": ("float32", values.one_of("float32", "bfloat16")),
+}
+
+_LOSSES: Keys = {
     "MODEL.DETR.CLASS_WEIGHT": (1.0, values.WEIGHT),
     "MODEL.DETR.L1_WEIGHT": (5.0, values.WEIGHT),
     "MODEL.DETR.GIOU_WEIGHT": (2.0, values.WEIGHT),
@@ -154,6 +166,9 @@ KEYS: dict[str, tuple[Any, values.Rule]] = {
     # Every place of the encoder's memory says which segment it lies in, and its box, in training only: losses that the
     # backbone learns from sooner than from those of the queries.
     "MODEL.DETR.DENSE_LOSSES": (False, values.FLAG),
+}
+
+_INFERENCE: Keys = {
     # The values travel with the config; thresholds are on the class probability.
     "MODEL.DETR.SCORE_THRESHOLD": (0.85, values.PART),  # a query below it is no segment of the panoptic map
     # Instead, one for each class in the order of the dataset's classes (things first); `detr-d2 sweep` finds them.
@@ -168,6 +183,9 @@ KEYS: dict[str, tuple[Any, values.Rule]] = {
     "MODEL.DETR.INFERENCE_DTYPE": ("float32", values.one_of("float32", "bfloat16", "auto")),
     # torch.compile: slow at first, and with each new size, then faster.
     "MODEL.DETR.COMPILE_BACKBONE": (False, values.FLAG),
+}
+
+_TEST: Keys = {
     # "detr_d2": panoptic quality computed in memory; "coco": Detectron2's COCOPanopticEvaluator (needs panopticapi).
     "TEST.PANOPTIC_EVALUATOR": ("detr_d2", values.one_of("detr_d2", "coco")),
     # Write the predictions as COCO panoptic files as well, panoptic_predictions/*.png and .json in the dataset's folder
@@ -198,6 +216,8 @@ KEYS: dict[str, tuple[Any, values.Rule]] = {
     "TEST.EARLY_STOPPING.METRIC": ("auto", values.TEXT),
     "TEST.EARLY_STOPPING.MODE": ("auto", values.MODE),
 }
+
+KEYS: Keys = {**_DATA, **_AUGMENTATIONS, **_SOLVER, **_MODEL, **_LOSSES, **_INFERENCE, **_TEST}
 
 #: A rule for each key, Detectron2's included.
 ALLOWED = {**values.OF_DETECTRON2, **{key: rule for key, (_, rule) in KEYS.items()}}

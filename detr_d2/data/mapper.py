@@ -19,7 +19,7 @@ from detectron2.structures import BitMasks, Boxes, Instances
 
 from ..errors import ConfigError
 from .augmentation import build_augmentations
-from .segments import Scene, find_segments, number_segments, read_panoptic_png, shrink_masks, transform_numbers
+from .segments import LabelledImage, find_segments, number_segments, read_panoptic_png, shrink_masks, transform_numbers
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ class DetrPanopticDatasetMapper:
             DatasetError: an image can't be read, or image, PNG and JSON contradict one another.
         """
         if self.is_train and "segments_info" in dataset_dict:
-            return self.give(self.read_scene(dataset_dict), dataset_dict)
+            return self.to_example(self.read_labelled(dataset_dict), dataset_dict)
         image = self._read(dataset_dict)
         result, transforms = self._augmented(image, dataset_dict)
         if self.is_train and "annotations" in dataset_dict:
@@ -95,7 +95,7 @@ class DetrPanopticDatasetMapper:
             result["instances"] = self._box_targets(dataset_dict["annotations"], *sizes, transforms)
         return result
 
-    def read_scene(self, dataset_dict: dict[str, Any]) -> Scene:
+    def read_labelled(self, dataset_dict: dict[str, Any]) -> LabelledImage:
         """An image with its panoptic ground truth, as both are in the files; raises as a call does."""
         image, infos = self._read(dataset_dict), dataset_dict["segments_info"]
         png, image_id = dataset_dict["pan_seg_file_name"], dataset_dict.get("image_id")
@@ -104,9 +104,9 @@ class DetrPanopticDatasetMapper:
             message = size_message((ids.shape[1], ids.shape[0]), (image.shape[1], image.shape[0]))
             raise_errors([Place(png, image_id).found("png-size", message)])
         numbers = number_segments(ids, [info["id"] for info in infos], png, image_id)
-        return Scene(image, numbers, infos, f"image id {image_id!r} ({dataset_dict['file_name']})")
+        return LabelledImage(image, numbers, infos, f"image id {image_id!r} ({dataset_dict['file_name']})")
 
-    def give(self, scene: Scene, dataset_dict: dict[str, Any]) -> dict[str, Any]:
+    def to_example(self, scene: LabelledImage, dataset_dict: dict[str, Any]) -> dict[str, Any]:
         """A scene, augmented, as the model is given it; file name and image id are those of ``dataset_dict``."""
         result, transforms = self._augmented(scene.image, dataset_dict)
         moved = transform_numbers(scene.numbers, transforms)

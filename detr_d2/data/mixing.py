@@ -24,7 +24,7 @@ from detectron2.config import CfgNode
 
 from ..errors import ConfigError
 from .mapper import DetrPanopticDatasetMapper
-from .segments import Scene
+from .segments import LabelledImage
 
 Point = tuple[float, float]
 
@@ -43,7 +43,7 @@ class Mix:
     name: str
     prob: float
     num_others: int
-    make: Callable[[Scene, Sequence[Scene]], Scene]
+    make: Callable[[LabelledImage, Sequence[LabelledImage]], LabelledImage]
 
 
 def build_mixes(cfg: CfgNode) -> list[Mix]:
@@ -64,7 +64,7 @@ def build_mixes(cfg: CfgNode) -> list[Mix]:
     return mixes
 
 
-def ricap_of(scene: Scene, others: Sequence[Scene], beta: float) -> Scene:
+def ricap_of(scene: LabelledImage, others: Sequence[LabelledImage], beta: float) -> LabelledImage:
     """The scene with pieces of three others, at places by chance.
 
     ``beta`` is that of the beta distribution of where the pieces meet, as a part of height and width.
@@ -75,7 +75,7 @@ def ricap_of(scene: Scene, others: Sequence[Scene], beta: float) -> Scene:
     return compose_scenes([scene, *others], (row, column), places)
 
 
-def compose_scenes(scenes: Sequence[Scene], meeting: tuple[int, int], places: Sequence[Point]) -> Scene:
+def compose_scenes(scenes: Sequence[LabelledImage], meeting: tuple[int, int], places: Sequence[Point]) -> LabelledImage:
     """Pieces of four scenes in one: upper left, upper right, lower left, lower right.
 
     A thing is what it was, cut to its piece; two pieces of one image make two things. Stuff of one class is one
@@ -106,7 +106,9 @@ def compose_scenes(scenes: Sequence[Scene], meeting: tuple[int, int], places: Se
         for number in np.flatnonzero(np.bincount(labels.ravel(), minlength=len(table))[1:]):
             table[number + 1] = _number_of(scene.segments[number], segments, stuff)
         numbers[top:bottom, left:right] = table[labels]
-    return Scene(image, numbers.astype(np.uint8) if len(segments) < 2**8 else numbers, segments, scenes[0].place)
+    return LabelledImage(
+        image, numbers.astype(np.uint8) if len(segments) < 2**8 else numbers, segments, scenes[0].place
+    )
 
 
 def _number_of(segment: dict[str, Any], segments: list[dict[str, Any]], stuff: dict[tuple[int, int], int]) -> int:
@@ -120,7 +122,9 @@ def _number_of(segment: dict[str, Any], segments: list[dict[str, Any]], stuff: d
     return len(segments)
 
 
-def _cut(scene: Scene, size: tuple[int, int], canvas: tuple[int, int], place: Point) -> tuple[np.ndarray, np.ndarray]:
+def _cut(
+    scene: LabelledImage, size: tuple[int, int], canvas: tuple[int, int], place: Point
+) -> tuple[np.ndarray, np.ndarray]:
     """A piece of (height, width) of a scene that is resized to cover the canvas: pixels and numbers."""
     scale = max(canvas[0] / scene.size[0], canvas[1] / scene.size[1])
     extents = [length / scale for length in size]  # of the piece in the scene's own pixels
@@ -140,7 +144,9 @@ def _cut(scene: Scene, size: tuple[int, int], canvas: tuple[int, int], place: Po
     return np.asarray(piece), labels
 
 
-def paste_by_chance(scene: Scene, others: Sequence[Scene], min_scale: float, max_scale: float) -> Scene:
+def paste_by_chance(
+    scene: LabelledImage, others: Sequence[LabelledImage], min_scale: float, max_scale: float
+) -> LabelledImage:
     """The scene with about half of another's things, at a place by chance; crowds and stuff aren't pasted.
 
     They become ``min_scale`` to ``max_scale`` times as large as what fits the other image onto this one.
@@ -158,8 +164,13 @@ def paste_by_chance(scene: Scene, others: Sequence[Scene], min_scale: float, max
 
 
 def paste_things(
-    scene: Scene, other: Scene, chosen: Sequence[int], scale: float, place: tuple[float, float], flip: bool
-) -> Scene:
+    scene: LabelledImage,
+    other: LabelledImage,
+    chosen: Sequence[int],
+    scale: float,
+    place: tuple[float, float],
+    flip: bool,
+) -> LabelledImage:
     """A scene with things of another in front of it.
 
     Args:
@@ -187,10 +198,10 @@ def paste_things(
     shown = np.flatnonzero(np.bincount(numbers.ravel(), minlength=len(segments) + 1)[1:])
     table = np.zeros(len(segments) + 1, np.uint8 if len(shown) < 2**8 else np.uint16)
     table[shown + 1] = np.arange(1, len(shown) + 1)
-    return Scene(image, table[numbers], [segments[number] for number in shown], scene.place)
+    return LabelledImage(image, table[numbers], [segments[number] for number in shown], scene.place)
 
 
-def _cut_out(other: Scene, chosen: Sequence[int], scale: float, flip: bool) -> tuple[np.ndarray, np.ndarray]:
+def _cut_out(other: LabelledImage, chosen: Sequence[int], scale: float, flip: bool) -> tuple[np.ndarray, np.ndarray]:
     """The box of the chosen things, resized: labels (h, w), 1 + the place in ``chosen`` or 0, and pixels (h, w, 3)."""
     table = np.zeros(len(other.segments) + 1, np.uint16)
     table[np.asarray(chosen) + 1] = np.arange(1, len(chosen) + 1)
@@ -265,8 +276,8 @@ class MixingMapper:
         drawn = [mix for mix in self.mixes if np.random.uniform() < mix.prob]
         if not drawn:
             return self.mapper(record)
-        scene = self.mapper.read_scene(record)
+        scene = self.mapper.read_labelled(record)
         for mix in drawn:
             others = np.random.randint(len(self.records), size=mix.num_others).tolist()
-            scene = mix.make(scene, [self.mapper.read_scene(self.records[other]) for other in others])
-        return self.mapper.give(scene, record)
+            scene = mix.make(scene, [self.mapper.read_labelled(self.records[other]) for other in others])
+        return self.mapper.to_example(scene, record)

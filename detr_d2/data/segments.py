@@ -146,7 +146,7 @@ def _middles(length: int, stride: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Scene:
+class LabelledImage:
     """An image and the segments that it shows.
 
     Args:

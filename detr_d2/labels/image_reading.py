@@ -201,6 +201,7 @@ class LoadedImage(NamedTuple):
         is_deep: a channel has more than 8 bits there.
         pixels: of 8 bits a channel.
         orientation: EXIF's tag, or None.
+        frames: images in the file, of which this is the first; what cameras add to a JPEG (MPO) doesn't count.
     """
 
     size: tuple[int, int]
@@ -208,13 +209,15 @@ class LoadedImage(NamedTuple):
     is_deep: bool
     pixels: Image.Image
     orientation: int | None
+    frames: int = 1
 
 
 def load_image(image: Image.Image) -> LoadedImage:
     """Read an image that Pillow has opened; raises whatever Pillow raises on broken files."""
+    frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
     size, mode, has_more_bits = image.size, image.mode, is_deep(image)
     pixels = load_eight_bits(image)  # before EXIF is asked for: see orientation_of
-    return LoadedImage(size, mode, has_more_bits, pixels, orientation_of(image))
+    return LoadedImage(size, mode, has_more_bits, pixels, orientation_of(image), frames)
 
 
 def orientation_of(image: Image.Image) -> int | None:

@@ -252,15 +252,14 @@ def decode(record: ImageRecord) -> Decoded:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of sizes and odd EXIF data, both looked at here
             with image_in(lambda: io.BytesIO(content), lambda: len(content), "image-broken") as image:
-                frames = getattr(image, "n_frames", 1)
                 file = ImageFile(str(record.image), image, load_image(image))
     except Unreadable as problem:
         code, why = problem.args
         raise BrokenRuleError(f"{record.image} {why}", code) from problem
-    return _fixed(file, content, record, frames if file.image.format != "MPO" else 1)
+    return _fixed(file, content, record)
 
 
-def _fixed(file: ImageFile, content: bytes, record: ImageRecord, frames: int) -> Decoded:
+def _fixed(file: ImageFile, content: bytes, record: ImageRecord) -> Decoded:
     read, kind, notes = file.read, file.image.format or "", list[tuple[str, str]]()
     entry, masks = _labelled_size(record, file)
     for found in image_file_rules(file, record.image_id, entry, masks):
@@ -274,9 +273,7 @@ def _fixed(file: ImageFile, content: bytes, record: ImageRecord, frames: int) ->
         elif found.fix is not None:
             notes.append((found.rule.code, f"{found.fix().text}."))
     is_as_read = file.plan.is_copy and read.orientation in (None, 1) and read.mode in PLAIN_MODES and not read.is_deep
-    is_plain = is_as_read and kind in _COPIED_FORMATS and frames == 1
-    if frames > 1:
-        notes.append(("image-frames", f"has {frames} images in one file; the first one is taken."))
+    is_plain = is_as_read and kind in _COPIED_FORMATS and read.frames == 1
     pixels = planned_pixels(file)
     pixels = pixels if pixels.mode in PLAIN_MODES else pixels.convert("RGB")
     return Decoded(pixels, content, is_plain, kind in ("JPEG", "MPO"), tuple(notes))

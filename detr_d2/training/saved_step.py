@@ -15,6 +15,7 @@ from detr_d2.checkpoint.checkpointer import model_record, part_of
 from detr_d2.checkpoint.formats import first_sentence, write_checkpoint
 from detr_d2.checkpoint.model_file import config_of
 from detr_d2.checkpoint.reading import RECORD, WeightsFile, read_weights, tensor_problem
+from detr_d2.config import check_device
 from detr_d2.errors import WeightsError
 from detr_d2.modeling.criterion import weighted
 from detr_d2.structures import BatchedInputs
@@ -198,6 +199,7 @@ def _step(content: Mapping[str, Any], num_classes: int, with_masks: bool) -> Sav
 
 def _model_of(file: WeightsFile, device: str) -> DetrPanoptic:
     cfg = config_of(file, ["MODEL.DEVICE", device] if device else [])
+    check_device(cfg)
     cfg.MODEL.DETR.FREEZE_DETECTOR = bool(file.record.get("config", {}).get("MODEL.DETR.FREEZE_DETECTOR", False))
     model = cast("DetrPanoptic", build_model(cfg))
     try:

@@ -36,6 +36,15 @@ def picture_has_sixteen_bits(built: Any, image: Any, segment: Any) -> None:
     Image.fromarray(pixels).save(built.folder / "images" / image["file_name"])
 
 
+@WAYS.case("image-frames", IMAGE)
+def image_has_several_frames(built: Any, image: Any, segment: Any) -> None:
+    path = built.folder / "images" / image["file_name"]
+    with Image.open(path) as picture:
+        picture.save(path.with_suffix(".tif"), save_all=True, append_images=[picture.rotate(180)])
+    path.unlink()
+    image["file_name"] = path.with_suffix(".tif").name
+
+
 @WAYS.case("image-mode", IMAGE)
 def picture_is_not_rgb(built: Any, image: Any, segment: Any) -> None:
     mode, kind = built.random.choice([("RGBA", "PNG"), ("P", "PNG"), ("CMYK", "JPEG"), ("LA", "PNG")])

@@ -153,6 +153,35 @@ def prepared(folder: Path, out: Path) -> dict[str, tuple[Any, ...]]:
     return found
 
 
+#: What PQ is made without: images, boxes and areas; and whether some images have no label.
+UNREAD = ("image-", "path-", "box", "area", "json-number", "json-repeated", "json-text", "split-", "category-gap")
+
+
+@pytest.mark.parametrize(("broken", "code", "named", "panoptic"), [case for case in CASES if case.values[3]])
+def test_pq_refuses_what_check_calls_an_error_in_its_words(
+    build: Any, tmp_path: Path, broken: Break, code: str, named: Any, panoptic: bool
+) -> None:
+    for folder in ("gt", "found"):
+        (tmp_path / folder).mkdir()
+    built, found = build(tmp_path / "gt", 5, True), build(tmp_path / "found", 5, True)
+    image = built.content["images"][0]
+    broken(built, image, segments_of(built, image)[0])
+    unread = [one for one in built.faults() if one.code.startswith(UNREAD) and one.code != "image-unknown"]
+    faults = [one for one in built.check() if one.severity == "error" and one not in unread]
+    labelled = [entry["image_id"] for entry in built.content["annotations"] if isinstance(entry, dict)]
+    found.content["annotations"] = [one for one in found.content["annotations"] if one["image_id"] in labelled]
+    found.faults()
+    words = ["pq", "--gt", built.json_file, "--gt-folder", built.folder / "panoptic"]
+    words += ["--pred", found.json_file, "--pred-folder", found.folder / "panoptic", "--allow-missing"]
+
+    if not faults:
+        assert main([str(word) for word in words]) == 0
+        return
+    with pytest.raises((DatasetError, MissingFileError)) as refused:
+        main([str(word) for word in words])
+    assert any(one.message.rstrip(".") in str(refused.value) for one in faults)
+
+
 @pytest.mark.parametrize(("broken", "code", "named", "panoptic"), broken_files.WAYS.cases)
 def test_prepare_makes_of_a_broken_dataset_what_it_makes_of_its_fixed_copy(
     build: Any, tmp_path: Path, broken: Break, code: str, named: Any, panoptic: bool

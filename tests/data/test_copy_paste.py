@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from detr_d2.data import register_from_config
 from detr_d2.data.mixing import paste_by_chance, paste_things
-from detr_d2.data.segments import Scene
+from detr_d2.data.segments import LabelledImage
 from detr_d2.data.train_loader import build_train_mapper
 from detr_d2.errors import ConfigError
 from tests.made_scenes import scenes
@@ -28,19 +28,19 @@ def thing(category: int = 0, **more: int) -> dict[str, int | bool]:
     return {"category_id": category, "isthing": True, "iscrowd": 0, **more}
 
 
-def plain(numbers: list[list[int]], segments: list[dict[str, int | bool]], color: int = 0) -> Scene:
+def plain(numbers: list[list[int]], segments: list[dict[str, int | bool]], color: int = 0) -> LabelledImage:
     labels = np.array(numbers, np.uint8)
-    return Scene(np.full((*labels.shape, 3), color, np.uint8), labels, segments, "a scene")
+    return LabelledImage(np.full((*labels.shape, 3), color, np.uint8), labels, segments, "a scene")
 
 
-def classes_of_pixels(scene: Scene) -> np.ndarray:
+def classes_of_pixels(scene: LabelledImage) -> np.ndarray:
     return np.array([0, *(50 + segment["category_id"] for segment in scene.segments)], np.uint8)[scene.numbers]
 
 
 @given(scenes(), scenes(), PARTS, PARTS, st.booleans())
 @settings(max_examples=80, deadline=None)
 def test_pasted_labels_are_those_of_their_pixels(
-    scene: Scene, other: Scene, down: float, across: float, flip: bool
+    scene: LabelledImage, other: LabelledImage, down: float, across: float, flip: bool
 ) -> None:
     chosen = [number - 1 for number in np.unique(other.numbers) if number and other.segments[number - 1]["isthing"]]
     if not chosen:
@@ -89,8 +89,8 @@ def test_things_larger_than_the_image_are_cut() -> None:
 def test_more_than_255_segments_keep_their_classes() -> None:
     numbers = np.arange(1, 201, dtype=np.uint8).reshape(10, 20)
     things = [thing(number % 7) for number in range(200)]
-    scene = Scene(np.zeros((10, 20, 3), np.uint8), numbers, things, "")
-    wide = Scene(np.zeros((10, 40, 3), np.uint8), np.pad(numbers, ((0, 0), (0, 20))), things, "")
+    scene = LabelledImage(np.zeros((10, 20, 3), np.uint8), numbers, things, "")
+    wide = LabelledImage(np.zeros((10, 40, 3), np.uint8), np.pad(numbers, ((0, 0), (0, 20))), things, "")
 
     whole = paste_things(wide, scene, list(range(200)), 1.0, (0.0, 1.0), flip=False)
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from detr_d2.data import DetrPanopticDatasetMapper
 from detr_d2.data.mixing import Mix, MixingMapper, PackedRecords, compose_scenes, ricap_of
-from detr_d2.data.segments import Scene
+from detr_d2.data.segments import LabelledImage
 from detr_d2.data.train_loader import build_train_mapper
 from detr_d2.errors import ConfigError, DatasetError
 from tests.made_scenes import scenes
@@ -36,7 +36,7 @@ def ricap(prob: float, beta: float) -> Mix:
 )
 @settings(max_examples=60, deadline=None)
 def test_composed_scene_has_the_pixels_and_segments_of_its_pieces(
-    four: list[Scene], down: float, across: float, places: list[tuple[float, float]]
+    four: list[LabelledImage], down: float, across: float, places: list[tuple[float, float]]
 ) -> None:
     height, width = four[0].size
     row, column = round(down * height), round(across * width)
@@ -62,7 +62,7 @@ def test_composed_scene_has_the_pixels_and_segments_of_its_pieces(
 @given(scenes(), st.lists(st.tuples(PARTS, PARTS), min_size=4, max_size=4), PARTS, PARTS)
 @settings(max_examples=40, deadline=None)
 def test_labels_move_with_their_pixels(
-    scene: Scene, places: list[tuple[float, float]], down: float, across: float
+    scene: LabelledImage, places: list[tuple[float, float]], down: float, across: float
 ) -> None:
     height, width = scene.size
 
@@ -76,7 +76,7 @@ def test_meeting_point_in_a_corner_leaves_one_whole_image() -> None:
     rng = np.random.default_rng(0)
     segments = [{"category_id": 1, "isthing": True, "iscrowd": 0}, {"category_id": 4, "isthing": False, "iscrowd": 1}]
     four = [
-        Scene(
+        LabelledImage(
             rng.integers(256, size=(6, 8, 3), dtype=np.uint8),
             rng.integers(3, size=(6, 8)).astype(np.uint8),
             segments,
@@ -98,9 +98,9 @@ def test_other_images_are_resized_to_cover_the_first() -> None:
     halves = np.ones((40, 80), np.uint8)
     halves[:, 40:] = 2
     infos = [{"category_id": c, "isthing": True, "iscrowd": 0} for c in (0, 1)]
-    small = Scene(np.zeros((10, 10, 3), np.uint8), np.zeros((10, 10), np.uint8), [], "first")
+    small = LabelledImage(np.zeros((10, 10, 3), np.uint8), np.zeros((10, 10), np.uint8), [], "first")
 
-    whole = compose_scenes([small, *[Scene(large, halves, infos, "other")] * 3], (0, 0), [(0.0, 0.5)] * 4)
+    whole = compose_scenes([small, *[LabelledImage(large, halves, infos, "other")] * 3], (0, 0), [(0.0, 0.5)] * 4)
 
     # 40x80 becomes 10x20, of which the middle 10 columns are taken: half of them of either side.
     assert (whole.numbers[:, :5] == 1).all() and (whole.numbers[:, 5:] == 2).all()
@@ -110,7 +110,7 @@ def test_other_images_are_resized_to_cover_the_first() -> None:
 def test_more_than_255_segments_keep_their_numbers() -> None:
     numbers = np.arange(1, 201, dtype=np.uint8).reshape(10, 20)
     infos = [{"category_id": i % 7, "isthing": True, "iscrowd": 0} for i in range(200)]
-    scene = Scene(np.zeros((10, 20, 3), np.uint8), numbers, infos, "")
+    scene = LabelledImage(np.zeros((10, 20, 3), np.uint8), numbers, infos, "")
 
     whole = compose_scenes([scene] * 4, (5, 10), [(0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0)])
     twice = compose_scenes([whole] * 4, (5, 10), [(0.5, 0.5)] * 4)

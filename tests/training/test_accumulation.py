@@ -114,13 +114,13 @@ def spoiled_mapper(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Lets an image of a training, counted from 0, be NaN."""
 
     def spoil(call: int) -> None:
-        give, calls = DetrPanopticDatasetMapper.give, iter(range(1000))
+        give, calls = DetrPanopticDatasetMapper.to_example, iter(range(1000))
 
         def spoiled(self: Any, *arguments: Any) -> dict[str, Any]:
             item = give(self, *arguments)
             return item | {"image": item["image"] * float("nan")} if next(calls) == call else item
 
-        monkeypatch.setattr(DetrPanopticDatasetMapper, "give", spoiled)
+        monkeypatch.setattr(DetrPanopticDatasetMapper, "to_example", spoiled)
 
     return spoil
 

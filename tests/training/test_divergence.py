@@ -12,7 +12,7 @@ import torch
 
 from detr_d2.cli import main
 from detr_d2.data import DetrPanopticDatasetMapper, register_from_config
-from detr_d2.errors import DivergenceError, WeightsError
+from detr_d2.errors import ConfigError, DivergenceError, WeightsError
 from detr_d2.training import saved_step
 from detr_d2.training.saved_step import diagnose, norms_by_part, read_step
 from tests.modules import load_module
@@ -42,13 +42,13 @@ def spoil(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Lets the mapper give images of NaN: ``spoil(4)`` the fifth only, each batch having two."""
 
     def spoil(*calls: int) -> None:
-        give, count = DetrPanopticDatasetMapper.give, iter(range(1000))
+        give, count = DetrPanopticDatasetMapper.to_example, iter(range(1000))
 
         def spoiled(self: Any, *arguments: Any) -> dict[str, Any]:
             item = give(self, *arguments)
             return item | {"image": item["image"] * float("nan")} if next(count) in calls else item
 
-        monkeypatch.setattr(DetrPanopticDatasetMapper, "give", spoiled)
+        monkeypatch.setattr(DetrPanopticDatasetMapper, "to_example", spoiled)
 
     return spoil
 
@@ -115,6 +115,11 @@ def test_another_result_is_said_by_the_exit_code(failed: tuple[Path, str], capsy
     assert main(["replay", str(failed[0]), "--device", "cpu"]) == 1
 
     assert "NOT the same" in capsys.readouterr().out
+
+
+def test_a_device_that_is_not_there_is_one_sentence(failed: tuple[Path, str]) -> None:
+    with pytest.raises(ConfigError, match=r"'cuda:99' \(MODEL\.DEVICE\) isn't there"):
+        read_step(str(failed[0]), "cuda:99")
 
 
 def test_a_file_without_a_step_is_refused(make_trainer: Make, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ _FORGOTTEN = (*image_reading.INFO_OF_EXIF, "transparency")
 
 
 @dataclass(frozen=True)
-class Plan:
+class FilePlan:
     """How an image becomes that of a copy; nothing of it: it is copied byte by byte.
 
     Args:
@@ -59,7 +59,7 @@ class ImageFile:
     path: str
     image: Image.Image
     read: image_reading.LoadedImage
-    plan: Plan = field(default_factory=Plan)
+    plan: FilePlan = field(default_factory=FilePlan)
 
     @property
     def shown_size(self) -> Size:
@@ -229,6 +229,9 @@ def image_file_rules(
         yield _size_finding(file, place, entry, masks)
     elif read.orientation not in (None, 1):
         yield place.found("image-orientation", f"is turned by its EXIF tag (orientation {read.orientation}).")
+    if read.frames > 1:
+        fix = _planning(file, "saved as RGB, its first image alone", plain=True)
+        yield place.found("image-frames", f"has {read.frames} images in one file.", fix)
     if read.is_deep or read.mode not in image_reading.PLAIN_MODES:
         fix = _planning(file, f"saved as RGB, 8 bits a channel (it was {shown(read.mode)})", plain=True)
         if read.is_deep:

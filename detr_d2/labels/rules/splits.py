@@ -34,7 +34,7 @@ _TRAINED = {"train", "training"}
 _BITS = np.array([bin(number).count("1") for number in range(2**16)], dtype=np.uint8)
 
 
-class Split(NamedTuple):
+class ListedDataset(NamedTuple):
     """One registered dataset, and the images that its JSON lists; words in its name say whether it is for training."""
 
     name: str
@@ -49,7 +49,7 @@ def role(name: str) -> Literal["train", "held-out"] | None:
     return None if trained == held_out else ("train" if trained else "held-out")
 
 
-def find_leaks(splits: Sequence[Split], quick: bool = False, workers: int = 1) -> Iterator[tuple[str, Finding]]:
+def find_leaks(splits: Sequence[ListedDataset], quick: bool = False, workers: int = 1) -> Iterator[tuple[str, Finding]]:
     """JSON of the training dataset and finding for each training image that a held-out dataset has, too.
 
     Args:
@@ -73,7 +73,7 @@ def find_leaks(splits: Sequence[Split], quick: bool = False, workers: int = 1) -
 class _Held:
     """The held-out images, to be looked up; each is called by its name and that of its dataset."""
 
-    def __init__(self, splits: Sequence[Split], quick: bool, workers: int) -> None:
+    def __init__(self, splits: Sequence[ListedDataset], quick: bool, workers: int) -> None:
         self._by_path: dict[str, str] = {}
         self._by_digest: dict[bytes, str] = {}
         self._names: list[str] = []
@@ -112,7 +112,7 @@ class _Held:
         return self._names[near[0]] if len(near) else None
 
 
-def _fingerprints(split: Split, quick: bool, workers: int) -> Iterator[tuple[ListedImage, Fingerprint | None]]:
+def _fingerprints(split: ListedDataset, quick: bool, workers: int) -> Iterator[tuple[ListedImage, Fingerprint | None]]:
     there = [image for image in split.images if image.path is not None and os.path.isfile(image.path)]
     if quick:
         yield from ((image, None) for image in there)
