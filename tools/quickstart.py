@@ -175,7 +175,7 @@ class Quickstart:
             print("This was the short form, and the model has hardly learnt. Leave out --short, and it does.")
         print(f"The data      {self.dataset / 'report.html'}: what went in, what was dropped and why")
         print(f"The report    {self.quality_file().with_name('report.html')}: which classes fail, how, and on what")
-        print(f"Pictures      {self.output / 'pictures'}: eight scenes, curves.png, per_class.png")
+        print(f"Pictures      {self.output / 'pictures'}: scenes, curves.png, per_class.png")
         weights = self.stage2 / "model_final.pth"
         python = os.path.relpath(sys.executable) if PROJECT in Path(sys.executable).parents else sys.executable
         print(f"Any photo     {shlex.quote(python)} -m detr_d2 predict {weights} PHOTO.jpg --out drawn")

@@ -82,7 +82,7 @@ def read_ground_truth(path: str, folder: str | None = None) -> tuple[PanopticFil
     content = read_json(path, "Name the ground truth's panoptic JSON file.")
     categories = read_categories(content, path)
     labels = {category.id: label for label, category in enumerate(categories)}
-    gt = PanopticFile(path, _folder_of(path, folder, "--gt-folder"))
+    gt = PanopticFile(path, _folder_of(path, folder, "--gt-folder", "panoptic"))
     gt.category_names = {category.id: category.name for category in categories}
     images = _read_images(content, gt) if "images" in content else None
     _read_annotations(content, gt, labels, "ground truth", images)
@@ -110,11 +110,13 @@ def read_predictions(path: str, folder: str | None, labels: Mapping[int, int]) -
     return predictions
 
 
-def _folder_of(path: str, folder: str | None, option: str) -> str:
-    folder = folder or path.removesuffix(".json")
-    if not os.path.isdir(folder):
-        raise MissingFileError(f"the PNGs of {path} aren't there: {folder} isn't a folder. Name it with {option}.")
-    return folder
+def _folder_of(path: str, folder: str | None, option: str, beside: str = "") -> str:
+    """The folder given; else the one that is called as the file, which is panopticapi's; else ``beside`` it."""
+    usual = [path.removesuffix(".json"), *([os.path.join(os.path.dirname(path), beside)] if beside else [])]
+    found = folder or next(filter(os.path.isdir, usual), usual[0])
+    if not os.path.isdir(found):
+        raise MissingFileError(f"the PNGs of {path} aren't there: {found} isn't a folder. Name it with {option}.")
+    return found
 
 
 def _read_images(content: dict[str, Any], gt_: PanopticFile) -> Images:

@@ -46,8 +46,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EPILOG
     parser.add_argument("--gt", required=True, metavar="FILE", help="the ground truth's panoptic JSON")
     parser.add_argument("--pred", required=True, metavar="FILE", help="the predictions' panoptic JSON")
-    parser.add_argument("--gt-folder", metavar="DIR", help="the ground truth's PNGs (default: FILE without .json)")
-    parser.add_argument("--pred-folder", metavar="DIR", help="the predictions' PNGs (default: FILE without .json)")
+    parser.add_argument(
+        "--gt-folder",
+        metavar="DIR",
+        help="the ground truth's PNGs (default: FILE without .json, or panoptic/ beside it)",
+    )
+    parser.add_argument(
+        "--pred-folder",
+        metavar="DIR",
+        help="the predictions' PNGs (default: FILE without .json)",
+    )
     lacking = parser.add_mutually_exclusive_group()
     lacking.add_argument("--allow-missing", action="store_true", help="images without a prediction count as empty")
     lacking.add_argument("--subset", action="store_true", help="images without a prediction are left out")

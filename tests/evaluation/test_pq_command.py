@@ -135,6 +135,16 @@ def test_folders_may_be_named(files: Path, tmp_path: Path) -> None:
     assert pq(files, "--pred-folder", str(files / "elsewhere"), "--gt-folder", str(files / "truth")) == 0
 
 
+def test_ground_truth_of_a_dataset_finds_its_pngs_and_predictions_never_take_them(files: Path) -> None:
+    (files / "truth").rename(files / "panoptic")
+
+    assert pq(files) == 0
+
+    (files / "found").rename(files / "elsewhere")
+    with pytest.raises(MissingFileError, match="--pred-folder"):
+        pq(files)
+
+
 def test_missing_predictions_are_refused_counted_as_empty_or_left_out(
     files: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

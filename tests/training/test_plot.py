@@ -205,3 +205,11 @@ def test_metrics_that_are_absent_or_empty_are_named(tmp_path: Path) -> None:
         read_metrics(tmp_path)
     with pytest.raises(DatasetError, match="holds no metrics"):
         read_metrics(write_metrics(tmp_path / "metrics.json", "nothing"))
+
+
+def test_a_folder_around_runs_names_them(tmp_path: Path) -> None:
+    (tmp_path / "stage1").mkdir()
+    write_metrics(tmp_path / "stage1" / "metrics.json", {"iteration": 1, "total_loss": 1.0})
+
+    with pytest.raises(MissingFileError, match=r"such as .*stage1"):
+        read_metrics(tmp_path)

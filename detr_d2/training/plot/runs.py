@@ -171,7 +171,9 @@ def read_metrics(path: str | Path) -> Series:
     """
     file = metrics_file(path)
     if not file.is_file():
-        raise MissingFileError(f"{file} isn't there; name an output folder of train_net.py, or its metrics.json.")
+        below = [str(found.parent) for found in sorted(file.parent.glob("*/metrics.json"))[:3]]
+        hint = f", such as {' or '.join(below)}" if below and Path(path).is_dir() else ""
+        raise MissingFileError(f"{file} isn't there; name an output folder of train_net.py, or its metrics.json{hint}.")
     series: Series = {}
     for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
         record = _parse(line)
