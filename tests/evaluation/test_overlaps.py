@@ -86,7 +86,7 @@ def test_noise_gives_few_faults() -> None:
     faults = map_faults("image", [], dict.fromkeys(range(300_000), 1), (500, 600), None)
 
     assert len(faults) == MAX_OF_AN_IMAGE + 1
-    assert faults[-1].fault == f"and so it has {299_999 - MAX_OF_AN_IMAGE} more ids"
+    assert faults[-1].fault == f"and so it has {299_999 - MAX_OF_AN_IMAGE:,} more ids"
 
 
 def test_table_shows_some_faults_of_each_kind_and_counts_the_others() -> None:
