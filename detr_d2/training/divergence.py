@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -153,7 +154,9 @@ class StepGuard(HookBase):
             write_step(path, self._model, step)
         except OSError as error:
             return f"The batch couldn't be saved: {error}."
-        return f"The batch and the weights are in {path}: 'detr-d2 replay {path}' runs the step again."
+        return (
+            f"The batch and the weights are in {path}: 'detr-d2 replay {shlex.quote(str(path))}' runs the step again."
+        )
 
 
 def _running_statistics(model: nn.Module) -> Iterator[Tensor]:

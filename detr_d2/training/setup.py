@@ -54,10 +54,11 @@ def check_training(cfg: CfgNode) -> _Metrics:
             f"TEST.EVAL_PERIOD is {period}, DATASETS.TEST {cfg.DATASETS.TEST}, TEST.EARLY_STOPPING.METRIC "
             f"{keys.METRIC!r}. Set all three, or PATIENCE 0."
         )
-    if keys.PATIENCE and period * (keys.PATIENCE + 1) > cfg.SOLVER.MAX_ITER:
+    if keys.PATIENCE and period * (keys.PATIENCE + 1) >= cfg.SOLVER.MAX_ITER:
         logger.warning(
-            "TEST.EARLY_STOPPING can't act: SOLVER.MAX_ITER %d ends before %d evaluations, one every %d iterations.",
-            *(cfg.SOLVER.MAX_ITER, keys.PATIENCE + 1, period),
+            "TEST.EARLY_STOPPING can't act: it needs %d evaluations, one every %d iterations, and SOLVER.MAX_ITER %d "
+            "has ended the training by then.",
+            *(keys.PATIENCE + 1, period, cfg.SOLVER.MAX_ITER),
         )
     return _Metrics(best if period > 0 else None, stopping if keys.PATIENCE else None)
 

@@ -161,6 +161,15 @@ def test_early_stop_is_no_exception_that_a_training_reports():
     assert not issubclass(EarlyStop, Exception)
 
 
+@pytest.mark.parametrize(("iterations", "is_warned"), [(19, True), (20, True), (21, False)])
+def test_patience_that_a_training_is_too_short_for_is_warned_of(config, caplog, iterations, is_warned):
+    keys = ("TEST.EARLY_STOPPING.PATIENCE", 1, "TEST.EVAL_PERIOD", 10, "SOLVER.MAX_ITER", iterations)
+
+    check_training(config(*keys))
+
+    assert ("TEST.EARLY_STOPPING can't act" in caplog.text) == is_warned
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
