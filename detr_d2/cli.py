@@ -111,7 +111,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     chosen = next((word for word in words if not word.startswith("-")), None)
-    args, unknown = build_parser(chosen).parse_known_args(words)
+    parser = build_parser(chosen)
+    if not words:  # who doesn't know the commands wants to see them
+        parser.exit(2, parser.format_help())
+    args, unknown = parser.parse_known_args(words)
     if unknown:
         args.refuse(f"unknown: {' '.join(unknown)}; see detr-d2 {chosen} --help")
     return args.run(args)

@@ -8,7 +8,7 @@ import time
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from detr_d2.errors import ConfigError
 from detr_d2.files import refuse_special
@@ -18,6 +18,7 @@ try:
 except ImportError:  # Windows: two runs at once aren't noticed there
     fcntl = None  # type: ignore[assignment]
 
+Own = TypeVar("Own", bound="JournalFile")
 #: Processes of a run that was killed hold its lock until they notice, which takes less than all tries together.
 _TRIES, _WAIT = 4, 0.5
 
@@ -107,7 +108,7 @@ class JournalFile:
         """Lets the next run at it."""
         self._file.close()
 
-    def __enter__(self) -> Any:
+    def __enter__(self: Own) -> Own:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -100,3 +100,12 @@ def test_python_dash_m_is_quiet_and_shows_a_user_error_without_traceback(project
     done = subprocess.run([sys.executable, "-c", code], cwd=project_folder, capture_output=True, text=True)
 
     assert (done.returncode, done.stdout, done.stderr) == (2, "", "error: fix this\n")
+
+
+def test_without_a_command_all_of_them_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([])
+
+    shown = capsys.readouterr().err
+    assert stopped.value.code == 2
+    assert all(name in shown for name in cli.COMMANDS)

@@ -113,7 +113,7 @@ class DetrPanopticDatasetMapper:
         wanted = scene.wanted
         segments = find_segments(moved, wanted, self.mask_stride if self.with_masks else None)
         if len(segments.numbers) < wanted.sum():
-            self._count_dropped(scene.numbers, wanted, len(segments.numbers), scene.place)
+            self._count_dropped(scene.numbers, wanted, len(segments.numbers), scene.name)
         targets = Instances(moved.shape)
         classes = [scene.segments[number]["category_id"] for number in segments.numbers]
         targets.gt_classes = torch.tensor(classes, dtype=torch.int64)
@@ -143,15 +143,15 @@ class DetrPanopticDatasetMapper:
             raise_errors(image_file_rules(read_image_file(fetched(path)), image_id, said))
         return image
 
-    def _count_dropped(self, numbers: np.ndarray, wanted: np.ndarray, kept: int, place: str) -> None:
+    def _count_dropped(self, numbers: np.ndarray, wanted: np.ndarray, kept: int, name: str) -> None:
         """Add up the segments without a pixel; the first one of each kind is worth a line in the log."""
         in_png = np.bincount(numbers.ravel(), minlength=len(wanted) + 1)[1:] > 0
         absent = int((wanted & ~in_png).sum())
         cropped = int(wanted.sum()) - kept - absent
         if absent and not self.num_absent:
-            logger.warning("%s: %d segments of its JSON have no pixel in its PNG and are left out.", place, absent)
+            logger.warning("%s: %d segments of its JSON have no pixel in its PNG and are left out.", name, absent)
         if cropped and not self.num_cropped:
-            logger.info("%s: %d segments fell to crop or resize and are left out, as in later images.", place, cropped)
+            logger.info("%s: %d segments fell to crop or resize and are left out, as in later images.", name, cropped)
         self.num_absent += absent
         self.num_cropped += cropped
 

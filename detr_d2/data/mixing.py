@@ -106,9 +106,7 @@ def compose_scenes(scenes: Sequence[LabelledImage], meeting: tuple[int, int], pl
         for number in np.flatnonzero(np.bincount(labels.ravel(), minlength=len(table))[1:]):
             table[number + 1] = _number_of(scene.segments[number], segments, stuff)
         numbers[top:bottom, left:right] = table[labels]
-    return LabelledImage(
-        image, numbers.astype(np.uint8) if len(segments) < 2**8 else numbers, segments, scenes[0].place
-    )
+    return LabelledImage(image, numbers.astype(np.uint8) if len(segments) < 2**8 else numbers, segments, scenes[0].name)
 
 
 def _number_of(segment: dict[str, Any], segments: list[dict[str, Any]], stuff: dict[tuple[int, int], int]) -> int:
@@ -198,7 +196,7 @@ def paste_things(
     shown = np.flatnonzero(np.bincount(numbers.ravel(), minlength=len(segments) + 1)[1:])
     table = np.zeros(len(segments) + 1, np.uint8 if len(shown) < 2**8 else np.uint16)
     table[shown + 1] = np.arange(1, len(shown) + 1)
-    return LabelledImage(image, table[numbers], [segments[number] for number in shown], scene.place)
+    return LabelledImage(image, table[numbers], [segments[number] for number in shown], scene.name)
 
 
 def _cut_out(other: LabelledImage, chosen: Sequence[int], scale: float, flip: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -86,14 +86,14 @@ def transform_numbers(numbers: np.ndarray, transforms: Any) -> np.ndarray:
 
 
 def find_segments(numbers: np.ndarray, wanted: np.ndarray, mask_stride: int | None = 1) -> Segments:
-    """Boxes, areas and masks of the wanted segments that have a pixel, in the order of their places.
+    """Boxes, areas and masks of the wanted segments that have a pixel, in the order of their indices.
 
     The map is read once, as runs of equal pixels; a segment's mask is then made inside its box, so that many small
     segments cost no more than a few large ones.
 
     Args:
-        numbers: (H, W), 1 + the place of a segment, or 0.
-        wanted: (M,) bool, for each place.
+        numbers: (H, W), 1 + the index of a segment, or 0.
+        wanted: (M,) bool, for each index.
         mask_stride: how masks are made, see :func:`segment_masks`; None: none are.
     """
     regions = find_regions(numbers)
@@ -151,15 +151,15 @@ class LabelledImage:
 
     Args:
         image: (H, W, 3) uint8.
-        numbers: (H, W), uint8 or uint16: 1 + the place of a pixel's segment in ``segments``, or 0 for void.
+        numbers: (H, W), uint8 or uint16: 1 + the index of a pixel's segment in ``segments``, or 0 for void.
         segments: what is known of each one: "category_id", "isthing" and, where there is one, "iscrowd".
-        place: names the image in messages.
+        name: of the image, for messages.
     """
 
     image: np.ndarray
     numbers: np.ndarray
     segments: list[dict[str, Any]]
-    place: str
+    name: str
 
     @property
     def size(self) -> tuple[int, int]:

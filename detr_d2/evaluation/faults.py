@@ -132,5 +132,5 @@ def faults_table(faults: Sequence[FaultRow]) -> str:
     text = tabulate(shown, headers=["image", "fault", "what to do"], tablefmt="pipe", disable_numparse=True)
     if len(shown) == len(faults):
         return text
-    kinds = "\n".join(f"  {count} x {fix}" for fix, count in of_a_kind.most_common(MAX_SHOWN))
-    return f"{text}\n... {counted(len(faults) - len(shown), 'more fault')}; all {len(faults)} by what to do:\n{kinds}"
+    kinds = "\n".join(f"  {count:,} x {fix}" for fix, count in of_a_kind.most_common(MAX_SHOWN))
+    return f"{text}\n... {counted(len(faults) - len(shown), 'more fault')}; all {len(faults):,} by what to do:\n{kinds}"

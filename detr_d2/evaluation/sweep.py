@@ -30,6 +30,7 @@ from detr_d2.evaluation.results import group_labels, group_means, percent, perce
 from detr_d2.files import check_outputs, write_json
 from detr_d2.meta_arch import DetrPanoptic
 from detr_d2.modeling import Sizes, kept_queries, panoptic_map
+from detr_d2.parallel import default_workers
 from detr_d2.wording import counted
 
 from detectron2.config import CfgNode
@@ -130,7 +131,7 @@ def _files_of(dataset_name: str) -> Iterator[str]:
 
 def _load(weights: str, register_file: str | None, overrides: Sequence[str]) -> tuple[DetrPanoptic, CfgNode]:
     """The model and its config; the datasets of a register.yaml are registered."""
-    registered = ["DATASETS.REGISTER", f"['{register_file}']"] if register_file else []
+    registered = ["DATASETS.REGISTER", str([register_file])] if register_file else []
     model, cfg = load_model(weights, [*overrides, *registered])
     if model.mask_head is None:
         raise WeightsError(f"{weights} has no masks, and thresholds of a panoptic map need some. Name stage 2's file.")
@@ -145,6 +146,9 @@ def _sweep(model: DetrPanoptic, cfg: CfgNode, dataset_name: str, settings: Itera
     dataset_dicts = DatasetCatalog.get(dataset_name)
     if not dataset_dicts or "pan_seg_file_name" not in dataset_dicts[0]:
         raise DatasetError(f"the dataset {dataset_name!r} has no panoptic ground truth.")
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.DATALOADER.NUM_WORKERS = min(cfg.DATALOADER.NUM_WORKERS, default_workers())
     loader = build_detection_test_loader(cfg, dataset_name, mapper=DetrPanopticDatasetMapper(cfg, is_train=False))
     return sweep_thresholds(model, loader, dataset_dicts, settings)
 

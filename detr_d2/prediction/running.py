@@ -223,29 +223,29 @@ def predict_all(
         predict: what predicts images and has them written, such as a cluster; by default :func:`predict_each`.
 
     Raises:
-        ConfigError: the folder has results of other settings, or files of others where results would go.
+        ConfigError: the folder has results of other settings, or files of others where results would go; or another
+            run is writing there.
         KeyboardInterrupt: it was interrupted; what is finished is whole, and the message says so.
         OSError: the system refuses to write.
     """
-    journal = Journal(folder, {**engine.settings(), "write": list(kinds)}, begins_anew, OWN_PATHS)
-    waiting = [image for image in images if not journal.has(image)]
-    outcome = Outcome(reused=len(images) - len(waiting))
     predict = predict or partial(predict_each, engine, batch=batch)
-    try:
-        for image, result in predict(waiting, partial(add_all, kinds, folder)):
-            if result is None:
-                outcome.skipped += 1
-            else:
-                journal.add(image, result)
-    except KeyboardInterrupt as error:
-        finish_all(kinds, folder, journal.entries, engine.categories)
-        raise KeyboardInterrupt(
-            f"what is finished, {len(journal)} of {len(images)} images, is in {folder}; the same command goes on."
-        ) from error
-    finally:
-        journal.close()
-    outcome.done = len(images) - outcome.skipped
-    outcome.written = finish_all(kinds, folder, journal.entries, engine.categories)
+    settings = {**engine.settings(), "write": list(kinds)}
+    with Journal(folder, settings, begins_anew, OWN_PATHS) as journal:
+        waiting = [image for image in images if not journal.has(image)]
+        outcome = Outcome(reused=len(images) - len(waiting))
+        try:
+            for image, result in predict(waiting, partial(add_all, kinds, folder)):
+                if result is None:
+                    outcome.skipped += 1
+                else:
+                    journal.add(image, result)
+        except KeyboardInterrupt as error:
+            finish_all(kinds, folder, journal.entries, engine.categories)
+            raise KeyboardInterrupt(
+                f"what is finished, {len(journal)} of {len(images)} images, is in {folder}; the same command goes on."
+            ) from error
+        outcome.done = len(images) - outcome.skipped
+        outcome.written = finish_all(kinds, folder, journal.entries, engine.categories)
     return outcome
 
 

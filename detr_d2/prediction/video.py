@@ -225,7 +225,7 @@ def predict_videos(
     folder, skipped = out / VIDEO_FOLDER, 0
     check_package()
     settings = {**predictor.settings(), "write": list(kinds), "remember": memory}
-    with closing(Journal(folder, settings, begins_anew)) as journal:
+    with Journal(folder, settings, begins_anew) as journal:
         for path, name in zip(paths, numbered_names([path.stem for path in paths])):
             image = FoundImage(FileRef(path), path.name, name)
             if journal.has(image) and (not kinds or (folder / name / _FRAMES).is_file()):

@@ -53,13 +53,14 @@ def only_changed(exports: Sequence[Export], base: Path) -> ChangedImages:
 
     Args:
         exports: as the readers give them.
-        base: exports of the same images, in any format; the image files needn't be there.
+        base: exports of the same images, in any format, or a folder of ``detr-d2 predict``; the image files needn't be
+            there.
 
     Raises:
         DatasetError: nothing was changed; or ``base`` can't be read.
         MissingFileError: ``base`` isn't there.
     """
-    known = _by_name(read_exports([base], "cvat", needs_images=False))
+    known = _by_name(read_exports([_imported(base)], "cvat", needs_images=False))
     found = ChangedImages()
     total = sum(len(export.images) for export in exports)
     bar = iter(progress(range(total), total, "image"))
@@ -81,6 +82,12 @@ def only_changed(exports: Sequence[Export], base: Path) -> ChangedImages:
     if not found.exports:
         raise DatasetError(f"no image is left by --only-changed {base}: all {found.unchanged} have its labels.")
     return found
+
+
+def _imported(base: Path) -> Path:
+    """What was imported in CVAT: one of the formats in which a folder of ``detr-d2 predict`` may hold each image."""
+    formats = [base / name for name in ("cvat-xml", "cvat-coco")] if (base / "journal.jsonl").is_file() else []
+    return next((folder for folder in formats if folder.is_dir()), base)
 
 
 def _by_name(exports: Iterable[Export]) -> dict[str, list[tuple[str, ImageRecord]]]:

@@ -86,7 +86,7 @@ def test_noise_gives_few_faults() -> None:
     faults = map_faults("image", [], dict.fromkeys(range(300_000), 1), (500, 600), None)
 
     assert len(faults) == MAX_OF_AN_IMAGE + 1
-    assert faults[-1].fault == f"and so it has {299_999 - MAX_OF_AN_IMAGE} more ids"
+    assert faults[-1].fault == f"and so it has {299_999 - MAX_OF_AN_IMAGE:,} more ids"
 
 
 def test_table_shows_some_faults_of_each_kind_and_counts_the_others() -> None:
@@ -96,8 +96,8 @@ def test_table_shows_some_faults_of_each_kind_and_counts_the_others() -> None:
     text = faults_table(faults)
 
     assert text.count("no prediction") == MAX_OF_A_KIND and text.count("is cut off") == 1
-    assert f"... {5000 - MAX_OF_A_KIND} more faults; all 5001" in text
-    assert "5000 x predict it" in text and "1 x export it again" in text
+    assert f"... {5000 - MAX_OF_A_KIND:,} more faults; all 5,001" in text
+    assert "5,000 x predict it" in text and "1 x export it again" in text
     many_kinds = [FaultRow("image", "fault", f"fix {i}") for i in range(1000)]
     assert len(faults_table(many_kinds).splitlines()) <= 2 * MAX_SHOWN + 4
 

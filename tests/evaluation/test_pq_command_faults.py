@@ -141,7 +141,7 @@ def test_number_of_faults_shown_is_bounded(files: Path) -> None:
 
     message = refusal(files)
 
-    assert message.startswith("6000 faults") and "more faults; all 6000" in message and len(message) < 5000
+    assert message.startswith("6,000 faults") and "more faults; all 6,000" in message and len(message) < 5000
 
 
 def test_place_that_can_not_be_written_is_a_message(files: Path, capsys: pytest.CaptureFixture[str]) -> None:

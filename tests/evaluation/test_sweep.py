@@ -13,7 +13,7 @@ from detr_d2.checkpoint import DetrCheckpointer
 from detr_d2.checkpoint.model_file import load_model
 from detr_d2.cli import main
 from detr_d2.data import DetrPanopticDatasetMapper
-from detr_d2.errors import ConfigError, DatasetError, WeightsError
+from detr_d2.errors import ConfigError, DatasetError, MissingFileError, WeightsError
 from detr_d2.evaluation import DetrPanopticEvaluator
 from detr_d2.evaluation.sweep import Setting, choose, sweep_thresholds
 
@@ -113,6 +113,11 @@ def sweep(checkpoint: Path, yard_folder: Path, *words: str) -> list[str]:
 
 
 OPTIONS = ("--opts", "DATALOADER.NUM_WORKERS", "0", "MODEL.DEVICE", "cpu")
+
+
+def test_an_apostrophe_in_a_path_is_one(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError, match="Bob's"):
+        main(sweep(checkpoint, tmp_path / "Bob's yard", *OPTIONS))
 
 
 @pytest.mark.parametrize("per_class", [False, True])

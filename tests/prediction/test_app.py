@@ -98,6 +98,16 @@ def test_what_is_no_image_gets_a_sentence(predictor: detr_d2.Predictor, photo: P
         assert name in sentence_of(caught.value)
 
 
+def test_image_beyond_pillows_limit_is_said_to_be_large(
+    predictor: detr_d2.Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # so that Pillow refuses more than 200
+    Image.new("RGB", (30, 10)).save(tmp_path / "huge.png")
+
+    with pytest.raises(ImageError, match=r"huge\.png has more than .* pixels; at most 50 megapixels"):
+        SeenPhoto(predictor, tmp_path / "huge.png", Limits())
+
+
 def test_errors_of_the_program_are_not_shown_to_visitors() -> None:
     assert "secret" not in sentence_of(RuntimeError("/home/secret/model.pth"))
 

@@ -120,6 +120,17 @@ def test_an_image_that_could_be_several_of_base_counts_as_new(tmp_path: Path) ->
     assert left_of(corrected, tmp_path / "base") == (list(NAMES), (0, 0, 3))
 
 
+def test_a_folder_of_predict_has_each_image_once_whatever_was_written(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    write_base(results / "cvat-xml")
+    write_base(results / "cvat-coco")
+    (results / "instances.json").write_text(json.dumps(coco(images=listed(*NAMES))))
+    (results / "journal.jsonl").write_text("")
+    corrected = write_corrected(tmp_path / "job", labels(segmentation=[[1.0, 1.0, 9.0, 1.0, 9.0, 9.0]]))
+
+    assert left_of(corrected, results) == (["2.jpg"], (2, 1, 0))
+
+
 def test_of_several_images_of_a_name_that_of_the_same_export_is_meant(tmp_path: Path) -> None:
     write_base(tmp_path / "base" / "one")
     write_base(tmp_path / "base" / "two", annotation(category_id=1))

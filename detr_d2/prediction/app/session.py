@@ -16,6 +16,7 @@ from PIL import Image
 from detr_d2.errors import UserError
 from detr_d2.files import write_text, write_whole
 from detr_d2.labels.image_reading import open_image
+from detr_d2.labels.values import MOST_PIXELS
 from detr_d2.prediction.explain.maps import attention_of
 from detr_d2.prediction.images import ImageError, read_image
 from detr_d2.prediction.prediction import Prediction, Segment
@@ -136,6 +137,11 @@ def refuse_large(path: Path, limits: Limits) -> None:
     try:
         with path.open("rb") as file, open_image(file) as image:
             pixels = image.width * image.height
+    except Image.DecompressionBombError as error:
+        most = min(limits.megapixels, MOST_PIXELS // 1_000_000)
+        raise ImageError(
+            f"{path.name} has more than {MOST_PIXELS:,} pixels; at most {most} megapixels are taken."
+        ) from error
     except Exception as error:  # decoders raise whatever they like on broken files
         raise ImageError(f"{path.name} isn't an image that can be read.") from error
     if pixels > limits.megapixels * 1_000_000:
