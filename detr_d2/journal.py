@@ -82,13 +82,13 @@ class JournalFile:
         return offset
 
     def _write(self, line: bytes) -> None:
+        rest = line
         try:
-            if self._file.write(line) == len(line):
-                return
-            reason = errno.ENOSPC  # what fitted is there, and is cut away when it is read
-        except OSError as error:
+            while rest:  # where a part has fitted, the next part gets to know why no more does
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:  # what fitted is there, and is cut away when it is read
             reason = error.errno or errno.EIO
-        raise OSError(reason, os.strerror(reason), str(self.path))
+            raise OSError(reason, os.strerror(reason), str(self.path)) from error
 
     def read(self, offsets: Iterable[int]) -> Iterator[bytes]:
         """The lines that begin there, one at a time; also once the journal is closed.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -75,12 +76,17 @@ def test_one_run_at_a_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_full_disk_is_said_of_the_file_and_costs_no_line_before(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with JournalFile(path) as again:
         list(again.lines())
-        file = again._file
-        nearly_full = SimpleNamespace(write=lambda line: file.write(line[:5]), tell=file.tell)
+        file, parts = again._file, [5]
 
-        with monkeypatch.context() as patch, pytest.raises(OSError, match=re.escape(str(path))):
-            patch.setattr(again, "_file", nearly_full)
+        def write_a_part(line: bytes) -> int:
+            if not parts:
+                raise OSError(errno.EFBIG, "too large")
+            return file.write(line[: parts.pop()])
+
+        with monkeypatch.context() as patch, pytest.raises(OSError, match=re.escape(str(path))) as failure:
+            patch.setattr(again, "_file", SimpleNamespace(write=write_a_part, tell=file.tell))
             again.append(b"more")
+        assert failure.value.errno == errno.EFBIG, "the reason is the system's"
 
     with JournalFile(path) as again:
         assert [content for _, content in again.lines()] == LINES
