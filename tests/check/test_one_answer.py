@@ -109,6 +109,16 @@ def labels_in(folder: Path) -> dict[str, list[tuple[str, bool, bytes]]]:
     return {name: labels for name, labels in found.items() if labels}
 
 
+def broken_dataset(build: Any, folder: Path, broken: Break, panoptic: bool) -> Any:
+    """A dataset of five images that was broken in its first one, as files in a new folder."""
+    folder.mkdir()
+    built = build(folder, 5, panoptic)
+    image = built.content["images"][0]
+    broken(built, image, segments_of(built, image)[0])
+    built.faults()
+    return built
+
+
 #: Names with brackets are renamed by ``--fix`` alone; which outlines cover no pixel shows when they are drawn.
 OTHERWISE = ("category_name_with_brackets", "segmentation-mask-empty-2")
 
@@ -120,11 +130,7 @@ OTHERWISE = ("category_name_with_brackets", "segmentation-mask-empty-2")
 def test_prepare_reads_of_a_broken_json_what_it_reads_of_its_fixed_copy(
     build: Any, tmp_path: Path, broken: Break, code: str, named: Any, panoptic: bool
 ) -> None:
-    (tmp_path / "in").mkdir()
-    built = build(tmp_path / "in", 5, panoptic)
-    image = built.content["images"][0]
-    broken(built, image, segments_of(built, image)[0])
-    built.faults()
+    built = broken_dataset(build, tmp_path / "in", broken, panoptic)
 
     try:
         fixed = main(["check", str(built.json_file), "--fix", str(tmp_path / "fixed")]) == 0
@@ -186,11 +192,7 @@ def test_pq_refuses_what_check_calls_an_error_in_its_words(
 def test_prepare_makes_of_a_broken_dataset_what_it_makes_of_its_fixed_copy(
     build: Any, tmp_path: Path, broken: Break, code: str, named: Any, panoptic: bool
 ) -> None:
-    (tmp_path / "in").mkdir()
-    built = build(tmp_path / "in", 5, panoptic)
-    image = built.content["images"][0]
-    broken(built, image, segments_of(built, image)[0])
-    built.faults()
+    built = broken_dataset(build, tmp_path / "in", broken, panoptic)
 
     try:
         assert main(["check", str(built.json_file), "--workers", "1", "--fix", str(tmp_path / "fixed")]) == 0
